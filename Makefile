@@ -1,0 +1,77 @@
+# Python 3.11 and make are all that is needed: every target makes .venv first if it is not there.
+.DEFAULT_GOAL := help
+.PHONY: help env book test lint check-book clean distclean
+
+# The first of these that runs and is new enough; a name on the PATH alone may be a stub for a version that is not installed.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(or $(shell for p in python3.11 python3 python; do \
+	$$p -c '$(NEW_ENOUGH)' >/dev/null 2>&1 && { echo $$p; break; }; done),python3)
+
+# cpu, a name that uv knows (auto, cu130, rocm7.1, ...), or pip for whatever build pip takes by itself.
+# The stamp bears the name, so that another backend makes another environment, and the one in place is the default.
+TORCH_BACKEND ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),cpu)
+STAMP := .venv/installed-$(TORCH_BACKEND)
+TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install
+PYTEST := .venv/bin/python -m pytest
+
+# What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
+unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## make .venv as constraints.txt describes it (TORCH_BACKEND=auto: torch for this machine's GPU)
+
+# From scratch each time and the stamp last: what an interrupted or older installation left is never built upon.
+# torch first, and the CPU build: left to itself, pip brings gigabytes of CUDA on Linux.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || \
+		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Installing the environment into .venv: once, a few minutes, 2 GB ..."
+	@$(PYTHON) -m venv --clear .venv
+	@case "$(TORCH_BACKEND)-$$(uname -s)" in \
+		pip-* | cpu-Darwin) $(PIP) '$(TORCH)' ;; \
+		cpu-*) $(PIP) '$(TORCH)+cpu' 2>/dev/null || $(MAKE) --no-print-directory torch-by-uv ;; \
+		*) $(MAKE) --no-print-directory torch-by-uv ;; \
+	esac
+	@$(PIP) -c constraints.txt -e '.[book,test]'
+	@.venv/bin/python -c 'import matplotlib.pyplot'  # builds the font cache here, not in the first page with a figure
+	@touch $@
+
+# uv knows where PyTorch keeps the builds that the configured package index does not have.
+.PHONY: torch-by-uv
+torch-by-uv:
+	@$(PIP) uv
+	@.venv/bin/uv --quiet pip install --python .venv/bin/python --torch-backend=$(TORCH_BACKEND) '$(TORCH)' || \
+		{ echo "No $(TORCH_BACKEND) build of $(TORCH) was found; TORCH_BACKEND=pip takes the one that pip finds" >&2; exit 1; }
+
+# The execution cache knows a notebook by its source alone. What else its results come from is summed up here.
+INGREDIENTS = constraints.txt $(shell find prom $(wildcard data/paper data/recorded) -type f ! -name '*.pyc' | LC_ALL=C sort)
+
+# Pages are written anew each time, from cached results: an incremental build would not repeat the warnings of the last one.
+book: $(STAMP) ## run the chapters and render the book (the second time from cached results)
+	@sum=$$(cat $(INGREDIENTS) | cksum); \
+	[ "$$sum" = "$$(cat _build/ingredients 2>/dev/null)" ] || { rm -rf _build; mkdir _build; echo "$$sum" > _build/ingredients; }
+	@rm -rf _build/html _build/.doctrees
+	@.venv/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output . -n -W --keep-going
+	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+test: lint ## check the style, the package, the notebooks' recorded outputs and, where there is one, the rendered book
+	$(PYTEST)
+	$(PYTEST) -o addopts= -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
+
+lint: $(STAMP) ## check the style only
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+check-book: $(STAMP) ## open every page of the rendered book in Chromium and look for faults
+	$(PYTEST) tests/test_book.py
+
+clean: ## remove the rendered book, caches and results
+	rm -rf _build results build dist .jupyter_cache .pytest_cache .ruff_cache .hypothesis
+	find prom tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+distclean: clean ## remove .venv too
+	rm -rf .venv *.egg-info

@@ -1,0 +1,29 @@
+"""ProM: learned k-space sampling for MRI. The public names; every other module says at its top what it does."""
+
+from prom import baselines
+from prom.datasets import SliceDataset, load
+from prom.errors import InputError
+from prom.evaluate import evaluate
+from prom.fourier import fft2c, ifft2c, undersample
+from prom.masks import MaskResult, load_mask
+from prom.optimize import optimize
+from prom.projection import project
+from prom.recipes import DEFAULT, PAPER, Recipe
+
+__all__ = [
+    "DEFAULT",
+    "PAPER",
+    "InputError",
+    "MaskResult",
+    "Recipe",
+    "SliceDataset",
+    "baselines",
+    "evaluate",
+    "fft2c",
+    "ifft2c",
+    "load",
+    "load_mask",
+    "optimize",
+    "project",
+    "undersample",
+]

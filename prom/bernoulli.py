@@ -1,0 +1,117 @@
+"""The mask distribution of Eq. 1: drawing from it, differentiating through it, and its most probable mask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from prom.errors import InputError
+
+
+def log_probability(mask: Tensor, theta: Tensor) -> Tensor:
+    r"""Log of Eq. 1: :math:`\log P(M = m | \theta) = \sum_i m_i \log \theta_i + (1 - m_i) \log (1 - \theta_i)`.
+
+    ``mask`` is bool and ``theta`` float in [0, 1], of one shape; the result is a scalar, ``-inf`` for an impossible mask.
+
+    >>> log_probability(torch.tensor([True, False]), torch.tensor([0.5, 0.5])).exp().item()
+    0.25
+    """
+    return torch.where(mask, theta, 1 - theta).log().sum()  # Eq. 1
+
+
+def sample(theta: Tensor, generator: torch.Generator, count: int = 1) -> Tensor:
+    """Independent hard masks m ~ Bernoulli(theta): ``(count, *theta.shape)``, of theta's dtype, values 0 and 1 (Eq. 1).
+
+    >>> sample(torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0), 3).tolist()
+    [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
+    """
+    uniform = torch.rand((count, *theta.shape), generator=generator, device=theta.device, dtype=theta.dtype)
+    return (uniform < theta).to(theta.dtype)
+
+
+def relaxed_sample(theta: Tensor, tau: float, generator: torch.Generator, count: int = 1) -> tuple[Tensor, Tensor]:
+    r"""Straight-through Gumbel samples of the paper and their slope.
+
+    The soft mask is :math:`m_{soft} = \sigma((\rho + g_1 - g_0) / \tau)` with :math:`\rho = \log(\theta / (1 - \theta))` (Eq. 4). Used
+    forwards is the hard mask :math:`1(m_{soft} \ge 1/2)`, used backwards the soft one (Eq. 5): the gradient with respect to theta is
+    the gradient with respect to m times :math:`\partial m_{soft} / \partial \theta = m_{soft} (1 - m_{soft}) / (\tau \theta (1 - \theta))`.
+    The difference of two Gumbel variables is logistic, so one uniform draw u gives it: :math:`g_1 - g_0 = \log(u / (1 - u))`.
+
+    At theta = 0 and theta = 1 the slope is set to 0, its limit for tau < 1: such a point never moves again by itself. That is a
+    property of Eq. 4, and one of the two reasons why the method can lose the centre of k-space.
+
+    Parameters
+    ----------
+    theta
+        Probabilities in [0, 1], any shape.
+    tau
+        Temperature, > 0.
+    generator, count
+        Source of randomness; number of independent samples.
+
+    Returns
+    -------
+    hard, slope
+        Both ``(count, *theta.shape)``, of theta's dtype.
+
+    >>> hard, slope = relaxed_sample(torch.tensor([0.0, 0.5, 1.0]), 0.5, torch.Generator().manual_seed(0))
+    >>> hard.shape, slope[0, 0].item(), slope[0, 2].item()
+    (torch.Size([1, 3]), 0.0, 0.0)
+    """
+    tiny = torch.finfo(theta.dtype).tiny  # u = 0 would give log(0)
+    noise = torch.rand((count, *theta.shape), generator=generator, device=theta.device, dtype=theta.dtype).clamp_(min=tiny).logit_()
+    soft = noise.add_(torch.logit(theta)).div_(tau).sigmoid_()  # Eq. 4
+    hard = (soft >= 0.5).to(theta.dtype)  # Eq. 5, forwards
+    variance = theta * (1 - theta)
+    reciprocal = torch.where(variance > 0, 1 / (tau * variance), 0.0)
+    slope = soft.mul_(1 - soft).mul_(reciprocal)  # Eq. 5, backwards
+    return hard, slope.nan_to_num_(0.0)
+
+
+def mode(theta: Tensor, budget: int) -> Tensor:
+    """The most probable mask with exactly ``budget`` samples: the S largest probabilities (Eq. 8).
+
+    Among equal probabilities the one nearest to the centre of k-space wins, so that the answer does not depend on the device.
+
+    Parameters
+    ----------
+    theta
+        Probabilities in the centred layout, ``(H, W)`` or ``(lines,)``.
+    budget
+        S, 0 <= S <= D.
+
+    Returns
+    -------
+    Tensor
+        bool, theta's shape, exactly ``budget`` entries True.
+
+    Raises
+    ------
+    InputError
+        Where the budget is below 0 or above D, or theta is not finite.
+
+    >>> mode(torch.tensor([0.1, 0.9, 0.4, 0.4]), 2)           # ties: index 2 is the centre of 4
+    tensor([False,  True,  True, False])
+    """
+    if not 0 <= budget <= theta.numel():
+        raise InputError(f"budget {budget}: must lie between 0 and {theta.numel()}, the number of k-space samples")
+    if not torch.isfinite(theta).all():
+        raise InputError("probabilities: have NaN or infinite values")
+    offsets = [torch.arange(n, device=theta.device) - n // 2 for n in theta.shape]
+    distance = sum(grid**2 for grid in torch.meshgrid(*offsets, indexing="ij")).flatten()
+    order = torch.argsort(distance, stable=True)
+    order = order[torch.argsort(theta.flatten()[order], descending=True, stable=True)]
+    mask = torch.zeros(theta.numel(), dtype=torch.bool, device=theta.device)
+    mask[order[:budget]] = True
+    return mask.reshape(theta.shape)
+
+
+def average(solutions: Sequence[Tensor]) -> Tensor:
+    """Bayesian model averaging (paper, section 4): the mean of the probabilities of independently optimised solutions.
+
+    >>> average([torch.tensor([0.0, 1.0]), torch.tensor([1.0, 1.0])])
+    tensor([0.5000, 1.0000])
+    """
+    return torch.stack(list(solutions)).mean(dim=0)

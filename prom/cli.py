@@ -1,0 +1,225 @@
+"""The command line: ``prom datasets | optimize | evaluate | baseline | export``."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import click
+
+from prom import baselines, metrics, patterns, recipes
+from prom.datasets import REGISTRY, data_root, load
+from prom.errors import InputError
+from prom.evaluate import evaluate
+from prom.export import FORMATS
+from prom.export import export as export_mask
+from prom.files import check_writable
+from prom.masks import MaskResult, load_mask
+from prom.optimize import optimize
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: done; 2: bad usage or bad input, said in one line on stderr."""
+    try:
+        cli.main(prog_name="prom", standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        hint = f" (see '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(f"prom: {' '.join(message.split())}{hint}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+
+
+def example(*lines: str) -> str:
+    """An example for --help that click does not re-wrap."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prom-mri")
+def cli() -> None:
+    """Learn which points of k-space to measure.
+
+    DATASET is a registered name (see 'prom datasets') or a folder or file of your own images: NIfTI, npy/npz, HDF5, PNG/TIFF, DICOM.
+
+    \b
+    Example:
+      prom optimize mni_brain --acceleration 8 --output mask.h5
+      prom evaluate mask.h5 mni_brain
+      prom export mask.h5 --output mask.png
+    """
+
+
+def input_options(split: str) -> Callable:
+    """The argument and options that say which slices to read; the command receives the data set as ``dataset``."""
+
+    def decorate(command: Callable) -> Callable:
+        def reading(dataset: str, root: str | None, split: str, key: str | None, all_slices: bool, skip_constant: bool, **rest):
+            options = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
+            given = {name: value for name, value in options.items() if value is not None}
+            return command(dataset=lambda: load(dataset, split, root, **given), **rest)
+
+        reading.__name__, reading.__doc__ = command.__name__, command.__doc__
+        reading.__click_params__ = list(getattr(command, "__click_params__", []))
+        for option in (
+            click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
+            click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
+            click.option("--key", help="Name of the dataset inside HDF5 files."),
+            click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
+            click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
+            click.argument("dataset"),
+        ):
+            reading = option(reading)
+        return reading
+
+    return decorate
+
+
+json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
+acceleration_option = click.option(
+    "--acceleration", "-a", type=float, required=True, help="alpha: measure floor(D / alpha) samples, exactly."
+)
+pattern_option = click.option(
+    "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
+)
+seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same mask.")
+
+
+@cli.command("datasets", epilog=example("prom datasets"))
+@json_option
+def datasets_command(json: bool) -> None:
+    """List the data sets, where each is looked for, and how to obtain it."""
+    rows = {}
+    for name, entry in REGISTRY.items():
+        place = data_root(name) if entry.folder else None
+        found = place is None or place.is_dir()
+        rows[name] = {
+            "what": entry.summary,
+            "looked for": str(place) if place else "in the installation",
+            "found": found,
+            "obtain": entry.obtain,
+        }
+    if json:
+        click.echo(jsonlib.dumps(rows))
+        return
+    for name, entry in rows.items():
+        click.echo(f"{name}\n  {entry['what']}\n  looked for: {entry['looked for']} ({'found' if entry['found'] else 'not found'})")
+        if not entry["found"]:
+            click.echo(f"  to obtain it: {entry['obtain']}")
+    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, PNG/TIFF, DICOM")
+
+
+@cli.command(
+    "optimize",
+    epilog=example(
+        "prom optimize mni_brain --acceleration 8 --output mask.h5",
+        "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
+    ),
+)
+@input_options(split="train")
+@acceleration_option
+@pattern_option
+@click.option("--recipe", default="default", show_default=True, help="default (scale-invariant ProM) or paper (the authors' procedure).")
+@click.option("--iterations", type=int, help="Instead of the recipe's own number.")
+@click.option("--members", type=int, help="Independent solutions to average, instead of the recipe's own number.")
+@seed_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, seed, device, output, json) -> None:
+    """Learn a mask from the fully sampled slices of DATASET."""
+    chosen = recipes.get(recipe)
+    changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
+    chosen = replace(chosen, **changes)
+    check_writable(output)
+    data = dataset()
+    started = time.perf_counter()
+    result = optimize(data, acceleration, pattern=pattern, recipe=chosen, seed=seed, device=device)
+    seconds = time.perf_counter() - started
+    result.save(output)
+    report_mask(result, output, json, seconds=round(seconds, 2), final_loss=float(result.history["loss"].iloc[-1]))
+
+
+@cli.command("baseline", epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"))
+@click.argument("name")
+@input_options(split="train")
+@acceleration_option
+@click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
+@seed_option
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def baseline_command(name, dataset, acceleration, pattern, seed, output, json) -> None:
+    """Make the mask of a baseline: energy or equispaced."""
+    method = baselines.get(name)
+    check_writable(output)
+    pattern = pattern or baselines.default_pattern(name)
+    data = dataset()
+    mask = method(data, acceleration, pattern=pattern, seed=seed)
+    result = baselines.as_result(mask, name, acceleration, pattern, seed, data)
+    result.save(output)
+    report_mask(result, output, json)
+
+
+@cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
+@click.argument("mask")
+@input_options(split="test")
+@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(metrics.CONVENTIONS)}.")
+@json_option
+def evaluate_command(mask, dataset, convention, json) -> None:
+    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes)."""
+    result = load_mask(mask)
+    data = dataset()
+    scores = evaluate(result.mask, data, convention)
+    columns = ["psnr", "ssim", "nmse"]
+    mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
+    summary = {
+        "mask": mask,
+        "true_acceleration": result.true_acceleration,
+        "dataset": data.name,
+        "split": data.split,
+        "slices": len(data),
+        "subjects": data.number_of_subjects,
+        "convention": convention,
+        **{name: float(mean[name]) for name in columns},
+        **{f"{name}_std": float(spread[name]) for name in columns},
+    }
+    if json:
+        click.echo(jsonlib.dumps(summary))
+        return
+    heading = f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects"
+    click.echo(f"{heading}, x{result.true_acceleration:.2f}, {convention} convention")
+    click.echo(
+        f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
+        f"NMSE {mean['nmse']:.4f} +- {spread['nmse']:.4f}"
+    )
+
+
+@cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
+@click.argument("mask")
+@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(FORMATS)}.")
+def export_command(mask, output) -> None:
+    """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
+    export_mask(load_mask(mask), output)
+    click.echo(f"wrote {output}")
+
+
+def report_mask(result: MaskResult, output: str, json: bool, **extra: object) -> None:
+    """Tell what was written, as text or as JSON."""
+    samples = int(result.mask.sum())
+    if json:
+        summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}
+        click.echo(jsonlib.dumps({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
+        return
+    spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
+    click.echo(
+        f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
+        f"from {result.provenance['slices']} slices of {result.provenance['subjects']} subjects{spent}"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+"""``mni_brain``: the data set that works offline. Axial brain slices of virtual subjects, made from the MNI152 template in nilearn's wheel.
+
+What it is, and what it is not
+------------------------------
+*No real person is in it.* The ICBM 152 nonlinear template is the average of 152 aligned brains; nilearn's wheel carries its T1 volume
+(skull-stripped: there is no scalp, no skull, no eyes) and its grey- and white-matter maps, at 1 mm. A *virtual subject* is that one
+averaged brain under a smooth invertible deformation, a small affine change, a gamma curve and a smooth bias field, with noise added.
+Virtual subjects therefore share their topology (the same gyri, displaced), and the images are smoother than a scan of one person.
+*k-space is emulated*: it is the Fourier transform of these magnitude images; no scanner measured it. Good for learning the method and
+for testing code; a mask for a scanner should be optimized on that scanner's data.
+
+References
+----------
+V. Fonov et al., "Unbiased average age-appropriate atlases for pediatric studies", NeuroImage 54(1), 313-327, 2011.
+V. Fonov et al., "Unbiased nonlinear average age-appropriate brain templates from birth to adulthood", NeuroImage 47, S102, 2009.
+Y. Choi and S. Lee, "Injectivity conditions of 2D and 3D uniform cubic B-spline functions", Graphical Models 62(6), 411-427, 2000.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Sequence
+from numbers import Integral
+
+import numpy as np
+import torch
+from scipy.interpolate import BSpline
+from scipy.ndimage import map_coordinates
+from scipy.spatial.transform import Rotation
+from tqdm import tqdm
+
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError, unknown
+
+LABEL_NAMES = ("background", "grey matter", "white matter", "CSF and rest")
+CONTRASTS = ("T1", "T2", "PD", "FLAIR")
+SUBJECTS = {"train": 40, "validation": 10, "test": 20}  # how many virtual subjects a split has unless told otherwise
+SLICES = (44, 56, 68, 80, 92, 104, 116, 128)  # template slices, 12 mm apart, cerebellum to vertex: neighbours look different
+SLICE_RANGE = (20, 140)  # further out, a deformed slice can miss the brain
+
+# Subjects are numbered through: a split owns 1000 numbers, so that no two splits can share one, however many are asked for.
+FIRST_NUMBER = {"train": 0, "validation": 1000, "test": 2000}
+NUMBERS_PER_SPLIT = 1000
+
+# Signal of (grey matter, white matter, CSF) relative to the brightest tissue. Spin echo, rho exp(-TE/T2) (1 - exp(-TR/T1)), with T2 at
+# TR/TE 4000/100 ms, PD at 2000/20 ms; FLAIR at TE 120 ms with the inversion time that nulls CSF, left a little above 0 as in practice.
+# Tissue (rho, T1, T2) at 1.5 T: GM (0.86, 833 ms, 83 ms), WM (0.77, 500 ms, 70 ms), CSF (1.00, 2569 ms, 329 ms). The T1 channel is not
+# in the table: it is the template's own T1 volume.
+TISSUE_SIGNAL = {"T2": (0.44, 0.32, 1.00), "PD": (1.00, 0.92, 0.83), "FLAIR": (1.00, 0.85, 0.05)}
+
+FIELD_OF_VIEW = 256.0  # mm, both directions: the template's 145 x 181 mm brain fits with room for the affine change
+CENTRE = (98.0, 117.0, 75.0)  # template index (= mm) of the middle of the brain: what rotations and scalings leave in place
+BRAIN_THRESHOLD = 0.055  # half the smallest T1 inside the brain, on the [0, 1] scale; outside it is exactly 0
+
+WARP_SPACING = 30.0  # mm between control points
+WARP_LIMIT = 0.4 * WARP_SPACING  # a cubic B-spline warp is invertible where no control point moves by more than 0.403 spacings (Choi, Lee)
+BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.77 to 1.28 in the image
+NOISE = 0.01  # standard deviation of the noise in each of real and imaginary part, relative to the slice's maximum
+
+
+def load(
+    split: str = "train",
+    *,
+    subjects: int | None = None,
+    slices: Sequence[int] = SLICES,
+    contrasts: int = 1,
+    size: int = 256,
+    seed: int = 0,
+) -> SliceDataset:
+    """Virtual subjects made from the MNI152 template: an averaged brain, no real person, k-space emulated (see the module's text).
+
+    Each virtual subject is the template under (1) a cubic B-spline warp with control points every 30 mm, each moved by up to 12 mm a
+    direction, which stays invertible and moves tissue by 2.3 mm rms a direction, 8 mm at most; (2) rotations up to 5 degrees, scalings
+    up to 5 % and shifts up to 4 mm; (3) a gamma of 0.8 to 1.25; (4) a smooth bias field of about 10 %, 28 % at most; (5) Rician noise
+    of 1 % of the slice's maximum. Noise is in because an averaged brain has next to nothing in the outer k-space, and no measurement
+    is like that. A subject depends on ``seed`` and its number only: fewer subjects, other slices, other contrasts or other splits
+    leave its images bit for bit as they are.
+
+    Parameters
+    ----------
+    split
+        "train", "validation" or "test"; no virtual subject is in two of them.
+    subjects
+        How many virtual subjects, 1 to 1000; by default 40, 10 and 20. Fewer are the first ones of more.
+    slices
+        Axial slice numbers of the template (1 mm apart, MNI z = number - 72 mm), 20 to 140, no number twice. By default 8.
+    contrasts
+        1: T1. 4: channels T1, T2, PD, FLAIR; channel 0 is the image of ``contrasts=1``, the others are sums of the tissue fractions
+        weighted by the intensities in ``TISSUE_SIGNAL``, each varied by 5 % between subjects.
+    size
+        H = W, 32 to 1024. The field of view stays 256 mm, so that 256 is 1 mm; smaller sizes average over the larger pixel.
+    seed
+        Of the subjects and their noise. Same seed, same machine: same bits.
+
+    Returns
+    -------
+    SliceDataset
+        ``images`` (N, contrasts, size, size) float32, every channel of every slice scaled to [0, 1] by its minimum and maximum, row 0
+        anterior, column 0 the subject's left; ``labels`` (N, size, size) uint8: 0 background, 1 grey matter, 2 white matter, 3 CSF and
+        rest of the brain; ``slices`` the template's slice numbers; subject by subject, N = subjects times slices.
+
+    Raises
+    ------
+    InputError
+        Where a value is outside what is said above.
+
+    >>> data = load("test", subjects=1, slices=[80], size=64)
+    >>> data.images.shape, data.subjects, data.slices, float(data.images.max())
+    (torch.Size([1, 1, 64, 64]), ['mni-2000'], [80], 1.0)
+    """
+    if split not in SUBJECTS:
+        raise unknown("split", split, SUBJECTS)
+    subjects = _checked("subjects", SUBJECTS[split] if subjects is None else subjects, 1, NUMBERS_PER_SPLIT)
+    size = _checked("size", size, 32, 1024)
+    seed = _checked("seed", seed, 0, 2**63 - 1)
+    if contrasts not in (1, len(CONTRASTS)):
+        raise InputError(f"contrasts {contrasts!r}: must be 1 (T1) or 4 ({', '.join(CONTRASTS)})")
+    slices = [slices] if isinstance(slices, Integral) else list(slices)
+    slices = [_checked("slice", number, *SLICE_RANGE) for number in slices]
+    if not slices or len(set(slices)) < len(slices):
+        raise InputError(f"slices {slices}: must be at least one number and no number twice")
+
+    numbers = range(FIRST_NUMBER[split], FIRST_NUMBER[split] + subjects)
+    images = torch.empty(subjects, len(slices), contrasts, size, size)
+    labels = torch.empty(subjects, len(slices), size, size, dtype=torch.uint8)
+    for i, number in enumerate(tqdm(numbers, desc=f"mni_brain {split}", unit="subject", disable=None, leave=False)):
+        subject_images, subject_labels = _virtual_subject(seed, number, slices, contrasts, size)
+        images[i] = torch.from_numpy(subject_images)
+        labels[i] = torch.from_numpy(subject_labels)
+    return SliceDataset(
+        name="mni_brain",
+        split=split,
+        images=images.flatten(0, 1),
+        subjects=[f"mni-{number:04d}" for number in numbers for _ in slices],
+        slices=slices * subjects,
+        labels=labels.flatten(0, 1),
+        label_names=LABEL_NAMES,
+        source=(
+            "Virtual subjects, no real person: deformations of the averaged ICBM 152 nonlinear 2009a brain (Fonov et al. 2009, 2011; "
+            "volumes from nilearn, skull-stripped), with 1 % Rician noise; k-space is emulated from these magnitude images"
+        ),
+    )
+
+
+def _checked(what: str, value: int, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
+        raise InputError(f"{what} {value!r}: must be a whole number from {low} to {high}")
+    return int(value)
+
+
+@functools.cache
+def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T1, grey and white matter, each (197, 233, 189) float32 in [0, 1]; axes to the right, to anterior, upwards; 1 mm."""
+    from nilearn import datasets  # imported here: it takes seconds, and only this data set needs it
+
+    loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
+    return tuple(np.asarray(loader(resolution=1).dataobj, dtype=np.float32) for loader in loaders)
+
+
+def _generator(*key: int) -> torch.Generator:
+    """A generator of its own for every (seed, subject number, ...), so that nothing depends on what else is loaded."""
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]))
+
+
+def _uniform(generator: torch.Generator, limit: float, *shape: int) -> np.ndarray:
+    """Independent float64 values in [-limit, limit)."""
+    return limit * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64).numpy() - 1)
+
+
+def _spline_basis(positions: np.ndarray, spacing: float) -> np.ndarray:
+    """(positions, control points): the cubic B-splines whose control points lie every ``spacing`` mm and cover the field of view."""
+    half = np.ceil(FIELD_OF_VIEW / 2 / spacing)
+    knots = spacing * np.arange(-half - 3, half + 4)
+    return BSpline.design_matrix(positions, knots, 3).toarray()
+
+
+def _smooth_field(control: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray, spacing: float) -> np.ndarray:
+    """The spline with these control values (..., n, n, n) on the grid z, y, x (mm): (..., Z, Y, X)."""
+    return np.einsum("...abc,xa,yb,zc->...zyx", control, *(_spline_basis(axis, spacing) for axis in (x, y, z)), optimize=True)
+
+
+def _virtual_subject(seed: int, number: int, slices: list[int], contrasts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (slices, contrasts, size, size) float32 and labels (slices, size, size) uint8 of one virtual subject."""
+    # 1. Who it is. All of it is drawn before anything that depends on slices, contrasts or size.
+    generator = _generator(seed, number)
+    n = _spline_basis(np.zeros(1), WARP_SPACING).shape[1]
+    warp = _uniform(generator, WARP_LIMIT, 3, n, n, n)
+    rotation = Rotation.from_euler("xyz", _uniform(generator, 5.0, 3), degrees=True).as_matrix()
+    affine = rotation * (1 + _uniform(generator, 0.05, 3))  # from the image to the template: stretches x, y, z, then rotates
+    shift = _uniform(generator, 4.0, 3)
+    gamma = np.exp(_uniform(generator, np.log(1.25), 1)[0])
+    signal_change = 1 + _uniform(generator, 0.05, len(CONTRASTS), 3)
+    n = _spline_basis(np.zeros(1), BIAS_SPACING).shape[1]
+    log_bias = _uniform(generator, BIAS_LIMIT, n, n, n)
+
+    # 2. Where in the template each pixel lies. Below 256 the grid is a multiple of `size` and averaged over, as a large pixel averages.
+    finer = -(-int(FIELD_OF_VIEW) // size)
+    axis = (np.arange(size * finer) + 0.5) * FIELD_OF_VIEW / (size * finer) - FIELD_OF_VIEW / 2  # mm from the centre
+    x, y, z = axis, axis[::-1], np.array(slices, dtype=float) - CENTRE[2]  # row 0 is the largest y: anterior
+    points = np.stack(np.broadcast_arrays(x[None, None], y[None, :, None], z[:, None, None]))
+    points = points + _smooth_field(warp, x, y, z, WARP_SPACING)
+    points = np.tensordot(affine, points, axes=1) + (shift + CENTRE)[:, None, None, None]
+
+    # 3. The tissue there. One interpolation a volume, of the pixels that can be brain only.
+    t1, grey, white = _template()
+    inside = np.all([(p >= 0) & (p <= n - 1) for p, n in zip(points, t1.shape, strict=True)], axis=0)
+    coordinates = points[:, inside]
+    maps = np.zeros((4, *inside.shape), dtype=np.float32)
+    for volume, target in zip((t1, grey, white), maps, strict=False):
+        target[inside] = map_coordinates(volume, coordinates, order=1, output=np.float32)
+    maps[3] = maps[0] > BRAIN_THRESHOLD
+    maps[:3] *= maps[3]  # the tissue maps reach a little beyond the skull-stripped T1
+    maps = maps.reshape(4, len(slices), size, finer, size, finer).mean((3, 5))
+    t1, grey, white, brain = maps
+    rest = np.clip(brain - grey - white, 0, None)
+    labels = np.where(brain > 0.5, 1 + np.argmax([grey, white, rest], axis=0), 0).astype(np.uint8)
+
+    # 4. What a scanner would show.
+    means = (axis.reshape(size, finer).mean(1), axis[::-1].reshape(size, finer).mean(1))
+    bias = np.exp(_smooth_field(log_bias, *means, z, BIAS_SPACING))
+    images = np.empty((len(slices), contrasts, size, size), dtype=np.float32)
+    for c, contrast in enumerate(CONTRASTS[:contrasts]):
+        if contrast == "T1":
+            clean = t1**gamma * bias
+        else:
+            weights = np.array(TISSUE_SIGNAL[contrast]) * signal_change[c]
+            clean = np.tensordot(weights, (grey, white, rest), axes=1) * bias
+        for s, template_slice in enumerate(slices):
+            images[s, c] = _measured(clean[s], _generator(seed, number, template_slice, c))
+    return images, labels
+
+
+def _measured(clean: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    """Magnitude after complex Gaussian noise (hence Rician), scaled to [0, 1] by minimum and maximum."""
+    noise = NOISE * clean.max() * torch.randn(2, *clean.shape, generator=generator).numpy()
+    image = np.hypot(clean + noise[0], noise[1])
+    return (image - image.min()) / (image.max() - image.min())

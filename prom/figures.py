@@ -1,0 +1,103 @@
+"""The look of every figure: grey images with fixed limits, cividis for maps, Okabe-Ito for lines, titles that carry the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+# Okabe and Ito (2008): told apart by colour-blind readers and in grey print; the same method has the same colour everywhere
+COLOURS = {
+    "equispaced": "#E69F00",
+    "energy": "#56B4E9",
+    "paper": "#D55E00",
+    "default": "#0072B2",
+    "accent": "#009E73",
+    "accent2": "#CC79A7",
+    "black": "#000000",
+}
+
+
+def use_style() -> None:
+    """Set matplotlib up for the book: 2x PNG, no frames that say nothing, one size of type."""
+    plt.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 200,
+            "figure.facecolor": "white",  # stays white in dark mode, so that axes remain readable
+            "savefig.bbox": "tight",
+            "font.size": 10,
+            "axes.titlesize": 10,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.25,
+            "axes.axisbelow": True,
+            "axes.prop_cycle": plt.cycler(color=[COLOURS[n] for n in ("default", "paper", "accent", "equispaced", "accent2", "energy")]),
+            "legend.frameon": False,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+        }
+    )
+
+
+def show_image(axes: Axes, image: Tensor | np.ndarray, title: str = "", limits: tuple[float, float] = (0.0, 1.0)) -> None:
+    """A magnitude image, ``(H, W)``, in grey between fixed limits."""
+    axes.imshow(np.asarray(image), cmap="gray", vmin=limits[0], vmax=limits[1])
+    _bare(axes, title)
+
+
+def show_map(axes: Axes, values: Tensor | np.ndarray, title: str = "", limits: tuple[float, float] = (0.0, 1.0), cmap: str = "cividis"):
+    """A map over k-space or over the image, ``(H, W)``; returns the artist, for a colour bar."""
+    artist = axes.imshow(np.asarray(values), cmap=cmap, vmin=limits[0], vmax=limits[1])
+    _bare(axes, title)
+    return artist
+
+
+def show_mask(axes: Axes, mask: Tensor | np.ndarray, title: str = "") -> None:
+    """A mask, ``(H, W)`` bool: white is measured."""
+    axes.imshow(np.asarray(mask), cmap="gray", vmin=0, vmax=1)
+    _bare(axes, title)
+
+
+def show_kspace(axes: Axes, kspace: Tensor | np.ndarray, title: str = "", decades: float = 5.0):
+    """log10 of the magnitude of centred k-space, ``(H, W)`` complex, relative to its maximum, down to ``-decades``."""
+    magnitude = np.abs(np.asarray(kspace))
+    floor = magnitude.max() * 10.0**-decades
+    artist = axes.imshow(np.log10(np.maximum(magnitude, floor) / magnitude.max()), cmap="magma", vmin=-decades, vmax=0)
+    _bare(axes, title)
+    return artist
+
+
+def grid(rows: int, columns: int, size: float = 2.0) -> tuple[Figure, np.ndarray]:
+    """A figure of ``rows`` x ``columns`` square panels of ``size`` inches; the axes always come as a 2D array.
+
+    >>> grid(1, 3)[1].shape
+    (1, 3)
+    """
+    figure, axes = plt.subplots(rows, columns, figsize=(size * columns, size * rows + 0.25), squeeze=False, layout="constrained")
+    return figure, axes
+
+
+def row(panels: Sequence[tuple[str, Tensor | np.ndarray, str]], size: float = 2.0) -> Figure:
+    """One row of pictures: (kind, array, title) with kind "image", "mask", "map" or "kspace".
+
+    >>> figure = row([("image", np.zeros((4, 4)), "x"), ("mask", np.ones((4, 4)), "m")])
+    """
+    kinds = {"image": show_image, "mask": show_mask, "map": show_map, "kspace": show_kspace}
+    figure, axes = grid(1, len(panels), size)
+    for ax, (kind, array, title) in zip(axes[0], panels, strict=True):
+        kinds[kind](ax, array, title)
+    return figure
+
+
+def _bare(axes: Axes, title: str) -> None:
+    axes.set_title(title)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+    axes.grid(False)

@@ -1,0 +1,144 @@
+"""The result of an optimisation: the mask, where it came from, and its HDF5 file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import pandas as pd
+import torch
+from torch import Tensor
+
+from prom import bernoulli
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.files import atomic
+from prom.patterns import make
+
+HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
+
+
+@dataclass(frozen=True, eq=False)
+class MaskResult:
+    """A mask with its probabilities and its story.
+
+    Attributes
+    ----------
+    mask
+        ``(H, W)`` bool, centred: the posterior mode under the budget (Eq. 8).
+    probabilities
+        ``(H, W)`` float32, centred: theta of Eq. 1 on the grid.
+    theta
+        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows.
+    pattern, acceleration, recipe, seed
+        What was asked for. ``recipe`` has one entry per field of :class:`prom.recipes.Recipe`, or the baseline's name.
+    history
+        Per iteration: member, iteration, loss, budget S, active share of the sampled masks. A data frame.
+    provenance
+        Data set, split, counts, fingerprint, objective, versions, device, time of making.
+    """
+
+    mask: Tensor
+    probabilities: Tensor
+    theta: Tensor
+    pattern: str
+    acceleration: float
+    recipe: dict[str, object]
+    seed: int
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", pd.DataFrame(self.history, columns=list(HISTORY)).astype(HISTORY))
+
+    @property
+    def true_acceleration(self) -> float:
+        """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S."""
+        return self.mask.numel() / int(self.mask.sum())
+
+    def sample(self, count: int = 1, seed: int = 0) -> Tensor:
+        """Masks drawn from Eq. 1: ``(count, H, W)`` bool. Their sizes vary about S; the mode has exactly S.
+
+        >>> from prom.baselines import as_result
+        >>> as_result(torch.eye(4, dtype=torch.bool), "identity", acceleration=4).sample(3).sum(dim=(1, 2)).tolist()
+        [4, 4, 4]
+        """
+        draws = bernoulli.sample(self.theta, torch.Generator().manual_seed(seed), count)
+        return make(self.pattern, tuple(self.mask.shape)).expand(draws).bool()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be written.
+        """
+        with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+            file["mask"] = self.mask.numpy()
+            file["probabilities"] = self.probabilities.numpy()
+            file["theta"] = self.theta.numpy()
+            for name in self.history:
+                file[f"history/{name}"] = self.history[name].to_numpy()
+            attributes = {"format": "prom mask 1", "pattern": self.pattern, "acceleration": self.acceleration, "seed": self.seed}
+            file.attrs.update({**attributes, "recipe": json.dumps(self.recipe), "provenance": json.dumps(self.provenance)})
+
+
+def load_mask(path: str | os.PathLike) -> MaskResult:
+    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, not HDF5, or not such a mask.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"mask {path}: no such file; make one with 'prom optimize' or 'prom baseline'")
+    try:
+        with h5py.File(path, "r") as file:
+            arrays = {name: torch.from_numpy(file[name][()]) for name in ("mask", "probabilities", "theta")}
+            history = {name: file[f"history/{name}"][()] for name in HISTORY}
+            plain = {"pattern": str(file.attrs["pattern"]), "acceleration": float(file.attrs["acceleration"])}
+            records = {name: json.loads(file.attrs[name]) for name in ("recipe", "provenance")}
+            seed = int(file.attrs["seed"])
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"mask {path}: is not a mask file of prom ({' '.join(str(error).split())})") from error
+    mask = arrays["mask"]
+    if mask.dtype != torch.bool or mask.ndim != 2 or arrays["probabilities"].shape != mask.shape:
+        raise InputError(f"mask {path}: its mask must be a 2D array of bool, with probabilities of the same shape")
+    if arrays["theta"].shape != make(plain["pattern"], tuple(mask.shape)).shape:
+        raise InputError(f"mask {path}: theta of {tuple(arrays['theta'].shape)} does not fit pattern {plain['pattern']}")
+    return MaskResult(**arrays, **plain, **records, seed=seed, history=history)
+
+
+def provenance(data: SliceDataset, objective: object, device: object) -> dict[str, object]:
+    """What a result was made from, and with: everything needed to make it again."""
+    return {
+        "dataset": data.name,
+        "split": data.split,
+        "source": data.source,
+        "slices": len(data),
+        "subjects": data.number_of_subjects,
+        "shape": list(data.images.shape),
+        "fingerprint": data.fingerprint(),
+        "objective": objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__),
+        "device": str(device),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes: Python, PyTorch, NumPy and this package.
+
+    >>> sorted(versions())
+    ['numpy', 'prom-mri', 'python', 'torch']
+    """
+    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "prom-mri")}}

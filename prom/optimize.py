@@ -1,0 +1,187 @@
+"""Algorithm 1: projected gradient descent on the probabilities of a mask. One loop for every recipe, pattern and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prom import bernoulli, objectives, patterns
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.masks import HISTORY, MaskResult, provenance
+from prom.projection import project
+from prom.recipes import DEFAULT, Recipe
+from prom.schedules import annealed_budget, linear
+from prom.steps import STEP_RULES
+
+
+def optimize(
+    data: SliceDataset | Tensor | np.ndarray,
+    acceleration: float,
+    pattern: str = "points",
+    recipe: Recipe = DEFAULT,
+    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    seed: int = 0,
+    device: str = "auto",
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> MaskResult:
+    """Learn which k-space samples to measure (Eq. 3, Algorithm 1).
+
+    Parameters
+    ----------
+    data
+        A data set, or fully sampled images ``(H, W)``, ``(N, H, W)`` or ``(N, C, H, W)``, real or complex. One image is the paper's
+        single-image mode.
+    acceleration
+        alpha >= 1. The mask has exactly floor(D / alpha) samples (points) or lines (columns, rows).
+    pattern
+        "points", "columns" or "rows".
+    recipe
+        :data:`prom.DEFAULT`, :data:`prom.PAPER`, or a variant of one made with ``dataclasses.replace``.
+    objective
+        "magnitude_mse", or a function ``(x_hat, x) -> loss`` of two ``(P, C, H, W)`` batches.
+    seed
+        Same seed, same machine: same bits.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+    callback
+        Called as ``callback(iteration, theta)`` after every iteration, for figures.
+
+    Returns
+    -------
+    MaskResult
+        Mask (Eq. 8), probabilities, history and provenance.
+
+    Raises
+    ------
+    InputError
+        Where the data, the acceleration, a name or the device cannot be used.
+
+    >>> from dataclasses import replace
+    >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
+    >>> result.mask.shape, int(result.mask.sum())
+    (torch.Size([16, 16]), 64)
+    """
+    data = as_dataset(data)
+    device = choose_device(device)
+    grid = patterns.make(pattern, data.shape)
+    target = grid.budget(acceleration)
+    judge = objectives.make(objective, data.images, device)
+    generator = torch.Generator(device).manual_seed(seed)
+    solutions, history = [], []
+    theta = step = None
+    bar = tqdm(total=recipe.members * recipe.iterations, desc=f"optimize {data.name} x{acceleration:g}", disable=None, leave=False)
+    for member in range(recipe.members):
+        fresh = member == 0 or recipe.independent_members
+        if fresh:
+            theta = torch.rand(grid.shape, generator=generator, device=device)  # U(0, 1), section 4
+            step = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
+        batches = shuffled_batches(len(data), recipe.batch_size, generator)
+        for iteration in range(recipe.iterations):
+            progress = iteration / max(recipe.iterations - 1, 1)
+            tau = linear(progress, recipe.tau_start, recipe.tau_end)
+            budget = annealed_budget(
+                progress if fresh else 1.0, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power
+            )
+            if not recipe.project_after_step:
+                theta = project(theta, budget)
+            loss, gradient, active = expected_gradient(judge, next(batches), grid, theta, tau, recipe, generator)
+            theta = step(theta, gradient)
+            if recipe.project_after_step:
+                theta = project(theta, budget)  # Eq. 6, 7
+            history.append((member, iteration, loss, budget, active))
+            if callback:
+                callback(iteration, theta)
+            bar.update()
+        solutions.append(project(theta, target))  # feasible whatever the order of step and projection
+    bar.close()
+    theta = bernoulli.average(solutions).cpu()
+    return MaskResult(
+        mask=grid.expand(bernoulli.mode(theta, target)).contiguous(),  # Eq. 8
+        probabilities=grid.expand(theta).contiguous(),
+        theta=theta,
+        pattern=pattern,
+        acceleration=float(acceleration),
+        recipe=recipe.as_dict(),
+        seed=seed,
+        history=pd.DataFrame([[float(value) for value in entry] for entry in history], columns=list(HISTORY)),
+        provenance=provenance(data, objective, device),
+    )
+
+
+def expected_gradient(
+    judge: objectives.Objective,
+    batch: list[int],
+    grid: patterns.Points,
+    theta: Tensor,
+    tau: float,
+    recipe: Recipe,
+    generator: torch.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Monte-Carlo estimate of Eq. 2 on a batch: (loss, gradient with respect to theta, share of active mask entries)."""
+    groups = [batch] if recipe.shared_mask else [[index] for index in batch]
+    loss, gradient, active = theta.new_zeros(()), torch.zeros_like(theta), theta.new_zeros(())
+    for group in groups:
+        if recipe.estimator == "gumbel":
+            hard, slope = bernoulli.relaxed_sample(theta, tau, generator, recipe.samples)  # Eq. 4, 5
+        else:
+            hard, slope = bernoulli.sample(theta, generator, recipe.samples), 1.0
+        group_loss, mask_gradient = judge(group, grid.expand(hard))
+        if recipe.curvature and judge.curvature is not None:
+            mask_gradient = mask_gradient + (0.5 - grid.expand(hard)) * (judge.curvature / recipe.samples)
+        gradient += (grid.gather(mask_gradient) * slope).sum(dim=0)
+        loss += group_loss
+        active += hard.mean()
+    return loss / len(groups), gradient / len(groups), active / len(groups)
+
+
+def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+    """Endless batches of indices; each pass visits every image once, in a new order. A short last batch is left out.
+
+    >>> batches = shuffled_batches(3, 2, torch.Generator().manual_seed(0))
+    >>> len(next(batches)), len(next(batches))
+    (2, 2)
+    """
+    batch_size = min(batch_size, count)
+    while True:
+        order = torch.randperm(count, generator=generator, device=generator.device).tolist()
+        for start in range(0, count - batch_size + 1, batch_size):
+            yield order[start : start + batch_size]
+
+
+def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
+    """Wrap plain images, ``(H, W)``, ``(N, H, W)`` or ``(N, C, H, W)``, into a data set of one subject a slice.
+
+    >>> as_dataset(np.ones((4, 8, 8))).images.shape
+    torch.Size([4, 1, 8, 8])
+    """
+    if isinstance(data, SliceDataset):
+        return data
+    images = torch.as_tensor(data)
+    if images.ndim not in (2, 3, 4):
+        raise InputError(f"images of shape {tuple(images.shape)}: must be (H, W), (N, H, W) or (N, C, H, W)")
+    images = images.to(torch.complex64 if images.is_complex() else torch.float32)
+    images = images[None, None] if images.ndim == 2 else images[:, None] if images.ndim == 3 else images
+    return SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called ``name``; "auto" is CUDA where there is one, else the CPU.
+
+    >>> choose_device("cpu")
+    device(type='cpu')
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: must be auto, cpu or cuda") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"device {name!r}: this machine has no usable CUDA device; use cpu or auto")
+    return device
