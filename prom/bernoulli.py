@@ -39,8 +39,8 @@ def relaxed_sample(theta: Tensor, tau: float, generator: torch.Generator, count:
     the gradient with respect to m times :math:`\partial m_{soft} / \partial \theta = m_{soft} (1 - m_{soft}) / (\tau \theta (1 - \theta))`.
     The difference of two Gumbel variables is logistic, so one uniform draw u gives it: :math:`g_1 - g_0 = \log(u / (1 - u))`.
 
-    At theta = 0 and theta = 1 the slope is set to 0, its limit for tau < 1: such a point never moves again by itself. That is a
-    property of Eq. 4, and one of the two reasons why the method can lose the centre of k-space.
+    At theta = 0 and theta = 1 the slope is set to 0: its limit for tau < 1, and our choice for tau = 1, which only the first iteration
+    has. So such a point never moves again by itself, one of the two reasons why the method can lose the centre of k-space.
 
     Parameters
     ----------

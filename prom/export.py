@@ -35,9 +35,9 @@ def export(result: MaskResult, path: str | os.PathLike) -> None:
     InputError
         Where the ending is not known or the file cannot be written.
 
-    >>> export(None, "mask.jpg")
+    >>> export(None, "mask.docx")
     Traceback (most recent call last):
-    prom.errors.InputError: output format '.jpg' is not known (known: .npy, .png)
+    prom.errors.InputError: output format '.docx' is not known (known: .npy, .png)
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:

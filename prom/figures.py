@@ -26,8 +26,7 @@ def use_style() -> None:
     """Set matplotlib up for the book: 2x PNG, no frames that say nothing, one size of type."""
     plt.rcParams.update(
         {
-            "figure.dpi": 100,
-            "savefig.dpi": 200,
+            "figure.dpi": 144,  # twice what notebooks take by themselves: sharp on every screen
             "figure.facecolor": "white",  # stays white in dark mode, so that axes remain readable
             "savefig.bbox": "tight",
             "font.size": 10,

@@ -1,0 +1,37 @@
+"""Data that several test files need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hypothesis
+import pytest
+import torch
+
+from prom import SliceDataset
+
+# Wall times vary on shared machines, and a test must fail for what it tests; the seed is fixed, so that a failure comes again.
+hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("project")
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def acdc_root() -> Path:
+    """The ACDC folder; the test skips where there is none."""
+    if not (SHARED / "ACDC" / "database").is_dir():
+        pytest.skip(f"no ACDC data beside the project ({SHARED.name}/ACDC)")
+    return SHARED / "ACDC"
+
+
+@pytest.fixture(scope="session")
+def blobs() -> SliceDataset:
+    """Twelve smooth 32 x 32 images, cheap and with the steep spectrum of real ones."""
+    generator = torch.Generator().manual_seed(7)
+    frequency = torch.fft.fftfreq(32)
+    radius = (frequency[:, None] ** 2 + frequency**2).sqrt()
+    spectrum = torch.fft.fft2(torch.randn(12, 1, 32, 32, generator=generator)) / (radius + 0.02) ** 2
+    images = torch.fft.ifft2(spectrum).real
+    images = (images - images.amin((2, 3), keepdim=True)) / (images.amax((2, 3), keepdim=True) - images.amin((2, 3), keepdim=True))
+    return SliceDataset("blobs", "train", images.float(), [str(i // 2) for i in range(12)], [i % 2 for i in range(12)])

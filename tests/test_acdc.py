@@ -1,0 +1,111 @@
+"""The ACDC reader: counts and figures on the real data, and hostile folders."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import prom
+from prom import InputError, baselines, evaluate
+from prom.datasets import acdc
+
+
+@pytest.fixture(scope="module")
+def splits(acdc_root):
+    return prom.load("acdc", "train", acdc_root), prom.load("acdc", "test", acdc_root)
+
+
+def test_counts_are_the_papers(splits):
+    train, test = splits
+    assert (len(train), len(test)) == (548, 338) and train.images.shape[1:] == (1, 256, 256)
+    assert (train.number_of_subjects, test.number_of_subjects) == (99, 50) and "patient090" not in train.subjects
+    assert not set(train.subjects) & set(test.subjects)
+    assert (train.images.amin(dim=(1, 2, 3)) >= 0).all() and train.images.max() <= 1
+    assert sorted(train.labels.unique().tolist()) == [0, 1, 2, 3]
+
+
+def test_all_slices(acdc_root):
+    train, test = (prom.load("acdc", split, acdc_root, all_slices=True, labels=False) for split in ("train", "test"))
+    assert (len(train), len(test)) == (951, 538) and "patient090" in train.subjects and train.number_of_subjects == 100
+
+
+def test_energy_in_1d_is_the_papers_igs_at_x32(splits):
+    """Three digits of three metrics, as printed in Table 1: our pipeline is the paper's."""
+    train, test = splits
+    scores = evaluate(baselines.energy(train, 32, pattern="columns"), test)
+    assert (round(scores.psnr.mean(), 3), round(scores.ssim.mean(), 3), round(scores.nmse.mean(), 3)) == (20.705, 0.621, 0.132)
+
+
+def test_default_beats_the_table_at_x32(splits):
+    """Slow to collapse is not enough: 7 dB above the paper's 20.401, and above the energy oracle."""
+    train, test = splits
+    scores = evaluate(prom.optimize(train, 32).mask, test)
+    assert scores.psnr.mean() >= 27.6 and scores.ssim.mean() >= 0.765
+    assert scores.psnr.mean() > evaluate(baselines.energy(train, 32), test).psnr.mean()
+
+
+def write_patient(folder, name="patient001", frame="01", shape=(30, 20, 6), info="ED: 1\nES: 12\n"):
+    folder = folder / "database" / "training" / name
+    folder.mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    (folder / "Info.cfg").write_text(info)
+    for suffix, data in (("", generator.random(shape, dtype=np.float32)), ("_gt", generator.integers(0, 4, shape).astype(np.uint8))):
+        nibabel.save(nibabel.Nifti1Image(data, np.eye(4)), folder / f"{name}_frame{frame}{suffix}.nii.gz")
+    return folder
+
+
+def test_paper_rule_and_all_slices_on_a_small_folder(tmp_path):
+    write_patient(tmp_path)
+    write_patient(tmp_path, "patient002", frame="04", info="ED: 4\n")
+    assert acdc.load("train", tmp_path).slices == [2, 3]
+    everything = acdc.load("train", tmp_path, all_slices=True)
+    assert len(everything) == 12 and set(everything.subjects) == {"patient001", "patient002"}
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (20, 30), (256, 256), (300, 257)])
+def test_resizing_keeps_the_aspect_and_no_class_is_invented(shape):
+    labels = torch.zeros(*shape)
+    labels[shape[0] // 2 :, :] = 3
+    resized = acdc._resize(labels, "nearest")
+    assert resized.shape == (256, 256) and resized.unique().tolist() == [0, 3]
+    assert (resized[:120] == 0).all() and (resized[136:] == 3).all()
+
+
+def break_folder(tmp_path, how):
+    patient = write_patient(tmp_path)
+    image = patient / "patient001_frame01.nii.gz"
+    if how == "truncated":
+        image.write_bytes(image.read_bytes()[:-2000])
+    elif how == "no labels":
+        (patient / "patient001_frame01_gt.nii.gz").unlink()
+    elif how == "constant":
+        nibabel.save(nibabel.Nifti1Image(np.ones((30, 20, 6), np.float32), np.eye(4)), image)
+    elif how == "nan":
+        nibabel.save(nibabel.Nifti1Image(np.full((30, 20, 6), np.nan, np.float32), np.eye(4)), image)
+    elif how == "other size":
+        nibabel.save(nibabel.Nifti1Image(np.random.rand(31, 20, 6).astype(np.float32), np.eye(4)), image)
+    elif how == "4D":
+        nibabel.save(nibabel.Nifti1Image(np.random.rand(30, 20, 6, 2).astype(np.float32), np.eye(4)), image)
+
+
+@pytest.mark.parametrize("how", ["truncated", "no labels", "constant", "nan", "other size", "4D"])
+def test_damaged_folders_are_named(tmp_path, how):
+    break_folder(tmp_path, how)
+    with pytest.raises(InputError, match="patient001_frame01") as caught:
+        acdc.load("train", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data_says_how_to_get_it(tmp_path):
+    with pytest.raises(InputError, match="register for ACDC"):
+        acdc.load("train", tmp_path)
+    write_patient(tmp_path)
+    with pytest.raises(InputError, match="testing"):
+        acdc.load("test", tmp_path)
+    with pytest.raises(InputError, match="split 'val'"):
+        acdc.load("val", tmp_path)
+    with pytest.raises(InputError, match="Info.cfg"):
+        (tmp_path / "database/training/patient001/Info.cfg").write_text("nothing")
+        acdc.load("train", tmp_path, all_slices=True)

@@ -1,0 +1,163 @@
+"""The command line as a user meets it: a real process, its exit code, one line on stderr, and the files it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prom import load_mask
+from prom.cli import main
+
+
+def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
+    """A whole process, as from a shell. Each costs seconds for importing PyTorch."""
+    command = [sys.executable, "-m", "prom.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
+
+
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """The same in this process, for the many cases."""
+
+    def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+        monkeypatch.chdir(cwd)
+        monkeypatch.setattr(sys, "argv", ["prom", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with a data set of its own: eight subjects of 32 x 32 slices in npy files."""
+    folder = tmp_path_factory.mktemp("work")
+    generator = np.random.default_rng(0)
+    (folder / "mine").mkdir()
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    for i in range(8):
+        ellipses = [(x * a + y * b) ** 2 + (y * c) ** 2 < 0.6 for a, b, c in generator.uniform(0.8, 2, (3, 3))]
+        np.save(folder / "mine" / f"subject{i}.npy", sum(ellipses) + 0.01 * generator.random((4, 32, 32)))
+    return folder
+
+
+def test_from_a_folder_to_a_picture(work):
+    done = prom("optimize", "mine", "--acceleration", 4, "--iterations", 60, "--output", "mask.h5", cwd=work)
+    assert done.returncode == 0 and "256 of 1024 k-space samples (x4.00)" in done.stdout and done.stderr == ""
+    assert prom("baseline", "energy", "mine", "-a", 4, "-o", "energy.h5", cwd=work).returncode == 0
+    scores = {}
+    for name in ("mask", "energy"):
+        done = prom("evaluate", f"{name}.h5", "mine", "--json", cwd=work)
+        scores[name] = json.loads(done.stdout)
+        assert done.returncode == 0 and scores[name]["split"] == "test" and scores[name]["true_acceleration"] == 4.0
+    assert scores["mask"]["psnr"] > scores["energy"]["psnr"] - 0.3
+    for ending in ("npy", "png"):
+        assert prom("export", "mask.h5", "--output", f"mask.{ending}", cwd=work).returncode == 0
+    assert np.array_equal(np.load(work / "mask.npy"), load_mask(work / "mask.h5").mask.numpy())
+
+
+def test_json_of_optimize(work):
+    options = ["--pattern", "rows", "--seed", 5, "--recipe", "paper", "--iterations", 3, "--members", 2]
+    done = prom("optimize", "mine", "-a", 4, *options, "-o", "rows.h5", "--json", cwd=work)
+    told = json.loads(done.stdout)
+    assert told["samples"] == 256 and told["seed"] == 5 and told["seconds"] >= 0 and len(told["fingerprint"]) == 16
+    result = load_mask(work / "rows.h5")
+    assert result.recipe["name"] == "paper" and len(result.history) == 6 and result.pattern == "rows"
+
+
+def test_same_command_same_mask(work):
+    masks = []
+    for name in ("first.h5", "second.h5"):
+        prom("optimize", "mine", "-a", 8, "--iterations", 20, "-o", name, cwd=work)
+        masks.append(load_mask(work / name).theta)
+    assert np.array_equal(*masks)
+
+
+def test_datasets(work):
+    done = prom("datasets", cwd=work)
+    assert done.returncode == 0 and "data/ACDC (not found)" in done.stdout and "register" in done.stdout
+    found = json.loads(prom("datasets", "--json", cwd=work, PROM_DATA="elsewhere").stdout)
+    assert found["acdc"]["looked for"] == "elsewhere/ACDC" and found["mni_brain"]["found"]
+
+
+@pytest.mark.parametrize("command", ["", "optimize", "evaluate", "baseline", "export", "datasets"])
+def test_help_shows_an_example(work, here, command):
+    done = here(*command.split(), "--help", cwd=work)
+    assert done.returncode == 0 and "Example:" in done.stdout and f"prom {command}".strip() in done.stdout
+
+
+BAD = [
+    ("optimize mine -a 0.5 -o bad.h5", "acceleration 0.5: must be >= 1"),
+    ("optimize mine -a 5000 -o bad.h5", "must be <= 1024"),
+    ("optimize mine -a four -o bad.h5", "'four'"),
+    ("optimize mine -o bad.h5", "--acceleration"),
+    ("optimize mine -a 4", "--output"),
+    ("optimize mni_brian -a 4 -o bad.h5", "did you mean 'mni_brain'"),
+    ("optimize no/such/folder -a 4 -o bad.h5", "no/such/folder"),
+    ("optimize empty -a 4 -o bad.h5", "empty"),
+    ("optimize mixed -a 4 -o bad.h5", "mixed"),
+    ("optimize nan -a 4 -o bad.h5", "NaN"),
+    ("optimize constant -a 4 -o bad.h5", "constant"),
+    ("optimize truncated -a 4 -o bad.h5", "truncated"),
+    ("optimize acdc -a 4 -o bad.h5", "register for ACDC"),
+    ("optimize mine --root mine -a 4 -o bad.h5", "root mine"),
+    ("optimize mine --split nonsense -a 4 -o bad.h5", "nonsense"),
+    ("optimize mine --pattern colums -a 4 -o bad.h5", "did you mean 'columns'"),
+    ("optimize mine --recipe papper -a 4 -o bad.h5", "did you mean 'paper'"),
+    ("optimize mine --iterations 0 -a 4 -o bad.h5", "iterations=0"),
+    ("optimize mine --device quantum -a 4 -o bad.h5", "device 'quantum'"),
+    ("optimize mine -a 4 -o no/folder/bad.h5", "no/folder"),
+    ("optimize mine -a 4 -o empty", "is a folder"),
+    ("baseline energi mine -a 4 -o bad.h5", "did you mean 'energy'"),
+    ("baseline equispaced mine --pattern points -a 4 -o bad.h5", "use columns or rows"),
+    ("evaluate bad.h5 mine", "bad.h5"),
+    ("evaluate mine/subject0.npy mine", "not a mask file"),
+    ("export bad.h5 -o bad.npy", "bad.h5"),
+    ("optimise mine", "optimise"),
+]
+
+
+@pytest.fixture(scope="module")
+def hostile(work) -> Path:
+    """The folder with more beside the good data: empty, mixed sizes, NaN, a constant slice, a truncated file."""
+    for name in ("empty", "mixed", "nan", "constant", "truncated"):
+        (work / name).mkdir()
+    for name, height in (("a", 8), ("b", 8), ("c", 9)):
+        np.save(work / f"mixed/{name}.npy", np.random.rand(height, 8))
+    np.save(work / "nan/a.npy", np.full((8, 8), np.nan))
+    np.save(work / "constant/a.npy", np.ones((8, 8)))
+    np.save(work / "truncated/a.npy", np.random.rand(64, 64))
+    data = (work / "truncated/a.npy").read_bytes()
+    (work / "truncated/a.npy").write_bytes(data[:1000])
+    return work
+
+
+@pytest.mark.parametrize(("line", "message"), BAD, ids=[line for line, _ in BAD])
+def test_bad_input_is_one_line_and_exit_code_2(hostile, here, line, message):
+    before = sorted(p.name for p in hostile.iterdir())
+    done = here(*line.split(), cwd=hostile)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("prom: ") and message in done.stderr
+    assert sorted(p.name for p in hostile.iterdir()) == before
+
+
+def test_bad_input_from_a_shell(hostile):
+    done = prom("optimize", "mni_brian", "-a", 4, "-o", "bad.h5", cwd=hostile)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "did you mean" in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(work):
+    (work / "locked").mkdir(mode=0o500)
+    done = prom("optimize", "mine", "-a", 4, "-o", "locked/mask.h5", cwd=work)
+    assert done.returncode == 2 and "may not be written" in done.stderr

@@ -1,0 +1,84 @@
+"""Both conventions against independent implementations: MONAI and scikit-image."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import PSNRMetric, SSIMMetric
+from skimage import metrics as skimage
+
+from prom import InputError, SliceDataset, evaluate
+from prom.metrics import fastmri_scores, nmse, paper_scores, psnr, ssim
+
+
+@pytest.fixture(params=[1, 3])
+def pair(request) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(4, request.param, 20, 24, generator=generator)
+    return (target + 0.1 * torch.randn(target.shape, generator=generator)).clamp(0, 1), target
+
+
+def test_psnr_and_ssim_are_monais(pair):
+    prediction, target = pair
+    theirs = SSIMMetric(spatial_dims=2, kernel_type="gaussian", win_size=7, kernel_sigma=1.0)(prediction, target).flatten()
+    torch.testing.assert_close(ssim(prediction, target), theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(psnr(prediction, target), PSNRMetric(max_val=1.0)(prediction, target).flatten(), atol=1e-4, rtol=0)
+
+
+def test_nmse_is_scikit_images(pair):
+    for p, t, value in zip(*pair, nmse(*pair), strict=True):
+        assert float(value) == pytest.approx(skimage.normalized_root_mse(t.numpy(), p.numpy()) ** 2, rel=1e-5)
+
+
+def test_fastmri_convention_is_scikit_images(pair):
+    prediction, target = (volume[:, :1] * 37.0 for volume in pair)
+    ours = fastmri_scores(prediction, target)
+    p, t = prediction[:, 0].numpy(), target[:, 0].numpy()
+    peak = t.max()
+    assert float(ours["psnr"]) == pytest.approx(skimage.peak_signal_noise_ratio(t, p, data_range=peak), abs=1e-3)
+    expected = np.mean([skimage.structural_similarity(a, b, data_range=peak) for a, b in zip(t, p, strict=True)])
+    assert float(ours["ssim"]) == pytest.approx(expected, abs=1e-4)
+    assert float(ours["nmse"]) == pytest.approx(np.linalg.norm(t - p) ** 2 / np.linalg.norm(t) ** 2, rel=1e-4)
+
+
+def test_paper_convention_ignores_scale_and_offset_of_the_slices(pair):
+    prediction, target = pair
+    before, after = paper_scores(prediction, target), paper_scores(prediction * 50 - 3, target * 50 - 3)
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], atol=2e-4, rtol=1e-4)
+
+
+def test_paper_convention_clamps_to_the_target(pair):
+    _, target = pair
+    high = target.amax(dim=(1, 2, 3), keepdim=True)
+    overshoot = torch.where(target == high, target * 5, target)
+    assert (paper_scores(overshoot, target)["nmse"] == 0).all()
+
+
+def test_small_images_are_refused():
+    with pytest.raises(InputError, match="at least 7"):
+        ssim(torch.rand(1, 1, 6, 9), torch.rand(1, 1, 6, 9))
+
+
+def test_evaluate_per_slice_and_per_volume(blobs):
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[8:24, 8:24] = True
+    slices, volumes = evaluate(mask, blobs), evaluate(mask, blobs, "fastmri")
+    assert len(slices) == 12 and len(volumes) == 6 and (volumes["slice"] == 2).all()
+    assert slices["subject"].tolist() == blobs.subjects
+    prediction = torch.fft.fftshift(torch.fft.fft2(blobs.images[5, 0])) * mask
+    prediction = torch.fft.ifft2(torch.fft.ifftshift(prediction)).abs()
+    expected = paper_scores(prediction[None, None], blobs.images[5:6])
+    assert slices["psnr"][5] == pytest.approx(float(expected["psnr"]), abs=1e-2)
+
+
+def test_evaluate_refuses_what_has_no_score(blobs):
+    mask = torch.ones(32, 32, dtype=torch.bool)
+    flat = SliceDataset("flat", "test", torch.ones(1, 1, 32, 32), ["a"], [3])
+    with pytest.raises(InputError, match="flat, subject a, slice 3: is constant"):
+        evaluate(mask, flat)
+    with pytest.raises(InputError, match="does not fit"):
+        evaluate(mask[:16], blobs)
+    with pytest.raises(InputError, match="did you mean 'fastmri'"):
+        evaluate(mask, blobs, "fastmr")

@@ -1,0 +1,169 @@
+"""The loop: exact budgets, determinism, scale, every recipe and pattern, and that it really finds good masks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import prom
+from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize
+from prom.optimize import choose_device, shuffled_batches
+
+QUICK = replace(DEFAULT, iterations=120)
+QUICK_PAPER = replace(PAPER, iterations=60, members=1, batch_size=4)
+
+
+def scaled(data: SliceDataset, factor: float) -> SliceDataset:
+    return SliceDataset(data.name, data.split, data.images * factor, data.subjects, data.slices)
+
+
+@pytest.mark.parametrize("recipe", [QUICK, QUICK_PAPER], ids=["default", "paper"])
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+@pytest.mark.parametrize("acceleration", [1, 3, 7.5])
+def test_budget_is_exact(blobs, recipe, pattern, acceleration):
+    result = optimize(blobs, acceleration, pattern=pattern, recipe=replace(recipe, iterations=12))
+    lines = 32 * 32 if pattern == "points" else 32
+    assert int(result.mask.sum()) == int(lines / acceleration) * (32 * 32 // lines)
+    assert result.theta.min() >= 0 and result.theta.max() <= 1 and float(result.theta.sum()) <= int(lines / acceleration) + 1e-3
+    assert result.mask.dtype == torch.bool and len(result.history) == 12
+
+
+@pytest.mark.parametrize("recipe", [QUICK, QUICK_PAPER], ids=["default", "paper"])
+def test_same_seed_same_bits(blobs, recipe):
+    first, second, other = (optimize(blobs, 4, recipe=recipe, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.theta, second.theta) and first.history.equals(second.history)
+    assert not torch.equal(first.theta, other.theta)
+
+
+@pytest.mark.parametrize("exponent", [-20, -7, 1, 20])
+def test_default_does_not_see_a_power_of_two(blobs, exponent):
+    reference = optimize(blobs, 8, recipe=QUICK)
+    assert torch.equal(optimize(scaled(blobs, 2.0**exponent), 8, recipe=QUICK).mask, reference.mask)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 0.3, 1234.5])
+def test_default_sees_other_factors_by_rounding_only(factor):
+    data = prom.load("mni_brain", subjects=3).select(range(1, 24, 3))
+    reference, other = (optimize(d, 8, recipe=replace(DEFAULT, iterations=150)).mask for d in (data, scaled(data, factor)))
+    assert (reference == other).float().mean() >= 0.999
+
+
+def test_paper_does_see_the_scale(blobs):
+    """The finding that the book is about: Adam's epsilon has the unit of the gradient."""
+    one, other = (optimize(d, 8, recipe=QUICK_PAPER).theta for d in (blobs, scaled(blobs, 1e-3)))
+    assert (one - other).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("acceleration", [4, 8, 16])
+def test_default_beats_the_energy_oracle_on_its_own_objective(blobs, acceleration):
+    recipe = replace(DEFAULT, batch_size=12)
+
+    def error(mask: torch.Tensor) -> float:
+        return float((prom.undersample(blobs.images, mask) - blobs.images).square().mean())
+
+    assert error(optimize(blobs, acceleration, recipe=recipe).mask) < error(baselines.energy(blobs, acceleration))
+
+
+def test_paper_recipe_learns(blobs):
+    result = optimize(scaled(blobs, 0.01), 4, recipe=replace(PAPER, iterations=300, members=1, batch_size=4))
+    random = torch.zeros(1024, dtype=torch.bool)
+    random[torch.randperm(1024, generator=torch.Generator().manual_seed(0))[:256]] = True
+    assert evaluate(result.mask, blobs).psnr.mean() > evaluate(random.view(32, 32), blobs).psnr.mean() + 3
+
+
+def test_the_papers_own_numbers():
+    assert (PAPER.iterations, PAPER.learning_rate, PAPER.batch_size * PAPER.samples, PAPER.members) == (2500, 0.01, 128, 10)
+    assert (PAPER.exploration * 2500, PAPER.exploitation * 2500, PAPER.tau_start, PAPER.tau_end) == (250, 250, 1.0, 0.03)
+
+
+def test_single_image_mode():
+    image = prom.load("mni_brain", subjects=1).images[4, 0]
+    result = optimize(image, 8, recipe=replace(PAPER, iterations=5, members=1))
+    assert result.provenance["slices"] == 1 and int(result.mask.sum()) == 8192
+
+
+def test_members_are_independent_and_averaged(blobs):
+    recipe = replace(QUICK_PAPER, iterations=15)
+    three = optimize(blobs, 4, recipe=replace(recipe, members=3))
+    assert sorted(three.history["member"].unique()) == [0, 1, 2] and len(three.history) == 45
+    one = optimize(blobs, 4, recipe=recipe)
+    assert three.history["loss"][:15].equals(one.history["loss"])
+    assert (three.history.groupby("member")["budget"].first() == 1024).all()
+    chained = optimize(blobs, 4, recipe=replace(recipe, members=3, independent_members=False))
+    assert (chained.history.query("member > 0")["budget"] == 256).all()  # as the authors' code: S is not annealed again
+
+
+@pytest.mark.parametrize("recipe", [QUICK_PAPER, QUICK], ids=["paper", "default"])
+def test_project_before_step_still_ends_feasible(blobs, recipe):
+    result = optimize(blobs, 4, recipe=replace(recipe, project_after_step=False))
+    assert float(result.theta.sum()) <= 256 + 1e-3 and result.theta.min() >= 0 and result.theta.max() <= 1
+
+
+def test_history_follows_the_schedule(blobs):
+    history = optimize(blobs, 8, recipe=QUICK).history
+    assert history["budget"].iloc[0] == 1024 and history["budget"].iloc[-1] == 128 and (history["budget"].diff().dropna() <= 0).all()
+    assert history["active_fraction"].iloc[-1] == pytest.approx(1 / 8, abs=0.02)
+
+
+def test_callback_sees_every_iteration(blobs):
+    seen = []
+    optimize(blobs, 4, recipe=replace(QUICK, iterations=7), callback=lambda iteration, theta: seen.append((iteration, theta.shape)))
+    assert seen == [(i, (32, 32)) for i in range(7)]
+
+
+def test_any_loss_as_objective(blobs):
+    result = optimize(blobs, 4, recipe=replace(QUICK, iterations=60), objective=torch.nn.functional.l1_loss)
+    assert result.mask[12:20, 12:20].float().mean() > 0.9 and result.provenance["objective"] == "l1_loss"
+
+
+def test_complex_and_multichannel_input(blobs):
+    phase = torch.exp(1j * torch.linspace(0, 3, 32)).to(torch.complex64)
+    data = (blobs.images * phase).view(6, 2, 32, 32)
+    assert int(optimize(data, 4, recipe=replace(QUICK, iterations=10)).mask.sum()) == 256
+    assert int(optimize(np.asarray(blobs.images[:, 0]), 4, recipe=replace(QUICK, iterations=10)).mask.sum()) == 256
+
+
+def test_batches_visit_every_image_once_a_pass():
+    batches = shuffled_batches(10, 5, torch.Generator().manual_seed(0))
+    for _ in range(3):
+        assert sorted(next(batches) + next(batches)) == list(range(10))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"acceleration": 0.5}, "acceleration 0.5: must be >= 1"),
+        ({"acceleration": 2000}, "must be <= 1024"),
+        ({"pattern": "spiral"}, "pattern 'spiral'"),
+        ({"objective": "mse"}, "objective 'mse'"),
+        ({"device": "tpu"}, "device 'tpu'"),
+    ],
+)
+def test_bad_arguments(blobs, arguments, message):
+    with pytest.raises(InputError, match=message):
+        optimize(blobs, **{"acceleration": 4, **arguments})
+
+
+def test_bad_images():
+    with pytest.raises(InputError, match="NaN"):
+        optimize(torch.full((1, 8, 8), float("nan")), 2)
+    with pytest.raises(InputError, match="shape"):
+        optimize(torch.rand(8), 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_missing_cuda_is_said():
+    with pytest.raises(InputError, match="no usable CUDA"):
+        choose_device("cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recipe", [QUICK, QUICK_PAPER], ids=["default", "paper"])
+def test_cuda_learns_as_the_cpu_does(blobs, recipe):
+    result = optimize(blobs, 8, recipe=recipe, device="cuda")
+    reference = optimize(blobs, 8, recipe=recipe, device="cpu")
+    assert int(result.mask.sum()) == 128
+    assert evaluate(result.mask, blobs).psnr.mean() == pytest.approx(evaluate(reference.mask, blobs).psnr.mean(), abs=1.0)
