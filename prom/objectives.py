@@ -6,6 +6,7 @@ the batch", with one image it is "L samples for one image" (Algorithm 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
@@ -51,8 +52,12 @@ class MagnitudeMSE:
     """
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
-        self.images = to_native(images.abs()).to(device)
-        self.kspace = fft2_native(images.to(device))
+        # Worked on in a unit that makes the largest value 1 to 2, so that squares neither vanish nor overflow, whatever the scanner's
+        # unit. A power of two: dividing by it, and multiplying the results by its square, rounds nothing.
+        peak = float(images.abs().max())
+        self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
+        self.images = to_native(images.abs() / self.unit).to(device)
+        self.kspace = fft2_native(images.to(device) / self.unit)
 
     @cached_property
     def curvature(self) -> Tensor:
@@ -60,28 +65,28 @@ class MagnitudeMSE:
         power = torch.zeros(self.kspace.shape[-2:], device=self.kspace.device)
         for kspace in self.kspace:  # image by image: the powers of all of them would be another copy of the data
             power += (kspace.real.square() + kspace.imag.square()).mean(dim=0)
-        return to_centred(power / (len(self.kspace) * power.numel()))
+        return to_centred(power * (self.unit**2 / (len(self.kspace) * power.numel())))
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         masks = to_native(masks)
-        blocks = [[i] for i in indices] if masks.device.type == "cpu" else [list(indices)]
+        blocks = [slice(i, i + 1) for i in indices] if masks.device.type == "cpu" else [list(indices)]
         loss, gradient = masks.new_zeros(()), torch.zeros_like(masks)
         for block in blocks:
             block_loss, block_gradient = self._block(self.kspace[block], self.images[block], masks)
             loss += block_loss
             gradient += block_gradient
         terms = len(indices) * len(masks) * self.images[0].numel()
-        return loss / terms, to_centred(gradient * (2 / terms))
+        return loss * (self.unit**2 / terms), to_centred(gradient * (2 * self.unit**2 / terms))
 
     @staticmethod
     def _block(kspace: Tensor, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Sum of squared errors, and half its gradient, of (B, C, H, W) data under (M, H, W) masks."""
         kspace = kspace.unsqueeze(1)
         reconstruction = torch.fft.ifft2(kspace * masks[:, None], norm="ortho")  # (B, M, C, H, W)
-        magnitude = reconstruction.abs()
+        magnitude = torch.addcmul(reconstruction.real.square(), reconstruction.imag, reconstruction.imag).sqrt_()  # twice as fast as abs
         error = magnitude - images.unsqueeze(1)
         loss = error.square().sum()
-        factor = torch.where(magnitude > 0, error.div_(magnitude), 0.0)
+        factor = error.div_(magnitude.clamp_(min=1e-30))  # where r = 0 the product with r stays 0
         back = torch.fft.fft2(reconstruction.mul_(factor), norm="ortho")
         product = torch.addcmul(back.real * kspace.real, back.imag, kspace.imag)  # Re(conj(x_k) F[...])
         return loss, product.sum(dim=(0, 2))
