@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable
 
 import torch
@@ -107,8 +106,6 @@ def as_result(
 ) -> MaskResult:
     """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1."""
     grid = make(pattern, tuple(mask.shape))
-    reduce = grid.gather(mask.float()) / (mask.numel() / grid.size)
+    theta = grid.gather(mask.float()) / (mask.numel() / grid.size)
     record = {} if train is None else provenance(train, f"baseline {name}", "cpu")
-    if not math.isclose(acceleration, mask.numel() / int(mask.sum())):
-        record["true_acceleration"] = mask.numel() / int(mask.sum())
-    return MaskResult(mask, mask.float(), reduce, pattern, float(acceleration), {"name": name}, seed, provenance=record)
+    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), {"name": name}, seed, provenance=record)

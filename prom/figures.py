@@ -59,7 +59,8 @@ def show_map(axes: Axes, values: Tensor | np.ndarray, title: str = "", limits: t
 
 def show_mask(axes: Axes, mask: Tensor | np.ndarray, title: str = "") -> None:
     """A mask, ``(H, W)`` bool: white is measured."""
-    axes.imshow(np.asarray(mask), cmap="gray", vmin=0, vmax=1)
+    # smoothed where it must be shrunk: picking single pixels would drop whole lines of a mask
+    axes.imshow(np.asarray(mask, dtype=float), cmap="gray", vmin=0, vmax=1, interpolation="auto")
     _bare(axes, title)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -140,9 +142,24 @@ def provenance(data: SliceDataset, objective: object, device: object) -> dict[st
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes: Python, PyTorch, NumPy and this package.
+    """Versions of what computes: Python, PyTorch, NumPy, this package, and the sources of this package as they are.
 
     >>> sorted(versions())
-    ['numpy', 'prom-mri', 'python', 'torch']
+    ['numpy', 'prom sources', 'prom-mri', 'python', 'torch']
     """
-    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "prom-mri")}}
+    packages = {name: version(name) for name in ("torch", "numpy", "prom-mri")}
+    return {"python": platform.python_version(), **packages, "prom sources": source_fingerprint()}
+
+
+@cache
+def source_fingerprint() -> str:
+    """16 hex digits of the SHA-256 over the package's source files: the version number alone does not tell a changed line.
+
+    >>> len(source_fingerprint())
+    16
+    """
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 import prom
 from prom import results
+from prom.masks import versions
 
 ACCELERATIONS = (4, 8, 16, 32)
 OUTPUT = Path(__file__).parent / "acdc_reconstruction.csv"
@@ -26,10 +28,13 @@ def main(root: str, seeds: int) -> None:
     runs += [("equispaced", "columns", seed, "paper", {"exact_budget": False}) for seed in range(10)]
     runs = [(*run, acceleration) for run in runs for acceleration in ACCELERATIONS]
     done = set()
-    if OUTPUT.exists():
+    if OUTPUT.exists():  # only what the same code made from the same data counts
         recorded = results.read(OUTPUT).fillna({"variant": ""})
-        same = (recorded["fingerprint_train"] == train.fingerprint()) & (recorded["fingerprint_test"] == test.fingerprint())
+        same = recorded["versions"] == json.dumps(versions(), sort_keys=True)
+        same &= (recorded["fingerprint_train"] == train.fingerprint()) & (recorded["fingerprint_test"] == test.fingerprint())
         done = set(recorded.loc[same, KEYS].itertuples(index=False, name=None))
+        if not same.all():
+            raise click.ClickException(f"{OUTPUT} holds {int((~same).sum())} rows of other code or data; move it away first")
     for method, pattern, seed, variant, options, acceleration in tqdm(runs, disable=None):
         if (method, pattern, float(acceleration), seed, variant) in done:
             continue

@@ -1,0 +1,41 @@
+"""Run a chapter with other parameters: papermill, except that a misspelt parameter is an error instead of a warning.
+
+python notebooks/run.py 04_reconstruction_table results/table.ipynb -p dataset acdc -p root data/ACDC -y 'accelerations: [4, 8]'
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import click
+import papermill
+import yaml
+
+
+@click.command(help=__doc__)
+@click.argument("chapter")
+@click.argument("output", type=click.Path(dir_okay=False))
+@click.option("-p", "plain", nargs=2, multiple=True, metavar="NAME VALUE", help="One parameter; the value is read as YAML.")
+@click.option("-y", "mapping", default="{}", help="Several parameters as a YAML mapping, for lists.")
+def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping: str) -> None:
+    source = Path(__file__).parent / f"{chapter.removesuffix('.ipynb')}.ipynb"
+    if not source.exists():
+        chapters = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
+        raise click.UsageError(f"chapter {chapter!r} does not exist; there are {chapters}")
+    try:
+        parameters = {**(yaml.safe_load(mapping) or {}), **{name: yaml.safe_load(value) for name, value in plain}}
+    except (yaml.YAMLError, TypeError) as error:
+        raise click.UsageError(f"parameters are not YAML: {' '.join(str(error).split())}") from error
+    known = papermill.inspect_notebook(str(source))
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise click.UsageError(f"parameter {name!r}: {source.stem} has no such parameter; {hint}(known: {', '.join(known)})")
+    Path(output).parent.mkdir(parents=True, exist_ok=True)
+    papermill.execute_notebook(str(source), output, parameters=parameters, progress_bar=False)
+
+
+if __name__ == "__main__":
+    main()

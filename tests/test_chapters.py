@@ -1,0 +1,61 @@
+"""Chapters accept other parameters, and refuse misspelt ones. Their default outputs are nbval's business."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import papermill
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+CHAPTERS = sorted(p.stem for p in (PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def run(chapter: str, output: Path, **parameters: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "notebooks/run.py", chapter, str(output), "-y", json.dumps(parameters)]
+    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Another data set: six subjects of 64 x 64 slices, as files of a user."""
+    folder = tmp_path_factory.mktemp("mine")
+    generator = np.random.default_rng(1)
+    y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    for i in range(6):
+        shapes = [((x - u) ** 2 + (y - v) ** 2 * s < 0.3) * w for u, v, s, w in generator.uniform(0.2, 0.9, (5, 4))]
+        np.save(folder / f"subject{i}.npy", (sum(shapes) + 0.01 * generator.random((3, 64, 64))).astype(np.float32))
+    return folder
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_parameters_are_typed_and_explained(chapter):
+    parameters = papermill.inspect_notebook(str(PROJECT / "notebooks" / f"{chapter}.ipynb"))
+    assert {"dataset", "root"} <= set(parameters)
+    for name, parameter in parameters.items():
+        assert parameter["inferred_type_name"] != "None" and parameter["help"], name
+
+
+OTHER = {
+    "01_theory": {"acceleration": 5, "iterations": 30, "members": 2, "seed": 3, "slice_index": 1},
+    "02_projection_proof": {"acceleration": 4, "size": 9, "budget": 2.5, "iterations": 12, "trials": 20, "largest": 10_000, "seed": 1},
+    "04_reconstruction_table": {"accelerations": [3, 6], "seeds": [1, 2], "iterations": 50, "paper_iterations": 20},
+}
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_runs_on_other_data_with_other_parameters(chapter, folder, tmp_path):
+    done = run(chapter, tmp_path / "run.ipynb", dataset=str(folder), **OTHER[chapter])
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("chapter", "parameters", "message"), [("01_theory", {"acceleratoin": 4}, "'acceleration'"), ("11_no", {}, "01_theory")]
+)
+def test_misspelt_names_are_errors(chapter, parameters, message, tmp_path):
+    done = run(chapter, tmp_path / "run.ipynb", **parameters)
+    assert done.returncode == 2 and message in done.stderr and not list(tmp_path.iterdir())

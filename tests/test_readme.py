@@ -1,0 +1,33 @@
+"""The README's headline table is the recorded results and the paper's table, not typed numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prom import results
+
+PROJECT = Path(__file__).parents[1]
+ACCELERATIONS = (4, 8, 16, 32)
+
+
+def headline() -> list[str]:
+    """The rows of the table."""
+    published = results.read(PROJECT / "data/paper/table1_reconstruction.csv").query("dataset == 'ACDC' and method == 'prom'")
+    recorded = results.read(PROJECT / "data/recorded/acdc_reconstruction.csv").query("pattern == 'points'")
+    recorded = recorded.rename(columns={"psnr": "psnr_db"})
+    rows = []
+    for label, runs, mark in (
+        ("paper, ProM (10 members)", published, ""),
+        ("energy oracle", recorded.query("method == 'energy'"), ""),
+        ("ours, mean of 3 seeds", recorded.query("method == 'default'"), "**"),
+    ):
+        mean = runs.groupby("acceleration")[["psnr_db", "ssim"]].mean()
+        cells = [f"{mark}{mean.loc[a, 'psnr_db']:.2f} / {mean.loc[a, 'ssim']:.3f}{mark}" for a in ACCELERATIONS]
+        rows.append(f"| {label} | {' | '.join(cells)} |")
+    return rows
+
+
+def test_headline_table_is_what_was_recorded():
+    readme = (PROJECT / "README.md").read_text()
+    for row in headline():
+        assert row in readme
