@@ -27,7 +27,7 @@ def main() -> None:
         figures.show_image(axes[1, column], prom.undersample(image, mask), f"{psnr:.1f} dB")
     figures.show_kspace(axes[0, 3], prom.fft2c(image), "all of k-space")
     figures.show_image(axes[1, 3], image, "fully sampled")
-    figure.savefig(Path(__file__).parent / "headline.png", dpi=144)
+    figure.savefig(Path(__file__).parent / "headline.png")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@ python notebooks/run.py 04_reconstruction_table results/table.ipynb -p dataset a
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import click
 import papermill
 import yaml
+
+from prom.errors import unknown
 
 
 @click.command(help=__doc__)
@@ -21,8 +22,7 @@ import yaml
 def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping: str) -> None:
     source = Path(__file__).parent / f"{chapter.removesuffix('.ipynb')}.ipynb"
     if not source.exists():
-        chapters = ", ".join(sorted(p.stem for p in source.parent.glob("*.ipynb")))
-        raise click.UsageError(f"chapter {chapter!r} does not exist; there are {chapters}")
+        raise click.UsageError(str(unknown("chapter", chapter, (p.stem for p in source.parent.glob("*.ipynb")))))
     try:
         parameters = {**(yaml.safe_load(mapping) or {}), **{name: yaml.safe_load(value) for name, value in plain}}
     except (yaml.YAMLError, TypeError) as error:
@@ -30,9 +30,7 @@ def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping:
     known = papermill.inspect_notebook(str(source))
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise click.UsageError(f"parameter {name!r}: {source.stem} has no such parameter; {hint}(known: {', '.join(known)})")
+            raise click.UsageError(str(unknown(f"parameter of {source.stem}", name, known)))
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(str(source), output, parameters=parameters, progress_bar=False)
 

@@ -15,6 +15,7 @@ def headline() -> list[str]:
     published = results.read(PROJECT / "data/paper/table1_reconstruction.csv").query("dataset == 'ACDC' and method == 'prom'")
     recorded = results.read(PROJECT / "data/recorded/acdc_reconstruction.csv").query("pattern == 'points'")
     recorded = recorded.rename(columns={"psnr": "psnr_db"})
+    assert recorded.query("method == 'default'")["seed"].nunique() == 3  # as the row's label says
     rows = []
     for label, runs, mark in (
         ("paper, ProM (10 members)", published, ""),
