@@ -4,36 +4,20 @@ from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
-from prom.datasets import acdc, folder, mni_brain
+from prom.datasets import acdc, cache, folder, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 
-__all__ = ["REGISTRY", "SliceDataset", "data_root", "load"]
+__all__ = ["REGISTRY", "SliceDataset", "data_root", "load", "options_of"]
 
-
-@dataclass(frozen=True)
-class Entry:
-    """What ``prom datasets`` tells of a registered data set."""
-
-    summary: str
-    folder: str | None  # its official folder name below data/, None where nothing needs to be downloaded
-    obtain: str
-
-
-REGISTRY = {
-    "mni_brain": Entry(
-        "virtual subjects made from the MNI152 averaged brain; comes with the installation", None, "nothing to do: it comes with nilearn"
-    ),
-    "acdc": Entry(
-        "cardiac MRI, 100 + 50 patients (Bernard et al. 2018)",
-        acdc.FOLDER,
-        "register for ACDC at creatis.insa-lyon.fr (non-commercial use), unpack so that ACDC/database/training exists",
-    ),
-}
+# Each says what it is and how to obtain it (SUMMARY, FOLDER, OBTAIN, LICENCE, CITATION). Those that lie in a folder make a plan of
+# what to read there, and survey what is there; mni_brain is made on the spot.
+REGISTRY: dict[str, ModuleType] = {"mni_brain": mni_brain, "acdc": acdc}
 
 
 def data_root(name: str) -> Path:
@@ -43,11 +27,18 @@ def data_root(name: str) -> Path:
     >>> data_root("acdc").as_posix()
     'data/ACDC'
     """
-    return Path(os.environ.get("PROM_DATA") or "data") / (REGISTRY[name].folder or "")
+    return Path(os.environ.get("PROM_DATA") or "data") / (REGISTRY[name].FOLDER or "")
 
 
-def load(name: str | os.PathLike, split: str = "train", root: str | os.PathLike | None = None, **options) -> SliceDataset:
-    """Read a data set: a registered name ("mni_brain", "acdc"), or the path of a folder or file of your own images.
+def load(
+    name: str | os.PathLike,
+    split: str = "train",
+    root: str | os.PathLike | None = None,
+    validation: float = 0.0,
+    store: bool | None = None,
+    **options,
+) -> SliceDataset:
+    """Read a data set: a registered name ("mni_brain", "acdc", ...), or the path of a folder or file of your own images.
 
     Parameters
     ----------
@@ -57,9 +48,15 @@ def load(name: str | os.PathLike, split: str = "train", root: str | os.PathLike 
         "train", "test" or, where the set has them, "validation" and "all". A subject is in one split only.
     root
         Where a registered data set lies; default ``data/<official folder name>``, or below ``PROM_DATA``.
+    validation
+        This share of the *training patients* makes the split "validation", and "train" is the rest, for anything that needs early
+        stopping; see :meth:`SliceDataset.hold_out`. By default none: "train" is the whole training part, as in the paper.
+    store
+        Whether to preprocess once into a memory-mapped store (see :mod:`prom.datasets.cache`), which lies under ``PROM_CACHE`` or
+        in the data set's folder. By default where there are more than 64 MiB to read.
     options
-        Passed to the reader: see :func:`prom.datasets.mni_brain.load`, :func:`prom.datasets.acdc.load`,
-        :func:`prom.datasets.folder.load`.
+        Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
+        :mod:`prom.datasets.fastmri_knee` and :mod:`prom.datasets.folder`, and :func:`prom.datasets.mni_brain.load`.
 
     Raises
     ------
@@ -71,14 +68,36 @@ def load(name: str | os.PathLike, split: str = "train", root: str | os.PathLike 
     prom.errors.InputError: data set 'acdcc' is not known; did you mean 'acdc'? (known: acdc, mni_brain)
     """
     name = os.fspath(name)
-    if root is not None and (name not in REGISTRY or not REGISTRY[name].folder):
+    if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
         raise InputError(f"root {root}: {name} has none; a folder of your own is given as the data set itself")
     if name not in REGISTRY and os.sep not in name and not Path(name).exists():
         raise unknown("data set", name, REGISTRY)
-    reader = {"mni_brain": mni_brain.load, "acdc": acdc.load}.get(name) or partial(folder.load, name)
-    known = set(inspect.signature(reader).parameters) - {"split", "root"}
-    for option in options.keys() - known:
-        raise unknown(f"option of data set {name}", option, known)
-    if name in REGISTRY and REGISTRY[name].folder:
-        options["root"] = data_root(name) if root is None else root
-    return reader(split=split, **options)
+    known = options_of(name)
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of data set {name}", option, known)
+    if name == "mni_brain":
+        if validation or store:
+            raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
+        return mni_brain.load(split, **options)
+    if name in REGISTRY:
+        options["root"] = data_root(name) if root is None else Path(root)
+    whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **options), store)
+    if not validation or split not in ("train", "validation"):
+        return whole
+    rest, held = whole.hold_out(validation)
+    return held if split == "validation" else rest
+
+
+def _plan_of(name: str) -> Callable:
+    return REGISTRY[name].plan if name in REGISTRY else partial(folder.plan, name)
+
+
+def options_of(name: str) -> set[str]:
+    """The names of the options that a data set's reader takes besides split and root.
+
+    >>> sorted(options_of("acdc"))
+    ['all_slices', 'labels', 'phase']
+    """
+    reader = mni_brain.load if name == "mni_brain" else _plan_of(name)
+    return set(inspect.signature(reader).parameters) - {"split", "root"}

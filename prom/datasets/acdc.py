@@ -1,35 +1,36 @@
-"""ACDC: short-axis cardiac MRI, end-diastolic frame, as the paper uses it (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)."""
+"""ACDC: short-axis cardiac MRI, as the paper uses it (Bernard et al. 2018, doi:10.1109/TMI.2018.2837502)."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional
-from tqdm import tqdm
 
-from prom.datasets.base import SliceDataset
-from prom.errors import InputError
+from prom.datasets.base import Part, Plan
+from prom.datasets.reading import check_values, inside, read_nifti, read_text, resize_and_crop
+from prom.errors import InputError, unknown
 
 FOLDER = "ACDC"
+SUMMARY = "cardiac MRI, 100 + 50 patients, end-diastolic and end-systolic frames with labels"
+OBTAIN = "register for ACDC at creatis.insa-lyon.fr (human-heart-project), unpack so that ACDC/database/training and testing exist"
+LICENCE = "CC BY-NC-SA 4.0, for non-commercial research after registration; not to be passed on"
+CITATION = "Bernard et al., IEEE Transactions on Medical Imaging 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502"
 SPLITS = {"train": "training", "test": "testing"}
+PHASES = {"ED": "end-diastolic", "ES": "end-systolic"}
 SIZE = 256
 LABELS = ("background", "right ventricle", "myocardium", "left ventricle")
-SOURCE = "ACDC (Bernard et al. 2018), end-diastolic frames; k-space emulated by Fourier transform of the magnitude images"
 
 
-def load(
-    split: str = "train", root: str | Path = "data/ACDC", all_slices: bool = False, labels: bool = True, progress: bool | None = None
-) -> SliceDataset:
+def plan(split: str = "train", root: str | Path = "data/ACDC", all_slices: bool = False, labels: bool = True, phase: str = "ED") -> Plan:
     """The slices of the paper: 548 for training, 338 for testing, 256 x 256, each scaled to [0, 1] by its own minimum and maximum.
 
     The paper's rule, as its code has it: frame 01 of every patient, without the first two and the last two slices of each stack;
     shorter edge resized to 256 (bilinear, no antialiasing), then the centre 256 x 256. That rule misses patient090, whose
     end-diastolic frame is number 4. Labels are resized with nearest neighbours (the authors' bilinear resizing invents classes).
+    k-space is emulated: it is the Fourier transform of these magnitude images.
 
     Parameters
     ----------
@@ -41,8 +42,9 @@ def load(
         Every slice, and patient090 by the frame that its Info.cfg names: 951 for training, 538 for testing.
     labels
         Read the segmentations too: 0 background, 1 right ventricle, 2 myocardium, 3 left ventricle.
-    progress
-        False: no bar; None: a bar where the output is a terminal.
+    phase
+        "ED" (end-diastole), "ES" (end-systole), by the frame that Info.cfg names, or "both": then a patient has two volumes, called
+        "patient001 ED" and "patient001 ES".
 
     Raises
     ------
@@ -50,32 +52,84 @@ def load(
         Where the folder, a patient's file or a label is missing or unreadable.
     """
     if split not in SPLITS:
-        raise InputError(f"split {split!r}: ACDC has 'train' and 'test'")
-    folder = _database(Path(root)) / SPLITS[split]
-    patients = sorted(p for p in folder.iterdir() if re.fullmatch(r"patient\d{3}", p.name)) if folder.is_dir() else []
+        raise InputError(f"split {split!r}: ACDC has 'train' and 'test', and 'validation' where a share of the training part is held out")
+    if phase not in (*PHASES, "both"):
+        raise unknown("phase", phase, (*PHASES, "both"))
+    root = Path(root)
+    folder = _database(root) / SPLITS[split]
+    patients = _patients(folder)
+    others = {p.name for other in SPLITS.values() if other != SPLITS[split] for p in _patients(folder.parent / other)}
+    for patient in patients:
+        if patient.name in others:
+            raise InputError(f"{patient}: is in training and in testing; a patient can be in one only, unpack the official archive anew")
     if not patients:
         raise InputError(f"{folder}: no folders patient001, patient002, ...; unpack the official ACDC archive there")
-    images, masks, subjects, slices = [], [], [], []
-    for patient in tqdm(patients, desc=f"read ACDC {split}", disable=None if progress is None else not progress, leave=False):
-        frame = _end_diastole(patient) if all_slices else "01"
-        path = patient / f"{patient.name}_frame{frame}.nii.gz"
-        if not path.exists() and not all_slices:
-            continue  # patient090, by the paper's rule
-        volume = _read(path, np.float32)
-        segmentation = _read(path.with_name(path.name.replace(".nii.gz", "_gt.nii.gz")), np.uint8) if labels else None
-        if segmentation is not None and segmentation.shape != volume.shape:
+    items, files = [], []
+    for patient in patients:
+        for wanted in PHASES if phase == "both" else (phase,):
+            by_paper = wanted == "ED" and not all_slices
+            frame = "01" if by_paper else _frame(patient, wanted)
+            path = patient / f"{patient.name}_frame{frame}.nii.gz"
+            if by_paper and not path.exists():
+                continue  # patient090, by the paper's rule
+            items.append((path, f"{patient.name} {wanted}" if phase == "both" else patient.name))
+            files += [path, _label_path(path)] if labels else [path]
+    if not items:
+        raise InputError(f"{folder}: no {PHASES.get(phase, '')} frames (patient001_frame01.nii.gz, ...) found")
+    return Plan(
+        name="acdc",
+        split=split,
+        root=root,
+        items=items,
+        read=partial(read, root=root, all_slices=all_slices, labels=labels),
+        files=files,
+        options={"all_slices": all_slices, "labels": labels, "phase": phase},
+        label_names=LABELS,
+        source=f"ACDC (Bernard et al. 2018), {' and '.join(PHASES.values()) if phase == 'both' else PHASES[phase]} frames; "
+        "k-space emulated by Fourier transform of the magnitude images",
+    )
+
+
+def read(item: tuple[Path, str], root: Path, all_slices: bool, labels: bool) -> Part:
+    """One volume: its slices by the rule, scaled and resized."""
+    path, subject = item
+    volume, zooms = read_nifti(inside(path, root), axes=(3,))
+    height, width, depth = volume.shape
+    numbers = range(depth) if all_slices else range(2, depth - 2)
+    if not numbers:
+        raise InputError(f"{path}: has {depth} slices, and the paper's rule leaves out the first and last two; use all slices")
+    images = np.moveaxis(volume[:, :, numbers].astype(np.float32), 2, 0)
+    check_values(path, images, numbers)
+    low, high = images.min((1, 2), keepdims=True), images.max((1, 2), keepdims=True)
+    images = resize_and_crop(torch.from_numpy((images - low) / (high - low)), SIZE, "bilinear")
+    classes = None
+    if labels:
+        segmentation, _ = read_nifti(inside(_label_path(path), root), axes=(3,))
+        if segmentation.shape != volume.shape:
             raise InputError(f"{path}: image of {volume.shape}, but labels of {segmentation.shape}; take both from the official archive")
-        depth = volume.shape[2]
-        for index in range(depth) if all_slices else range(2, depth - 2):
-            images.append(_resize(_unit_range(volume[:, :, index], path, index), "bilinear"))
-            if segmentation is not None:
-                masks.append(_resize(torch.from_numpy(segmentation[:, :, index]).float(), "nearest").to(torch.uint8))
-            subjects.append(patient.name)
-            slices.append(index)
-    if not images:
-        raise InputError(f"{folder}: no end-diastolic frames (patient001_frame01.nii.gz, ...) found")
-    stacked = torch.stack(images)[:, None]
-    return SliceDataset("acdc", split, stacked, subjects, slices, torch.stack(masks) if labels else None, LABELS, SOURCE)
+        if not np.isin(segmentation, range(len(LABELS))).all():
+            raise InputError(f"{_label_path(path)}: labels other than 0, 1, 2, 3; take it from the official archive")
+        chosen = torch.from_numpy(np.moveaxis(segmentation[:, :, numbers].astype(np.float32), 2, 0))
+        classes = resize_and_crop(chosen, SIZE, "nearest").to(torch.uint8).numpy()
+    scale = min(height, width) / SIZE  # how many pixels of the file one pixel here is
+    spacing = (zooms[0] * scale, zooms[1] * scale)
+    return Part(path, subject, images[:, None].numpy(), list(numbers), classes, spacing, patient=subject.split()[0])
+
+
+def survey(root: Path) -> dict[str, object]:
+    """What of it lies in ``root``, without reading the images: for ``prom datasets``."""
+    found, missing = {}, []
+    for split, name in SPLITS.items():
+        patients = _patients(_database(root) / name)
+        volumes = [p for patient in patients for p in sorted(patient.glob("patient???_frame??.nii.gz"))]
+        labelled = sum(_label_path(volume).exists() for volume in volumes)
+        found[split] = {"subjects": len(patients), "volumes": len(volumes), "labelled volumes": labelled}
+        expected = {"train": 100, "test": 50}[split]
+        if len(patients) < expected:
+            missing.append(f"{expected - len(patients)} of {expected} patients in {name}")
+        if labelled < len(volumes):
+            missing.append(f"labels (_gt.nii.gz) of {len(volumes) - labelled} volumes in {name}")
+    return {"found": found, "missing": missing}
 
 
 def _database(root: Path) -> Path:
@@ -83,46 +137,21 @@ def _database(root: Path) -> Path:
         if (candidate / "training").is_dir() or (candidate / "testing").is_dir():
             return candidate
     raise InputError(
-        f"{root}: no ACDC data there (database/training, database/testing); register for ACDC at creatis.insa-lyon.fr, unpack it, "
-        "and give its folder with --root or PROM_DATA"
+        f"{root}: no ACDC data there (database/training, database/testing); {OBTAIN}, and give its folder with --root or PROM_DATA"
     )
 
 
-def _end_diastole(patient: Path) -> str:
-    try:
-        found = re.search(r"^ED:\s*(\d+)", (patient / "Info.cfg").read_text(), re.MULTILINE)
-        return f"{int(found[1]):02d}"
-    except (OSError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(f"{patient / 'Info.cfg'}: does not name the end-diastolic frame ('ED: 1')") from error
+def _patients(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if re.fullmatch(r"patient\d{3}", p.name)) if folder.is_dir() else []
 
 
-def _read(path: Path, dtype: type) -> np.ndarray:
-    if not path.exists():
-        raise InputError(f"{path}: is missing; take it from the official ACDC archive")
-    try:
-        volume = np.asanyarray(nibabel.load(path).dataobj).astype(dtype)
-    except Exception as error:  # nibabel raises a dozen kinds for a damaged file
-        raise InputError(f"{path}: cannot be read ({' '.join(str(error).split())}); copy it again") from error
-    if volume.ndim != 3:
-        raise InputError(f"{path}: has {volume.ndim} dimensions, expected 3 (x, y, slice)")
-    return volume
+def _label_path(path: Path) -> Path:
+    return path.with_name(path.name.replace(".nii.gz", "_gt.nii.gz"))
 
 
-def _unit_range(image: np.ndarray, path: Path, index: int) -> Tensor:
-    low, high = image.min(), image.max()
-    if not np.isfinite([low, high]).all():
-        raise InputError(f"{path}: slice {index} has NaN or infinite values")
-    if low == high:
-        raise InputError(f"{path}: slice {index} is constant")
-    return torch.from_numpy((image - low) / (high - low))
-
-
-def _resize(image: Tensor, how: str) -> Tensor:
-    """(h, w) to (SIZE, SIZE): shorter edge to SIZE, then the centre."""
-    height, width = image.shape
-    short = min(height, width)
-    size = [int(SIZE * height / short), int(SIZE * width / short)]
-    options = {"align_corners": False} if how == "bilinear" else {}
-    resized = functional.interpolate(image[None, None], size=size, mode=how, **options)[0, 0]
-    top, left = round((size[0] - SIZE) / 2), round((size[1] - SIZE) / 2)
-    return resized[top : top + SIZE, left : left + SIZE].contiguous()
+def _frame(patient: Path, phase: str) -> str:
+    """The number of the frame, two digits, that Info.cfg names for "ED" or "ES"."""
+    found = re.search(rf"^{phase}:\s*(\d{{1,3}})\s*$", read_text(patient / "Info.cfg", "ACDC's Info.cfg"), re.MULTILINE)
+    if not found:
+        raise InputError(f"{patient / 'Info.cfg'}: does not name the {PHASES[phase]} frame ('{phase}: 1')")
+    return f"{int(found[1]):02d}"

@@ -1,11 +1,14 @@
-"""The container that every data set is read into, and the checks that every reader shares."""
+"""The container that every data set is read into, and what a reader tells of its files before they are read."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,13 +25,20 @@ class SliceDataset:
         What it is called and which part of it this is, e.g. ``"acdc"`` and ``"train"``.
     images
         ``(N, C, H, W)``, float32 (magnitude images) or complex64 (images with phase). Intensities in the units of the reader
-        that made them; the readers say which. All C channels of a slice are measured with one mask.
+        that made them; the readers say which. All C channels of a slice are measured with one mask. A tensor, or, for a set too
+        large for memory, :class:`prom.datasets.cache.StoredRows`: indexed in the same way, it reads from disk what is asked for.
     subjects, slices
         Length N: the subject's name and the number of the slice in the subject's volume. A subject is in one split only.
     labels
-        ``(N, H, W)`` uint8, or None. ``label_names[v]`` names the class of value v, background first.
+        ``(N, H, W)`` uint8 (likewise a tensor or stored), or None. ``label_names[v]`` names the class of value v, background first.
     source
         One sentence for figures and records: where the data come from and what they are.
+    spacing
+        Length N: (row, column) size of a pixel in mm, None where it is not known; or empty.
+    patients
+        Length N, where a patient has several volumes, each of them a subject; else empty, and a patient is a subject.
+    known_fingerprint
+        Of data that come from a store, which has it written down.
 
     Raises
     ------
@@ -48,6 +58,9 @@ class SliceDataset:
     labels: Tensor | None = None
     label_names: Sequence[str] = field(default_factory=tuple)
     source: str = ""
+    spacing: Sequence[tuple[float, float] | None] = ()
+    patients: Sequence[str] = ()
+    known_fingerprint: str | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or 0 in self.images.shape:
@@ -58,8 +71,13 @@ class SliceDataset:
             raise InputError(
                 f"{self.name}: {len(self.images)} images, {len(self.subjects)} subjects, {len(self.slices)} slice numbers: must be equal"
             )
-        if self.labels is not None and self.labels.shape != (len(self.images), *self.shape):
+        for what in ("spacing", "patients"):
+            if len(getattr(self, what)) not in (0, len(self.images)):
+                raise InputError(f"{self.name}: {len(self.images)} images, but {len(getattr(self, what))} entries of {what}: must be equal")
+        if self.labels is not None and tuple(self.labels.shape) != (len(self.images), *self.shape):
             raise InputError(f"{self.name}: labels of shape {tuple(self.labels.shape)}: must be {(len(self.images), *self.shape)}")
+        if not isinstance(self.images, Tensor):
+            return  # a store was checked when it was made
         for index, image in enumerate(self.images):  # slice by slice: a mask of all of them would double the memory
             if not torch.isfinite(image).all():
                 raise InputError(f"{self.describe(index)}: has NaN or infinite values; repair or leave out this slice")
@@ -83,23 +101,93 @@ class SliceDataset:
 
     def fingerprint(self) -> str:
         """What identifies the data of a result: 16 hex digits of the SHA-256 over shape, dtype, subjects, slices, images and labels."""
+        if self.known_fingerprint:
+            return self.known_fingerprint
         digest = hashlib.sha256(repr((tuple(self.images.shape), str(self.images.dtype), list(self.subjects), list(self.slices))).encode())
-        for image in self.images:
-            digest.update(torch.view_as_real(image).numpy().tobytes() if image.is_complex() else image.contiguous().numpy().tobytes())
-        if self.labels is not None:
-            digest.update(self.labels.contiguous().numpy().tobytes())
+        for array in (self.images, self.labels):
+            for index in range(0 if array is None else len(array)):
+                row = array[index]
+                digest.update((torch.view_as_real(row) if row.is_complex() else row).contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def select(self, indices: Sequence[int]) -> SliceDataset:
-        """The data set of these entries only, in this order."""
+        """The data set of these entries only, in this order. Stored images and labels stay where they are."""
         indices = [int(i) for i in indices]
-        return SliceDataset(
-            self.name,
-            self.split,
-            self.images[indices],
-            [self.subjects[i] for i in indices],
-            [self.slices[i] for i in indices],
-            None if self.labels is None else self.labels[indices],
-            self.label_names,
-            self.source,
-        )
+
+        def picked(entries: Any) -> Any:
+            if isinstance(entries, Tensor):
+                return entries[indices]
+            return entries.select(indices) if hasattr(entries, "select") else [entries[i] for i in indices] if entries else entries
+
+        per_slice = ("images", "subjects", "slices", "labels", "spacing", "patients")
+        return replace(self, **{name: picked(getattr(self, name)) for name in per_slice}, known_fingerprint=None)
+
+    def hold_out(self, fraction: float) -> tuple[SliceDataset, SliceDataset]:
+        """Split off whole patients, for anything that needs early stopping: (the rest, the held-out part, called "validation").
+
+        The patients, sorted by name, are cut into as many equal runs as patients are wanted, and the middle one of each is held
+        out: no randomness, and evenly over groups that follow one another (in ACDC the diagnoses).
+
+        Parameters
+        ----------
+        fraction
+            Of the patients, between 0 and 1; at least one is held out.
+
+        Raises
+        ------
+        InputError
+            Where the fraction is out of range, or one of the two parts would be empty.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(10, 1, 8, 8), list("aabbccddee"), [0, 1] * 5)
+        >>> [sorted(set(part.subjects)) for part in data.hold_out(0.4)]
+        [['a', 'c', 'e'], ['b', 'd']]
+        """
+        patients = self.patients or self.subjects
+        names = sorted(set(patients))
+        count = max(1, round(fraction * len(names))) if 0 < fraction < 1 else 0
+        if not 0 < count < len(names):
+            raise InputError(f"validation {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides")
+        held = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
+        rest = self.select([i for i, name in enumerate(patients) if name not in held])
+        return rest, replace(self.select([i for i, name in enumerate(patients) if name in held]), split="validation")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one subject's files hold. Values are finite, and no slice is constant: the reader has checked.
+
+    ``images`` (n, C, H, W) float32 or complex64, ``slices`` n numbers, ``labels`` (n, H, W) uint8 or None, ``path`` the file to
+    name where this part does not fit the others, ``skipped`` how many slices were left out for being constant. For the other fields
+    see :class:`SliceDataset`.
+    """
+
+    path: Path
+    subject: str
+    images: np.ndarray
+    slices: Sequence[int]
+    labels: np.ndarray | None = None
+    spacing: tuple[float, float] | None = None
+    patient: str | None = None
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A data set before it is read: what it consists of, and how to read one piece of it. Items and ``read`` can be pickled.
+
+    ``files`` are all files whose content decides what is read, ``options`` whatever else does. ``root`` is the data set's own folder.
+    """
+
+    name: str
+    split: str
+    root: Path
+    items: Sequence[Any]
+    read: Callable[[Any], Part]
+    files: Sequence[Path]
+    options: dict[str, Any] = field(default_factory=dict)
+    label_names: Sequence[str] = ()
+    source: str = ""
+
+    def parts(self) -> Iterator[Part]:
+        """Read one item after the other."""
+        return map(self.read, self.items)

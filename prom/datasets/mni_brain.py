@@ -33,6 +33,11 @@ from tqdm import tqdm
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 
+FOLDER = None
+SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
+OBTAIN = "nothing to do: it comes with nilearn"
+LICENCE = "the template: permission to use, copy, modify and distribute for any purpose, with its copyright notice (MNI, McGill)"
+CITATION = "Fonov et al., NeuroImage 54(1):313-327, 2011, and NeuroImage 47:S102, 2009"
 LABEL_NAMES = ("background", "grey matter", "white matter", "CSF and rest")
 CONTRASTS = ("T1", "T2", "PD", "FLAIR")
 SUBJECTS = {"train": 40, "validation": 10, "test": 20}  # how many virtual subjects a split has unless told otherwise

@@ -1,0 +1,397 @@
+"""From a plan to a data set: read into memory, or preprocessed once into a store on disk that is mapped piece by piece.
+
+A store is a folder: ``images.bin`` and ``labels.bin``, raw arrays in C order, and ``index.json``, which says what they are. It is
+written under another name and renamed when complete, so that a killed build leaves no store behind, and its name holds a key of
+everything that it depends on, so that no other data, option or version of the code can take it for theirs.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import joblib
+import numpy as np
+import torch
+from filelock import FileLock
+from joblib.externals.loky import get_reusable_executor
+from torch import Tensor
+from tqdm import tqdm
+
+from prom.datasets.base import Part, Plan, SliceDataset
+from prom.errors import InputError
+from prom.files import atomic
+
+FORMAT = "prom store 1"
+FOLDER = ".prom-cache"
+BUILDING = ".building-"  # then the key, then what makes the name unique
+DIGESTS = "digests.json"
+LARGE = 64 * 2**20  # bytes of source files above which a data set goes through a store, which several processes make
+IN_MEMORY = 2**30  # bytes of images up to which a store is read into memory: faster, and no laptop minds
+NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
+
+
+class StoredRows:
+    """Rows of an array on disk, indexed like a tensor: ``rows[3]``, ``rows[2:5]`` and ``rows[[7, 1]]`` are tensors in memory.
+
+    Only what is asked for is mapped, and only while it is copied: what was read does not stay in the process's memory.
+
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.arange(12, dtype=np.float32).tofile(f"{folder}/a.bin")
+    ...     rows = StoredRows(Path(folder, "a.bin"), "float32", (6, 2))
+    ...     rows[[5, 0]], rows.select([4, 2, 0])[1:].shape
+    (tensor([[10., 11.],
+            [ 0.,  1.]]), torch.Size([2, 2]))
+    """
+
+    def __init__(self, path: Path, dtype: str, shape: Sequence[int], rows: np.ndarray | None = None) -> None:
+        self.path = path
+        self._dtype = np.dtype(NUMPY[dtype])
+        self._rows = np.arange(shape[0]) if rows is None else rows
+        self.dtype = getattr(torch, dtype)
+        self.shape = torch.Size((len(self._rows), *shape[1:]))
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice | Sequence[int]) -> Tensor:
+        chosen = self._rows[index]
+        if chosen.ndim == 0:
+            return self._read(int(chosen))
+        found = torch.empty(len(chosen), *self.shape[1:], dtype=self.dtype)
+        for target, row in zip(found, chosen, strict=True):
+            self._read(int(row), target)
+        return found
+
+    def _read(self, row: int, target: Tensor | None = None) -> Tensor:
+        offset = row * int(np.prod(self.shape[1:])) * self._dtype.itemsize
+        mapped = np.memmap(self.path, self._dtype, mode="c", offset=offset, shape=tuple(self.shape[1:]))
+        target = torch.empty(self.shape[1:], dtype=self.dtype) if target is None else target
+        return target.copy_(torch.from_numpy(mapped))
+
+    def select(self, indices: Sequence[int]) -> StoredRows:
+        """These rows only, in this order; nothing is read."""
+        selected = StoredRows.__new__(StoredRows)
+        selected.__dict__.update(self.__dict__)
+        selected._rows = self._rows[np.asarray(indices, dtype=int)]
+        selected.shape = torch.Size((len(selected._rows), *self.shape[1:]))
+        return selected
+
+    def is_complex(self) -> bool:
+        """As a tensor's."""
+        return self.dtype.is_complex
+
+
+def read(plan: Plan, store: bool | None = None, processes: int | None = None) -> SliceDataset:
+    """Carry out a plan.
+
+    Parameters
+    ----------
+    plan
+        What to read.
+    store
+        True: through a store, which is made if there is none; False: into memory; None: through a store where the source files have
+        more than 256 MiB. Of a store, up to 1 GiB of images are read into memory, more stay on disk (:class:`StoredRows`).
+    processes
+        How many read at a time while a store is made; default: one a core, or one alone where there is little to read.
+
+    Raises
+    ------
+    InputError
+        Where a file cannot be used or parts do not fit each other (the message names the file), or the store cannot be written.
+    """
+    size = sum(file.stat().st_size for file in plan.files if file.exists())
+    if store or (store is None and size > LARGE):
+        processes = processes or (joblib.cpu_count() if size > LARGE else 1)
+        return _open(_stored(plan, processes), plan)
+    collected = _Collected(plan)
+    images, labels = [], []
+    for part in _progress(plan.parts(), plan):
+        collected.add(part)
+        images.append(torch.from_numpy(np.ascontiguousarray(part.images)))
+        if part.labels is not None:
+            labels.append(torch.from_numpy(np.ascontiguousarray(part.labels)))
+    entries = collected.finish()
+    entries.pop("shape"), entries.pop("dtype")
+    return SliceDataset(images=torch.cat(images), labels=torch.cat(labels) if labels else None, **entries)
+
+
+class _Collected:
+    """What the parts say besides images and labels, and the check that they fit each other."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.first: Part | None = None
+        self.lists: dict[str, list] = {name: [] for name in ("subjects", "slices", "spacing", "patients")}
+        self.skipped = self.largest_label = 0
+        self.subjects: dict[str, Path] = {}
+
+    def add(self, part: Part) -> None:
+        if self.first is None:
+            self.first = part
+        first, count = self.first, len(part.images)
+        if part.images.shape[1:] != first.images.shape[1:] or part.images.dtype != first.images.dtype:
+            raise InputError(f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike")
+        if (part.labels is None) != (first.labels is None):
+            raise InputError(
+                f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none"
+            )
+        if part.subject in self.subjects:
+            raise InputError(f"{self.subjects[part.subject]} and {part.path}: are both subject {part.subject!r}; rename or remove one")
+        self.subjects[part.subject] = part.path
+        entries = (part.subject, part.spacing, part.patient or part.subject)
+        for name, entry in zip(("subjects", "spacing", "patients"), entries, strict=True):
+            self.lists[name] += [entry] * count
+        self.lists["slices"] += [int(number) for number in part.slices]
+        self.skipped += part.skipped
+        if part.labels is not None and count:
+            self.largest_label = max(self.largest_label, int(part.labels.max()))
+
+    def finish(self) -> dict[str, Any]:
+        """The fields of a data set, and shape and dtype of its images."""
+        plan, lists = self.plan, self.lists
+        if not lists["subjects"]:
+            raise InputError(f"{plan.root}: all slices of split {plan.split!r} are constant; there is nothing to learn from")
+        names = plan.label_names if self.first.labels is not None else ()
+        if self.first.labels is not None and not names:
+            names = ("background", *(f"label {value}" for value in range(1, self.largest_label + 1)))
+        return {
+            "name": plan.name,
+            "split": plan.split,
+            "subjects": lists["subjects"],
+            "slices": lists["slices"],
+            "label_names": tuple(names),
+            "source": plan.source + (f"; {self.skipped} constant slice(s) left out" if self.skipped else ""),
+            "spacing": lists["spacing"] if any(lists["spacing"]) else (),
+            "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
+            "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],
+            "dtype": str(self.first.images.dtype),
+        }
+
+
+def _describe(images: np.ndarray) -> str:
+    return f"{images.dtype} slices of {images.shape[2]} x {images.shape[3]} with {images.shape[1]} channel(s)"
+
+
+def _progress(parts: Iterator[Part], plan: Plan) -> Iterator[Part]:
+    return tqdm(parts, total=len(plan.items), desc=f"read {plan.name} {plan.split}", disable=None, leave=False)
+
+
+# ------------------------------------------------------------------------------------------------------------------------- where it lies
+
+
+def folder_for(root: Path) -> Path:
+    """Where the stores of a data set in ``root`` lie: under ``PROM_CACHE``, else in the data set's own folder, else in the user's cache.
+
+    The last where the data's folder is read-only, as shared data often are.
+
+    >>> os.environ["PROM_CACHE"] = "/fast/disk"; folder_for(Path("/data/ACDC")).as_posix()
+    '/fast/disk'
+    """
+    if os.environ.get("PROM_CACHE"):
+        return Path(os.environ["PROM_CACHE"])
+    beside = (root if root.is_dir() else root.parent) / FOLDER
+    return beside if os.access(beside if beside.exists() else beside.parent, os.W_OK) else _user_folder()
+
+
+def _user_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+
+
+def clear(roots: Sequence[Path]) -> list[Path]:
+    """Remove all stores of the data sets in these folders, and those under ``PROM_CACHE`` and in the user's cache; nothing else.
+
+    A store that another process is building is left to it. Returns the folders of the removed stores.
+    """
+    removed = []
+    for folder in dict.fromkeys([*(root / FOLDER for root in roots), *map(folder_for, roots), _user_folder()]):
+        for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if entry.name.startswith(BUILDING):
+                lock = FileLock(folder / f"{entry.name.removeprefix(BUILDING).split('-')[0]}.lock")
+                if lock.is_locked() or not _try(lock):
+                    continue
+                lock.release()
+            elif not _is_store(entry):
+                continue
+            shutil.rmtree(entry)
+            removed.append(entry)
+        (folder / DIGESTS).unlink(missing_ok=True)
+    return removed
+
+
+def _try(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except (TimeoutError, OSError):
+        return False
+    return True
+
+
+def _is_store(folder: Path) -> bool:
+    try:
+        return json.loads((folder / "index.json").read_text())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+# ------------------------------------------------------------------------------------------------------------------ what it depends on
+
+
+def _key(plan: Plan, folder: Path) -> str:
+    """16 hex digits of everything that decides what is read: contents of the files, options, this code, torch (which resizes)."""
+    root = plan.root.resolve()
+    contents = [(os.path.relpath(file.resolve(), root), digest) for file, digest in _digests(plan.files, folder)]
+    what = (plan.name, plan.split, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
+    return hashlib.sha256(repr((FORMAT, *what, _code(), torch.__version__)).encode()).hexdigest()[:16]
+
+
+@cache
+def _code() -> str:
+    """The SHA-256 of the sources that turn files into slices."""
+    here = Path(__file__).parent
+    return hashlib.sha256(b"".join(path.read_bytes() for path in (*sorted(here.glob("*.py")), here.parent / "fourier.py"))).hexdigest()
+
+
+def _digests(files: Sequence[Path], folder: Path) -> list[tuple[Path, str]]:
+    """The SHA-256 of every file. What was read once is not read again while size, time and place on disk are the same, as git does it."""
+    known = _known_digests(folder)
+    fresh, result = dict(known), []
+    for file in tqdm(files, desc="check source files", disable=None, leave=False):
+        try:
+            status = file.stat()
+            stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+            entry = known.get(str(file.resolve()))
+            if not entry or entry[:3] != stamp:
+                with open(file, "rb") as opened:
+                    entry = [*stamp, hashlib.file_digest(opened, "sha256").hexdigest()]
+                fresh[str(file.resolve())] = entry
+        except OSError as error:
+            raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
+        result.append((file, entry[3]))
+    if fresh != known:
+        with _explained(folder), atomic(folder / DIGESTS) as temporary:
+            temporary.write_text(json.dumps(fresh))
+    return result
+
+
+def _known_digests(folder: Path) -> dict[str, list]:
+    try:
+        known = json.loads((folder / DIGESTS).read_text())
+        return {str(name): list(entry) for name, entry in known.items() if len(entry) == 4}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+# -------------------------------------------------------------------------------------------------------------------- making and opening
+
+
+class _explained:
+    """Turns a full or read-only disk into one line that says what to do."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, OSError) and not isinstance(error, InputError):
+            why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+            raise InputError(f"cache {self.folder}: cannot be written ({why}); name another folder with PROM_CACHE") from error
+
+
+def _stored(plan: Plan, processes: int) -> Path:
+    """The folder of the plan's store, which is made where it does not exist."""
+    folder = folder_for(plan.root)
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    key = _key(plan, folder)
+    target = folder / f"{plan.name}-{plan.split}-{key}"
+    if _is_store(target):
+        return target
+    with _explained(folder), FileLock(folder / f"{key}.lock"):  # a second process waits here, and then finds the store
+        if not _is_store(target):
+            for left in folder.glob(f"{BUILDING}{key}-*"):  # of a build that was killed: whoever makes one holds the lock
+                shutil.rmtree(left)
+            temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f"{BUILDING}{key}-"))
+            try:
+                _build(plan, processes, temporary)
+                temporary.chmod(0o755)
+                os.replace(temporary, target)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+def _build(plan: Plan, processes: int, folder: Path) -> None:
+    collected = _Collected(plan)
+    with open(folder / "images.bin", "wb") as images, open(folder / "labels.bin", "wb") as labels:
+        for part in _progress(_parts(plan, processes), plan):
+            collected.add(part)
+            _write(images, part.images)
+            if part.labels is not None:
+                _write(labels, part.labels)
+        for file in (images, labels):
+            file.flush()
+            os.fsync(file.fileno())
+    index = {"format": FORMAT, **collected.finish(), "labelled": collected.first.labels is not None}
+    if not index["labelled"]:
+        (folder / "labels.bin").unlink()
+    index["known_fingerprint"] = _dataset(folder, index, lazy=True).fingerprint()
+    with open(folder / "index.json", "w") as file:  # last: a folder without it is no store
+        json.dump(index, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _parts(plan: Plan, processes: int) -> Iterator[Part]:
+    """The parts in order, read by several processes. Those need no ``if __name__ == "__main__"`` in the caller's script."""
+    if processes == 1 or len(plan.items) == 1:
+        yield from plan.parts()
+        return
+    work = joblib.Parallel(n_jobs=min(processes, len(plan.items)), return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
+    try:
+        yield from work(joblib.delayed(_read_alone)(plan.read, item) for item in plan.items)
+    finally:
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)  # they would keep their memory
+
+
+def _read_alone(read: Any, item: Any) -> Part:
+    torch.set_num_threads(1)  # each process has a core
+    return read(item)
+
+
+def _write(file: BinaryIO, array: np.ndarray) -> None:
+    file.write(np.ascontiguousarray(array).data)
+
+
+def _open(folder: Path, plan: Plan) -> SliceDataset:
+    index = json.loads((folder / "index.json").read_text())
+    try:
+        return _dataset(folder, index, lazy=np.prod(index["shape"]) * np.dtype(NUMPY[index["dtype"]]).itemsize > IN_MEMORY)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cache {folder}: is damaged ({' '.join(str(error).split())}); remove it, or run 'prom datasets --clear-cache'") from error
+
+
+def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
+    shape = index["shape"]
+    arrays = {"images": StoredRows(folder / "images.bin", index["dtype"], shape)}
+    if index["labelled"]:
+        arrays["labels"] = StoredRows(folder / "labels.bin", "uint8", [shape[0], *shape[2:]])
+    for rows in arrays.values():
+        size, expected = rows.path.stat().st_size, int(np.prod(rows.shape)) * rows._dtype.itemsize
+        if size != expected:
+            raise ValueError(f"{rows.path.name} has {size} bytes, not {expected}")
+    spacing = [None if entry is None else tuple(entry) for entry in index["spacing"]]
+    fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients")}
+    fields["label_names"], fields["known_fingerprint"] = tuple(index["label_names"]), index.get("known_fingerprint")
+    return SliceDataset(**{name: rows if lazy else rows[:] for name, rows in arrays.items()}, spacing=spacing, **fields)
