@@ -12,7 +12,7 @@ from prom import bernoulli
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.masks import MaskResult, provenance
-from prom.objectives import MagnitudeMSE
+from prom.objectives import Measurements
 from prom.patterns import make
 
 
@@ -28,7 +28,7 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     [[4, 4]]
     """
     grid = make(pattern, train.shape)
-    return grid.expand(bernoulli.mode(grid.gather(MagnitudeMSE(train.images).curvature), grid.budget(acceleration)))
+    return grid.expand(bernoulli.mode(grid.gather(Measurements(train.images, keep=False).power()), grid.budget(acceleration)))
 
 
 def equispaced(

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import click
 
 from prom import baselines, metrics, patterns, recipes
-from prom.datasets import REGISTRY, data_root, load
+from prom.datasets import REGISTRY, SliceDataset, cache, data_root, load, parse_option
 from prom.errors import InputError
 from prom.evaluate import evaluate
 from prom.export import FORMATS
@@ -44,7 +45,8 @@ def example(*lines: str) -> str:
 def cli() -> None:
     """Learn which points of k-space to measure.
 
-    DATASET is a registered name (see 'prom datasets') or a folder or file of your own images: NIfTI, npy/npz, HDF5, PNG/TIFF, DICOM.
+    DATASET is a registered name (see 'prom datasets') or a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB,
+    PNG/TIFF, DICOM.
 
     \b
     Example:
@@ -55,20 +57,26 @@ def cli() -> None:
 
 
 def input_options(split: str) -> Callable:
-    """The argument and options that say which slices to read; the command receives the data set as ``dataset``."""
+    """The argument and options that say which slices to read; the command receives a function that reads them as ``dataset``."""
 
     def decorate(command: Callable) -> Callable:
-        def reading(dataset: str, root: str | None, split: str, key: str | None, all_slices: bool, skip_constant: bool, **rest):
-            options = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
-            given = {name: value for name, value in options.items() if value is not None}
-            return command(dataset=lambda: load(dataset, split, root, **given), **rest)
+        def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
+            short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
+
+            def read() -> SliceDataset:
+                given = {name: value for name, value in short.items() if value is not None}
+                return load(dataset, split, root, validation, **given, **dict(parse_option(dataset, text) for text in settings))
+
+            return command(dataset=read, **rest)
 
         reading.__name__, reading.__doc__ = command.__name__, command.__doc__
         reading.__click_params__ = list(getattr(command, "__click_params__", []))
         for option in (
+            click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the data set's reader."),
             click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
             click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
-            click.option("--key", help="Name of the dataset inside HDF5 files."),
+            click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
+            click.option("--validation", default=0.0, help="Hold out this share of the training patients as split 'validation'."),
             click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
             click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
             click.argument("dataset"),
@@ -89,28 +97,52 @@ pattern_option = click.option(
 seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same mask.")
 
 
-@cli.command("datasets", epilog=example("prom datasets"))
+@cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
+@click.argument("folders", nargs=-1)
+@click.option("--clear-cache", is_flag=True, help="Remove all preprocessed data, those of FOLDERS of your own too.")
 @json_option
-def datasets_command(json: bool) -> None:
-    """List the data sets, where each is looked for, and how to obtain it."""
-    rows = {}
-    for name, entry in REGISTRY.items():
-        place = data_root(name) if entry.folder else None
-        found = place is None or place.is_dir()
-        rows[name] = {
-            "what": entry.summary,
-            "looked for": str(place) if place else "in the installation",
-            "found": found,
-            "obtain": entry.obtain,
-        }
+def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) -> None:
+    """List the data sets: where each is looked for, what is there, what is missing, licence and citation."""
+    roots = {name: data_root(name) for name, module in REGISTRY.items() if module.FOLDER}
+    if clear_cache:
+        removed = cache.clear([*roots.values(), *map(Path, folders)])
+        click.echo(jsonlib.dumps([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
+        return
+    if folders:
+        raise click.UsageError(f"{folders[0]}: folders are named with --clear-cache only")
+    rows = {
+        name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in REGISTRY.items()
+    }
     if json:
         click.echo(jsonlib.dumps(rows))
         return
-    for name, entry in rows.items():
-        click.echo(f"{name}\n  {entry['what']}\n  looked for: {entry['looked for']} ({'found' if entry['found'] else 'not found'})")
-        if not entry["found"]:
-            click.echo(f"  to obtain it: {entry['obtain']}")
-    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, PNG/TIFF, DICOM")
+    for name, row in rows.items():
+        click.echo(f"{name}: {row['what']}\n  looked for: {row['looked for']} ({'found' if row['found'] else 'not found'})")
+        for split, counts in row["splits"].items():
+            click.echo(f"  {split}: {', '.join(f'{count} {what}' for what, count in counts.items() if count is not None)}")
+        for what in row["missing"]:
+            click.echo(f"  missing: {what}")
+        if not row["found"] or row["missing"]:
+            click.echo(f"  to obtain it: {row['obtain']}")
+        click.echo(f"  licence: {row['licence']}\n  citation: {row['citation']}\n")
+    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB, PNG/TIFF, DICOM")
+
+
+def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
+    """What a data set is, and what of it is there."""
+    module = REGISTRY[name]
+    row = {"what": module.SUMMARY, "looked for": str(roots.get(name, "in the installation")), "found": name not in roots}
+    row |= {"obtain": module.OBTAIN, "licence": module.LICENCE, "citation": module.CITATION}
+    if name not in roots:
+        splits = {s: {"subjects": n, "slices": n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
+        return {**row, "splits": splits, "missing": []}
+    if not roots[name].is_dir():
+        return {**row, "splits": {}, "missing": []}
+    try:
+        found = module.survey(roots[name])
+    except InputError as error:
+        return {**row, "splits": {}, "missing": [str(error)]}
+    return {**row, "found": True, "splits": found["found"], "missing": found["missing"]}
 
 
 @cli.command(

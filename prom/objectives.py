@@ -13,9 +13,13 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from prom.errors import InputError, unknown
 from prom.fourier import fft2_native, to_centred, to_native
+
+CHUNK = 32  # images transformed at once
+CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -27,6 +31,68 @@ class Objective(Protocol):
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         """Mean loss over all pairs, and its gradient (M, H, W) with respect to the masks (M, H, W)."""
+
+
+class Measurements:
+    """Magnitude images and k-space of the data, in the transform's own layout, in a unit in which squares neither vanish nor overflow.
+
+    Of images in memory both are kept. Of stored images, which do not fit, they are made when asked for: a transform takes less time
+    than reading k-space, which is twice as large, from a disk.
+
+    Parameters
+    ----------
+    images
+        ``(N, C, H, W)`` float32 or complex64, in any unit: a tensor, or the stored images of a data set.
+    device
+        Where to keep and return them.
+    keep
+        Whether to keep both; by default where ``images`` is a tensor.
+
+    Attributes
+    ----------
+    unit
+        What the images were divided by, a power of two, so that nothing is rounded. The largest value (of stored images: among the
+        first 32) becomes 1 to 2.
+
+    >>> kspace, magnitude = Measurements(torch.ones(3, 1, 4, 4))[[0, 2]]
+    >>> kspace.shape, kspace[0, 0, 0, 0].abs().item(), magnitude.max().item()    # everything is at DC, which comes first
+    (torch.Size([2, 1, 4, 4]), 4.0, 1.0)
+    """
+
+    def __init__(self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None) -> None:
+        in_memory = isinstance(images, Tensor)
+        peak = float((images if in_memory else images[:32]).abs().max())
+        self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
+        self.device = device
+        self._source, self._kept = images, None
+        if in_memory if keep is None else keep:
+            self._kept = (torch.empty(images.shape, dtype=torch.complex64, device=device), torch.empty(images.shape, device=device))
+            for start in range(0, len(images), CHUNK):  # piece by piece: the transform's copies would double the memory
+                for kept, made in zip(self._kept, self._make(slice(start, start + CHUNK)), strict=True):
+                    kept[start : start + CHUNK] = made
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, block: slice | list[int]) -> tuple[Tensor, Tensor]:
+        """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
+        return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
+
+    def _make(self, block: slice | list[int]) -> tuple[Tensor, Tensor]:
+        images = self._source[block].to(self.device) / self.unit
+        return fft2_native(images), to_native(images.abs())
+
+    def power(self, most: int | None = None) -> Tensor:
+        """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in the squared unit of the images.
+
+        ``most``: of no more images than this, evenly spaced.
+        """
+        total = torch.zeros(self._source.shape[-2:], device=self.device)
+        chosen = torch.linspace(0, len(self) - 1, min(most or len(self), len(self)), dtype=torch.float64).long().tolist()
+        for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
+            kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
+            total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
+        return to_centred(total * (self.unit**2 / len(chosen)))
 
 
 class MagnitudeMSE:
@@ -52,31 +118,26 @@ class MagnitudeMSE:
     """
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
-        # Worked on in a unit that makes the largest value 1 to 2, so that squares neither vanish nor overflow, whatever the scanner's
-        # unit. A power of two: dividing by it, and multiplying the results by its square, rounds nothing.
-        peak = float(images.abs().max())
-        self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
-        self.images = to_native(images.abs() / self.unit).to(device)
-        self.kspace = fft2_native(images.to(device) / self.unit)
+        self.data = Measurements(images, device)
 
     @cached_property
     def curvature(self) -> Tensor:
         r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out."""
-        power = torch.zeros(self.kspace.shape[-2:], device=self.kspace.device)
-        for kspace in self.kspace:  # image by image: the powers of all of them would be another copy of the data
-            power += (kspace.real.square() + kspace.imag.square()).mean(dim=0)
-        return to_centred(power * (self.unit**2 / (len(self.kspace) * power.numel())))
+        power = self.data.power(most=CURVATURE_IMAGES)
+        return power / power.numel()
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         masks = to_native(masks)
         blocks = [slice(i, i + 1) for i in indices] if masks.device.type == "cpu" else [list(indices)]
         loss, gradient = masks.new_zeros(()), torch.zeros_like(masks)
         for block in blocks:
-            block_loss, block_gradient = self._block(self.kspace[block], self.images[block], masks)
+            kspace, images = self.data[block]
+            block_loss, block_gradient = self._block(kspace, images, masks)
             loss += block_loss
             gradient += block_gradient
-        terms = len(indices) * len(masks) * self.images[0].numel()
-        return loss * (self.unit**2 / terms), to_centred(gradient * (2 * self.unit**2 / terms))
+        terms = len(indices) * len(masks) * images[0].numel()
+        unit = self.data.unit**2 / terms
+        return loss * unit, to_centred(gradient * (2 * unit))
 
     @staticmethod
     def _block(kspace: Tensor, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
@@ -106,17 +167,17 @@ class ImageLoss:
     curvature = None
 
     def __init__(self, images: Tensor, criterion: ImageCriterion, device: torch.device | str = "cpu") -> None:
-        self.images = images.abs().to(device)
-        self.kspace = fft2_native(images.to(device))
+        self.data = Measurements(images, device)
         self.criterion = criterion
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
-        indices = list(indices)
+        kspace, images = self.data[list(indices)]
+        unit = self.data.unit  # the criterion is told the images as they are
         masks = masks.detach().requires_grad_()
         with torch.enable_grad():
-            masked = self.kspace[indices].unsqueeze(1) * to_native(masks)[:, None]  # (B, M, C, H, W)
+            masked = (kspace * unit).unsqueeze(1) * to_native(masks)[:, None]  # (B, M, C, H, W)
             reconstruction = to_centred(torch.fft.ifft2(masked, norm="ortho").abs())
-            target = self.images[indices].unsqueeze(1).expand_as(reconstruction)
+            target = to_centred(images * unit).unsqueeze(1).expand_as(reconstruction)
             loss = self.criterion(reconstruction.flatten(0, 1), target.flatten(0, 1))
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import hypothesis
@@ -13,6 +17,10 @@ from prom import SliceDataset
 # Wall times vary on shared machines, and a test must fail for what it tests; the seed is fixed, so that a failure comes again.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# What tests read from shared data is preprocessed once a run, and never beside those data.
+os.environ["PROM_CACHE"] = tempfile.mkdtemp(prefix="prom-tests-")
+atexit.register(shutil.rmtree, os.environ["PROM_CACHE"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 

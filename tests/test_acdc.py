@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import struct
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,7 +12,12 @@ import torch
 
 import prom
 from prom import InputError, baselines, evaluate
-from prom.datasets import acdc
+from prom.datasets import acdc, cache
+from prom.datasets.reading import resize_and_crop
+
+
+def load(split, root, **options):
+    return cache.read(acdc.plan(split, root, **options))
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +54,36 @@ def test_default_beats_the_table_at_x32(splits):
     assert scores.psnr.mean() > evaluate(baselines.energy(train, 32), test).psnr.mean()
 
 
-def write_patient(folder, name="patient001", frame="01", shape=(30, 20, 6), info="ED: 1\nES: 12\n"):
-    folder = folder / "database" / "training" / name
-    folder.mkdir(parents=True)
+def test_spacing_is_the_voxel_size_of_the_resized_image(splits, acdc_root):
+    """The field of view across the shorter edge is what it was: 256 pixels of the new size are as many mm as the file has."""
+    train, _ = splits
+    for subject in ("patient001", "patient042"):
+        header = nibabel.load(acdc_root / f"database/training/{subject}/{subject}_frame01.nii.gz").header
+        shape, zooms = header.get_data_shape(), header.get_zooms()
+        edge = int(np.argmin(shape[:2]))
+        spacing = train.spacing[train.subjects.index(subject)]
+        assert spacing[edge] * 256 == pytest.approx(shape[edge] * zooms[edge], rel=1e-6)
+
+
+def test_validation_takes_patients_from_the_training_part(splits, acdc_root):
+    rest, held = (prom.load("acdc", split, acdc_root, validation=0.1) for split in ("train", "validation"))
+    train, test = splits
+    assert set(rest.subjects) | set(held.subjects) == set(train.subjects) and not set(rest.subjects) & set(held.subjects)
+    assert held.number_of_subjects == 10 and len(rest) + len(held) == 548 and not set(held.subjects) & set(test.subjects)
+    groups = [int(name.removeprefix("patient")) // 20 for name in sorted(set(held.subjects))]
+    assert sorted(set(groups)) == [0, 1, 2, 3, 4]  # 20 patients each of five diagnoses
+    assert prom.load("acdc", "test", acdc_root, validation=0.1).fingerprint() == test.fingerprint()
+
+
+def test_survey_counts_what_is_there(acdc_root):
+    found = acdc.survey(acdc_root)["found"]
+    assert found["train"] == {"subjects": 100, "volumes": 100, "slices": 951, "slices with labels": 951}
+    assert (found["test"]["subjects"], found["test"]["slices"]) == (50, 538)
+
+
+def write_patient(folder, name="patient001", frame="01", shape=(30, 20, 6), info="ED: 1\nES: 12\n", part="training"):
+    folder = folder / "database" / part / name
+    folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     (folder / "Info.cfg").write_text(info)
     for suffix, data in (("", generator.random(shape, dtype=np.float32)), ("_gt", generator.integers(0, 4, shape).astype(np.uint8))):
@@ -59,16 +94,28 @@ def write_patient(folder, name="patient001", frame="01", shape=(30, 20, 6), info
 def test_paper_rule_and_all_slices_on_a_small_folder(tmp_path):
     write_patient(tmp_path)
     write_patient(tmp_path, "patient002", frame="04", info="ED: 4\n")
-    assert acdc.load("train", tmp_path).slices == [2, 3]
-    everything = acdc.load("train", tmp_path, all_slices=True)
+    assert load("train", tmp_path).slices == [2, 3]
+    everything = load("train", tmp_path, all_slices=True)
     assert len(everything) == 12 and set(everything.subjects) == {"patient001", "patient002"}
+
+
+def test_end_systole_by_its_own_frame(tmp_path):
+    write_patient(tmp_path, info="ED: 4\nES: 12\n", frame="04")
+    with pytest.raises(InputError, match="patient001_frame12"):
+        load("train", tmp_path, phase="ES")
+    write_patient(tmp_path, info="ED: 4\nES: 12\n", frame="12", shape=(30, 20, 7))
+    assert load("train", tmp_path, phase="ES").slices == [2, 3, 4]
+    both = load("train", tmp_path, phase="both", all_slices=True)
+    assert set(both.subjects) == {"patient001 ED", "patient001 ES"} and set(both.patients) == {"patient001"} and len(both) == 13
+    with pytest.raises(InputError, match="phase 'es' is not known"):
+        load("train", tmp_path, phase="es")
 
 
 @pytest.mark.parametrize("shape", [(30, 20), (20, 30), (256, 256), (300, 257)])
 def test_resizing_keeps_the_aspect_and_no_class_is_invented(shape):
-    labels = torch.zeros(*shape)
-    labels[shape[0] // 2 :, :] = 3
-    resized = acdc._resize(labels, "nearest")
+    labels = torch.zeros(1, *shape)
+    labels[:, shape[0] // 2 :, :] = 3
+    [resized] = resize_and_crop(labels, 256, "nearest")
     assert resized.shape == (256, 256) and resized.unique().tolist() == [0, 3]
     assert (resized[:120] == 0).all() and (resized[136:] == 3).all()
 
@@ -88,24 +135,41 @@ def break_folder(tmp_path, how):
         nibabel.save(nibabel.Nifti1Image(np.random.rand(31, 20, 6).astype(np.float32), np.eye(4)), image)
     elif how == "4D":
         nibabel.save(nibabel.Nifti1Image(np.random.rand(30, 20, 6, 2).astype(np.float32), np.eye(4)), image)
+    elif how == "few slices":
+        nibabel.save(nibabel.Nifti1Image(np.random.rand(30, 20, 4).astype(np.float32), np.eye(4)), image)
+    elif how == "huge":
+        header = bytearray(gzip.decompress(image.read_bytes()))
+        header[42:48] = struct.pack("<3h", 30000, 30000, 30000)  # dim[1..3]
+        image.write_bytes(gzip.compress(bytes(header)))
+    elif how == "classes":
+        labels = patient / "patient001_frame01_gt.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(np.full((30, 20, 6), 7, np.uint8), np.eye(4)), labels)
+    elif how == "link":
+        image.rename(tmp_path.parent / f"{tmp_path.name}-elsewhere.nii.gz")
+        image.symlink_to(tmp_path.parent / f"{tmp_path.name}-elsewhere.nii.gz")
+    elif how == "twice":
+        write_patient(tmp_path, part="testing")
 
 
-@pytest.mark.parametrize("how", ["truncated", "no labels", "constant", "nan", "other size", "4D"])
+HOW = ["truncated", "no labels", "constant", "nan", "other size", "4D", "few slices", "huge", "classes", "link", "twice"]
+
+
+@pytest.mark.parametrize("how", HOW)
 def test_damaged_folders_are_named(tmp_path, how):
     break_folder(tmp_path, how)
-    with pytest.raises(InputError, match="patient001_frame01") as caught:
-        acdc.load("train", tmp_path)
+    with pytest.raises(InputError, match="patient001") as caught:
+        load("train", tmp_path)
     assert "\n" not in str(caught.value)
 
 
 def test_missing_data_says_how_to_get_it(tmp_path):
     with pytest.raises(InputError, match="register for ACDC"):
-        acdc.load("train", tmp_path)
+        load("train", tmp_path)
     write_patient(tmp_path)
     with pytest.raises(InputError, match="testing"):
-        acdc.load("test", tmp_path)
+        load("test", tmp_path)
     with pytest.raises(InputError, match="split 'val'"):
-        acdc.load("val", tmp_path)
+        load("val", tmp_path)
     with pytest.raises(InputError, match="Info.cfg"):
         (tmp_path / "database/training/patient001/Info.cfg").write_text("nothing")
-        acdc.load("train", tmp_path, all_slices=True)
+        load("train", tmp_path, all_slices=True)

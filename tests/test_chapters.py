@@ -44,6 +44,7 @@ OTHER = {
     "01_theory": {"acceleration": 5, "iterations": 30, "members": 2, "seed": 3, "slice_index": 1},
     "02_projection_proof": {"acceleration": 4, "size": 9, "budget": 2.5, "iterations": 12, "trials": 20, "largest": 10_000, "seed": 1},
     "04_reconstruction_table": {"accelerations": [3, 6], "seeds": [1, 2], "iterations": 50, "paper_iterations": 20},
+    "09_your_own_data": {"acceleration": 4, "pattern": "rows", "iterations": 30, "validation": 0.4, "seed": 2, "size": 64},
 }
 
 

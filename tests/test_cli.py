@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from prom import load_mask
+from prom import load, load_mask
 from prom.cli import main
 
 
@@ -88,6 +88,48 @@ def test_datasets(work):
     assert done.returncode == 0 and "data/ACDC (not found)" in done.stdout and "register" in done.stdout
     found = json.loads(prom("datasets", "--json", cwd=work, PROM_DATA="elsewhere").stdout)
     assert found["acdc"]["looked for"] == "elsewhere/ACDC" and found["mni_brain"]["found"]
+    assert set(found) == {"mni_brain", "acdc", "brain_tumour", "fastmri_knee"}
+    assert all(row["licence"] and row["citation"] and row["obtain"] for row in found.values())
+
+
+def test_datasets_counts_what_is_there(acdc_root, here, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROM_DATA", str(acdc_root.parent))
+    done = here("datasets", "--json", cwd=tmp_path)
+    found = json.loads(done.stdout)
+    assert found["acdc"]["splits"]["train"]["slices"] == 951 and found["acdc"]["splits"]["test"]["slices with labels"] == 538
+    tumours = found["brain_tumour"]["splits"]
+    assert {split: (n["subjects"], n["slices"]) for split, n in tumours.items()} == {"train": (6, 300), "test": (2, 100)}
+    assert found["brain_tumour"]["missing"] == ["476 of 484 subjects"] and not found["fastmri_knee"]["found"]
+
+
+def test_a_damaged_data_set_is_told_and_the_others_are_listed(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROM_DATA", str(tmp_path))
+    (tmp_path / "Task01_BrainTumour").mkdir()
+    (tmp_path / "Task01_BrainTumour/dataset.json").write_text("{")
+    done = here("datasets", cwd=tmp_path)
+    assert done.returncode == 0 and "is not JSON" in done.stdout and "fastmri_knee" in done.stdout
+
+
+def test_clear_cache(work, here, monkeypatch, tmp_path):
+    monkeypatch.delenv("PROM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    load(work / "mine", "train", store=True)
+    assert (work / "mine/.prom-cache").is_dir()
+    assert "removed 0" in here("datasets", "--clear-cache", cwd=work).stdout  # folders of one's own are named
+    assert "removed 1" in here("datasets", "--clear-cache", "mine", cwd=work).stdout
+    assert [file.name for file in (work / "mine").iterdir() if file.suffix == ".npy"] != []
+
+
+def test_validation_and_options_of_the_reader(work, here):
+    counts = {}
+    for split in ("train", "validation", "test"):
+        done = here(
+            "baseline", "energy", "mine", "-a", "4", "-o", f"{split}.h5", "--json", "--split", split, "--validation", "0.3", cwd=work
+        )
+        counts[split] = json.loads(done.stdout)["subjects"]
+    assert counts == {"train": 4, "validation": 2, "test": 2}
+    done = here("baseline", "energy", "mine", "-a", "4", "-o", "t.h5", "--json", "--set", "axes=NWH", "--set", "name=turned", cwd=work)
+    assert json.loads(done.stdout)["dataset"] == "turned"
 
 
 @pytest.mark.parametrize("command", ["", "optimize", "evaluate", "baseline", "export", "datasets"])
@@ -111,6 +153,14 @@ BAD = [
     ("optimize truncated -a 4 -o bad.h5", "truncated"),
     ("optimize acdc -a 4 -o bad.h5", "register for ACDC"),
     ("optimize mine --root mine -a 4 -o bad.h5", "root mine"),
+    ("optimize mine --set axis=HW -a 4 -o bad.h5", "did you mean 'axes'"),
+    ("optimize mine --set skip_constant=perhaps -a 4 -o bad.h5", "e.g. skip_constant=true"),
+    ("optimize mine --validation 0.01 --split validation -a 9999 -o bad.h5", "must be <= 1024"),
+    ("optimize mine --validation 2 -a 4 -o bad.h5", "validation 2.0"),
+    ("optimize mni_brain --validation 0.1 -a 4 -o bad.h5", "has a validation split of its own"),
+    ("optimize fastmri_knee -a 4 -o bad.h5", "fastmri.med.nyu.edu"),
+    ("optimize brain_tumour -a 4 -o bad.h5", "medicaldecathlon.com"),
+    ("datasets mine", "--clear-cache"),
     ("optimize mine --split nonsense -a 4 -o bad.h5", "nonsense"),
     ("optimize mine --pattern colums -a 4 -o bad.h5", "did you mean 'columns'"),
     ("optimize mine --recipe papper -a 4 -o bad.h5", "did you mean 'paper'"),

@@ -9,15 +9,20 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
-from prom.datasets import acdc, cache, folder, mni_brain
+from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 
-__all__ = ["REGISTRY", "SliceDataset", "data_root", "load", "options_of"]
+__all__ = ["REGISTRY", "SliceDataset", "data_root", "load", "parse_option"]
 
 # Each says what it is and how to obtain it (SUMMARY, FOLDER, OBTAIN, LICENCE, CITATION). Those that lie in a folder make a plan of
 # what to read there, and survey what is there; mni_brain is made on the spot.
-REGISTRY: dict[str, ModuleType] = {"mni_brain": mni_brain, "acdc": acdc}
+REGISTRY: dict[str, ModuleType] = {
+    "mni_brain": mni_brain,
+    "acdc": acdc,
+    "brain_tumour": brain_tumour,
+    "fastmri_knee": fastmri_knee,
+}
 
 
 def data_root(name: str) -> Path:
@@ -32,6 +37,7 @@ def data_root(name: str) -> Path:
 
 def load(
     name: str | os.PathLike,
+    /,
     split: str = "train",
     root: str | os.PathLike | None = None,
     validation: float = 0.0,
@@ -65,14 +71,14 @@ def load(
 
     >>> load("acdcc")
     Traceback (most recent call last):
-    prom.errors.InputError: data set 'acdcc' is not known; did you mean 'acdc'? (known: acdc, mni_brain)
+    prom.errors.InputError: data set 'acdcc' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, mni_brain)
     """
     name = os.fspath(name)
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
         raise InputError(f"root {root}: {name} has none; a folder of your own is given as the data set itself")
     if name not in REGISTRY and os.sep not in name and not Path(name).exists():
         raise unknown("data set", name, REGISTRY)
-    known = options_of(name)
+    known = _options(name)
     for option in options:
         if option not in known:
             raise unknown(f"option of data set {name}", option, known)
@@ -93,11 +99,37 @@ def _plan_of(name: str) -> Callable:
     return REGISTRY[name].plan if name in REGISTRY else partial(folder.plan, name)
 
 
-def options_of(name: str) -> set[str]:
-    """The names of the options that a data set's reader takes besides split and root.
-
-    >>> sorted(options_of("acdc"))
-    ['all_slices', 'labels', 'phase']
-    """
+def _options(name: str) -> dict[str, str]:
+    """The options that a data set's reader takes besides split and root, each with its type."""
     reader = mni_brain.load if name == "mni_brain" else _plan_of(name)
-    return set(inspect.signature(reader).parameters) - {"split", "root"}
+    return {o: str(p.annotation) for o, p in inspect.signature(reader).parameters.items() if o not in ("split", "root")}
+
+
+def parse_option(name: str, text: str) -> tuple[str, object]:
+    """``option=value`` as typed, for a data set: the option and its value in the type that the reader takes.
+
+    Raises
+    ------
+    InputError
+        Where the option is not known or the value is of another type.
+
+    >>> parse_option("acdc", "all_slices=true"), parse_option("mni_brain", "slices=60,80")
+    (('all_slices', True), ('slices', [60, 80]))
+    """
+    option, _, value = text.partition("=")
+    known = _options(name)
+    if option not in known:
+        raise unknown(f"option of data set {name}", option, known)
+    kind = known[option]
+    try:
+        if "bool" in kind:
+            return option, {"true": True, "false": False}[value.lower()]
+        if "Sequence[int]" in kind:
+            return option, [int(part) for part in value.split(",")]
+        return option, int(value) if "int" in kind else float(value) if "float" in kind else value
+    except (KeyError, ValueError) as error:
+        example = f"{option}={_EXAMPLES[kind.split(' ')[0]]}"
+        raise InputError(f"option {text!r}: {option} of data set {name} must be {kind}, e.g. {example}") from error
+
+
+_EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "int": "10", "float": "0.1"}

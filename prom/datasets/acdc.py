@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from prom.datasets.base import Part, Plan
-from prom.datasets.reading import check_values, inside, read_nifti, read_text, resize_and_crop
+from prom.datasets.reading import check_values, inside, nifti_shape, read_nifti, read_text, resize_and_crop
 from prom.errors import InputError, unknown
 
 FOLDER = "ACDC"
@@ -19,6 +19,7 @@ OBTAIN = "register for ACDC at creatis.insa-lyon.fr (human-heart-project), unpac
 LICENCE = "CC BY-NC-SA 4.0, for non-commercial research after registration; not to be passed on"
 CITATION = "Bernard et al., IEEE Transactions on Medical Imaging 37(11):2514-2525, 2018, doi:10.1109/TMI.2018.2837502"
 SPLITS = {"train": "training", "test": "testing"}
+COMPLETE = {"train": 100, "test": 50}  # patients
 PHASES = {"ED": "end-diastolic", "ES": "end-systolic"}
 SIZE = 256
 LABELS = ("background", "right ventricle", "myocardium", "left ventricle")
@@ -117,18 +118,32 @@ def read(item: tuple[Path, str], root: Path, all_slices: bool, labels: bool) -> 
 
 
 def survey(root: Path) -> dict[str, object]:
-    """What of it lies in ``root``, without reading the images: for ``prom datasets``."""
+    """What of it lies in ``root``, by the headers alone: ``{"found": {split: counts}, "missing": [what]}``, for ``prom datasets``.
+
+    Raises
+    ------
+    InputError
+        Where a header cannot be read.
+    """
     found, missing = {}, []
     for split, name in SPLITS.items():
         patients = _patients(_database(root) / name)
         volumes = [p for patient in patients for p in sorted(patient.glob("patient???_frame??.nii.gz"))]
-        labelled = sum(_label_path(volume).exists() for volume in volumes)
-        found[split] = {"subjects": len(patients), "volumes": len(volumes), "labelled volumes": labelled}
-        expected = {"train": 100, "test": 50}[split]
-        if len(patients) < expected:
-            missing.append(f"{expected - len(patients)} of {expected} patients in {name}")
-        if labelled < len(volumes):
-            missing.append(f"labels (_gt.nii.gz) of {len(volumes) - labelled} volumes in {name}")
+        slices = {volume: nifti_shape(inside(volume, root), axes=(3,))[2] for volume in volumes}
+        labelled = [volume for volume in volumes if _label_path(volume).exists()]
+        found[split] = {
+            "subjects": len(patients),
+            "volumes": len(volumes),
+            "slices": sum(slices.values()),
+            "slices with labels": sum(slices[volume] for volume in labelled),
+        }
+        if len(patients) < COMPLETE[split]:
+            missing.append(f"{COMPLETE[split] - len(patients)} of {COMPLETE[split]} patients in {name}")
+        if len(labelled) < len(volumes):
+            missing.append(f"labels (_gt.nii.gz) of {len(volumes) - len(labelled)} volumes in {name}")
+        expected = 2 * len(patients)  # end-diastole and end-systole
+        if len(volumes) < expected:
+            missing.append(f"{expected - len(volumes)} of {expected} volumes, two a patient, in {name}")
     return {"found": found, "missing": missing}
 
 

@@ -35,7 +35,7 @@ FOLDER = ".prom-cache"
 BUILDING = ".building-"  # then the key, then what makes the name unique
 DIGESTS = "digests.json"
 LARGE = 64 * 2**20  # bytes of source files above which a data set goes through a store, which several processes make
-IN_MEMORY = 2**30  # bytes of images up to which a store is read into memory: faster, and no laptop minds
+IN_MEMORY = 2**29  # bytes of images up to which a store is read into memory; with k-space that makes 2 GiB, which a laptop has
 NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
 
 
@@ -100,7 +100,7 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
         What to read.
     store
         True: through a store, which is made if there is none; False: into memory; None: through a store where the source files have
-        more than 256 MiB. Of a store, up to 1 GiB of images are read into memory, more stay on disk (:class:`StoredRows`).
+        more than 256 MiB. Of a store, up to 512 MiB of images are read into memory, more stay on disk (:class:`StoredRows`).
     processes
         How many read at a time while a store is made; default: one a core, or one alone where there is little to read.
 
@@ -111,8 +111,7 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
     """
     size = sum(file.stat().st_size for file in plan.files if file.exists())
     if store or (store is None and size > LARGE):
-        processes = processes or (joblib.cpu_count() if size > LARGE else 1)
-        return _open(_stored(plan, processes), plan)
+        return _open(_stored(plan, processes or (joblib.cpu_count() if size > LARGE else 1)))
     collected = _Collected(plan)
     images, labels = [], []
     for part in _progress(plan.parts(), plan):
@@ -140,11 +139,11 @@ class _Collected:
             self.first = part
         first, count = self.first, len(part.images)
         if part.images.shape[1:] != first.images.shape[1:] or part.images.dtype != first.images.dtype:
-            raise InputError(f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike")
-        if (part.labels is None) != (first.labels is None):
             raise InputError(
-                f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none"
+                f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike"
             )
+        if (part.labels is None) != (first.labels is None):
+            raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")
         if part.subject in self.subjects:
             raise InputError(f"{self.subjects[part.subject]} and {part.path}: are both subject {part.subject!r}; rename or remove one")
         self.subjects[part.subject] = part.path
@@ -213,13 +212,12 @@ def clear(roots: Sequence[Path]) -> list[Path]:
     A store that another process is building is left to it. Returns the folders of the removed stores.
     """
     removed = []
-    for folder in dict.fromkeys([*(root / FOLDER for root in roots), *map(folder_for, roots), _user_folder()]):
+    named = [Path(os.environ["PROM_CACHE"])] if os.environ.get("PROM_CACHE") else []
+    for folder in [*named, *(root / FOLDER for root in roots), _user_folder()]:
         for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
             if entry.name.startswith(BUILDING):
-                lock = FileLock(folder / f"{entry.name.removeprefix(BUILDING).split('-')[0]}.lock")
-                if lock.is_locked() or not _try(lock):
+                if not _abandoned(entry):
                     continue
-                lock.release()
             elif not _is_store(entry):
                 continue
             shutil.rmtree(entry)
@@ -228,12 +226,13 @@ def clear(roots: Sequence[Path]) -> list[Path]:
     return removed
 
 
-def _try(lock: FileLock) -> bool:
+def _abandoned(building: Path) -> bool:
+    """Whether no process holds the lock under which a store is built."""
     try:
-        lock.acquire(timeout=0)
-    except (TimeoutError, OSError):
+        with FileLock(building.parent / f"{building.name.removeprefix(BUILDING).split('-')[0]}.lock", timeout=0):
+            return True
+    except TimeoutError:
         return False
-    return True
 
 
 def _is_store(folder: Path) -> bool:
@@ -258,7 +257,8 @@ def _key(plan: Plan, folder: Path) -> str:
 def _code() -> str:
     """The SHA-256 of the sources that turn files into slices."""
     here = Path(__file__).parent
-    return hashlib.sha256(b"".join(path.read_bytes() for path in (*sorted(here.glob("*.py")), here.parent / "fourier.py"))).hexdigest()
+    sources = [*sorted(here.glob("*.py")), here.parent / "coils.py", here.parent / "fourier.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 
 def _digests(files: Sequence[Path], folder: Path) -> list[tuple[Path, str]]:
@@ -374,12 +374,14 @@ def _write(file: BinaryIO, array: np.ndarray) -> None:
     file.write(np.ascontiguousarray(array).data)
 
 
-def _open(folder: Path, plan: Plan) -> SliceDataset:
-    index = json.loads((folder / "index.json").read_text())
+def _open(folder: Path) -> SliceDataset:
     try:
-        return _dataset(folder, index, lazy=np.prod(index["shape"]) * np.dtype(NUMPY[index["dtype"]]).itemsize > IN_MEMORY)
+        index = json.loads((folder / "index.json").read_text())
+        lazy = np.prod(index["shape"]) * np.dtype(NUMPY[index["dtype"]]).itemsize > IN_MEMORY
+        return _dataset(folder, index, lazy)
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"cache {folder}: is damaged ({' '.join(str(error).split())}); remove it, or run 'prom datasets --clear-cache'") from error
+        cause = " ".join(str(error).split())
+        raise InputError(f"cache {folder}: is damaged ({cause}); remove it, or run 'prom datasets --clear-cache'") from error
 
 
 def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:

@@ -107,17 +107,30 @@ def read_nifti(path: Path, axes: Sequence[int], slices: slice = slice(None)) -> 
     InputError
         Where the file is missing, damaged, or not of a number of axes in ``axes``.
     """
+    image = _open_nifti(path, axes)
+    picked = (slice(None), slice(None), slices)[: len(image.shape)]
+    try:
+        return np.asanyarray(image.dataobj[picked]), tuple(float(zoom) for zoom in image.header.get_zooms())
+    except Exception as error:  # nibabel and the decompressors raise a dozen kinds for a damaged file
+        raise damaged(path, "NIfTI", error) from error
+
+
+def nifti_shape(path: Path, axes: Sequence[int]) -> tuple[int, ...]:
+    """The shape that a NIfTI file declares, without reading its voxels. Raises as :func:`read_nifti`."""
+    return tuple(_open_nifti(path, axes).shape)
+
+
+def _open_nifti(path: Path, axes: Sequence[int]) -> nibabel.Nifti1Image:
     if not path.is_file():
         raise InputError(f"{path}: is missing; take it from the official archive")
     try:
         image = nibabel.load(path)
         check_declared(path, image.shape, image.get_data_dtype(), axes=axes)
-        picked = (slice(None), slice(None), slices)[: len(image.shape)]
-        return np.asanyarray(image.dataobj[picked]), tuple(float(zoom) for zoom in image.header.get_zooms())
     except InputError:
         raise
-    except Exception as error:  # nibabel and the decompressors raise a dozen kinds for a damaged file
+    except Exception as error:  # as above
         raise damaged(path, "NIfTI", error) from error
+    return image
 
 
 def check_values(path: Path, images: np.ndarray, numbers: Sequence[int]) -> None:

@@ -1,0 +1,296 @@
+"""The store: the same data as in memory, keyed by everything it depends on, whole or not there, and small in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import prom
+from prom import InputError
+from prom.datasets import cache
+from prom.datasets.base import Part, Plan
+
+ROOT = Path(__file__).parents[1]
+
+
+def read_file(path: Path, labels: bool = True, offset: float = 0.0) -> Part:
+    """One subject: five slices made from the number in its file."""
+    generator = np.random.default_rng(int(path.read_text()))
+    images = generator.random((5, 2, 16, 12), dtype=np.float32) + np.float32(offset)
+    classes = generator.integers(0, 3, (5, 16, 12)).astype(np.uint8) if labels else None
+    return Part(path, path.stem, images, range(5), classes, (1.5, 2.0), patient=path.stem[0])
+
+
+def write_plan(folder: Path, count: int = 4, **options) -> Plan:
+    folder.mkdir(exist_ok=True)
+    files = []
+    for number in range(count):
+        files.append(folder / f"{'ab'[number % 2]}{number}.txt")
+        files[-1].write_text(str(number))
+    return Plan("demo", "train", folder, files, partial(read_file, **options), files, options, source="made for a test")
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def stores(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+
+
+def forbidden(_):
+    raise AssertionError("was read again")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_store_holds_what_is_read_into_memory(tmp_path, monkeypatch, lazy, labels):
+    plan = write_plan(tmp_path / "data", labels=labels)
+    expected = cache.read(plan, store=False)
+    monkeypatch.setattr(cache, "IN_MEMORY", 0 if lazy else 2**29)
+    for data in (cache.read(plan, store=True), cache.read(replace(plan, read=forbidden), store=True)):
+        assert isinstance(data.images, cache.StoredRows) == lazy
+        assert torch.equal(data.images[:], expected.images)
+        assert data.labels is None if expected.labels is None else torch.equal(data.labels[:], expected.labels)
+        for name in ("name", "split", "subjects", "slices", "label_names", "source", "spacing", "patients"):
+            assert getattr(data, name) == getattr(expected, name), name
+        assert data.known_fingerprint == expected.fingerprint() == replace(data, known_fingerprint=None).fingerprint()
+
+
+def test_several_processes_keep_the_order(tmp_path):
+    plan = write_plan(tmp_path / "data", count=7)
+    assert cache.read(plan, store=True, processes=2).fingerprint() == cache.read(plan, store=False).fingerprint()
+
+
+@given(st.lists(st.integers(0, 9)), st.slices(10), st.lists(st.integers(0, 9), min_size=1))
+def test_stored_rows_index_as_arrays_do(tmp_path_factory, chosen, some, several):
+    array = np.arange(120, dtype=np.float32).reshape(10, 3, 4)
+    path = tmp_path_factory.getbasetemp() / "rows.bin"
+    array.tofile(path)
+    rows = cache.StoredRows(path, "float32", array.shape)
+    assert np.array_equal(rows[some], array[some]) and np.array_equal(rows[several], array[several])
+    assert np.array_equal(rows.select(several)[:], array[several]) and np.array_equal(rows[several[0]], array[several[0]])
+    assert rows.select(chosen).shape == (len(chosen), 3, 4) and len(list(rows)) == 10
+
+
+def test_the_key_holds_all_that_matters_and_nothing_else(tmp_path, monkeypatch, cache_folder):
+    plan = write_plan(tmp_path / "data")
+    first = cache.read(plan, store=True).fingerprint()
+    os.utime(plan.files[0])  # another time, the same content
+    cache.read(replace(plan, read=forbidden), store=True)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    cache.read(replace(write_plan(tmp_path / "moved"), read=forbidden), store=True)
+    assert len(stores(cache_folder)) == 1
+
+    with pytest.raises(AssertionError, match="read again"):
+        cache.read(replace(write_plan(tmp_path / "moved"), read=forbidden, options={"offset": 1.0}), store=True)
+    changed = write_plan(tmp_path / "moved")
+    changed.files[1].write_text("9")  # one character for another: the same size
+    assert cache.read(changed, store=True).fingerprint() != first
+    monkeypatch.setattr(cache, "_code", lambda: "another version")
+    with pytest.raises(AssertionError, match="read again"):
+        cache.read(replace(changed, read=forbidden), store=True)
+    assert len(stores(cache_folder)) == 2
+
+
+def test_a_failed_build_leaves_nothing(tmp_path, monkeypatch, cache_folder):
+    plan = write_plan(tmp_path / "data")
+
+    def fails_late(path: Path) -> Part:
+        if path == plan.files[-1]:
+            raise InputError(f"{path}: is damaged")
+        return read_file(path)
+
+    with pytest.raises(InputError, match="is damaged"):
+        cache.read(replace(plan, read=fails_late), store=True)
+    assert stores(cache_folder) == []
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "_write", full)
+    with pytest.raises(InputError, match="disk is full.*PROM_CACHE") as caught:
+        cache.read(plan, store=True)
+    assert stores(cache_folder) == [] and "\n" not in str(caught.value)
+
+
+SCRIPT = """
+import sys, time
+from functools import partial
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+from test_cache import read_file, write_plan
+from prom.datasets import cache
+from dataclasses import replace
+
+def slow(path):
+    Path(sys.argv[2], f"started-{path.stem}").touch()
+    time.sleep(float(sys.argv[4]))
+    return read_file(path)
+
+plan = replace(write_plan(Path(sys.argv[1])), read=slow)
+print(cache.read(plan, store=True).fingerprint())
+"""
+
+
+def start(data: Path, marks: Path, seconds: float) -> subprocess.Popen:
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), str(marks), str(ROOT / "tests"), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_killed_build_never_yields_a_store(tmp_path, cache_folder):
+    plan = write_plan(tmp_path / "data")
+    process = start(tmp_path / "data", tmp_path, 30)
+    for _ in range(2400):
+        if (tmp_path / "started-a0").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert [name for name in stores(cache_folder) if not name.startswith(".building-")] == [] != stores(cache_folder)
+    data = cache.read(plan, store=True)
+    assert data.fingerprint() == cache.read(plan, store=False).fingerprint()
+    assert len(stores(cache_folder)) == 1  # what was left of the killed build is gone
+
+
+def test_two_processes_at_once_make_one_store(tmp_path, cache_folder):
+    expected = cache.read(write_plan(tmp_path / "data"), store=False).fingerprint()
+    marks = [tmp_path / "first", tmp_path / "second"]
+    for mark in marks:
+        mark.mkdir()
+    processes = [start(tmp_path / "data", mark, 0.3) for mark in marks]
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [answer[0].strip() for answer in answers] == [expected] * 2, answers
+    assert sorted(len(list(mark.iterdir())) for mark in marks) == [0, 4]  # the second waited and read nothing
+    assert len(stores(cache_folder)) == 1
+
+
+def test_damaged_stores_are_refused(tmp_path, cache_folder):
+    plan = write_plan(tmp_path / "data")
+    cache.read(plan, store=True)
+    [name] = stores(cache_folder)
+    images = cache_folder / name / "images.bin"
+    images.write_bytes(images.read_bytes()[:-4])
+    with pytest.raises(InputError, match="images.bin has .* bytes.*--clear-cache"):
+        cache.read(plan, store=True)
+    (cache_folder / name / "index.json").write_text(json.dumps({"format": cache.FORMAT, "shape": "nonsense"}))
+    with pytest.raises(InputError, match="is damaged"):
+        cache.read(plan, store=True)
+
+
+def test_clearing_removes_stores_and_nothing_else(tmp_path, cache_folder):
+    plan = write_plan(tmp_path / "data")
+    cache.read(plan, store=True)
+    (cache_folder / ".building-0123-x").mkdir()
+    (cache_folder / "mine").mkdir()
+    (cache_folder / "mine" / "index.json").write_text("{}")
+    assert len(cache.clear([])) == 2
+    assert stores(cache_folder) == ["mine"] and plan.files[0].exists()
+
+
+def test_where_stores_lie(tmp_path, monkeypatch):
+    monkeypatch.delenv("PROM_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    plan = write_plan(tmp_path / "data")
+    cache.read(plan, store=True)
+    assert len(stores(tmp_path / "data" / cache.FOLDER)) == 1
+    assert len(cache.clear([tmp_path / "data"])) == 1
+    monkeypatch.setattr(os, "access", lambda *_: False)  # shared data, read-only
+    cache.read(plan, store=True)
+    assert len(stores(tmp_path / "user" / "prom")) == 1
+
+
+@pytest.mark.parametrize("change", ["shape", "dtype", "labels", "name"])
+def test_parts_that_do_not_fit_are_named(tmp_path, change):
+    plan = write_plan(tmp_path / "data")
+
+    def odd(path: Path) -> Part:
+        part = read_file(path)
+        if path != plan.files[2]:
+            return part
+        return {
+            "shape": lambda: replace(part, images=part.images[..., :8]),
+            "dtype": lambda: replace(part, images=part.images.astype(np.complex64)),
+            "labels": lambda: replace(part, labels=None),
+            "name": lambda: replace(part, subject="a0"),
+        }[change]()
+
+    with pytest.raises(InputError, match=r"a0\.txt.*a2\.txt"):
+        cache.read(replace(plan, read=odd), store=True)
+
+
+def test_optimising_from_disk_gives_the_mask_of_memory(tmp_path, monkeypatch):
+    """Bit for bit, and the scores too; a part of a store is selected without reading it."""
+    plan = write_plan(tmp_path / "data", count=8)
+    memory = cache.read(plan, store=False)
+    monkeypatch.setattr(cache, "IN_MEMORY", 0)
+    stored = cache.read(plan, store=True)
+    recipe = replace(prom.DEFAULT, iterations=30)
+    masks = [prom.optimize(data, 4, recipe=recipe).mask for data in (memory, stored)]
+    assert torch.equal(*masks)
+    for convention in ("paper", "fastmri"):
+        scores = [prom.evaluate(masks[0], data, convention) for data in (memory, stored)]
+        assert scores[0].equals(scores[1])
+    assert torch.equal(*(prom.baselines.energy(data, 4) for data in (memory, stored)))
+    with monkeypatch.context() as context:
+        context.setattr(cache.StoredRows, "_read", forbidden)
+        parts = stored.hold_out(0.5)
+    for mine, theirs in zip(parts, memory.hold_out(0.5), strict=True):
+        assert mine.fingerprint() == theirs.fingerprint() and mine.patients == theirs.patients
+
+
+def test_hold_out_keeps_patients_together(tmp_path):
+    data = cache.read(write_plan(tmp_path / "data", count=8), store=False)
+    rest, held = data.hold_out(0.5)  # two patients, a and b, of four volumes each
+    assert set(rest.patients) == {"a"} and set(held.patients) == {"b"} and held.split == "validation"
+    with pytest.raises(InputError, match="validation 1.0"):
+        data.hold_out(1.0)
+    with pytest.raises(InputError, match="validation 0.9"):
+        data.hold_out(0.9)
+
+
+MEMORY = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from dataclasses import replace
+import prom, large_store
+from prom.datasets import cache
+cache.IN_MEMORY = 0
+def use(slices):
+    data = large_store.load(Path(sys.argv[1]), slices)
+    prom.evaluate(prom.optimize(data, 8, recipe=replace(prom.DEFAULT, iterations=3)).mask, data.select(range(0, slices, 5)))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+if sys.argv[3] == "make":
+    large_store.load(Path(sys.argv[1]), 50), large_store.load(Path(sys.argv[1]), 200)
+else:
+    few = use(50)
+    print(use(200) - few)
+"""
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """200 MiB of images after 50 MiB: kept in memory, with their k-space, they would need 600 MiB more."""
+    for what in ("make", "use"):
+        command = [sys.executable, "-c", MEMORY, str(tmp_path), str(ROOT / "benchmarks"), what]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+        assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 150, done.stdout

@@ -1,0 +1,537 @@
+"""Arrays of a user's own files: MATLAB, named axes, k-space and coils, and files made to do harm."""
+
+import itertools
+import pickle
+import struct
+import tracemalloc
+import zipfile
+import zlib
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from conftest import SHARED
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from prom.coils import combine, root_sum_of_squares
+from prom.datasets import cache, folder, matlab
+from prom.errors import InputError
+from prom.fourier import fft2c
+
+RNG = np.random.default_rng(1)
+
+
+def load(path, split="all", **options):
+    return cache.read(folder.plan(path, split, **options))
+
+
+def error(*arguments, **keywords):
+    """The message of the InputError, which must be one line."""
+    with pytest.raises(InputError) as caught:
+        load(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def random(*shape, dtype=np.float32):
+    if np.dtype(dtype).kind in "iub":
+        return RNG.integers(0, 2 if np.dtype(dtype).kind == "b" else 100, shape).astype(dtype)
+    if np.dtype(dtype).kind == "c":
+        return (RNG.normal(size=shape) + 1j * RNG.normal(size=shape)).astype(dtype)
+    return RNG.random(shape).astype(dtype)
+
+
+def save_v73(path, **arrays):
+    """As MATLAB's ``save -v7.3``: a block of 512 bytes with its header text, axes reversed, complex as (real, imag), structs as groups."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, array in arrays.items():
+            stored = np.asarray(array).T
+            if np.iscomplexobj(stored):
+                pair = np.empty(stored.shape, [("real", stored.real.dtype), ("imag", stored.real.dtype)])
+                pair["real"], pair["imag"] = stored.real, stored.imag
+                stored = pair
+            file.create_dataset(name.replace(".", "/"), data=stored, compression="gzip").attrs["MATLAB_class"] = np.bytes_("double")
+        text = file.create_dataset("comment", data=np.array([[104, 97], [105, 98], [106, 99]], np.uint16))
+        text.attrs["MATLAB_class"] = np.bytes_("char")
+        file["#refs#/a"] = random(9, 9)
+    with open(path, "r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Mon Jan  1 00:00:00 2024 HDF5 schema 1.00 .".ljust(124))
+        file.write(struct.pack("<H", 0x0200) + b"IM")
+
+
+def save_v5(path, **arrays):
+    """By SciPy; a name with a dot is a field of a struct."""
+    variables = {}
+    for name, array in arrays.items():
+        *structs, last = name.split(".")
+        place = variables
+        for part in structs:
+            place = place.setdefault(part, {})
+        place[last] = array
+    scipy.io.savemat(path, variables, do_compression=True)
+
+
+def save(path, array):
+    """The array in a file of the kind that its name says."""
+    if path.suffix == ".npy":
+        np.save(path, array)
+    elif path.suffix == ".npz":
+        np.savez(path, array)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file["images"] = array
+    elif path.suffix == ".mat":
+        save_v5(path, x=array)
+    else:
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- MATLAB
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "?", ">f8"])
+@pytest.mark.parametrize("shape", [(2, 2), (9, 7), (9, 7, 3), (9, 7, 3, 2)])
+def test_version_5_as_scipy_reads_it(tmp_path, shape, dtype, compressed):
+    path, array = tmp_path / "a.mat", random(*shape, dtype=dtype)
+    array[0, 0], array[1, 1] = 0, 1  # no slice is constant
+    variables = {"text": "some text", "cell": np.array([[1, "a"]], object), "s": {"t": {"x": array, "y": [1.0, 2.0]}}, "empty": []}
+    scipy.io.savemat(path, variables, do_compression=compressed)
+    expected = scipy.io.loadmat(path)["s"]["t"][0, 0]["x"][0, 0]
+    values = matlab.read(path, "s.t.x")
+    assert values.shape == shape and np.array_equal(values, expected.astype(np.complex64) if dtype.startswith("c") else expected)
+    assert {"s.t.x": shape, "s.t.y": (1, 2)}.items() <= {name: entry[0] for name, entry in matlab.survey(path).items()}.items()
+    full = array.reshape(*shape, *(1,) * (4 - len(shape))).transpose(2, 3, 0, 1)
+    full = full.astype(np.complex64 if dtype.startswith("c") else np.float32)
+    for name in (None, "s.t.x"):
+        assert torch.equal(load(path, dataset_name=name).images, torch.from_numpy(full))
+
+
+def test_whole_numbers_that_matlab_stores_as_bytes_and_big_endian_files(tmp_path):
+    """MATLAB writes doubles that are whole numbers in the smallest type that holds them; SciPy does not, so the bytes are made here."""
+    array = random(6, 5, dtype=np.uint8)
+    for order, mark in (("<", b"IM"), (">", b"MI")):
+
+        def element(kind, data, order=order):
+            return struct.pack(order + "II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+        def small(kind, data, order=order):
+            first = struct.pack(order + "I", len(data) << 16 | kind)
+            return first + data.ljust(4, b"\0")
+
+        body = element(6, struct.pack(order + "II", 6, 0)) + element(5, struct.pack(order + "ii", 6, 5)) + small(1, b"x")
+        body += element(2, array.tobytes("F"))
+        version = struct.pack(order + "H", 0x0100)
+        path = tmp_path / "a.mat"
+        path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + version + mark + struct.pack(order + "II", 14, len(body)) + body)
+        assert np.array_equal(scipy.io.loadmat(path)["x"], array)
+        assert matlab.survey(path) == {"x": ((6, 5), np.dtype("u1"))}
+        assert torch.equal(load(path).images, torch.from_numpy(array.astype(np.float32))[None, None])
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8, np.complex64, np.complex128])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 3), (9, 7, 3, 2)])
+def test_version_73_is_the_same_as_version_5(tmp_path, shape, dtype):
+    array = random(*shape, dtype=dtype)
+    save_v5(tmp_path / "old.mat", **{"data.images": array, "data.TE": [[1.0, 2.0]]})
+    save_v73(tmp_path / "new.mat", **{"data.images": array, "data.TE": [[1.0, 2.0]]})
+    for name in (None, "data.images"):
+        old, new = (load(tmp_path / which, dataset_name=name) for which in ("old.mat", "new.mat"))
+        assert torch.equal(old.images, new.images) and old.images.shape[2:] == (9, 7) and len(old) == (*shape, 1)[2]
+        assert torch.equal(old.images[0, 0], torch.from_numpy(array.reshape(9, 7, -1)[..., 0].astype(new.images.numpy().dtype)))
+
+
+@pytest.mark.parametrize("writer", [save_v5, save_v73])
+def test_matlab_unclear_or_missing_array(tmp_path, writer):
+    path = tmp_path / "a.mat"
+    writer(path, **{"s.one": random(8, 6), "s.two": random(8, 6, 3), "row": random(1, 6)})
+    message = error(path)
+    assert "dataset_name" in message and "'s.one' (8, 6)" in message and "'s.two' (8, 6, 3)" in message and "'row' (1, 6)" in message
+    assert "'s.three'" in (message := error(path, dataset_name="s.three")) and "'s.two' (8, 6, 3)" in message
+    assert "'s'" in error(path, dataset_name="s")
+    assert len(load(path, dataset_name="s.two")) == 3
+    writer(path, row=random(1, 6))
+    assert "'row' (1, 6)" in error(path)
+
+
+def test_other_versions_of_matlab_files_are_named(tmp_path):
+    scipy.io.savemat(tmp_path / "a.mat", {"x": random(8, 8)}, format="4")
+    assert "a.mat" in (message := error(tmp_path)) and "-v7" in message
+
+
+# ---------------------------------------------------------------------------------------------------------------------------------- axes
+
+
+@settings(max_examples=40)
+@given(st.permutations("HWNC1"), st.sampled_from(["a.npy", "a.npz", "a.h5", "a.mat", "a.nii"]), st.sampled_from([np.float32, np.complex64]))
+def test_named_axes_give_the_same_slices_in_any_order_and_format(tmp_path_factory, letters, name, dtype):
+    lengths = {"N": 3, "C": 2, "H": 6, "W": 5, "1": 1}
+    array = random(3, 2, 6, 5, 1, dtype=dtype)
+    path = tmp_path_factory.mktemp("axes") / name
+    stored = array.transpose(["NCHW1".index(letter) for letter in letters])
+    save(path, stored)
+    while name == "a.mat" and letters[-1] == "1":
+        letters = letters[:-1]  # MATLAB drops them
+    assert stored.squeeze().shape == tuple(lengths[letter] for letter in letters if letter != "1")
+    if name != "a.mat" or scipy.io.loadmat(path)["x"].ndim == len(letters):
+        assert torch.equal(load(path, axes="".join(letters)).images, torch.from_numpy(array[..., 0]))
+
+
+@pytest.mark.parametrize("axes", ["", "HW", "HWX", "hwn", "HHW", "WNC", "HWNN", "HW1", "HWNC", "1HW", "HWN\n"])
+@pytest.mark.parametrize("name", ["a.npy", "a.h5", "a.mat", "a.nii", "a.npz"])
+def test_wrong_axes_are_named_with_the_shape_and_an_example(tmp_path, name, axes):
+    save(tmp_path / name, random(8, 6, 3))
+    message = error(tmp_path, axes=axes)
+    assert name in message and repr(axes) in message and "(8, 6, 3)" in message and "e.g. '" in message
+
+
+@pytest.mark.parametrize("axes", ["HWNN", "CHWC", "KKHW", "HHWW", "11HW"])
+def test_axes_named_twice(tmp_path, axes):
+    np.save(tmp_path / "a.npy", random(3, 4, 8, 6))
+    assert repr(axes) in (message := error(tmp_path, axes=axes)) and "e.g. 'NCHW'" in message
+
+
+def test_five_axes_must_be_named(tmp_path):
+    np.save(tmp_path / "a.npy", random(8, 6, 1, 1, 4))
+    assert "axes='HWNKC'" in error(tmp_path)
+    assert load(tmp_path, axes="HWN1C").images.shape == (1, 4, 8, 6)
+
+
+def test_axes_without_a_file_that_has_them(tmp_path):
+    Image.fromarray(random(8, 8, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert "'HW'" in error(tmp_path, axes="HW")
+    assert "'x'" in error(tmp_path, dataset_name="x")
+
+
+def test_labels_follow_the_number_of_slices(tmp_path):
+    labels = RNG.integers(0, 3, (3, 8, 6))
+    np.savez(tmp_path / "a.npz", images=random(8, 6, 3), labels=labels)
+    data = load(tmp_path, axes="HWN")
+    assert np.array_equal(data.labels, labels) and data.images.shape == (3, 1, 8, 6)
+
+
+def test_npz_array_by_name(tmp_path):
+    one, two = random(2, 8, 8), random(2, 8, 8)
+    np.savez(tmp_path / "a.npz", one=one, two=two)
+    assert torch.equal(load(tmp_path, dataset_name="two").images[:, 0], torch.from_numpy(two))
+    assert "'three'" in (message := error(tmp_path, dataset_name="three")) and "'one' (2, 8, 8)" in message
+
+
+def test_size_of_a_pixel_of_nifti(tmp_path):
+    image = nibabel.Nifti1Image(random(8, 6, 3), np.diag([1.5, 0.75, 4, 1]))
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    np.save(tmp_path / "b.npy", random(2, 8, 6))
+    assert list(load(tmp_path).spacing) == [(1.5, 0.75)] * 3 + [None] * 2
+    assert load(tmp_path / "a.nii.gz", axes="NHW").spacing[0] == (0.75, 4)
+    assert load(tmp_path / "b.npy").spacing == ()
+    for wrong in (np.nan, np.inf):
+        image.header["pixdim"][1] = wrong
+        nibabel.save(image, tmp_path / "a.nii.gz")
+        assert load(tmp_path / "a.nii.gz").spacing == ()
+
+
+# ----------------------------------------------------------------------------------------------------------------------- k-space, coils
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (9, 7), (8, 7)])
+def test_kspace_becomes_its_images(tmp_path, shape):
+    images = random(3, 2, *shape, dtype=np.complex128)
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(2, 3)), norm="ortho"), axes=(2, 3))
+    np.save(tmp_path / "a.npy", kspace)
+    data = load(tmp_path, domain="kspace")
+    assert data.images.dtype == torch.complex64 and np.allclose(data.images, images, atol=1e-5)
+    assert "k-space" in data.source and "as stored" not in data.source and "as stored" in load(tmp_path).source
+    np.save(tmp_path / "a.npy", np.abs(kspace))
+    assert "a.npy" in (message := error(tmp_path, domain="kspace")) and "complex" in message
+    assert "did you mean 'kspace'" in error(tmp_path, domain="k-space")
+
+
+def test_coils_without_sensitivities_become_their_root_sum_of_squares(tmp_path):
+    array = random(3, 4, 8, 6, dtype=np.complex64)
+    np.save(tmp_path / "a.npy", array)
+    data = load(tmp_path, axes="NKHW")
+    assert data.images.dtype == torch.float32 and data.images.shape == (3, 1, 8, 6) and "root sum of squares" in data.source
+    assert np.allclose(data.images[:, 0], np.linalg.norm(array, axis=1), rtol=1e-6)
+    assert torch.equal(load(tmp_path).images, torch.from_numpy(array))  # an axis that is not named is channels
+    np.save(tmp_path / "a.npy", fft2c(torch.from_numpy(array)).numpy())
+    assert torch.allclose(load(tmp_path, axes="NKHW", domain="kspace").images, data.images, atol=1e-5)
+
+
+@pytest.mark.parametrize("domain", ["image", "kspace"])
+@pytest.mark.parametrize("axes", ["NCKHW", "KHWNC", "HWCNK"])
+def test_coils_with_sensitivities_give_back_the_complex_image(tmp_path, axes, domain):
+    images, maps = random(3, 2, 8, 6, dtype=np.complex64), random(4, 8, 6, dtype=np.complex64)
+    coils = torch.from_numpy(images[:, :, None] * maps)
+    array = (fft2c(coils) if domain == "kspace" else coils).numpy()
+    np.save(tmp_path / "a.npy", array.transpose(["NCKHW".index(letter) for letter in axes]))
+    save(tmp_path / "maps.mat", maps.transpose(["KHW".index(letter) for letter in axes if letter in "KHW"]))
+    data = load(tmp_path, axes=axes, domain=domain, sensitivities=tmp_path / "maps.mat")  # in the same folder: no subject
+    assert data.images.dtype == torch.complex64 and "'maps.mat'" in data.source and list(data.subjects) == ["a.npy"] * 3
+    assert np.allclose(data.images, images, atol=1e-5)
+
+
+def test_sensitivities_are_part_of_what_a_store_depends_on(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", array := random(1, 2, 8, 6, dtype=np.complex64))
+    for _ in range(2):
+        np.save(tmp_path / "maps.npy", maps := random(2, 8, 6, dtype=np.complex64))
+        plan = folder.plan(tmp_path / "in", "train", axes="NKHW", sensitivities=tmp_path / "maps.npy")
+        stored = cache.read(pickle.loads(pickle.dumps(plan)), store=True)
+        assert torch.equal(stored.images[:, 0], combine(torch.from_numpy(array), torch.from_numpy(maps)))
+
+
+def test_sensitivities_that_do_not_fit(tmp_path):
+    np.save(tmp_path / "a.npy", random(2, 4, 8, 6, dtype=np.complex64))
+    maps = tmp_path / "maps.npy"
+    assert "no file" in error(tmp_path, axes="NKHW", sensitivities=maps)
+    for shape in ((3, 8, 6), (4, 6, 8)):
+        np.save(maps, random(*shape, dtype=np.complex64))
+        message = error(tmp_path, axes="NKHW", sensitivities=maps)
+        assert "a.npy" in message and str(shape) in message and "(4, 8, 6)" in message
+    np.save(maps, random(1, 4, 8, 6, dtype=np.complex64))
+    assert "'KHW'" in (message := error(tmp_path, axes="NKHW", sensitivities=maps)) and "(1, 4, 8, 6)" in message and "maps.npy" in message
+    np.save(maps, np.full((4, 8, 6), np.nan))
+    assert "maps.npy" in (message := error(tmp_path, axes="NKHW", sensitivities=maps)) and "NaN" in message
+    assert "axes='NKHW'" in error(tmp_path, sensitivities=maps) and "axes='NKHW'" in error(tmp_path, axes="NCHW", sensitivities=maps)
+    Image.fromarray(random(8, 8, dtype=np.uint8)).save(tmp_path / "maps.png")
+    assert "maps.png" in error(tmp_path, axes="NKHW", sensitivities=tmp_path / "maps.png")
+
+
+def test_values_that_are_not_finite_do_not_hide_behind_sensitivities_of_0(tmp_path):
+    array, maps = random(3, 2, 8, 6, dtype=np.complex64), random(2, 8, 6, dtype=np.complex64)
+    array[1, 0, 4, 4], maps[:, 4, 4] = np.nan, 0
+    np.save(tmp_path / "a.npy", array), np.save(tmp_path / "maps.npy", maps)
+    assert "slice 1" in (message := error(tmp_path, axes="NKHW", sensitivities=tmp_path / "maps.npy")) and "a.npy" in message
+
+
+def test_what_was_read_does_not_change_with_the_file(tmp_path):
+    np.save(tmp_path / "a.npy", array := random(2, 8, 8))
+    plan = folder.plan(tmp_path, "train")
+    part = plan.read(plan.items[0])
+    with open(tmp_path / "a.npy", "r+b") as file:
+        file.seek(128)
+        file.write(bytes(100))
+    assert np.array_equal(part.images[:, 0], array)
+
+
+def test_the_coils_of_a_subject_are_in_memory_once(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["kspace"] = random(16, 8, 128, 128, dtype=np.complex64)
+        size = file["kspace"].nbytes
+    plan = folder.plan(tmp_path, "train", axes="NKHW", domain="kspace")
+    tracemalloc.start()
+    plan.read(plan.items[0])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.4 * size
+
+
+# ------------------------------------------------------------------------------------------------------------------------------ real data
+
+
+def real(name):
+    if not (path := SHARED / name).is_file():
+        pytest.skip(f"no real MATLAB files beside the project ({SHARED.name}/{name})")
+    return path
+
+
+@pytest.mark.parametrize("name, echoes", [("PKdata1", 4), ("PKdata3", 3), ("PKdata10", 4), ("PKdata12", 3), ("PKdataset16", 2)])
+def test_cardiac_echoes_as_channels(name, echoes):
+    path = real(f"cardiac_complex/{name}.mat")
+    expected = scipy.io.loadmat(path)["data"]["images"][0, 0][:, :, 0, 0].transpose(2, 0, 1)
+    for dataset_name in (None, "data.images"):  # it is the only image in the file
+        data = load(path, axes="HWN1C", dataset_name=dataset_name)
+        assert data.images.shape == (1, echoes, 256, 192) and np.array_equal(data.images[0], expected)
+    assert torch.allclose(load(path, axes="HWNKC").images, data.images.abs())  # one coil: its root sum of squares is the magnitude
+
+
+def test_knee_slices():
+    path = real("knee_complex/imdb_fig7.mat")
+    expected = scipy.io.loadmat(path)["images"]["labels"][0, 0][:, :, 0].transpose(2, 0, 1)
+    data = load(path, axes="HW1N", dataset_name="images.labels")
+    assert data.images.shape == (2, 1, 320, 256) and np.array_equal(data.images[:, 0], expected)
+    assert "'images.labels' (320, 256, 1, 2)" in (message := error(path)) and "'images.data'" in message
+
+
+def test_multicoil_head(tmp_path):
+    path = real("multicoil_head/head.mat")
+    coils = scipy.io.loadmat(path)["data"]
+    magnitude = np.sqrt((np.abs(coils.astype(np.complex128)) ** 2).sum(2))
+    data = load(path, axes="HWK")
+    assert data.images.shape == (1, 1, 256, 256) and data.images.dtype == torch.float32
+    assert np.allclose(data.images[0, 0], magnitude, rtol=1e-6)
+    with h5py.File(tmp_path / "head.h5", "w") as file:
+        file["kspace"] = fft2c(torch.from_numpy(coils.transpose(2, 0, 1)[None])).numpy()
+    same = load(tmp_path / "head.h5", axes="NKHW", domain="kspace")
+    assert torch.allclose(same.images, data.images, atol=1e-5 * magnitude.max())
+    np.save(tmp_path / "maps.npy", coils / magnitude[..., None])
+    combined = load(path, axes="HWK", sensitivities=tmp_path / "maps.npy").images[0, 0]
+    assert combined.is_complex() and np.allclose(combined.abs(), magnitude, rtol=1e-4, atol=1e-6 * magnitude.max())
+    assert torch.allclose(root_sum_of_squares(torch.from_numpy(coils), axis=2), combined.abs(), rtol=1e-4, atol=1e-6 * magnitude.max())
+
+
+# -------------------------------------------------------------------------------------------------------------------------- hostile files
+
+
+def test_hdf5_that_declares_much_and_stores_nothing(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", shape=(10, 1000, 1000), dtype="f8", chunks=(1, 100, 100))
+    assert "declares shape (10, 1000, 1000)" in error(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", shape=(10, 1000, 1000), dtype="f8")
+    assert "declares shape (10, 1000, 1000)" in error(path)
+    with h5py.File(path, "a") as file:  # what else is in the file does not count
+        file["other"] = random(512, 512)
+    assert "declares shape (10, 1000, 1000)" in error(path)
+    with h5py.File(path, "w") as file:  # a small part of a chunk that would be decompressed as a whole
+        file.create_dataset("images", (1, 8, 8), "f8", maxshape=(None, None, None), chunks=(40, 2000, 2000), compression="gzip")
+        file["images"].id.write_direct_chunk((0, 0, 0), zlib.compress(bytes(1000)))
+    assert "declares shape (40, 2000, 2000)" in error(path)
+
+
+def test_hdf5_stays_in_the_file(tmp_path):
+    with h5py.File(tmp_path / "secret.h5", "w") as file:
+        file["group/images"] = random(2, 8, 8)
+    np.save(tmp_path / "raw.bin", random(2, 8, 8))
+    path = tmp_path / "in" / "a.h5"
+    path.parent.mkdir()
+    with h5py.File(path, "w") as file:
+        file["images"] = h5py.ExternalLink("../secret.h5", "/group/images")
+        file["group"] = h5py.ExternalLink("../secret.h5", "/group")
+        file["soft"] = h5py.SoftLink("/group/images")
+    for name in (None, "images", "group/images", "soft"):
+        assert "'images' (a link, not followed)" in error(path, dataset_name=name)
+    with h5py.File(path, "w") as file:
+        layout = h5py.VirtualLayout((2, 8, 8), "f4")
+        layout[...] = h5py.VirtualSource("../secret.h5", "group/images", (2, 8, 8))
+        file.create_virtual_dataset("images", layout)
+    assert "other files" in error(path)
+    with h5py.File(path, "w") as file:
+        file.create_dataset("images", (2, 8, 8), "f4", external=[("../raw.bin.npy", 128, 512)])
+    assert "other files" in error(path)
+
+
+def test_hdf5_names_and_numbers_of_arrays_fit_in_one_line(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(30):
+            file[f"two\nlines{i}"] = random(8, 8)
+    assert "and 10 more" in error(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [[("a", "f4"), ("b", "f4")], [("real", "f4"), ("imag", "S4")], "S5", "M8[s]"])
+def test_arrays_of_other_types(tmp_path, dtype):
+    array = np.zeros((8, 8), dtype)
+    np.save(tmp_path / "a.npy", array)
+    assert "values of type" in error(tmp_path / "a.npy")
+    np.savez(tmp_path / "a.npz", images=array)
+    assert "values of type" in error(tmp_path / "a.npz")
+    if dtype != "M8[s]":
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["images"] = array
+        assert "values of type" in error(tmp_path / "a.h5")
+
+
+def test_zip_member_that_expands_beyond_what_deflate_can(tmp_path):
+    np.save(tmp_path / "big.npy", np.zeros((64, 1000, 1000), np.uint8))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.write(tmp_path / "big.npy", "images.npy")
+    assert "declares shape (64, 1000, 1000)" in error(tmp_path / "a.npz")
+    np.save(tmp_path / "small.npy", random(64, 8, 8))
+    with zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.write(tmp_path / "small.npy", "images.npy")
+        archive.write(tmp_path / "big.npy", "labels.npy")
+    assert "declares shape (64, 1000, 1000)" in error(tmp_path / "b.npz")
+
+
+def tiff_of_pages(path, side, pages):
+    """A TIFF all pages of which are the same strip of zeros."""
+    strip = zlib.compress(bytes(side * side), 9)
+    content = b"II*\0" + struct.pack("<I", 8 + len(strip)) + strip
+    for page in range(pages):
+        entries = [(256, side), (257, side), (258, 8), (259, 8), (262, 1), (273, 8), (277, 1), (278, side), (279, len(strip))]
+        here = len(content)
+        after = here + 2 + 12 * len(entries) + 4
+        content += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries)
+        content += struct.pack("<I", after if page + 1 < pages else 0)
+    path.write_bytes(content)
+
+
+def test_tiff_pages_that_share_their_data(tmp_path):
+    tiff_of_pages(tmp_path / "a.tif", 8, 3)
+    assert Image.open(tmp_path / "a.tif").n_frames == 3 and "slice 0 is constant" in error(tmp_path / "a.tif")
+    tiff_of_pages(tmp_path / "b.tif", 2000, 100)
+    assert "declares shape" in error(tmp_path / "b.tif")
+
+
+def test_pictures_are_of_the_kinds_that_are_named(tmp_path):
+    """A PostScript file would be given to an interpreter of programs, whatever its name."""
+    (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
+    assert "cannot identify" in error(tmp_path)
+
+
+def test_picture_with_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
+    Image.fromarray(random(64, 64, dtype=np.uint8)).save(tmp_path / "a.png")
+    for limit in (3000, 1000):  # Pillow warns beyond its limit, and refuses beyond twice of it
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        assert "a.png" in (message := error(tmp_path)) and "limit of" in message
+
+
+def nested_mat(path, kind, depth):
+    """Cells (1) or structs (2) in one another."""
+
+    def element(number, data):
+        return struct.pack("<II", number, len(data)) + data + bytes(-len(data) % 8)
+
+    head = element(6, struct.pack("<II", kind, 0)) + element(5, struct.pack("<ii", 1, 1)) + element(1, b"")
+    if kind == 2:
+        head += element(5, struct.pack("<i", 8)) + element(1, b"x".ljust(8, b"\0"))
+    tags = [struct.pack("<II", 14, level * (8 + len(head)) + len(head)) + head for level in reversed(range(depth))]
+    data = zlib.compress(b"".join(tags))
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + struct.pack("<II", 15, len(data)) + data)
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_matlab_nesting_without_end(tmp_path, kind):
+    """SciPy follows it until the interpreter crashes."""
+    nested_mat(tmp_path / "a.mat", kind, 100_000)
+    assert "a.mat: which array to read is unclear, give dataset_name; arrays in it: none" in error(tmp_path)
+
+
+def test_matlab_that_declares_more_than_it_holds(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"x": random(8, 8)}, do_compression=False)
+    content = path.read_bytes()
+    at = content.index(struct.pack("<IIii", 5, 8, 8, 8)) + 8  # the element of the dimensions, after its tag
+    path.write_bytes(content[:at] + struct.pack("<ii", 30000, 30000) + content[at + 8 :])
+    assert "declares shape (30000, 30000)" in error(path)
+    path.write_bytes(content[:at] + struct.pack("<ii", 8, 9) + content[at + 8 :])
+    assert "256 bytes for shape (8, 9)" in error(path)
+    path.write_bytes(content[:at] + struct.pack("<ii", -8, -8) + content[at + 8 :])
+    assert "is empty" in error(path, dataset_name="x")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_files_with_any_byte_wrong_are_read_or_named(tmp_path, compressed):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"s": {"t": {"x": random(8, 8, dtype=np.complex64)}}, "y": 1.0}, do_compression=compressed)
+    content = path.read_bytes()
+    outcomes = []
+    for at, value in itertools.product(range(124, min(len(content), 400)), (0, 0x81)):
+        path.write_bytes(content[:at] + bytes([value]) + content[at + 1 :])
+        try:
+            load(path)
+            outcomes.append(None)
+        except InputError as caught:
+            outcomes.append(str(caught))
+            assert str(path) in outcomes[-1] and "\n" not in outcomes[-1]
+    assert None in outcomes and len(set(outcomes)) > 5
+    for keep in range(0, len(content) - 8, 7):
+        path.write_bytes(content[:keep])
+        assert str(path) in error(path)
