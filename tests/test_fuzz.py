@@ -1,6 +1,6 @@
 """Damaged files of every kind: each is read, or refused in one line; nothing else happens.
 
-``PROM_FUZZ=10000`` says how many inputs in all; the seed is fixed, so that a failure comes again.
+``PROM_FUZZ`` says how many inputs in all (10,000); the seed is fixed, so that a failure comes again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ import prom
 from prom import InputError, cli
 from prom.datasets import REGISTRY
 
-INPUTS = int(os.environ.get("PROM_FUZZ", "2000"))
+INPUTS = int(os.environ.get("PROM_FUZZ", "10000"))
 SECONDS = 20  # for one input; the slowest seed takes .1 s
 MEMORY = 2**20  # KiB that all inputs together may add to the peak
 

@@ -9,13 +9,12 @@ import re
 from functools import partial as bound
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import torch
 from torch import Tensor
 
 from prom.datasets.base import Part, Plan
-from prom.datasets.reading import check_values, damaged, inside, read_nifti, read_text, resize_and_crop
+from prom.datasets.reading import check_values, inside, nifti_shape, read_nifti, read_text, resize_and_crop
 from prom.errors import InputError
 
 FOLDER = "Task01_BrainTumour"
@@ -33,6 +32,7 @@ CHANNELS = ("FLAIR", "T1w", "T1gd", "T2w")
 QUANTILES = (0.001, 0.999)
 SIZE = 256
 LABELS = ("background", "oedema", "non-enhancing tumour", "enhancing tumour")
+ANY = range(1, 8)  # numbers of axes that NIfTI has; what is wrong with the shape is said here
 REGIONS = ("whole tumour", "tumour core", "enhancing tumour")
 
 
@@ -104,7 +104,7 @@ def plan(split: str = "train", root: str | Path = "data/Task01_BrainTumour", lab
 def read(item: tuple[Path, ...], labels: bool) -> Part:
     """One subject, of the paths of its image and, where they are wanted, its labels: 50 slices, scaled and resized."""
     path = item[0]
-    shape = _declared_shape(path)
+    shape = nifti_shape(path, axes=ANY)
     if len(shape) != 4 or shape[0] != shape[1] or shape[2] < SLICES.stop or shape[3] != len(CHANNELS):
         raise InputError(
             f"{path}: array of shape {shape}; must have square slices, {SLICES.stop} or more of them, and {len(CHANNELS)} channels "
@@ -203,14 +203,6 @@ def _subject(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _declared_shape(path: Path) -> tuple[int, ...]:
-    """The whole array's shape, which the slab does not tell."""
-    try:
-        return tuple(nibabel.load(path).shape)
-    except Exception as error:  # nibabel and the decompressors raise a dozen kinds for a damaged file
-        raise damaged(path, "NIfTI", error) from error
-
-
 def _slab(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     """Slices 60 to 109 and the voxel sizes (mm)."""
     voxels, zooms = read_nifti(path, axes=(3, 4), slices=slice(SLICES.start, SLICES.stop))
@@ -232,7 +224,7 @@ def _scaled(path: Path, image: np.ndarray, number: int) -> np.ndarray:
 
 def _classes(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     """(50, 256, 256) uint8 of a label file, whose image has this shape."""
-    declared = _declared_shape(path)
+    declared = nifti_shape(path, axes=ANY)
     if declared != shape:
         raise InputError(f"{path}: labels of {declared}, but an image of {shape}; take both from the official archive")
     segmentation, _ = _slab(path)

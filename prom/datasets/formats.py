@@ -215,10 +215,10 @@ def _complex(dtype: np.dtype) -> np.dtype | None:
 def _read_matlab(path: Path, dataset_name: str | None, axes: str | None) -> Content:
     if h5py.is_hdf5(path):
         return _read_hdf5(path, dataset_name, axes, matlab_order=True)
-    arrays = matlab.survey(path)
-    name = _choose(path, arrays, dataset_name)
-    axes = check_axes(path, *arrays[name], axes, LAST)
-    return Content(matlab.read(path, name), axes)
+    with matlab.unpacked(path, dataset_name) as (arrays, load):
+        name = _choose(path, arrays, dataset_name)
+        axes = check_axes(path, *arrays[name], axes, LAST)
+        return Content(load(name), axes)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ image formats
