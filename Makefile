@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 		cpu-*) $(PIP) '$(TORCH)+cpu' 2>/dev/null || $(MAKE) --no-print-directory torch-by-uv ;; \
 		*) $(MAKE) --no-print-directory torch-by-uv ;; \
 	esac
-	@$(PIP) -c constraints.txt -e '.[book,test]'
+	@$(PIP) -c constraints.txt -e '.[book,test,sweep]'
 	@.venv/bin/python -c 'import matplotlib.pyplot'  # builds the font cache here, not in the first page with a figure
 	@touch $@
 

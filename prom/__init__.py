@@ -7,6 +7,7 @@ from prom.evaluate import evaluate
 from prom.fourier import fft2c, ifft2c, undersample
 from prom.masks import MaskResult, load_mask
 from prom.optimize import optimize
+from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, PAPER, Recipe
 
@@ -24,6 +25,7 @@ __all__ = [
     "load",
     "load_mask",
     "optimize",
+    "polish",
     "project",
     "undersample",
 ]

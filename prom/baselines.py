@@ -1,10 +1,17 @@
-"""Masks that need no optimisation. Every baseline is ``(train, acceleration, pattern=, seed=) -> mask`` with an exact budget."""
+"""What ProM is compared with: masks that need no learning, and (in `rivals`) other ways to learn one.
+
+Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha) samples or
+lines. Of those made here, "energy" and "conjugate_energy" look at the training images, the others at their size only; "equispaced",
+"gaussian" and "poisson_disc" draw at random from ``seed``.
+"""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +21,7 @@ from prom.errors import InputError, unknown
 from prom.masks import MaskResult, provenance
 from prom.objectives import Measurements
 from prom.patterns import make
+from prom.rivals import RIVALS
 
 
 def energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
@@ -77,7 +85,206 @@ def equispaced(
     return grid.expand(centre).contiguous()
 
 
-BASELINES = {"energy": energy, "equispaced": equispaced}
+def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+    """The S samples (or lines) nearest to DC: a disc, or a band. ``seed`` is not used.
+
+    Distances are in samples along each axis. Of samples at one distance, those first in row-major order win.
+
+    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 5, 5), ["a"], [0])
+    >>> low_pass(data, acceleration=5).int().tolist()
+    [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
+    """
+    grid = make(pattern, train.shape)
+    return grid.expand(bernoulli.mode(torch.zeros(grid.shape), grid.budget(acceleration))).contiguous()
+
+
+def gaussian(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    sigma: float = 25.0,
+    protect_centre: bool = False,
+) -> Tensor:
+    r"""Samples (or lines) drawn without replacement from a Gaussian density about DC (the paper's "Gauss.").
+
+    One after the other is drawn with probability proportional to :math:`p_i = \exp(-d_i^2 / 2 \sigma^2)` among those that are left,
+    d being the distance to DC in samples. All S at once, by a theorem (Efraimidis and Spirakis 2006; in this form the Gumbel-max trick):
+    with independent standard Gumbel variables :math:`g_i`, the indices of the S largest :math:`\log p_i + g_i`, in falling order, have
+    the distribution of S such draws. No draw is ever rejected, so the time does not depend on the density, and far out, where p is 0 in
+    floating point, its logarithm still ranks.
+
+    Parameters
+    ----------
+    sigma
+        Standard deviation in samples. The paper does not state its own: the authors' last commit has 35, older notebooks 25 for ACDC and
+        BraTS and 30 for the knee.
+    protect_centre
+        Always measure DC and its immediate neighbours (3 x 3 samples, or 3 lines; the innermost of them where the budget is smaller).
+        Without it, as in the paper, DC is missing from some masks, which costs many dB.
+
+    Raises
+    ------
+    InputError
+        Where sigma is below .001, or the acceleration is out of range.
+
+    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 64, 64), ["a"], [0])
+    >>> mask = gaussian(data, acceleration=8, sigma=10, protect_centre=True)
+    >>> int(mask.sum()), bool(mask[31:34, 31:34].all())
+    (512, True)
+    """
+    if not sigma >= 1e-3:
+        raise InputError(f"sigma {sigma}: must be >= 0.001 samples")
+    grid = make(pattern, train.shape)
+    distance = _squared_distance(grid.shape)
+    uniform = torch.rand(grid.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    noise = -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log()
+    keys = noise - distance / (2 * sigma**2)
+    if protect_centre:
+        keys[distance <= 2] = 100.0  # above every Gumbel variable of a 53-bit uniform number, of which the largest is 37
+    return grid.expand(bernoulli.mode(keys, grid.budget(acceleration))).contiguous()
+
+
+def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, calibration: int = 16) -> Tensor:
+    """Variable-density Poisson disc: random points that keep a distance from each other which grows outwards (SigPy's, Bridson 2007).
+
+    SigPy meets an acceleration only within a tolerance. What its mask has too much is removed at random outside the calibration region,
+    what it lacks is added at random among the free points.
+
+    Parameters
+    ----------
+    calibration
+        Side of the fully sampled square about DC; less where that would be over half the budget. 0: none, and DC may be missing.
+
+    Raises
+    ------
+    InputError
+        Where the pattern is not "points", the calibration is below 0, or the acceleration is out of range.
+
+    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 64, 64), ["a"], [0])
+    >>> mask = poisson_disc(data, acceleration=8)
+    >>> int(mask.sum()), bool(mask[24:40, 24:40].all())
+    (512, True)
+    """
+    if pattern != "points":
+        make(pattern, train.shape)
+        raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
+    if calibration < 0:
+        raise InputError(f"calibration {calibration}: must be >= 0")
+    height, width = train.shape
+    budget = make(pattern, train.shape).budget(acceleration)
+    side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)
+    centre = torch.zeros(train.shape, dtype=torch.bool)
+    first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
+    centre[first_row : first_row + side, first_column : first_column + side] = True
+
+    from sigpy.mri import poisson  # here, as it takes seconds: it loads numba, which compiles
+
+    generator = torch.Generator().manual_seed(seed)
+    wanted = max(height * width / budget, DENSEST)
+    inner = (min(side, height - 1), min(side, width - 1))  # SigPy divides by the extent of what lies outside
+    for _ in range(10):
+        start = int(torch.randint(2**32, (), generator=generator))
+        with np.errstate(divide="ignore"):  # it also divides by the number of points, which may be 0 on its way
+            found = poisson(train.shape, wanted, calib=inner, dtype=bool, seed=start, tol=_WideningTolerance())
+        if found.sum() > math.prod(inner):
+            break  # else its first point fell into the calibration region, where there is no room for a second one
+    mask = torch.from_numpy(found) | centre
+    excess = int(mask.sum()) - budget
+    candidates = (mask & ~centre if excess > 0 else ~mask).flatten().nonzero().flatten()
+    chosen = candidates[torch.randperm(len(candidates), generator=generator)[: abs(excess)]]
+    mask.view(-1)[chosen] = excess < 0
+    return mask
+
+
+DENSEST = 1.5  # acceleration that SigPy is asked for at least: it takes longer and longer below, and random points fill up the rest
+
+
+class _WideningTolerance:
+    """A tolerance for SigPy's bisection: its own, 0.1, for 20 comparisons, from then on twice the last, and in the end any.
+
+    A fixed one does not do. Where no density meets it, the bisection can go on for ever (SigPy 0.1.27: x32 of 256 x 256 points with a
+    calibration region of 16 x 16 and seed 1).
+    """
+
+    __array_ufunc__ = None  # NumPy's numbers then leave the comparison to this class
+
+    def __init__(self) -> None:
+        self.comparisons = 0
+
+    def _reaches(self, deviation: float) -> bool:
+        return deviation < 0.1 * 2.0 ** max(0, self.comparisons - 20) or self.comparisons > 50
+
+    def __gt__(self, deviation: float) -> bool:
+        self.comparisons += 1
+        return self._reaches(deviation)
+
+    def __le__(self, deviation: float) -> bool:
+        return not self._reaches(deviation)
+
+
+def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+    r"""The energy oracle for magnitudes of real images, whose k-space says everything twice. No learning; ``seed`` is not used.
+
+    The k-space of a real image x is Hermitian, :math:`X_{-k} = \overline{X_k}`. Split a mask into m = s + a with
+    :math:`s_k = (m_k + m_{-k}) / 2` and :math:`a_k = (m_k - m_{-k}) / 2`. Then s X is Hermitian and a X anti-Hermitian, so that
+    :math:`r = F^{-1}(m X)` has the real part :math:`F^{-1}(s X)` and the imaginary part :math:`F^{-1}(a X) / i`. Where the imaginary part
+    is small against the real one, the magnitude does not see it (it enters squared), and what is left is the error of the real part,
+
+    .. math:: \big\| |r| - |x| \big\|^2 \approx \sum_k (1 - s_k)^2 |X_k|^2 .
+
+    A pair of power P each, 2 P together, so costs 2 P with neither measured, P / 2 with one (half the amplitude of both is missing) and
+    0 with both. The first partner gains 3/2 P, the second 1/2 P, and a point that is its own partner P. Gains add up and the first is
+    never the smaller, so the S largest minimise the sum exactly. The first partner is the one that comes first in row-major order of the
+    centred grid: that with the lower row frequency, or in the same row with the lower column frequency. Lines are paired likewise, line
+    n with line -n, and P is the power of the line; a line that is its own partner gains P.
+
+    It is an artefact of emulated k-space, and so is its lead over the energy oracle: a scanner's images have phase, and their k-space no
+    such symmetry. Shimron et al. 2022 (doi:10.1073/pnas.2117203119) call results from emulated k-space "data crimes".
+
+    Raises
+    ------
+    InputError
+        Where the images are complex, or the acceleration is out of range.
+
+    >>> x = torch.arange(8.0)
+    >>> wave = torch.cos(2 * torch.pi * (x[:, None] + 2 * x) / 8).expand(1, 1, 8, 8) + 9
+    >>> conjugate_energy(SliceDataset("demo", "train", wave, ["a"], [0]), 32).nonzero().tolist()   # DC, then one of the wave's pair
+    [[3, 2], [4, 4]]
+    """
+    if train.images.dtype == torch.complex64:
+        raise InputError(f"{train.name}: has complex images, whose k-space has no conjugate symmetry; use the baseline energy")
+    grid = make(pattern, train.shape)
+    power = grid.gather(Measurements(train.images, keep=False).power())
+    index = torch.arange(power.numel()).reshape(power.shape)
+    partner = _conjugate(index)
+    power = (power + _conjugate(power)) / 2  # equal but for rounding
+    gain = power * (1.0 + 0.5 * torch.sign(partner - index))
+    return grid.expand(bernoulli.mode(gain, grid.budget(acceleration))).contiguous()
+
+
+def _conjugate(centred: Tensor) -> Tensor:
+    """The array with the entry of frequency -k where that of k was: ``(H, W)`` or ``(lines,)``."""
+    axes = tuple(range(centred.ndim))
+    turned = torch.flip(centred, axes)
+    return torch.roll(turned, [1 - n % 2 for n in centred.shape], axes)  # with an even n, index 0 is its own partner
+
+
+def _squared_distance(shape: tuple[int, ...]) -> Tensor:
+    """Squared distance to DC in samples, of this shape."""
+    offsets = [torch.arange(n) - n // 2 for n in shape]
+    return sum(offset**2 for offset in torch.meshgrid(*offsets, indexing="ij"))
+
+
+BASELINES = {
+    "energy": energy,
+    "conjugate_energy": conjugate_energy,
+    "low_pass": low_pass,
+    "equispaced": equispaced,
+    "gaussian": gaussian,
+    "poisson_disc": poisson_disc,
+    **RIVALS,
+}
 
 
 def default_pattern(name: str) -> str:
@@ -92,9 +299,9 @@ def default_pattern(name: str) -> str:
 def get(name: str) -> Callable[..., Tensor]:
     """The baseline called ``name``.
 
-    >>> get("energie")
+    >>> get("energie")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: energy, equispaced)
+    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: conjugate_energy, energy, ...)
     """
     if name not in BASELINES:
         raise unknown("baseline", name, BASELINES)

@@ -1,8 +1,10 @@
-"""The command line: ``prom datasets | optimize | evaluate | baseline | export``."""
+"""The command line: ``prom datasets | optimize | evaluate | baseline | export | sweep``."""
 
 from __future__ import annotations
 
 import json as jsonlib
+import shlex
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -176,7 +178,11 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     report_mask(result, output, json, seconds=round(seconds, 2), final_loss=float(result.history["loss"].iloc[-1]))
 
 
-@cli.command("baseline", epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"))
+@cli.command(
+    "baseline",
+    help=f"Make the mask of a baseline. NAME is one of {', '.join(baselines.BASELINES)}.",
+    epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"),
+)
 @click.argument("name")
 @input_options(split="train")
 @acceleration_option
@@ -185,7 +191,6 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def baseline_command(name, dataset, acceleration, pattern, seed, output, json) -> None:
-    """Make the mask of a baseline: energy or equispaced."""
     method = baselines.get(name)
     check_writable(output)
     pattern = pattern or baselines.default_pattern(name)
@@ -237,6 +242,66 @@ def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
     export_mask(load_mask(mask), output)
     click.echo(f"wrote {output}")
+
+
+class Lists(click.Command):
+    """Takes ``--methods energy default`` for ``--methods energy --methods default``, which is all that click knows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread, current = [], None
+        for arg in args:
+            if arg.startswith("-"):
+                current = arg if arg in repeatable else None
+            elif current and spread[-1] != current:
+                spread.append(current)
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+@cli.command(
+    "sweep",
+    cls=Lists,
+    epilog=example(
+        "prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced \\",
+        "    --patterns points columns --accelerations 4 8 16 32 --seeds 10 --jobs 2",
+    ),
+)
+@click.argument("kind")
+@click.option("--dataset", required=True, help="A registered name, or a folder or file of your own images.")
+@click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Options of the data set's reader.")
+@click.option("--methods", multiple=True, default=["energy", "default"], show_default=True, help="Baselines and recipes.")
+@click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
+@click.option("--accelerations", multiple=True, type=float, default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
+@click.option("--seeds", default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ...")
+@click.option("--iterations", type=int, help="Instead of the recipes' own number.")
+@click.option("--members", type=int, help="Solutions to average, instead of the recipes' own number.")
+@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of one thread each.")
+@click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
+@click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
+@click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
+def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
+    """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction.
+
+    The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
+    """
+    from prom import sweep  # needs a Unix
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
+    plan = sweep.plan(kind, dataset, options=dict(parse_option(dataset, text) for text in settings), **what)
+    for method, pattern in plan.left_out:
+        click.echo(f"left out: {method} cannot make {pattern}")
+    failed = sweep.run(plan, jobs, executor, shlex.split(snakemake))
+    table = sweep.collect(plan)
+    if len(table):
+        click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")
+    if failed:
+        click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; the same command tries them again", err=True)
+        for name, reason in failed.items():
+            click.echo(f"  {name}: {reason}", err=True)
+        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.SAID}", err=True)
+        sys.exit(1)
 
 
 def report_mask(result: MaskResult, output: str, json: bool, **extra: object) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +38,7 @@ def run(
     Parameters
     ----------
     method
-        A baseline ("energy", "equispaced") or a recipe ("default", "paper").
+        The name of a baseline (:data:`prom.baselines.BASELINES`) or of a recipe ("default", "paper").
     pattern
         "points", "columns", "rows"; default: the method's own.
     iterations, members
@@ -48,7 +50,7 @@ def run(
     -------
     dict
         Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of PSNR (dB), SSIM and NMSE,
-        seconds spent making the mask, recipe, fingerprints of both splits, versions.
+        seconds spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
 
     >>> import torch
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
@@ -59,12 +61,12 @@ def run(
     if method in baselines.BASELINES:
         pattern = pattern or baselines.default_pattern(method)
         mask = baselines.get(method)(train, acceleration, pattern=pattern, seed=seed, **options)
-        recipe = {"name": method, **options}
+        recipe, device = {"name": method, **options}, "cpu"
     else:
         changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
         pattern = pattern or "points"
         result = optimize(train, acceleration, pattern=pattern, recipe=replace(recipes.get(method), **changes), seed=seed)
-        mask, recipe = result.mask, result.recipe
+        mask, recipe, device = result.mask, result.recipe, result.provenance["device"]
     seconds = time.perf_counter() - started
     scores = evaluate(mask, test)[list(SCORES)]
     return {
@@ -79,11 +81,41 @@ def run(
         "slices_train": len(train),
         "slices_test": len(test),
         "seconds": round(seconds, 2),
+        "device": device,
         "recipe": json.dumps(recipe, sort_keys=True),
         "fingerprint_train": train.fingerprint(),
         "fingerprint_test": test.fingerprint(),
         "versions": json.dumps(versions(), sort_keys=True),
     }
+
+
+def write(path: str | os.PathLike, record: dict[str, object]) -> None:
+    """Write one record as JSON, in one step: the file is complete or not there.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write(f"{folder}/run.json", {"seed": 0, "psnr": 31.5})
+    ...     json.loads(Path(folder, "run.json").read_text())
+    {'seed': 0, 'psnr': 31.5}
+    """
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def peak_memory() -> float | None:
+    """The most main memory that this process has had so far, in MiB; None where the system does not tell.
+
+    >>> peak_memory() is None or peak_memory() > 10
+    True
+    """
+    # Not ru_maxrss on Linux: a new process begins there with the peak of the one that started it.
+    if sys.platform == "linux":
+        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
+    if sys.platform == "darwin":
+        import resource  # does not exist on Windows
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return None
 
 
 def append(path: str | os.PathLike, record: dict[str, object]) -> None:

@@ -132,7 +132,7 @@ def test_validation_and_options_of_the_reader(work, here):
     assert json.loads(done.stdout)["dataset"] == "turned"
 
 
-@pytest.mark.parametrize("command", ["", "optimize", "evaluate", "baseline", "export", "datasets"])
+@pytest.mark.parametrize("command", ["", "optimize", "evaluate", "baseline", "export", "datasets", "sweep"])
 def test_help_shows_an_example(work, here, command):
     done = here(*command.split(), "--help", cwd=work)
     assert done.returncode == 0 and "Example:" in done.stdout and f"prom {command}".strip() in done.stdout

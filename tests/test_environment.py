@@ -15,7 +15,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = ("book", "test")
+EXTRAS = ("book", "test", "sweep")
 BUILD_TOOLS = {"setuptools", "wheel"}  # come with Python's venv in some versions; pip freeze leaves them out
 PINNED = r"[A-Za-z0-9._-]+==[^\s=*]+"
 

@@ -1,0 +1,214 @@
+"""Discrete polishing: swap samples of a mask for others, and keep a swap only where the loss over the whole training set falls."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prom import objectives, patterns
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.optimize import choose_device
+
+SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
+
+
+def polish(
+    mask: Tensor,
+    train: SliceDataset,
+    pattern: str = "points",
+    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    evaluations: int = 45,
+    exhaustive: bool = False,
+    device: str = "auto",
+) -> Tensor:
+    r"""Improve a mask by swapping its worst members for the best outsiders. The loss never rises, the number of samples never changes.
+
+    With g and h the first and second derivative of the loss over all training images, to second order
+
+    .. math:: \Delta L(\text{remove } i) = -g_i + h_i / 2, \qquad \Delta L(\text{add } j) = g_j + h_j / 2.
+
+    The n best removals and the n best additions whose sum is negative are carried out together, no two of them conjugate partners: in
+    real images their effects are not independent. If the loss truly falls, they are kept and n doubles; else they are taken back and n is
+    halved. Below two swaps at a time, the next best single swaps are tried in turn, as long as a fall is predicted.
+
+    h is the objective's own curvature; where it has none, it is taken as proportional to the mean power spectrum (which it is, phases
+    averaged out, where the loss of a pixel is twice differentiable), and one evaluation without the weakest members gives the factor.
+    Without h the search would drop the lowest frequencies: their gradient is the largest.
+
+    The prediction holds near a sensible mask. Start from one that has the centre of k-space: without it the phase of the reconstruction
+    is far from the image's, and the derivatives tell nothing.
+
+    Parameters
+    ----------
+    mask
+        ``(H, W)`` bool, centred; of whole columns or rows where ``pattern`` says so.
+    train
+        What the loss is measured on, all of it in every evaluation (``train.select(...)`` makes a smaller set).
+    pattern
+        "points", "columns" or "rows": what is swapped.
+    objective
+        "magnitude_mse", or a function ``(x_hat, x) -> mean loss`` of two ``(P, C, H, W)`` batches.
+    evaluations
+        At most this many losses with gradient over the whole set.
+    exhaustive
+        Go on with single swaps that are predicted not to help, until none is left or the evaluations are used up. With enough of them
+        (S (D - S) after the last success) no single swap improves the result.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+
+    Returns
+    -------
+    Tensor
+        ``(H, W)`` bool, as many True as in ``mask``. The same input on the same machine gives the same bits: nothing is random.
+
+    Raises
+    ------
+    InputError
+        Where the mask does not fit the data or is not made of whole lines, or a name or a number cannot be used.
+
+    >>> from prom import baselines
+    >>> data = SliceDataset("demo", "train", torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), list("abcd"), [0] * 4)
+    >>> start = baselines.energy(data, acceleration=4)
+    >>> better = polish(start, data)
+    >>> int(start.sum()), int(better.sum())
+    (16, 16)
+    """
+    if evaluations < 1:
+        raise InputError(f"evaluations {evaluations}: must be >= 1")
+    device = choose_device(device)
+    grid = patterns.make(pattern, train.shape)
+    members = parameters_of(mask, grid).to(device)
+    judge = objectives.make(objective, train.images, device)
+    bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
+    left = evaluations
+
+    def evaluate(candidate: Tensor) -> tuple[float, Tensor]:
+        nonlocal left
+        left -= 1
+        bar.update()
+        loss, gradient = whole_set(judge, range(len(train)), grid.expand(candidate.float()))
+        return loss, grid.gather(gradient)
+
+    loss, gradient = evaluate(members)
+    curvature = judge.curvature
+    if curvature is not None:
+        curvature = grid.gather(curvature)
+    else:
+        power = objectives.Measurements(train.images, device, keep=False).power(most=objectives.CURVATURE_IMAGES)
+        curvature = grid.gather(power)
+        if left and members.any():
+            curvature = curvature * _factor(evaluate, members, loss, gradient, curvature)
+    partners = _partners(grid.shape).to(device)
+    swaps = max(1, int(members.sum()) // 8)
+    while left:
+        removing = torch.where(members, curvature / 2 - gradient, torch.inf).flatten()
+        adding = torch.where(members, torch.inf, curvature / 2 + gradient).flatten()
+        removals = removing.argsort(stable=True)[: int(members.sum())]  # best first
+        additions = adding.argsort(stable=True)[: int((~members).sum())]
+        apart = [_one_of_each_pair(order, partners) for order in (removals, additions)]
+        pairs = min(len(order) for order in apart)
+        swaps = min(swaps, int((removing[apart[0][:pairs]] + adding[apart[1][:pairs]] < 0).sum()))
+        if swaps > 1:
+            candidate = _swapped(members, apart[0][:swaps], apart[1][:swaps])
+            new_loss, new_gradient = evaluate(candidate)
+            if new_loss < loss * (1 - SURE):
+                members, loss, gradient, swaps = candidate, new_loss, new_gradient, 2 * swaps
+            else:
+                swaps //= 2
+            continue
+        # The best swaps, as many as there are evaluations left, are among that many best removals and additions.
+        for removal, addition in _single_swaps(removing, adding, removals[:left], additions[:left], left, exhaustive):
+            candidate = _swapped(members, removal, addition)
+            new_loss, new_gradient = evaluate(candidate)
+            if new_loss < loss * (1 - SURE):
+                members, loss, gradient, swaps = candidate, new_loss, new_gradient, 2
+                break
+        else:
+            break  # no single swap helps
+    bar.close()
+    return grid.expand(members.cpu()).contiguous()
+
+
+def parameters_of(mask: Tensor, grid: patterns.Points) -> Tensor:
+    """The pattern's own bool parameters of a bool mask on the grid: ``(H, W)`` to ``grid.shape``.
+
+    Raises
+    ------
+    InputError
+        Where the mask is not bool, of another size, or not made of whole lines of the pattern.
+
+    >>> parameters_of(torch.tensor([[True, False], [True, False]]), patterns.make("columns", (2, 2)))
+    tensor([ True, False])
+    """
+    if mask.dtype != torch.bool:
+        raise InputError(f"mask of type {mask.dtype}: must be bool; use mask > 0.5")
+    if tuple(mask.shape) != grid.grid:
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {grid.grid}")
+    members = grid.gather(mask.int()) > 0
+    if not torch.equal(grid.expand(members), mask):
+        raise InputError(f"mask: is not made of whole {grid.name}; use pattern 'points'")
+    return members
+
+
+def whole_set(judge: objectives.Objective, indices: range | list[int], mask: Tensor) -> tuple[float, Tensor]:
+    """Mean loss of one float mask ``(H, W)`` over many images, and its gradient ``(H, W)``, a piece at a time to bound the memory.
+
+    >>> judge = objectives.MagnitudeMSE(torch.rand(40, 1, 8, 8))
+    >>> loss, gradient = whole_set(judge, range(40), torch.ones(8, 8))
+    >>> loss < 1e-10, gradient.shape
+    (True, torch.Size([8, 8]))
+    """
+    loss, gradient = 0.0, torch.zeros_like(mask)
+    for start in range(0, len(indices), objectives.CHUNK):
+        chunk = list(indices[start : start + objectives.CHUNK])
+        chunk_loss, chunk_gradient = judge(chunk, mask[None])
+        loss += float(chunk_loss) * (len(chunk) / len(indices))
+        gradient += chunk_gradient[0] * (len(chunk) / len(indices))
+    return loss, gradient
+
+
+def _factor(evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor) -> float:
+    """c of h = c P, from the true change of the loss without the weakest 1 % of the members."""
+    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // 100)]
+    without = members.flatten().clone()
+    without[weakest] = False
+    change = evaluate(without.reshape(members.shape))[0] - loss
+    total = float(power.flatten()[weakest].sum())
+    return max(0.0, 2 * (change + float(gradient.flatten()[weakest].sum())) / total) if total > 0 else 0.0
+
+
+def _partners(shape: tuple[int, ...]) -> Tensor:
+    """For every parameter the index of the one at the opposite frequency (DC's own, and that of a Nyquist frequency, is itself)."""
+    partners = torch.arange(math.prod(shape)).reshape(shape)
+    for axis, n in enumerate(shape):
+        partners = partners.index_select(axis, (2 * (n // 2) - torch.arange(n)) % n)
+    return partners.flatten()
+
+
+def _one_of_each_pair(order: Tensor, partners: Tensor) -> Tensor:
+    """``order`` without the entries whose partner comes earlier in it."""
+    rank = torch.full_like(partners, len(partners))
+    rank[order] = torch.arange(len(order), device=order.device)
+    return order[rank[order] <= rank[partners[order]]]
+
+
+def _single_swaps(
+    removing: Tensor, adding: Tensor, removals: Tensor, additions: Tensor, most: int, exhaustive: bool
+) -> list[tuple[int, int]]:
+    """The ``most`` best swaps (removal, addition) of these by prediction; only where a fall is predicted, unless ``exhaustive``."""
+    change = (removing[removals][:, None] + adding[additions]).flatten()
+    order = change.argsort(stable=True)[:most]
+    if not exhaustive:
+        order = order[change[order] < 0]
+    return [(int(removals[k // len(additions)]), int(additions[k % len(additions)])) for k in order.tolist()]
+
+
+def _swapped(members: Tensor, removals: Tensor | int, additions: Tensor | int) -> Tensor:
+    changed = members.flatten().clone()
+    changed[removals], changed[additions] = False, True
+    return changed.reshape(members.shape)

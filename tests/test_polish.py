@@ -1,0 +1,144 @@
+"""Polishing: the loss falls, the count stays, and with enough evaluations no single swap is left (checked by enumeration)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from prom import InputError, SliceDataset, baselines, bernoulli, fft2c, ifft2c
+from prom.objectives import MagnitudeMSE
+from prom.patterns import make
+from prom.polish import SURE, _one_of_each_pair, _partners, polish, whole_set
+
+
+def tiny(phase: bool = False) -> SliceDataset:
+    generator = torch.Generator().manual_seed(3)
+    images = torch.rand(5, 2, 8, 8, generator=generator)
+    if phase:
+        images = images * torch.exp(6j * torch.rand(5, 2, 8, 8, generator=generator))
+    return SliceDataset("tiny", "train", images, list("abcde"), [0] * 5)
+
+
+def loss_of(mask: torch.Tensor, data: SliceDataset, criterion=functional.mse_loss) -> float:
+    """Written out, in float64."""
+    images = data.images.to(torch.complex128)
+    return float(criterion(ifft2c(fft2c(images) * mask).abs(), images.abs()))
+
+
+def random_mask(pattern: str, shape: tuple[int, int], acceleration: float) -> torch.Tensor:
+    """Random, but for a tenth of the samples around the centre."""
+    grid = make(pattern, shape)
+    budget = grid.budget(acceleration)
+    centre = bernoulli.mode(torch.zeros(grid.shape), max(1, budget // 10))
+    scores = torch.rand(grid.shape, generator=torch.Generator().manual_seed(1)) + 2 * centre
+    return grid.expand(bernoulli.mode(scores, budget)).contiguous()
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+@pytest.mark.parametrize("objective", ["magnitude_mse", functional.l1_loss])
+def test_loss_falls_and_count_stays(blobs, pattern, objective):
+    criterion = functional.l1_loss if callable(objective) else functional.mse_loss
+    start = random_mask(pattern, blobs.shape, 4)
+    better = polish(start, blobs, pattern=pattern, objective=objective, evaluations=30)
+    assert better.dtype == torch.bool and better.sum() == start.sum()
+    grid = make(pattern, blobs.shape)
+    assert torch.equal(grid.expand(grid.gather(better.int()) > 0), better)  # still whole lines
+    assert loss_of(better, blobs, criterion) < 0.5 * loss_of(start, blobs, criterion)
+    assert torch.equal(better, polish(start, blobs, pattern=pattern, objective=objective, evaluations=30))
+
+
+def test_more_evaluations_never_hurt(blobs):
+    start = baselines.energy(blobs, 8)
+    losses = [loss_of(polish(start, blobs, evaluations=count), blobs) for count in range(1, 21)]
+    assert losses[0] == loss_of(start, blobs)  # the first evaluation is the start's own
+    assert all(later <= earlier * (1 + 1e-9) for earlier, later in zip(losses, losses[1:], strict=False))
+    assert losses[-1] < 0.97 * losses[0]
+
+
+@pytest.mark.parametrize("objective", ["magnitude_mse", functional.l1_loss])
+@pytest.mark.parametrize(("pattern", "acceleration"), [("points", 10), ("columns", 2), ("rows", 4)])
+@pytest.mark.parametrize("phase", [False, True])
+def test_no_single_swap_improves_the_result(objective, pattern, acceleration, phase):
+    data, grid = tiny(phase), make(pattern, (8, 8))
+    criterion = functional.l1_loss if callable(objective) else functional.mse_loss
+    start = random_mask(pattern, (8, 8), acceleration)
+    mask = polish(start, data, pattern=pattern, objective=objective, evaluations=3000, exhaustive=True)
+    members = grid.gather(mask.int()).flatten() > 0
+    best = loss_of(mask, data, criterion)
+    for removal in members.nonzero().flatten().tolist():
+        for addition in (~members).nonzero().flatten().tolist():
+            swapped = members.clone()
+            swapped[removal], swapped[addition] = False, True
+            assert loss_of(grid.expand(swapped.reshape(grid.shape)), data, criterion) > best * (1 - 2 * SURE)
+
+
+def test_linear_problem_is_solved_outright():
+    """One complex channel whose image has all its power in k-space where it is chosen: the S strongest are the optimum."""
+    kspace = torch.zeros(8, 8, dtype=torch.complex64)
+    kspace[4, 4], kspace[2, 5], kspace[7, 1] = 40.0, 3.0j, 2.0
+    data = SliceDataset("three", "train", ifft2c(kspace)[None, None].repeat(2, 1, 1, 1), ["a", "b"], [0, 0])
+    start = torch.zeros(8, 8, dtype=torch.bool)
+    start[0, 0] = start[4, 4] = start[1, 1] = True  # one of the three
+    assert polish(start, data)[kspace != 0].all()
+
+
+def test_chunks_weigh_by_their_size(blobs):
+    images = blobs.images.repeat(4, 1, 1, 1)[:41]  # 32 + 9
+    mask = random_mask("points", blobs.shape, 3).float()
+    loss, gradient = whole_set(MagnitudeMSE(images), range(41), mask)
+    at_once, expected = MagnitudeMSE(images)(list(range(41)), mask[None])
+    assert loss == pytest.approx(float(at_once), rel=1e-5)
+    torch.testing.assert_close(gradient, expected[0], rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 25])
+def test_evaluations_are_counted(blobs, count):
+    calls = []
+
+    def objective(prediction, target):
+        calls.append(len(prediction))
+        return functional.l1_loss(prediction, target)
+
+    polish(baselines.energy(blobs, 4), blobs, objective=objective, evaluations=count)
+    assert calls == [len(blobs)] * count  # the energy oracle leaves more to do than that
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (5, 7), (8,)])
+def test_partners_are_opposite_frequencies(shape):
+    """The k-space of a real image is Hermitian: an entry equals its partner's conjugate."""
+    partners = _partners(shape)
+    kspace = fft2c(torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)))[0].flatten()
+    torch.testing.assert_close(kspace, kspace[partners].conj())
+    assert torch.equal(partners[partners], torch.arange(len(partners)))
+    order = torch.randperm(len(partners), generator=torch.Generator().manual_seed(1))
+    kept = _one_of_each_pair(order, partners).tolist()
+    pairs = [{int(i), int(partners[i])} for i in order]
+    assert kept == [int(i) for k, i in enumerate(order) if pairs[k] not in pairs[:k]]
+
+
+@pytest.mark.parametrize("acceleration", [1.0, 1024.0])
+def test_full_and_smallest_masks(blobs, acceleration):
+    start = baselines.energy(blobs, acceleration)
+    better = polish(start, blobs)
+    assert torch.equal(better, start)  # nothing outside, or DC alone
+
+
+def test_scale_of_the_images_does_not_matter(blobs):
+    start = baselines.energy(blobs, 8)
+    scaled = SliceDataset("blobs", "train", blobs.images * 2.0**-30, blobs.subjects, blobs.slices)
+    assert torch.equal(polish(start, blobs), polish(start, scaled))
+
+
+def test_bad_input(blobs):
+    mask = baselines.energy(blobs, 8)
+    for bad, message in (
+        (lambda: polish(mask.float(), blobs), "must be bool"),
+        (lambda: polish(mask[:16], blobs), "does not fit"),
+        (lambda: polish(mask, blobs, pattern="columns"), "whole columns"),
+        (lambda: polish(mask, blobs, evaluations=0), "evaluations 0"),
+        (lambda: polish(mask, blobs, pattern="spokes"), "spokes"),
+        (lambda: polish(mask, blobs, objective="psnr"), "psnr"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bad()

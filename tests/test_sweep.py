@@ -1,0 +1,218 @@
+"""Sweeps as real processes: killed and started again, with failing runs, other data, other code."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from prom import InputError, SliceDataset, baselines, load, masks, patterns, results, sweep
+from prom.cli import main
+
+FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
+UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory) -> Path:
+    """A folder with a data set of five subjects of 32 x 32 slices."""
+    folder = tmp_path_factory.mktemp("sweeps")
+    (folder / "mine").mkdir()
+    generator = np.random.default_rng(0)
+    for i in range(5):
+        np.save(folder / "mine" / f"subject{i}.npy", generator.random((3, 32, 32)).cumsum(1).cumsum(2))
+    return folder
+
+
+@pytest.fixture
+def planned(work, monkeypatch):
+    """Plans a sweep of the energy baseline in that folder."""
+    monkeypatch.chdir(work)
+    return lambda *accelerations, **changes: sweep.plan("reconstruction", "mine", ["energy"], ["points"], accelerations, **changes)
+
+
+def start(work: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "-m", "prom.cli", "sweep", "reconstruction", "--dataset", "mine", *arguments]
+    return subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*/energy-*.json")}
+
+
+def test_goes_on_after_a_kill_and_reports_what_fails(work):
+    output = work / "results" / "sweep"
+    process = start(work, *FOUR)
+    while not times(output):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = times(output)
+    assert 1 <= len(before) < 3 and not list(output.glob("*.csv"))
+
+    process = start(work, *FOUR, "--jobs", "2")
+    told, errors = process.communicate(timeout=300)
+    after = times(output)
+    assert process.returncode == 1 and before.items() <= after.items()
+    assert sorted(after) == [f"energy-{run}-seed0.json" for run in ("columns-x4", "points-x4", "points-x40")]
+    assert "prom: 1 of 4 runs failed" in errors and "energy-columns-x40-seed0: InputError: acceleration 40.0: must be <= 32" in errors
+    [folder] = [path for path in output.iterdir() if path.is_dir()]
+    assert str(folder) in errors and (folder / "energy-columns-x40-seed0.ipynb").exists() and "3 of 4 runs" in told
+    table = pd.read_csv(output / f"{folder.name}.csv")
+    assert table[["pattern", "acceleration"]].values.tolist() == [["points", 4.0], ["points", 40.0], ["columns", 4.0]]
+    assert (table["peak_memory_mib"] > 50).all() and (table["wall_seconds"] > 0).all() and (table["device"] == "cpu").all()
+
+    record = json.loads((folder / "energy-points-x4-seed0.json").read_text())
+    python, *arguments = shlex.split(record["command"])
+    subprocess.run([sys.executable, *arguments], cwd=work, check=True, capture_output=True)
+    again = json.loads((work / "record.json").read_text())
+    assert all(again[name] == value for name, value in record.items() if name not in UNREPEATABLE)
+
+
+def test_only_records_of_this_code_and_these_data_count(planned, work):
+    plan = planned(2, output="other")
+    [(run, parameters)] = plan.runs.items()
+    file = plan.folder / f"{run}.json"
+    plan.folder.mkdir(parents=True)
+    train, test = (load(work / "mine", split) for split in ("train", "test"))
+    results.write(file, {**results.run("energy", train, test, 2), "command": parameters["command"]})
+    written = file.stat().st_mtime_ns
+    assert sweep.run(plan) == {} and file.stat().st_mtime_ns == written and len(sweep.collect(plan)) == 1
+
+    good = file.read_text()
+    for broken in ("", "[]", good[:50]):
+        file.write_text(broken)
+        assert sweep.records(plan) == {}
+    for name in ("fingerprint_train", "fingerprint_test", "recipe", "seed", "versions"):
+        file.write_text(json.dumps({**json.loads(good), name: "other"}))
+        assert sweep.records(plan) == {} and sweep.collect(plan).empty, name
+    assert sweep.run(plan) == {}  # and what does not count is run again
+    [again] = sweep.records(plan).values()
+    assert {**again, **dict.fromkeys(UNREPEATABLE)} == {**json.loads(good), **dict.fromkeys(UNREPEATABLE)}
+
+    np.save(work / "mine" / "subject0.npy", np.load(work / "mine" / "subject0.npy") + 1)
+    changed = planned(2, output="other")
+    assert changed.folder != plan.folder and sweep.records(changed) == {} and list(changed.runs) == [run] and file.exists()
+
+
+def test_runs_find_the_data_from_another_folder(work, monkeypatch):
+    monkeypatch.chdir(work)
+    here = str(work.resolve())
+    assert sweep._absolute("mine", "", {"sensitivities": "maps", "name": "maps"}) == {
+        "dataset": f"{here}/mine",
+        "root": "",
+        "options": {"sensitivities": f"{here}/maps", "name": "maps"},
+    }
+    monkeypatch.setenv("PROM_DATA", "shared")
+    assert sweep._absolute("acdc", "", {})["root"] == f"{here}/shared/ACDC"
+    assert sweep._absolute("acdc", "there", {})["root"] == f"{here}/there"
+    assert sweep._absolute("mni_brain", "", {}) == {"dataset": "mni_brain", "root": "", "options": {}}
+
+
+def test_other_code_has_another_folder(planned, monkeypatch):
+    folder = planned(2).folder
+    assert planned(2).folder == folder
+    monkeypatch.setattr(sweep, "versions", lambda: {"prom sources": "other"})
+    assert planned(2).folder != folder
+
+
+def test_what_draws_is_no_code_of_results(tmp_path, monkeypatch):
+    shutil.copytree(Path(masks.__file__).parent, tmp_path / "prom")
+    monkeypatch.setattr(masks, "__file__", str(tmp_path / "prom" / "masks.py"))
+    known = masks.source_fingerprint.__wrapped__()
+    for name in masks.NOT_COMPUTING:
+        assert (tmp_path / "prom" / name).exists()
+        (tmp_path / "prom" / name).write_text("changed")
+    assert masks.source_fingerprint.__wrapped__() == known
+    for name in ("metrics.py", "datasets/acdc.py", "new.py"):
+        (tmp_path / "prom" / name).write_text("changed")
+        assert known != (known := masks.source_fingerprint.__wrapped__()), name
+
+
+@pytest.mark.parametrize("method", baselines.BASELINES)
+@pytest.mark.parametrize("pattern", patterns.PATTERNS)
+def test_seeds_and_patterns_of_baselines_are_known(method, pattern):
+    """Seeds are swept where they change the mask, and patterns where there is a mask."""
+    data = SliceDataset("noise", "train", torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0)), list("abcd"), [0] * 4)
+    if not sweep._possible(method, pattern):
+        with pytest.raises(InputError):
+            baselines.get(method)(data, 4, pattern=pattern)
+        return
+    made = [baselines.get(method)(data, 4, pattern=pattern, seed=seed) for seed in range(6)]
+    assert all(torch.equal(made[0], mask) for mask in made) == (method in sweep.NO_SEED)
+
+
+def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
+    holder = "import sys, pathlib; from prom import sweep\nwith sweep._locked(pathlib.Path(sys.argv[1])): print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", holder, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        first.stdout.readline()
+        with subprocess.Popen([sys.executable, "-c", holder, tmp_path], stdin=-1, stdout=-1, stderr=-1, text=True) as second:
+            assert "waiting" in second.stderr.readline()
+            first.kill()
+            assert second.stdout.readline() == "\n"
+            second.kill()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "segmentatoin"}, "sweep 'segmentatoin' is not known"),
+        ({"methods": ["energie"]}, "did you mean 'energy'"),
+        ({"names": ["colums"]}, "did you mean 'columns'"),
+        ({"accelerations": [0.5]}, "acceleration 0.5: must be >= 1"),
+        ({"accelerations": []}, "nothing to run"),
+        ({"methods": ["equispaced"]}, "equispaced cannot make points"),
+        ({"seeds": 0}, "seeds 0"),
+        ({"iterations": 0}, "iterations=0"),
+        ({"dataset": "mni_brian"}, "did you mean 'mni_brain'"),
+    ],
+)
+def test_bad_plans(arguments, message):
+    good = {"kind": "reconstruction", "dataset": "none", "methods": ["energy"], "names": ["points"], "accelerations": [4]}
+    with pytest.raises(InputError, match=message):
+        sweep.plan(**{**good, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("reconstruction --dataset mine --patterns points colums", "did you mean 'columns'"),
+        ("reconstruction --dataset mine --accelerations 4 eight", "'eight'"),
+        ("reconstruction --dataset mine --set axis=HW --jobs 2", "did you mean 'axes'"),
+        ("reconstruction", "--dataset"),
+        ("--dataset mine", "KIND"),
+    ],
+)
+def test_bad_command_lines(line, message, work, monkeypatch, capsys):
+    monkeypatch.chdir(work)
+    monkeypatch.setattr(sys, "argv", ["prom", "sweep", *line.split()])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr()
+    assert stop.value.code == 2 and told.out == "" and told.err.count("\n") == 1 and message in told.err
+
+
+def test_bad_ways_to_run(planned, work):
+    (work / "file").touch()
+    for arguments, message in (
+        ({"jobs": 0}, "jobs 0"),
+        ({"executor": "slum"}, "snakemake_executor_plugin_slum"),
+        ({}, "cannot be written"),
+    ):
+        with pytest.raises(InputError, match=message):
+            sweep.run(planned(2, output="file"), **arguments)
+    plan = planned(2, output="third")
+    assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])["energy-points-x2-seed0"]
