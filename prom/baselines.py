@@ -1,8 +1,8 @@
 """What ProM is compared with: masks that need no learning, and (in `rivals`) other ways to learn one.
 
-Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha) samples or
-lines. Of those made here, "energy" and "conjugate_energy" look at the training images, the others at their size only; "equispaced",
-"gaussian" and "poisson_disc" draw at random from ``seed``.
+Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha)
+samples or lines. Of those made here, "energy" and "conjugate_energy" look at the training images, the others at their size only;
+"equispaced", "gaussian" and "poisson_disc" draw at random from ``seed``.
 """
 
 from __future__ import annotations
