@@ -309,10 +309,17 @@ def get(name: str) -> Callable[..., Tensor]:
 
 
 def as_result(
-    mask: Tensor, name: str, acceleration: float, pattern: str = "points", seed: int = 0, train: SliceDataset | None = None
+    mask: Tensor,
+    name: str,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    train: SliceDataset | None = None,
+    options: dict[str, object] | None = None,
 ) -> MaskResult:
     """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1."""
     grid = make(pattern, tuple(mask.shape))
     theta = grid.gather(mask.float()) / (mask.numel() / grid.size)
     record = {} if train is None else provenance(train, f"baseline {name}", "cpu")
-    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), {"name": name}, seed, provenance=record)
+    recipe = {"name": name, **(options or {})}
+    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, seed, provenance=record)

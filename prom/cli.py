@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from prom import baselines, metrics, patterns, recipes
+from prom import baselines, metrics, options, patterns, recipes
 from prom.datasets import REGISTRY, SliceDataset, cache, data_root, load, parse_option
 from prom.errors import InputError
 from prom.evaluate import evaluate
@@ -188,15 +188,18 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 @acceleration_option
 @click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
 @seed_option
+@click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
-def baseline_command(name, dataset, acceleration, pattern, seed, output, json) -> None:
+def baseline_command(name, dataset, acceleration, pattern, seed, choices, output, json) -> None:
     method = baselines.get(name)
+    known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective"))
+    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
     check_writable(output)
     pattern = pattern or baselines.default_pattern(name)
     data = dataset()
-    mask = method(data, acceleration, pattern=pattern, seed=seed)
-    result = baselines.as_result(mask, name, acceleration, pattern, seed, data)
+    mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
+    result = baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
     result.save(output)
     report_mask(result, output, json)
 
@@ -241,7 +244,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
     export_mask(load_mask(mask), output)
-    click.echo(f"wrote {output}")
+    click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
 
 
 class Lists(click.Command):

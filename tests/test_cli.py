@@ -138,7 +138,24 @@ def test_help_shows_an_example(work, here, command):
     assert done.returncode == 0 and "Example:" in done.stdout and f"prom {command}".strip() in done.stdout
 
 
+def test_options_of_a_baseline(work, here):
+    command = ["baseline", "gaussian", "mine", "-a", "8", "--option", "sigma=3", "--option", "protect_centre=true", "-o", "g.h5"]
+    assert here(*command, cwd=work).returncode == 0
+    result = load_mask(work / "g.h5")
+    assert result.recipe == {"name": "gaussian", "sigma": 3.0, "protect_centre": True} and bool(result.mask[16, 16])
+    assert here("baseline", "gaussian", "mine", "-a", "8", "-o", "default.h5", cwd=work).returncode == 0
+    assert not np.array_equal(load_mask(work / "default.h5").mask, result.mask)
+
+
+def test_export_names_both_files_of_bart(work, here):
+    assert here("baseline", "energy", "mine", "-a", "8", "-o", "energy.h5", cwd=work).returncode == 0
+    done = here("export", "energy.h5", "-o", "energy.cfl", cwd=work)
+    assert done.stdout == "wrote energy.cfl and energy.hdr\n" and (work / "energy.hdr").exists()
+
+
 BAD = [
+    ("baseline gaussian mine --option sigma=wide -a 4 -o bad.h5", "must be float, e.g. sigma=0.1"),
+    ("baseline energy mine --option sigma=3 -a 4 -o bad.h5", "option of baseline energy 'sigma' is not known"),
     ("optimize mine -a 0.5 -o bad.h5", "acceleration 0.5: must be >= 1"),
     ("optimize mine -a 5000 -o bad.h5", "must be <= 1024"),
     ("optimize mine -a four -o bad.h5", "'four'"),

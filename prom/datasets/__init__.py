@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from prom import options
 from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
@@ -42,7 +42,7 @@ def load(
     root: str | os.PathLike | None = None,
     validation: float = 0.0,
     store: bool | None = None,
-    **options,
+    **settings,
 ) -> SliceDataset:
     """Read a data set: a registered name ("mni_brain", "acdc", ...), or the path of a folder or file of your own images.
 
@@ -60,7 +60,7 @@ def load(
     store
         Whether to preprocess once into a memory-mapped store (see :mod:`prom.datasets.cache`), which lies under ``PROM_CACHE`` or
         in the data set's folder. By default where there are more than 64 MiB to read.
-    options
+    settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee` and :mod:`prom.datasets.folder`, and :func:`prom.datasets.mni_brain.load`.
 
@@ -79,16 +79,16 @@ def load(
     if name not in REGISTRY and os.sep not in name and not Path(name).exists():
         raise unknown("data set", name, REGISTRY)
     known = _options(name)
-    for option in options:
+    for option in settings:
         if option not in known:
             raise unknown(f"option of data set {name}", option, known)
     if name == "mni_brain":
         if validation or store:
             raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
-        return mni_brain.load(split, **options)
+        return mni_brain.load(split, **settings)
     if name in REGISTRY:
-        options["root"] = data_root(name) if root is None else Path(root)
-    whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **options), store)
+        settings["root"] = data_root(name) if root is None else Path(root)
+    whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store)
     if not validation or split not in ("train", "validation"):
         return whole
     rest, held = whole.hold_out(validation)
@@ -101,8 +101,7 @@ def _plan_of(name: str) -> Callable:
 
 def _options(name: str) -> dict[str, str]:
     """The options that a data set's reader takes besides split and root, each with its type."""
-    reader = mni_brain.load if name == "mni_brain" else _plan_of(name)
-    return {o: str(p.annotation) for o, p in inspect.signature(reader).parameters.items() if o not in ("split", "root")}
+    return options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
 
 
 def parse_option(name: str, text: str) -> tuple[str, object]:
@@ -116,20 +115,4 @@ def parse_option(name: str, text: str) -> tuple[str, object]:
     >>> parse_option("acdc", "all_slices=true"), parse_option("mni_brain", "slices=60,80")
     (('all_slices', True), ('slices', [60, 80]))
     """
-    option, _, value = text.partition("=")
-    known = _options(name)
-    if option not in known:
-        raise unknown(f"option of data set {name}", option, known)
-    kind = known[option]
-    try:
-        if "bool" in kind:
-            return option, {"true": True, "false": False}[value.lower()]
-        if "Sequence[int]" in kind:
-            return option, [int(part) for part in value.split(",")]
-        return option, int(value) if "int" in kind else float(value) if "float" in kind else value
-    except (KeyError, ValueError) as error:
-        example = f"{option}={_EXAMPLES[kind.split(' ')[0]]}"
-        raise InputError(f"option {text!r}: {option} of data set {name} must be {kind}, e.g. {example}") from error
-
-
-_EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "int": "10", "float": "0.1"}
+    return options.parse(text, _options(name), f"data set {name}")
