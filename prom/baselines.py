@@ -18,6 +18,7 @@ from torch import Tensor
 from prom import bernoulli
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
+from prom.fourier import opposite
 from prom.masks import MaskResult, provenance
 from prom.objectives import Measurements
 from prom.patterns import make
@@ -257,17 +258,10 @@ def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "p
     grid = make(pattern, train.shape)
     power = grid.gather(Measurements(train.images, keep=False).power())
     index = torch.arange(power.numel()).reshape(power.shape)
-    partner = _conjugate(index)
-    power = (power + _conjugate(power)) / 2  # equal but for rounding
+    partner = opposite(index)
+    power = (power + opposite(power)) / 2  # equal but for rounding
     gain = power * (1.0 + 0.5 * torch.sign(partner - index))
     return grid.expand(bernoulli.mode(gain, grid.budget(acceleration))).contiguous()
-
-
-def _conjugate(centred: Tensor) -> Tensor:
-    """The array with the entry of frequency -k where that of k was: ``(H, W)`` or ``(lines,)``."""
-    axes = tuple(range(centred.ndim))
-    turned = torch.flip(centred, axes)
-    return torch.roll(turned, [1 - n % 2 for n in centred.shape], axes)  # with an even n, index 0 is its own partner
 
 
 def _squared_distance(shape: tuple[int, ...]) -> Tensor:

@@ -61,6 +61,17 @@ def fft2_native(image: Tensor) -> Tensor:
     return torch.fft.fft2(to_native(image), norm="ortho")
 
 
+def opposite(centred: Tensor) -> Tensor:
+    """The array with the entry of frequency -k where that of k was, along all axes: ``(H, W)``, or ``(lines,)``; even or odd.
+
+    >>> opposite(torch.arange(4)).tolist(), opposite(torch.arange(5)).tolist()    # DC at index 2 stays
+    ([0, 3, 2, 1], [4, 3, 2, 1, 0])
+    """
+    axes = tuple(range(centred.ndim))
+    turned = torch.flip(centred, axes)
+    return torch.roll(turned, [1 - n % 2 for n in centred.shape], axes)  # with an even n, index 0 is its own partner
+
+
 def to_native(centred: Tensor) -> Tensor:
     """Move the centre ``[H // 2, W // 2]`` to ``[0, 0]``. An objective does this once to its data and then never shifts images again."""
     return torch.fft.ifftshift(centred, dim=IMAGE_AXES)

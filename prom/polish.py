@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -12,6 +11,7 @@ from tqdm import tqdm
 from prom import objectives, patterns
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
+from prom.fourier import opposite
 from prom.optimize import choose_device
 
 SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -103,7 +103,8 @@ def polish(
         curvature = grid.gather(power)
         if left and members.any():
             curvature = curvature * _factor(evaluate, members, loss, gradient, curvature)
-    partners = _partners(grid.shape).to(device)
+    # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
+    partners = opposite(torch.arange(grid.size, device=device).reshape(grid.shape)).flatten()
     swaps = max(1, int(members.sum()) // 8)
     while left:
         removing = torch.where(members, curvature / 2 - gradient, torch.inf).flatten()
@@ -180,14 +181,6 @@ def _factor(evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor,
     change = evaluate(without.reshape(members.shape))[0] - loss
     total = float(power.flatten()[weakest].sum())
     return max(0.0, 2 * (change + float(gradient.flatten()[weakest].sum())) / total) if total > 0 else 0.0
-
-
-def _partners(shape: tuple[int, ...]) -> Tensor:
-    """For every parameter the index of the one at the opposite frequency (DC's own, and that of a Nyquist frequency, is itself)."""
-    partners = torch.arange(math.prod(shape)).reshape(shape)
-    for axis, n in enumerate(shape):
-        partners = partners.index_select(axis, (2 * (n // 2) - torch.arange(n)) % n)
-    return partners.flatten()
 
 
 def _one_of_each_pair(order: Tensor, partners: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from prom.datasets.base import SliceDataset
 from prom.evaluate import evaluate
 from prom.files import atomic
 from prom.masks import versions
-from prom.optimize import optimize
+from prom.optimize import choose_device, optimize
+from prom.rivals import RIVALS
 
 SCORES = ("psnr", "ssim", "nmse")
 
@@ -61,7 +62,8 @@ def run(
     if method in baselines.BASELINES:
         pattern = pattern or baselines.default_pattern(method)
         mask = baselines.get(method)(train, acceleration, pattern=pattern, seed=seed, **options)
-        recipe, device = {"name": method, **options}, "cpu"
+        recipe = {"name": method, **options}
+        device = str(choose_device("auto")) if method in RIVALS else "cpu"
     else:
         changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
         pattern = pattern or "points"

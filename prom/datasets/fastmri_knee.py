@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from prom.datasets.base import Part, Plan
-from prom.datasets.reading import check_declared, check_values, damaged, inside, read_text
+from prom.datasets.reading import check_declared, check_values, damaged, decoding, inside, read_text
 from prom.errors import InputError, unknown
 from prom.fourier import ifft2c
 
@@ -139,24 +139,19 @@ def plan(
 def read(item: tuple[Path, Sequence[Box]], root: Path, signal: str, annotated: bool, table: Path | None, labels: bool) -> Part:
     """One file: the wanted slices of its k-space, transformed to images and cropped."""
     path, boxes = item
-    try:
-        with h5py.File(inside(path, root), "r") as file:
-            kspace = _kspace(path, file)
-            for box in boxes:
-                if box.number >= len(kspace):
-                    raise InputError(
-                        f"{table}, line {box.line}: slice {box.number} of {path}, which has {len(kspace)} (from 0); "
-                        "take both from the official source"
-                    )
-            numbers = sorted({box.number for box in boxes}) if annotated else list(range(len(kspace)))
-            images = np.empty((len(numbers), SIZE, SIZE), np.complex64 if signal == "complex" else np.float32)
-            for image, number in zip(images, numbers, strict=True):
-                image[:] = _image(kspace[number], signal)
-            patient, spacing = _patient(file), _spacing(file)
-    except InputError:
-        raise
-    except Exception as error:  # h5py raises a dozen kinds for a damaged file
-        raise damaged(path, "HDF5", error) from error
+    with decoding(path, "HDF5"), h5py.File(inside(path, root), "r") as file:
+        kspace = _kspace(path, file)
+        for box in boxes:
+            if box.number >= len(kspace):
+                raise InputError(
+                    f"{table}, line {box.line}: slice {box.number} of {path}, which has {len(kspace)} (from 0); "
+                    "take both from the official source"
+                )
+        numbers = sorted({box.number for box in boxes}) if annotated else list(range(len(kspace)))
+        images = np.empty((len(numbers), SIZE, SIZE), np.complex64 if signal == "complex" else np.float32)
+        for image, number in zip(images, numbers, strict=True):
+            image[:] = _image(kspace[number], signal)
+        patient, spacing = _patient(file), _spacing(file)
     check_values(path, images, numbers)
     classes = None
     if labels:

@@ -18,7 +18,7 @@ from prom.datasets import formats
 from prom.datasets.arrays import informative
 from prom.datasets.base import Part, Plan
 from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED, kind_of
-from prom.datasets.reading import damaged, inside
+from prom.datasets.reading import decoding, inside
 from prom.errors import InputError, unknown
 
 SPLITS = ("train", "validation", "test", "all")
@@ -310,7 +310,7 @@ def _of_split(path: Path, split: str, files: list[_File], folders: dict[str, str
 
 def _dicom_file(path: Path, relative: Path) -> _File:
     """Whose file it is and where it comes among the subject's: from the header, without pixels."""
-    try:
+    with decoding(path, "DICOM"):
         header = pydicom.dcmread(path, stop_before_pixels=True)
         subject = str(header.get("PatientID") or "").strip() or (relative.parent.as_posix() if relative.parent.parts else "subject")
         # Position along the slice normal; files without one keep their names' order.
@@ -322,6 +322,4 @@ def _dicom_file(path: Path, relative: Path) -> _File:
             str(header.get("SeriesInstanceUID", "")),
             math.inf if instance is None else int(instance),
         )
-    except Exception as error:  # pydicom raises nearly anything on damaged files
-        raise damaged(path, "DICOM", error) from error
     return _File(path, "DICOM", subject, (*order, position, _natural(relative.as_posix())))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from prom.datasets import matlab
 from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers, slices
-from prom.datasets.reading import check_declared, damaged
+from prom.datasets.reading import check_declared, decoding
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
@@ -84,12 +84,8 @@ def without_extension(path: Path) -> Path:
 
 
 def _content(path: Path, kind: str, dataset_name: str | None, axes: str | None) -> Content:
-    try:
+    with decoding(path, kind):
         return FORMATS[kind][1](path, dataset_name, axes)
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on damaged files
-        raise damaged(path, kind, error) from error
 
 
 # ------------------------------------------------------------------------------------------------------------------------ array formats

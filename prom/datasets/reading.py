@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel
@@ -43,6 +44,23 @@ def damaged(path: Path, kind: str, error: Exception) -> InputError:
     """
     cause = " ".join(str(error).split())[:200] or type(error).__name__
     return InputError(f"{path}: cannot be read as {kind} ({cause}); it may be damaged, replace or remove it")
+
+
+@contextmanager
+def decoding(path: Path, kind: str) -> Iterator[None]:
+    """What a library raises within, a dozen kinds for a damaged file, becomes :func:`damaged`; our own errors pass.
+
+    >>> with decoding(Path("a.nii.gz"), "NIfTI"):
+    ...     raise EOFError("ended early")
+    Traceback (most recent call last):
+    prom.errors.InputError: a.nii.gz: cannot be read as NIfTI (ended early); it may be damaged, replace or remove it
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise damaged(path, kind, error) from error
 
 
 def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, stored: int | None = None, axes: Sequence[int] = (2, 3, 4)) -> None:
@@ -109,10 +127,8 @@ def read_nifti(path: Path, axes: Sequence[int], slices: slice = slice(None)) -> 
     """
     image = _open_nifti(path, axes)
     picked = (slice(None), slice(None), slices)[: len(image.shape)]
-    try:
+    with decoding(path, "NIfTI"):
         return np.asanyarray(image.dataobj[picked]), tuple(float(zoom) for zoom in image.header.get_zooms())
-    except Exception as error:  # nibabel and the decompressors raise a dozen kinds for a damaged file
-        raise damaged(path, "NIfTI", error) from error
 
 
 def nifti_shape(path: Path, axes: Sequence[int]) -> tuple[int, ...]:
@@ -123,13 +139,9 @@ def nifti_shape(path: Path, axes: Sequence[int]) -> tuple[int, ...]:
 def _open_nifti(path: Path, axes: Sequence[int]) -> nibabel.Nifti1Image:
     if not path.is_file():
         raise InputError(f"{path}: is missing; take it from the official archive")
-    try:
+    with decoding(path, "NIfTI"):
         image = nibabel.load(path)
         check_declared(path, image.shape, image.get_data_dtype(), axes=axes)
-    except InputError:
-        raise
-    except Exception as error:  # as above
-        raise damaged(path, "NIfTI", error) from error
     return image
 
 
