@@ -11,6 +11,8 @@ rule all:
 
 
 rule run:
+    input:  # an average of solutions needs their masks, each written before its record
+        lambda wildcards: [mask.replace(".h5", ".json") for mask in config["runs"][wildcards.run].get("average", [])],
     output:
         "{run}.json",
     log:  # outputs of a failed run are removed, its logs stay

@@ -9,11 +9,12 @@ from prom.masks import MaskResult, load_mask
 from prom.optimize import optimize
 from prom.polish import polish
 from prom.projection import project
-from prom.recipes import DEFAULT, PAPER, Recipe
+from prom.recipes import DEFAULT, PAPER, POLISHED, Recipe
 
 __all__ = [
     "DEFAULT",
     "PAPER",
+    "POLISHED",
     "InputError",
     "MaskResult",
     "Recipe",

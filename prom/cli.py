@@ -20,7 +20,7 @@ from prom.evaluate import evaluate
 from prom.export import FORMATS
 from prom.export import export as export_mask
 from prom.files import check_writable
-from prom.masks import MaskResult, load_mask
+from prom.masks import MaskResult, average, load_mask
 from prom.optimize import optimize
 
 
@@ -204,6 +204,18 @@ def baseline_command(name, dataset, acceleration, pattern, seed, choices, output
     report_mask(result, output, json)
 
 
+@cli.command("average", epilog=example("prom average seed0.h5 seed1.h5 seed2.h5 --output ensemble.h5"))
+@click.argument("masks", nargs=-1, required=True)
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def average_command(masks, output, json) -> None:
+    """Average the probabilities of MASKS that differ in their seed only, learnt at the same time on many machines."""
+    check_writable(output)
+    result = average([load_mask(mask) for mask in masks])
+    result.save(output)
+    report_mask(result, output, json)
+
+
 @cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
 @click.argument("mask")
 @input_options(split="test")
@@ -274,12 +286,17 @@ class Lists(click.Command):
 @click.option("--dataset", required=True, help="A registered name, or a folder or file of your own images.")
 @click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Options of the data set's reader.")
-@click.option("--methods", multiple=True, default=["energy", "default"], show_default=True, help="Baselines and recipes.")
+@click.option(
+    "--methods",
+    multiple=True,
+    default=["energy", "default"],
+    show_default=True,
+    help="Baselines, recipes, variants of them: paper:members=1",
+)
 @click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
 @click.option("--accelerations", multiple=True, type=float, default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ...")
-@click.option("--iterations", type=int, help="Instead of the recipes' own number.")
-@click.option("--members", type=int, help="Solutions to average, instead of the recipes' own number.")
+@click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time, of one thread each.")
 @click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
 @click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")

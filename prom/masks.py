@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import platform
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -122,6 +123,51 @@ def load_mask(path: str | os.PathLike) -> MaskResult:
     if arrays["theta"].shape != make(plain["pattern"], tuple(mask.shape)).shape:
         raise InputError(f"mask {path}: theta of {tuple(arrays['theta'].shape)} does not fit pattern {plain['pattern']}")
     return MaskResult(**arrays, **plain, **records, seed=seed, history=history)
+
+
+def average(results: Sequence[MaskResult]) -> MaskResult:
+    """Bayesian model averaging (section 4): the mean of the probabilities of independent solutions, and its posterior mode.
+
+    Raises
+    ------
+    InputError
+        Where there are fewer than two, or they differ in anything but the seed.
+
+    >>> import prom
+    >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)
+    >>> both = average([prom.optimize(images, 4, recipe=recipe, seed=seed) for seed in (0, 1)])
+    >>> int(both.mask.sum()), both.recipe["members"]
+    (16, 2)
+    """
+    if len(results) < 2:
+        raise InputError(f"{len(results)} mask(s): averaging needs at least two")
+    first = results[0]
+    if "members" not in first.recipe or first.recipe["polish"]:
+        raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
+    for result in results[1:]:
+        for what in ("pattern", "acceleration", "recipe"):
+            if getattr(result, what) != getattr(first, what):
+                raise InputError(f"{what} {getattr(result, what)}: the first mask has {getattr(first, what)}; only seeds may differ")
+        for what in ("fingerprint", "objective"):
+            if result.provenance.get(what) != first.provenance.get(what):
+                raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
+    seeds = [result.seed for result in results]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
+    members = first.recipe["members"]
+    theta = bernoulli.average([result.theta for result in results])
+    grid = make(first.pattern, tuple(first.mask.shape))
+    story = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
+    spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
+    return replace(
+        first,
+        mask=grid.expand(bernoulli.mode(theta, grid.budget(first.acceleration))).contiguous(),  # Eq. 8
+        probabilities=grid.expand(theta).contiguous(),
+        theta=theta,
+        recipe={**first.recipe, "members": members * len(results)},
+        history=pd.concat(story, ignore_index=True),
+        provenance={**first.provenance, "seeds": seeds, **spent},
+    )
 
 
 def provenance(data: SliceDataset, objective: object, device: object) -> dict[str, object]:

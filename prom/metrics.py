@@ -16,9 +16,10 @@ Inputs are real magnitude images ``(N, C, H, W)``; every function returns one fl
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from prom.errors import InputError
 
@@ -64,16 +65,20 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     if min(target.shape[-2:]) < WINDOW:
         raise InputError(f"images of {tuple(target.shape[-2:])}: SSIM needs at least {WINDOW} x {WINDOW}")
     if window == "gaussian":
-        line = torch.exp(-0.5 * (torch.arange(WINDOW, dtype=target.dtype, device=target.device) - WINDOW // 2) ** 2)
-        unbiased = 1.0
+        weights, unbiased = [math.exp(-0.5 * (k - WINDOW // 2) ** 2) for k in range(WINDOW)], 1.0
     else:
-        line = torch.ones(WINDOW, dtype=target.dtype, device=target.device)
-        unbiased = WINDOW**2 / (WINDOW**2 - 1)
-    line = line / line.sum()
+        weights, unbiased = [1.0] * WINDOW, WINDOW**2 / (WINDOW**2 - 1)
+    weights = [weight / sum(weights) for weight in weights]
 
     def smooth(image: Tensor) -> Tensor:
-        batch = image.flatten(0, 1).unsqueeze(1)
-        return functional.conv2d(functional.conv2d(batch, line.view(1, 1, -1, 1)), line.view(1, 1, 1, -1))
+        image = image.flatten(0, 1).unsqueeze(1)
+        for dim in (-2, -1):  # as sums of shifted images: on a CPU twice as fast as a convolution with one channel
+            extent = image.shape[dim] - WINDOW + 1
+            total = weights[0] * image.narrow(dim, 0, extent)
+            for shift in range(1, WINDOW):
+                total.add_(image.narrow(dim, shift, extent), alpha=weights[shift])
+            image = total
+        return image
 
     mean_x, mean_y = smooth(prediction), smooth(target)
     var_x = unbiased * (smooth(prediction**2) - mean_x**2)

@@ -12,8 +12,10 @@ from tqdm import tqdm
 
 from prom import bernoulli, objectives, patterns
 from prom.datasets.base import SliceDataset
+from prom.device import choose_device
 from prom.errors import InputError
 from prom.masks import HISTORY, MaskResult, provenance
+from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
 from prom.schedules import annealed_budget, linear
@@ -55,7 +57,7 @@ def optimize(
     Returns
     -------
     MaskResult
-        Mask (Eq. 8), probabilities, history and provenance.
+        Mask (Eq. 8; where the recipe polishes, improved from there), probabilities, history and provenance.
 
     Raises
     ------
@@ -101,8 +103,11 @@ def optimize(
         solutions.append(project(theta, target))  # feasible whatever the order of step and projection
     bar.close()
     theta = bernoulli.average(solutions).cpu()
+    mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
+    if recipe.polish:
+        mask = polish(mask, data, pattern, evaluations=recipe.polish, device=device, judge=judge)
     return MaskResult(
-        mask=grid.expand(bernoulli.mode(theta, target)).contiguous(),  # Eq. 8
+        mask=mask,
         probabilities=grid.expand(theta).contiguous(),
         theta=theta,
         pattern=pattern,
@@ -168,20 +173,3 @@ def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
     images = images.to(torch.complex64 if images.is_complex() else torch.float32)
     images = images[None, None] if images.ndim == 2 else images[:, None] if images.ndim == 3 else images
     return SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called ``name``; "auto" is CUDA where there is one, else the CPU.
-
-    >>> choose_device("cpu")
-    device(type='cpu')
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r}: must be auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: this machine has no usable CUDA device; use cpu or auto")
-    return device

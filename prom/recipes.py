@@ -1,8 +1,8 @@
-"""How a mask is optimised: every choice is a field, with its reason. `PAPER` is the authors' procedure, `DEFAULT` is ours."""
+"""How a mask is optimised: every choice is a field, with its reason. `PAPER` is the authors' procedure, the others are ours."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from prom.errors import InputError, unknown
 
@@ -44,6 +44,7 @@ class Recipe:
     project_after_step: bool = True  # Algorithm 1; the authors' code projects first, so that its theta can leave [0, 1]
     members: int = 1  # solutions averaged (paper: Bayesian model averaging of 10)
     independent_members: bool = True  # the authors' last code does not reset theta, Adam and S between members
+    polish: int = 0  # evaluations of the loss over the whole training set that :func:`prom.polish` may spend on the mask of Eq. 8
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "samples", "members"):
@@ -52,6 +53,8 @@ class Recipe:
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(f"recipe field {name}", getattr(self, name), allowed)
+        if self.polish < 0:
+            raise InputError(f"recipe field polish={self.polish}: must be >= 0 evaluations")
         if not self.learning_rate > 0:
             raise InputError(f"recipe field learning_rate={self.learning_rate}: must be > 0")
         if not 0 < self.tau_end <= self.tau_start:
@@ -95,11 +98,14 @@ DEFAULT = Recipe(
     momentum=0.9,
 )
 
-RECIPES = {recipe.name: recipe for recipe in (PAPER, DEFAULT)}
+# DEFAULT, then discrete polishing: most of what it brings comes with the first five evaluations.
+POLISHED = replace(DEFAULT, name="polished", polish=16)
+
+RECIPES = {recipe.name: recipe for recipe in (PAPER, DEFAULT, POLISHED)}
 
 
 def get(name: str) -> Recipe:
-    """The recipe called ``name``: "paper" or "default".
+    """The recipe called ``name``: "paper", "default" or "polished".
 
     >>> get("default").iterations
     600

@@ -12,83 +12,125 @@ from pathlib import Path
 
 import pandas as pd
 
-from prom import baselines, recipes
+from prom import baselines, options, recipes
 from prom.datasets.base import SliceDataset
+from prom.device import choose_device
+from prom.errors import unknown
 from prom.evaluate import evaluate
 from prom.files import atomic
-from prom.masks import versions
-from prom.optimize import choose_device, optimize
+from prom.masks import MaskResult, versions
+from prom.optimize import optimize
 from prom.rivals import RIVALS
 
 SCORES = ("psnr", "ssim", "nmse")
+GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
 
 
-def run(
-    method: str,
-    train: SliceDataset,
-    test: SliceDataset,
-    acceleration: float,
-    pattern: str | None = None,
-    seed: int = 0,
-    iterations: int | None = None,
-    members: int | None = None,
-    **options,
-) -> dict[str, object]:
-    """Make one mask on ``train``, score it on ``test`` in the paper's convention, and return the record.
+def parse_method(text: str) -> tuple[str, dict[str, object]]:
+    """A method as text: the name of a baseline or a recipe, and options of it, as ``name:option=value,option=value``.
+
+    Options of a baseline are the arguments of its function, options of a recipe are the fields of :class:`prom.recipes.Recipe`.
+
+    Raises
+    ------
+    InputError
+        Where a name or an option is not known or a value is of another type.
+
+    >>> parse_method("gaussian:sigma=35,protect_centre=true"), parse_method("paper:members=1")
+    (('gaussian', {'sigma': 35.0, 'protect_centre': True}), ('paper', {'members': 1}))
+    """
+    name, _, rest = text.partition(":")
+    if name not in baselines.BASELINES and name not in recipes.RECIPES:
+        raise unknown("method", name, {*baselines.BASELINES, *recipes.RECIPES})
+    known = options.names(baselines.BASELINES.get(name, recipes.Recipe), without=GIVEN)
+    return name, dict(options.parse(option, known, name) for option in rest.split(",") if rest)
+
+
+def recipe_of(text: str) -> dict[str, object]:
+    """What a record says of how its mask was made: the recipe's fields, or the baseline's name and options.
+
+    >>> recipe_of("gaussian:sigma=35"), recipe_of("paper:members=1")["members"]
+    ({'name': 'gaussian', 'sigma': 35.0}, 1)
+    """
+    name, chosen = parse_method(text)
+    return {"name": name, **chosen} if name in baselines.BASELINES else replace(recipes.get(name), **chosen).as_dict()
+
+
+def make(method: str, train: SliceDataset, acceleration: float, pattern: str | None = None, seed: int = 0) -> MaskResult:
+    """The mask that a method makes of training slices. Its provenance says besides: the method's text, and the seconds spent.
 
     Parameters
     ----------
     method
-        The name of a baseline (:data:`prom.baselines.BASELINES`) or of a recipe ("default", "paper").
+        As for :func:`parse_method`.
     pattern
         "points", "columns", "rows"; default: the method's own.
-    iterations, members
-        Instead of the recipe's own.
-    options
-        Passed to a baseline, e.g. ``exact_budget=False``.
+
+    >>> import torch
+    >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
+    >>> result = make("default:iterations=5", data, acceleration=4)
+    >>> result.provenance["method"], result.true_acceleration
+    ('default:iterations=5', 4.0)
+    """
+    name, chosen = parse_method(method)
+    started = time.perf_counter()
+    if name in baselines.BASELINES:
+        pattern = pattern or baselines.default_pattern(name)
+        mask = baselines.get(name)(train, acceleration, pattern=pattern, seed=seed, **chosen)
+        result = baselines.as_result(mask, name, acceleration, pattern, seed, train, chosen)
+        device = str(choose_device("auto")) if name in RIVALS else "cpu"
+    else:
+        result = optimize(train, acceleration, pattern=pattern or "points", recipe=replace(recipes.get(name), **chosen), seed=seed)
+        device = result.provenance["device"]
+    seconds = round(time.perf_counter() - started, 2)
+    return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
+
+
+def score(result: MaskResult, test: SliceDataset) -> dict[str, object]:
+    """The record of a mask from :func:`make`: its scores on ``test`` in the paper's convention, and everything needed to repeat it.
 
     Returns
     -------
     dict
         Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of PSNR (dB), SSIM and NMSE,
         seconds spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
+    """
+    scores = evaluate(result.mask, test)[list(SCORES)]
+    made = result.provenance
+    method, _, variant = made["method"].partition(":")
+    return {
+        "dataset": test.name,
+        "method": method,
+        "variant": variant,
+        "members": result.recipe.get("members", 1),
+        "pattern": result.pattern,
+        "acceleration": result.acceleration,
+        "true_acceleration": result.true_acceleration,
+        "seed": result.seed,
+        **{name: float(scores[name].mean()) for name in SCORES},
+        **{f"{name}_std": float(scores[name].std(ddof=0)) for name in SCORES},
+        "slices_train": made["slices"],
+        "slices_test": len(test),
+        "seconds": made["seconds"],
+        "device": made["device"],
+        "recipe": json.dumps(result.recipe, sort_keys=True),
+        "fingerprint_train": made["fingerprint"],
+        "fingerprint_test": test.fingerprint(),
+        "versions": json.dumps(versions(), sort_keys=True),
+    }
+
+
+def run(
+    method: str, train: SliceDataset, test: SliceDataset, acceleration: float, pattern: str | None = None, seed: int = 0
+) -> dict[str, object]:
+    """Make one mask on ``train``, score it on ``test``, and return the record.
 
     >>> import torch
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
     >>> run("energy", data, data, acceleration=4)["true_acceleration"]
     4.0
     """
-    started = time.perf_counter()
-    if method in baselines.BASELINES:
-        pattern = pattern or baselines.default_pattern(method)
-        mask = baselines.get(method)(train, acceleration, pattern=pattern, seed=seed, **options)
-        recipe = {"name": method, **options}
-        device = str(choose_device("auto")) if method in RIVALS else "cpu"
-    else:
-        changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
-        pattern = pattern or "points"
-        result = optimize(train, acceleration, pattern=pattern, recipe=replace(recipes.get(method), **changes), seed=seed)
-        mask, recipe, device = result.mask, result.recipe, result.provenance["device"]
-    seconds = time.perf_counter() - started
-    scores = evaluate(mask, test)[list(SCORES)]
-    return {
-        "dataset": test.name,
-        "method": method,
-        "pattern": pattern,
-        "acceleration": float(acceleration),
-        "true_acceleration": mask.numel() / int(mask.sum()),
-        "seed": seed,
-        **{name: float(scores[name].mean()) for name in SCORES},
-        **{f"{name}_std": float(scores[name].std(ddof=0)) for name in SCORES},
-        "slices_train": len(train),
-        "slices_test": len(test),
-        "seconds": round(seconds, 2),
-        "device": device,
-        "recipe": json.dumps(recipe, sort_keys=True),
-        "fingerprint_train": train.fingerprint(),
-        "fingerprint_test": test.fingerprint(),
-        "versions": json.dumps(versions(), sort_keys=True),
-    }
+    return score(make(method, train, acceleration, pattern, seed), test)
 
 
 def write(path: str | os.PathLike, record: dict[str, object]) -> None:

@@ -14,8 +14,9 @@ from tqdm import tqdm
 
 from prom import bernoulli, objectives, patterns
 from prom.datasets.base import SliceDataset
+from prom.device import choose_device
 from prom.errors import InputError
-from prom.optimize import choose_device, shuffled_batches
+from prom.optimize import shuffled_batches
 from prom.polish import whole_set
 from prom.schedules import annealed_budget
 

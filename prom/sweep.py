@@ -31,7 +31,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -40,7 +40,7 @@ from typing import TextIO
 import pandas as pd
 from tqdm import tqdm
 
-from prom import baselines, patterns, recipes
+from prom import patterns, results
 from prom.datasets import REGISTRY, data_root, load
 from prom.errors import InputError, unknown
 from prom.files import atomic
@@ -51,6 +51,7 @@ SNAKEFILE = PROJECT / "Snakefile"
 RUNNER = PROJECT / "notebooks" / "run.py"
 RUNS = PROJECT / "notebooks" / "runs"
 SAID = "snakemake.log"
+SAME = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
 NO_SEED = {"energy", "conjugate_energy", "low_pass", "igs"}  # the same mask for every seed
 ONLY = {"equispaced": ("columns", "rows"), "poisson_disc": ("points",)}  # patterns of the baselines that cannot make all
 
@@ -90,10 +91,8 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     >>> list(combinations(["energy", "equispaced"], ["points", "columns"], [8], seeds=2))[1:]
     [('energy', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 1)]
     """
-    known = {*baselines.BASELINES, *recipes.RECIPES}
     for method in methods:
-        if method not in known:
-            raise unknown("method", method, known)
+        results.recipe_of(method)  # or it says what is wrong
     for name in names:
         if name not in patterns.PATTERNS:
             raise unknown("pattern", name, patterns.PATTERNS)
@@ -106,12 +105,17 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     if not pairs or not accelerations:
         raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
     for (method, name), acceleration in product(pairs, dict.fromkeys(accelerations)):
-        for seed in range(1 if method in NO_SEED else seeds):
+        for seed in range(1 if name_of(method) in NO_SEED else seeds):
             yield method, name, float(acceleration), seed
 
 
+def name_of(method: str) -> str:
+    """``gaussian`` of ``gaussian:sigma=35``."""
+    return method.partition(":")[0]
+
+
 def _possible(method: str, pattern: str) -> bool:
-    return pattern in ONLY.get(method, patterns.PATTERNS)
+    return pattern in ONLY.get(name_of(method), patterns.PATTERNS)
 
 
 def plan(
@@ -123,8 +127,7 @@ def plan(
     seeds: int = 1,
     root: str | None = None,
     options: Mapping[str, object] | None = None,
-    iterations: int | None = None,
-    members: int | None = None,
+    ensembles: Sequence[str] = (),
     output: str | os.PathLike = "results/sweep",
 ) -> Sweep:
     """Say what is to be run. Reads the data once, for their fingerprints.
@@ -136,13 +139,13 @@ def plan(
     dataset, root, options
         As of :func:`prom.load`.
     methods
-        Baselines and recipes.
+        Baselines and recipes, with options where wanted: see :func:`prom.results.parse_method`.
     names
         Patterns.
     accelerations, seeds
         Every acceleration with every seed from 0 to ``seeds - 1``.
-    iterations, members
-        Instead of the recipes' own.
+    ensembles
+        Those of ``methods`` whose solutions of all seeds are to be averaged besides (Bayesian model averaging).
     output
         The folder that gets a folder of records and a table.
 
@@ -157,13 +160,14 @@ def plan(
     if kind not in kinds:
         raise unknown("sweep", kind, kinds)
     wanted = list(combinations(methods, names, accelerations, seeds))
-    changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
-    made_by = {name: replace(recipe, **changes).as_dict() for name, recipe in recipes.RECIPES.items()}
-    made_by |= {name: {"name": name} for name in baselines.BASELINES}
+    for method in ensembles:
+        if method not in methods:
+            raise unknown("ensemble", method, methods)
+        if not results.recipe_of(method).get("members") or seeds < 2:
+            raise InputError(f"ensemble {method}: needs a recipe, and at least 2 seeds")
 
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    same = {"versions": json.dumps(versions(), sort_keys=True)}
-    same |= {"fingerprint_train": train.fingerprint(), "fingerprint_test": test.fingerprint()}
+    same = dict(zip(SAME, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
     data = _key(same["fingerprint_train"], same["fingerprint_test"])
     code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
@@ -171,13 +175,21 @@ def plan(
     typed = {"dataset": dataset, "root": root or "", "options": dict(options or {})}
     place = _absolute(**typed)
     runs, expected = {}, {}
-    for method, pattern, acceleration, seed in wanted:
-        own = changes if method in recipes.RECIPES else {}
+    averaged = [(method, pattern, acceleration, 0) for method, pattern, acceleration, seed in wanted if method in ensembles and seed == 0]
+    for index, (method, pattern, acceleration, seed) in enumerate([*wanted, *averaged]):
         asked = {"method": method, "pattern": pattern, "acceleration": acceleration, "seed": seed}
-        name = "-".join([method, pattern, f"x{acceleration}".removesuffix(".0"), f"seed{seed}", *(f"{k}{v}" for k, v in own.items())])
-        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked, **own})]
-        runs[name] = {**place, **asked, **own, "record": f"{name}.json", "command": shlex.join(again)}
-        expected[name] = {**asked, **same, "recipe": json.dumps(made_by[method], sort_keys=True)}
+        recipe = results.recipe_of(method)
+        name = "-".join([re.sub(r"[:,]", "-", method), pattern, f"x{acceleration}".removesuffix(".0")])
+        if index >= len(wanted):
+            asked["average"] = [f"{name}-seed{member}.h5" for member in range(seeds)]
+            recipe["members"] *= seeds
+            name += f"-ensemble{seeds}"
+        else:
+            name += f"-seed{seed}"
+        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked})]
+        runs[name] = {**place, **asked, "record": f"{name}.json", "command": shlex.join(again)}
+        said = {"method": name_of(method), "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
+        expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **said, **same}
     left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
     return Sweep(folder, f"runs/{kind}", runs, expected, left_out)
 
@@ -279,37 +291,49 @@ def _reason(sweep: Sweep, name: str) -> str:
 
 def records(sweep: Sweep) -> dict[str, dict[str, object]]:
     """The records of this sweep that are there, by the run's name. One that does not say what the sweep expects is not among them."""
-    found = {}
-    for name, expected in sweep.expected.items():
-        try:
-            record = json.loads((sweep.folder / f"{name}.json").read_text())
-        except (OSError, ValueError):
-            continue
-        if isinstance(record, dict) and expected.items() <= record.items():
-            found[name] = record
-    return found
+    read = {name: _read(sweep.folder / f"{name}.json") for name in sweep.expected}
+    return {name: read[name] for name, expected in sweep.expected.items() if expected.items() <= read[name].items()}
+
+
+def _read(path: Path) -> dict[str, object]:
+    """A record; {} where there is none."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def collect(sweep: Sweep) -> pd.DataFrame:
-    """All records of the sweep as a table, one row a run, and as the csv file ``sweep.table``, written in one step."""
-    table = pd.DataFrame(list(records(sweep).values()))
-    if len(table):
+    """The records of the sweep as a table, one row a run.
+
+    The csv file ``sweep.table``, written in one step, has them together with those that earlier sweeps of the same data and code left
+    in the folder.
+    """
+    found = records(sweep)
+    same = {name: next(iter(sweep.expected.values()))[name] for name in SAME}
+    everything = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json"))}
+    others = [record for name, record in everything.items() if name not in sweep.runs and same.items() <= record.items()]
+    if found:
         with atomic(sweep.table) as temporary:
-            table.to_csv(temporary, index=False)
-    return table
+            pd.DataFrame([*others, *found.values()]).to_csv(temporary, index=False)
+    return pd.DataFrame(list(found.values()))
 
 
 def summary(table: pd.DataFrame) -> str:
     """Means over seeds in the order of the runs, and how far the PSNR varies with the seed.
 
-    >>> one = {"method": "energy", "pattern": "points", "acceleration": 8.0, "psnr": 30.0, "ssim": 0.9, "nmse": 0.01}
+    >>> one = {"method": "energy", "variant": "", "members": 1, "pattern": "points", "acceleration": 8.0}
+    >>> one |= {"psnr": 30.0, "ssim": 0.9, "nmse": 0.01}
     >>> print(summary(pd.DataFrame([one, {**one, "psnr": 32.0}])))
-    method pattern acceleration  seeds psnr (dB)   +-  ssim  nmse
-    energy  points            8      2     31.00 1.00 0.900 0.010
+    method pattern acceleration  runs psnr (dB)   +-  ssim  nmse
+    energy  points            8     2     31.00 1.00 0.900 0.010
     """
-    groups = table.groupby(["method", "pattern", "acceleration"], sort=False)
+    named = table["method"] + (":" + table["variant"]).where(table["variant"] != "", "")
+    named += (", mean of " + table["members"].astype(str)).where(table["members"] > 1, "")
+    groups = table.assign(method=named).groupby(["method", "pattern", "acceleration"], sort=False)
     rows = groups[["psnr", "ssim", "nmse"]].mean()
-    rows.insert(0, "seeds", groups.size())
+    rows.insert(0, "runs", groups.size())
     rows.insert(2, "+-", groups["psnr"].std(ddof=0))
     rows = rows.rename(columns={"psnr": "psnr (dB)"}).reset_index()
     formats = {"acceleration": "{:g}", "psnr (dB)": "{:.2f}", "+-": "{:.2f}", "ssim": "{:.3f}", "nmse": "{:.3f}"}

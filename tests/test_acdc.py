@@ -173,3 +173,14 @@ def test_missing_data_says_how_to_get_it(tmp_path):
     with pytest.raises(InputError, match="Info.cfg"):
         (tmp_path / "database/training/patient001/Info.cfg").write_text("nothing")
         load("train", tmp_path, all_slices=True)
+
+
+def test_number_of_threads_does_not_change_the_data(acdc_root, monkeypatch):
+    """A run of a sweep has one thread and a store, the command that planned it has all threads and none: fingerprints must agree."""
+    expected = prom.load("acdc", "train", acdc_root, store=False).fingerprint()
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if threads > 1 else 2)
+        assert prom.load("acdc", "train", acdc_root, store=False).fingerprint() == expected
+    finally:
+        torch.set_num_threads(threads)

@@ -128,8 +128,8 @@ def test_equispaced_has_lines_only(blobs):
 
 
 def test_a_record_can_be_repeated(blobs, tmp_path):
-    record = results.run("default", blobs, blobs, 4, iterations=10, seed=1)
-    again = results.run("default", blobs, blobs, 4, iterations=10, seed=1)
+    record = results.run("default:iterations=10", blobs, blobs, 4, seed=1)
+    again = results.run("default:iterations=10", blobs, blobs, 4, seed=1)
     assert {**record, "seconds": 0} == {**again, "seconds": 0}
     expected = evaluate(optimize(blobs, 4, recipe=replace(DEFAULT, iterations=10), seed=1).mask, blobs)
     assert record["psnr"] == pytest.approx(float(expected.psnr.mean()))

@@ -10,7 +10,8 @@ import torch
 
 import prom
 from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize
-from prom.optimize import choose_device, shuffled_batches
+from prom.device import choose_device
+from prom.optimize import shuffled_batches
 
 QUICK = replace(DEFAULT, iterations=120)
 QUICK_PAPER = replace(PAPER, iterations=60, members=1, batch_size=4)

@@ -175,7 +175,11 @@ def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
         ({"accelerations": []}, "nothing to run"),
         ({"methods": ["equispaced"]}, "equispaced cannot make points"),
         ({"seeds": 0}, "seeds 0"),
-        ({"iterations": 0}, "iterations=0"),
+        ({"methods": ["default:iterations=0"]}, "iterations=0"),
+        ({"methods": ["default:iteration=5"]}, "did you mean .iterations"),
+        ({"ensembles": ["default"]}, "ensemble .default. is not known"),
+        ({"ensembles": ["energy"], "seeds": 2}, "ensemble energy: needs a recipe"),
+        ({"methods": ["default"], "ensembles": ["default"]}, "at least 2 seeds"),
         ({"dataset": "mni_brian"}, "did you mean 'mni_brain'"),
     ],
 )

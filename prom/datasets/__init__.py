@@ -42,6 +42,7 @@ def load(
     root: str | os.PathLike | None = None,
     validation: float = 0.0,
     store: bool | None = None,
+    scale: float = 1.0,
     **settings,
 ) -> SliceDataset:
     """Read a data set: a registered name ("mni_brain", "acdc", ...), or the path of a folder or file of your own images.
@@ -60,6 +61,8 @@ def load(
     store
         Whether to preprocess once into a memory-mapped store (see :mod:`prom.datasets.cache`), which lies under ``PROM_CACHE`` or
         in the data set's folder. By default where there are more than 64 MiB to read.
+    scale
+        Multiplies all intensities: to see whether a method depends on the unit of the images.
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee` and :mod:`prom.datasets.folder`, and :func:`prom.datasets.mni_brain.load`.
@@ -85,10 +88,10 @@ def load(
     if name == "mni_brain":
         if validation or store:
             raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
-        return mni_brain.load(split, **settings)
+        return mni_brain.load(split, **settings).scaled(scale)
     if name in REGISTRY:
         settings["root"] = data_root(name) if root is None else Path(root)
-    whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store)
+    whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store).scaled(scale)
     if not validation or split not in ("train", "validation"):
         return whole
     rest, held = whole.hold_out(validation)
@@ -100,8 +103,8 @@ def _plan_of(name: str) -> Callable:
 
 
 def _options(name: str) -> dict[str, str]:
-    """The options that a data set's reader takes besides split and root, each with its type."""
-    return options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
+    """The options that a data set takes besides split and root, each with its type."""
+    return {"scale": "float"} | options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
 
 
 def parse_option(name: str, text: str) -> tuple[str, object]:

@@ -110,6 +110,25 @@ class SliceDataset:
                 digest.update((torch.view_as_real(row) if row.is_complex() else row).contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def scaled(self, factor: float) -> SliceDataset:
+        """The same slices with all intensities times ``factor``.
+
+        Raises
+        ------
+        InputError
+            Where the factor is not positive, or the slices stay on disk.
+
+        >>> SliceDataset("demo", "train", torch.ones(1, 1, 2, 2), ["a"], [0]).scaled(0.5).images.max()
+        tensor(0.5000)
+        """
+        if factor == 1:
+            return self
+        if not 0 < factor < float("inf"):
+            raise InputError(f"scale {factor}: must be > 0")
+        if not isinstance(self.images, Tensor):
+            raise InputError(f"scale {factor:g}: {self.name} is too large for memory, and is read from disk as it is")
+        return replace(self, images=self.images * factor, source=f"{self.source}; intensities times {factor:g}", known_fingerprint=None)
+
     def select(self, indices: Sequence[int]) -> SliceDataset:
         """The data set of these entries only, in this order. Stored images and labels stay where they are."""
         indices = [int(i) for i in indices]

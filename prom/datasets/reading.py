@@ -166,6 +166,24 @@ def resize_and_crop(image: Tensor, size: int, mode: str) -> Tensor:
     short = min(height, width)
     resized = [int(size * height / short), int(size * width / short)]
     options = {"align_corners": False} if mode == "bilinear" else {}
-    image = functional.interpolate(image[None], size=resized, mode=mode, **options)[0]
+    with one_thread():
+        image = functional.interpolate(image[None], size=resized, mode=mode, **options)[0]
     top, left = round((resized[0] - size) / 2), round((resized[1] - size) / 2)
     return image[:, top : top + size, left : left + size].contiguous()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """PyTorch works in one thread within. Interpolation rounds otherwise with another number of threads, and data must be the same bits
+    whoever reads them: the fingerprints of all results hang on it.
+
+    >>> with one_thread():
+    ...     torch.get_num_threads()
+    1
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
