@@ -5,13 +5,13 @@ python notebooks/run.py 04_reconstruction_table results/table.ipynb -p dataset a
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import papermill
 import yaml
-
-from prom.errors import unknown
 
 
 @click.command(help=__doc__)
@@ -22,7 +22,7 @@ from prom.errors import unknown
 def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping: str) -> None:
     source = Path(__file__).parent / f"{chapter.removesuffix('.ipynb')}.ipynb"
     if not source.exists():
-        raise click.UsageError(str(unknown("chapter", chapter, (p.stem for p in source.parent.glob("*.ipynb")))))
+        refuse("chapter", chapter, [path.stem for path in source.parent.glob("*.ipynb")])
     try:
         parameters = {**(yaml.safe_load(mapping) or {}), **{name: yaml.safe_load(value) for name, value in plain}}
     except (yaml.YAMLError, TypeError) as error:
@@ -30,9 +30,16 @@ def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping:
     known = papermill.inspect_notebook(str(source))
     for name in parameters:
         if name not in known:
-            raise click.UsageError(str(unknown(f"parameter of {source.stem}", name, known)))
+            refuse(f"parameter of {source.stem}", name, known)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
     papermill.execute_notebook(str(source), output, parameters=parameters, progress_bar=False)
+
+
+def refuse(kind: str, name: str, known: Iterable[str]) -> NoReturn:
+    """Say what is not known, and what was perhaps meant."""
+    from prom.errors import unknown  # here, as importing prom takes seconds, and hundreds of runs of a sweep would wait for them
+
+    raise click.UsageError(str(unknown(kind, name, known)))
 
 
 if __name__ == "__main__":

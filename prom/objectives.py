@@ -27,6 +27,7 @@ ImageCriterion = Callable[[Tensor, Tensor], Tensor]
 class Objective(Protocol):
     """What :func:`prom.optimize` asks of an objective."""
 
+    data: Measurements
     curvature: Tensor | None  # (H, W): d2L/dm2 of the expected loss, for recipes that use it; None where there is none
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:

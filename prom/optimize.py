@@ -82,6 +82,8 @@ def optimize(
         fresh = member == 0 or recipe.independent_members
         if fresh:
             theta = torch.rand(grid.shape, generator=generator, device=device)  # U(0, 1), section 4
+            if recipe.initialisation == "energy":
+                theta = energy_order(grid.gather(judge.data.power(most=objectives.CURVATURE_IMAGES)))
             step = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
         batches = shuffled_batches(len(data), recipe.batch_size, generator)
         for iteration in range(recipe.iterations):
@@ -117,6 +119,15 @@ def optimize(
         history=pd.DataFrame([[float(value) for value in entry] for entry in history], columns=list(HISTORY)),
         provenance=provenance(data, objective, device),
     )
+
+
+def energy_order(power: Tensor) -> Tensor:
+    """Probabilities evenly spaced on (0, 1], as of a uniform distribution, in the order of the power.
+
+    >>> energy_order(torch.tensor([5.0, 1.0, 9.0, 2.0]))
+    tensor([0.7500, 0.2500, 1.0000, 0.5000])
+    """
+    return (power.flatten().argsort().argsort().reshape(power.shape) + 1.0) / power.numel()
 
 
 def expected_gradient(

@@ -6,7 +6,11 @@ from dataclasses import dataclass, fields, replace
 
 from prom.errors import InputError, unknown
 
-CHOICES = {"estimator": ("gumbel", "straight_through"), "step_rule": ("adam", "quantile")}
+CHOICES = {
+    "estimator": ("gumbel", "straight_through"),
+    "step_rule": ("adam", "quantile"),
+    "initialisation": ("uniform", "energy"),
+}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Recipe:
     momentum: float  # decay of the running mean of the gradient
     rms_decay: float = 0.999  # Adam's beta_2
     epsilon: float = 1e-8  # Adam's; the only quantity with the unit of the gradient, hence the sensitivity to the images' scale
+    initialisation: str = "uniform"  # theta ~ U(0, 1) (section 4); "energy": evenly from 0 to 1 in the order of the mean power spectrum
     tau_start: float = 1.0  # temperature of Eq. 4, linear ...
     tau_end: float = 0.03  # ... down to this value in the last iteration (paper, section 4)
     exploration: float = 0.1  # share of the iterations with S = D (paper: 250 of 2500)

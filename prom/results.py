@@ -86,8 +86,8 @@ def make(method: str, train: SliceDataset, acceleration: float, pattern: str | N
     return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
 
 
-def score(result: MaskResult, test: SliceDataset) -> dict[str, object]:
-    """The record of a mask from :func:`make`: its scores on ``test`` in the paper's convention, and everything needed to repeat it.
+def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:
+    """The record of a mask from :func:`make` and its scores on ``test`` from :func:`prom.evaluate`, with everything needed to repeat it.
 
     Returns
     -------
@@ -95,7 +95,6 @@ def score(result: MaskResult, test: SliceDataset) -> dict[str, object]:
         Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of PSNR (dB), SSIM and NMSE,
         seconds spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
     """
-    scores = evaluate(result.mask, test)[list(SCORES)]
     made = result.provenance
     method, _, variant = made["method"].partition(":")
     return {
@@ -123,17 +122,18 @@ def score(result: MaskResult, test: SliceDataset) -> dict[str, object]:
 def run(
     method: str, train: SliceDataset, test: SliceDataset, acceleration: float, pattern: str | None = None, seed: int = 0
 ) -> dict[str, object]:
-    """Make one mask on ``train``, score it on ``test``, and return the record.
+    """Make one mask on ``train``, score it on ``test`` in the paper's convention, and return the record.
 
     >>> import torch
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
     >>> run("energy", data, data, acceleration=4)["true_acceleration"]
     4.0
     """
-    return score(make(method, train, acceleration, pattern, seed), test)
+    result = make(method, train, acceleration, pattern, seed)
+    return record(result, test, evaluate(result.mask, test))
 
 
-def write(path: str | os.PathLike, record: dict[str, object]) -> None:
+def write(path: str | os.PathLike, entry: dict[str, object]) -> None:
     """Write one record as JSON, in one step: the file is complete or not there.
 
     >>> import tempfile
@@ -143,7 +143,7 @@ def write(path: str | os.PathLike, record: dict[str, object]) -> None:
     {'seed': 0, 'psnr': 31.5}
     """
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.write_text(json.dumps(entry, indent=1) + "\n")
 
 
 def peak_memory() -> float | None:
@@ -162,7 +162,7 @@ def peak_memory() -> float | None:
     return None
 
 
-def append(path: str | os.PathLike, record: dict[str, object]) -> None:
+def append(path: str | os.PathLike, entry: dict[str, object]) -> None:
     """Add a record to a csv file, in one step: a killed run leaves the file as it was.
 
     >>> import tempfile
@@ -173,7 +173,7 @@ def append(path: str | os.PathLike, record: dict[str, object]) -> None:
     2
     """
     path = Path(path)
-    rows = pd.concat([read(path), pd.DataFrame([record])], ignore_index=True) if path.exists() else pd.DataFrame([record])
+    rows = pd.concat([read(path), pd.DataFrame([entry])], ignore_index=True) if path.exists() else pd.DataFrame([entry])
     with atomic(path) as temporary:
         rows.to_csv(temporary, index=False)
 

@@ -75,6 +75,11 @@ class Sweep:
         """The csv file of all records."""
         return self.folder.parent / f"{self.folder.name}.csv"
 
+    @property
+    def slices(self) -> Path:
+        """The csv file of the scores of every test slice."""
+        return self.folder.parent / f"{self.folder.name}-slices.csv"
+
     def log(self, run: str) -> Path:
         """What a run has printed; its executed notebook lies beside it."""
         return self.folder / f"{run}.log"
@@ -292,7 +297,8 @@ def _reason(sweep: Sweep, name: str) -> str:
 def records(sweep: Sweep) -> dict[str, dict[str, object]]:
     """The records of this sweep that are there, by the run's name. One that does not say what the sweep expects is not among them."""
     read = {name: _read(sweep.folder / f"{name}.json") for name in sweep.expected}
-    return {name: read[name] for name, expected in sweep.expected.items() if expected.items() <= read[name].items()}
+    complete = {name for name in read if (sweep.folder / f"{name}.csv").exists()}
+    return {name: read[name] for name, expected in sweep.expected.items() if name in complete and expected.items() <= read[name].items()}
 
 
 def _read(path: Path) -> dict[str, object]:
@@ -308,16 +314,27 @@ def collect(sweep: Sweep) -> pd.DataFrame:
     """The records of the sweep as a table, one row a run.
 
     The csv file ``sweep.table``, written in one step, has them together with those that earlier sweeps of the same data and code left
-    in the folder.
+    in the folder; ``sweep.slices`` has the scores of every test slice, averaged over seeds.
     """
     found = records(sweep)
     same = {name: next(iter(sweep.expected.values()))[name] for name in SAME}
-    everything = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json"))}
-    others = [record for name, record in everything.items() if name not in sweep.runs and same.items() <= record.items()]
+    others = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json")) if path.stem not in sweep.runs}
+    others = {name: record for name, record in others.items() if same.items() <= record.items()}
     if found:
+        everything = {**others, **found}
         with atomic(sweep.table) as temporary:
-            pd.DataFrame([*others, *found.values()]).to_csv(temporary, index=False)
+            pd.DataFrame(list(everything.values())).to_csv(temporary, index=False)
+        slices = pd.concat(_slices(sweep.folder / f"{name}.csv", record) for name, record in everything.items())
+        keys = [name for name in slices.columns if name not in results.SCORES]
+        with atomic(sweep.slices) as temporary:
+            slices.groupby(keys, sort=False).mean().round(5).reset_index().to_csv(temporary, index=False)
     return pd.DataFrame(list(found.values()))
+
+
+def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
+    """The scores of the test slices of a run, with what tells it from other runs, but for the seed."""
+    told = {name: record[name] for name in ("dataset", "method", "variant", "members", "pattern", "acceleration")}
+    return pd.read_csv(path).assign(**told)
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from prom import DEFAULT, InputError, SliceDataset, baselines, evaluate, fft2c, load_mask, optimize, results
+from prom import DEFAULT, InputError, SliceDataset, baselines, evaluate, fft2c, load_mask, masks, optimize, results
 from prom.export import export
 from prom.files import atomic
 
@@ -143,3 +143,25 @@ def test_draws_are_independent_of_the_start(blobs):
     """With the optimiser's own seed, draws must not repeat the numbers that theta began as."""
     result = optimize(blobs, 2, recipe=replace(DEFAULT, iterations=1, learning_rate=1e-6), seed=0)
     assert result.sample(50, seed=0)[0].float().mean() == pytest.approx(float(result.theta.mean()), abs=0.06)
+
+
+def test_average_of_independent_solutions(blobs):
+    recipe = replace(DEFAULT, iterations=15)
+    members = [optimize(blobs, 4, recipe=recipe, seed=seed) for seed in (0, 1, 2)]
+    ensemble = masks.average(members)
+    expected = torch.stack([member.theta for member in members]).mean(dim=0)
+    assert torch.allclose(ensemble.theta, expected) and ensemble.recipe["members"] == 3
+    assert int(ensemble.mask.sum()) == 256 and expected[ensemble.mask].min() >= expected[~ensemble.mask].max()
+    assert ensemble.history["member"].unique().tolist() == [0, 1, 2] and ensemble.provenance["seeds"] == [0, 1, 2]
+    again = optimize(blobs, 4, recipe=recipe, seed=0)
+    for wrong, message in (
+        (members[:1], "at least two"),
+        ([members[0], again], "seeds \\[0, 0\\]"),
+        ([members[0], optimize(blobs, 8, recipe=recipe, seed=1)], "acceleration 8.0"),
+        ([members[0], optimize(blobs, 4, recipe=replace(recipe, samples=2), seed=1)], "only seeds may differ"),
+        ([members[0], optimize(blobs.scaled(2), 4, recipe=recipe, seed=1)], "fingerprint"),
+        ([optimize(blobs, 4, recipe=replace(recipe, polish=1), seed=seed) for seed in (0, 1)], "no probabilities to average"),
+        ([baselines.as_result(members[0].mask, "energy", 4)] * 2, "no probabilities to average"),
+    ):
+        with pytest.raises(InputError, match=message):
+            masks.average(wrong)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import prom
-from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize
+from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize, polish
 from prom.device import choose_device
 from prom.optimize import shuffled_batches
 
@@ -168,3 +168,19 @@ def test_cuda_learns_as_the_cpu_does(blobs, recipe):
     reference = optimize(blobs, 8, recipe=recipe, device="cpu")
     assert int(result.mask.sum()) == 128
     assert evaluate(result.mask, blobs).psnr.mean() == pytest.approx(evaluate(reference.mask, blobs).psnr.mean(), abs=1.0)
+
+
+def test_energy_initialisation_is_the_oracle_before_any_step(blobs):
+    """A vanishing step leaves the order of the start, whose posterior mode is the energy oracle."""
+    recipe = replace(DEFAULT, initialisation="energy", iterations=1, learning_rate=1e-9)
+    assert torch.equal(optimize(blobs, 8, recipe=recipe).mask, baselines.energy(blobs, 8))
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+def test_polished_recipe_continues_the_default(blobs, pattern):
+    short = replace(DEFAULT, iterations=60)
+    learnt = optimize(blobs, 4, pattern=pattern, recipe=short)
+    polished = optimize(blobs, 4, pattern=pattern, recipe=replace(short, polish=16))
+    assert torch.equal(polished.theta, learnt.theta) and polished.mask.sum() == learnt.mask.sum()
+    assert torch.equal(polished.mask, polish(learnt.mask, blobs, pattern, evaluations=16))
+    assert pattern == "columns" or not torch.equal(polished.mask, learnt.mask)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prom import InputError, SliceDataset, baselines, bernoulli, fft2c, ifft2c
+from prom import InputError, SliceDataset, baselines, bernoulli, fft2c, ifft2c, load
 from prom.fourier import opposite
 from prom.objectives import MagnitudeMSE
 from prom.patterns import make
@@ -145,3 +145,21 @@ def test_bad_input(blobs):
     ):
         with pytest.raises(InputError, match=message):
             bad()
+
+
+def test_partners_come_from_one_side():
+    """Choosing the partner of every pair by chance costs something, and the first move takes it back: one evaluation, no swap."""
+    brain = load("mni_brain", slices=[80, 90])
+    grid = make("points", brain.shape)
+    oracle = baselines.conjugate_energy(brain, 16).flatten()
+    partners = opposite(torch.arange(grid.size).reshape(grid.shape)).flatten()
+    single = oracle ^ oracle[partners]
+    coin = torch.rand(grid.size, generator=torch.Generator().manual_seed(5)) < 0.5
+    coin = torch.where(torch.arange(grid.size) < partners, coin, ~coin[partners])
+    mixed = torch.where(single, coin, oracle).reshape(grid.shape)
+    assert mixed.sum() == oracle.sum() and (mixed.flatten() & single & oracle).sum() < 0.6 * (single & oracle).sum()
+    better = polish(mixed, brain, evaluations=2)
+    assert torch.equal(better.flatten(), oracle)
+    assert loss_of(better, brain) < loss_of(mixed, brain)
+    with_phase = SliceDataset("phase", "train", brain.images * torch.exp(1j * brain.images), brain.subjects, brain.slices)
+    assert not torch.equal(polish(mixed, with_phase, evaluations=2).flatten(), oracle)  # no such symmetry, no such move

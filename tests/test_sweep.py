@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import InputError, SliceDataset, baselines, load, masks, patterns, results, sweep
+from prom import InputError, SliceDataset, baselines, evaluate, load, masks, patterns, results, sweep
 from prom.cli import main
 
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
@@ -87,7 +87,10 @@ def test_only_records_of_this_code_and_these_data_count(planned, work):
     file = plan.folder / f"{run}.json"
     plan.folder.mkdir(parents=True)
     train, test = (load(work / "mine", split) for split in ("train", "test"))
-    results.write(file, {**results.run("energy", train, test, 2), "command": parameters["command"]})
+    result = results.make("energy", train, 2)
+    scores = evaluate(result.mask, test)
+    scores.to_csv(file.with_suffix(".csv"), index=False)
+    results.write(file, {**results.record(result, test, scores), "command": parameters["command"]})
     written = file.stat().st_mtime_ns
     assert sweep.run(plan) == {} and file.stat().st_mtime_ns == written and len(sweep.collect(plan)) == 1
 
