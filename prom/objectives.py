@@ -75,6 +75,11 @@ class Measurements:
     def __len__(self) -> int:
         return len(self._source)
 
+    @property
+    def shape(self) -> torch.Size:
+        """``(N, C, H, W)``."""
+        return self._source.shape
+
     def __getitem__(self, block: slice | list[int]) -> tuple[Tensor, Tensor]:
         """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
         return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
@@ -110,7 +115,7 @@ class MagnitudeMSE:
     images
         ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square.
     device
-        Where to work. On a CPU image by image, so that a block stays in cache; on a GPU the whole batch at once.
+        Where to work. On a CPU image by image and mask by mask, so that all of it stays in cache; on a GPU the whole batch at once.
 
     >>> objective = MagnitudeMSE(torch.rand(3, 1, 8, 8))
     >>> loss, gradient = objective([0, 2], torch.ones(1, 8, 8))
@@ -129,29 +134,32 @@ class MagnitudeMSE:
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         masks = to_native(masks)
-        blocks = [slice(i, i + 1) for i in indices] if masks.device.type == "cpu" else [list(indices)]
-        loss, gradient = masks.new_zeros(()), torch.zeros_like(masks)
-        for block in blocks:
-            kspace, images = self.data[block]
-            block_loss, block_gradient = self._block(kspace, images, masks)
-            loss += block_loss
-            gradient += block_gradient
-        terms = len(indices) * len(masks) * images[0].numel()
+        loss, products = masks.new_zeros(()), torch.zeros_like(masks, dtype=torch.complex64)  # of real parts, and of imaginary parts
+        if masks.device.type == "cpu":
+            for index in indices:
+                for kspace, image in zip(*(part.flatten(0, 1) for part in self.data[index : index + 1]), strict=True):
+                    for mask, product in zip(masks, products, strict=True):
+                        error, back = self._back(kspace, image, mask)
+                        loss += error
+                        torch.view_as_real(product).addcmul_(torch.view_as_real(back), torch.view_as_real(kspace))
+        else:
+            kspace, images = (part.flatten(0, 1).unsqueeze(1) for part in self.data[list(indices)])
+            loss, back = self._back(kspace, images, masks)
+            products = torch.view_as_complex((torch.view_as_real(back) * torch.view_as_real(kspace)).sum(dim=0))
+        terms = len(indices) * len(masks) * math.prod(self.data.shape[1:])
         unit = self.data.unit**2 / terms
-        return loss * unit, to_centred(gradient * (2 * unit))
+        return loss * unit, to_centred((products.real + products.imag).mul_(2 * unit))
 
     @staticmethod
-    def _block(kspace: Tensor, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Sum of squared errors, and half its gradient, of (B, C, H, W) data under (M, H, W) masks."""
-        kspace = kspace.unsqueeze(1)
-        reconstruction = torch.fft.ifft2(kspace * masks[:, None], norm="ortho")  # (B, M, C, H, W)
-        magnitude = torch.addcmul(reconstruction.real.square(), reconstruction.imag, reconstruction.imag).sqrt_()  # twice as fast as abs
-        error = magnitude - images.unsqueeze(1)
-        loss = error.square().sum()
+    def _back(kspace: Tensor, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The sum of squared errors and :math:`F[(|r| - |x|) r / |r|]`, of arrays that broadcast. In place: memory costs more."""
+        reconstruction = torch.fft.ifft2(kspace * mask, norm="ortho")
+        magnitude = reconstruction.real * reconstruction.real  # faster than abs
+        magnitude.addcmul_(reconstruction.imag, reconstruction.imag).sqrt_()
+        error = magnitude - image
+        loss = torch.dot(error.view(-1), error.view(-1))
         factor = error.div_(magnitude.clamp_(min=1e-30))  # where r = 0 the product with r stays 0
-        back = torch.fft.fft2(reconstruction.mul_(factor), norm="ortho")
-        product = torch.addcmul(back.real * kspace.real, back.imag, kspace.imag)  # Re(conj(x_k) F[...])
-        return loss, product.sum(dim=(0, 2))
+        return loss, torch.fft.fft2(reconstruction.mul_(factor), norm="ortho")
 
 
 class ImageLoss:
