@@ -1,45 +1,71 @@
-"""Record the ACDC figures of the book: python data/recorded/record.py --root FOLDER [--seeds 3]. Goes on where it was stopped."""
+"""Make the files of data/recorded from the folders of sweeps: python data/recorded/record.py NAME FOLDER... [--masks PATTERN]...
+
+FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv with the scores of every
+test slice, averaged over seeds, and the mask files of the runs that a PATTERN names. All runs must come from the same code.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
-from tqdm import tqdm
+import h5py
+import pandas as pd
 
-import prom
 from prom import results
-from prom.masks import versions
+from prom.files import atomic
 
-ACCELERATIONS = (4, 8, 16, 32)
-OUTPUT = Path(__file__).parent / "acdc_reconstruction.csv"
-KEYS = ["method", "pattern", "acceleration", "seed", "variant"]
+HERE = Path(__file__).parent
+SAME = ["dataset", "options", "method", "variant", "members", "pattern", "acceleration"]  # all of a run but its seed
 
 
 @click.command(help=__doc__)
-@click.option("--root", required=True, help="The folder with database/training and database/testing.")
-@click.option("--seeds", default=3, show_default=True, help="Seeds of every method that has any randomness.")
-def main(root: str, seeds: int) -> None:
-    train, test = (prom.load("acdc", split, root) for split in ("train", "test"))
-    runs = [("energy", pattern, 0, "", {}) for pattern in ("points", "columns")]
-    runs += [("default", pattern, seed, "", {}) for seed in range(seeds) for pattern in ("points", "columns")]
-    runs += [("equispaced", "columns", seed, "exact budget", {}) for seed in range(10)]
-    runs += [("equispaced", "columns", seed, "paper", {"exact_budget": False}) for seed in range(10)]
-    runs = [(*run, acceleration) for run in runs for acceleration in ACCELERATIONS]
-    done = set()
-    if OUTPUT.exists():  # only what the same code made from the same data counts
-        recorded = results.read(OUTPUT).fillna({"variant": ""})
-        same = recorded["versions"] == json.dumps(versions(), sort_keys=True)
-        same &= (recorded["fingerprint_train"] == train.fingerprint()) & (recorded["fingerprint_test"] == test.fingerprint())
-        done = set(recorded.loc[same, KEYS].itertuples(index=False, name=None))
-        if not same.all():
-            raise click.ClickException(f"{OUTPUT} holds {int((~same).sum())} rows of other code or data; move it away first")
-    for method, pattern, seed, variant, options, acceleration in tqdm(runs, disable=None):
-        if (method, pattern, float(acceleration), seed, variant) in done:
-            continue
-        record = results.run(method, train, test, acceleration, pattern, seed, **options)
-        results.append(OUTPUT, {**record, "variant": variant, "command": f"python data/recorded/record.py --root ACDC --seeds {seeds}"})
+@click.argument("name")
+@click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--masks", multiple=True, help="Runs whose masks are wanted, e.g. 'default-points-*-seed0'.")
+def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
+    runs, slices = [], []
+    for folder in folders:
+        for file in sorted(folder.glob("*-code-*/*.json")):
+            if file.name == "sweep.json" or not file.with_suffix(".csv").exists():
+                continue
+            run = json.loads(file.read_text())
+            run["options"] = json.dumps(json.loads(shlex.split(run["command"])[-1])["options"])  # of the data set's reader
+            runs.append(run)
+            slices.append(pd.read_csv(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
+        for file in (file for pattern in masks for file in sorted(folder.glob(f"*-code-*/{pattern}.h5"))):
+            compress(file, HERE / "masks" / f"{name}-{file.name}")
+    table = pd.DataFrame(runs).sort_values([*SAME, "seed"], kind="stable")
+    codes = table["versions"].unique()
+    if len(codes) > 1:
+        raise click.ClickException(f"the runs come from {len(codes)} versions of the code: {'; '.join(codes)}")
+    if table.duplicated([*SAME, "seed", "fingerprint_train", "fingerprint_test"]).any():
+        raise click.ClickException("some runs are there twice; name each folder once")
+    write(table, HERE / f"{name}_reconstruction.csv")
+    by_slice = pd.concat(slices).groupby([*SAME, "subject", "slice"])[list(results.SCORES)].mean().round(5).reset_index()
+    write(by_slice, HERE / f"{name}_slices.csv")
+    click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """As csv, in one step."""
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def compress(source: Path, target: Path) -> None:
+    """Copy a mask file with its arrays compressed: most probabilities are 0 or 1."""
+    target.parent.mkdir(exist_ok=True)
+    with h5py.File(source) as old, atomic(target) as temporary, h5py.File(temporary, "w") as new:
+        new.attrs.update(old.attrs)
+
+        def copy(path: str, item: h5py.Dataset | h5py.Group) -> None:
+            if isinstance(item, h5py.Dataset):
+                new.create_dataset(path, data=item[()], compression="gzip", shuffle=True)
+
+        old.visititems(copy)
 
 
 if __name__ == "__main__":

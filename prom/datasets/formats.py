@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import IO
 
 import h5py
-import nibabel
 import numpy as np
 import pydicom
 import torch
@@ -107,6 +106,8 @@ def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[
 
 
 def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
+    import nibabel  # here: it takes a third of a second
+
     volume = nibabel.load(path)
     axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()

@@ -25,9 +25,6 @@ from numbers import Integral
 
 import numpy as np
 import torch
-from scipy.interpolate import BSpline
-from scipy.ndimage import map_coordinates
-from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from prom.datasets.base import SliceDataset
@@ -175,6 +172,8 @@ def _uniform(generator: torch.Generator, limit: float, *shape: int) -> np.ndarra
 
 def _spline_basis(positions: np.ndarray, spacing: float) -> np.ndarray:
     """(positions, control points): the cubic B-splines whose control points lie every ``spacing`` mm and cover the field of view."""
+    from scipy.interpolate import BSpline  # here, as below: half a second, which every command would pay
+
     half = np.ceil(FIELD_OF_VIEW / 2 / spacing)
     knots = spacing * np.arange(-half - 3, half + 4)
     return BSpline.design_matrix(positions, knots, 3).toarray()
@@ -187,6 +186,9 @@ def _smooth_field(control: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarr
 
 def _virtual_subject(seed: int, number: int, slices: list[int], contrasts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (slices, contrasts, size, size) float32 and labels (slices, size, size) uint8 of one virtual subject."""
+    from scipy.ndimage import map_coordinates
+    from scipy.spatial.transform import Rotation
+
     # 1. Who it is. All of it is drawn before anything that depends on slices, contrasts or size.
     generator = _generator(seed, number)
     n = _spline_basis(np.zeros(1), WARP_SPACING).shape[1]

@@ -6,14 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nibabel
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from prom.errors import InputError
+
+if TYPE_CHECKING:
+    from nibabel import Nifti1Image
 
 LARGEST = 64 * 2**30  # bytes a file may declare; more is a damaged header rather than a slice stack
 EXPANSION = 1100  # deflate shrinks by 1032 at most, so whatever declares more than this many times its bytes on disk is damaged
@@ -136,7 +139,9 @@ def nifti_shape(path: Path, axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(_open_nifti(path, axes).shape)
 
 
-def _open_nifti(path: Path, axes: Sequence[int]) -> nibabel.Nifti1Image:
+def _open_nifti(path: Path, axes: Sequence[int]) -> Nifti1Image:
+    import nibabel  # here: a third of a second, which every command would pay
+
     if not path.is_file():
         raise InputError(f"{path}: is missing; take it from the official archive")
     with decoding(path, "NIfTI"):
