@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from prom import load, load_mask
 from prom.cli import main
@@ -132,7 +133,7 @@ def test_validation_and_options_of_the_reader(work, here):
     assert json.loads(done.stdout)["dataset"] == "turned"
 
 
-@pytest.mark.parametrize("command", ["", "optimize", "evaluate", "baseline", "export", "datasets", "sweep"])
+@pytest.mark.parametrize("command", ["", "optimize", "average", "evaluate", "baseline", "export", "datasets", "sweep"])
 def test_help_shows_an_example(work, here, command):
     done = here(*command.split(), "--help", cwd=work)
     assert done.returncode == 0 and "Example:" in done.stdout and f"prom {command}".strip() in done.stdout
@@ -145,6 +146,26 @@ def test_options_of_a_baseline(work, here):
     assert result.recipe == {"name": "gaussian", "sigma": 3.0, "protect_centre": True} and bool(result.mask[16, 16])
     assert here("baseline", "gaussian", "mine", "-a", "8", "-o", "default.h5", cwd=work).returncode == 0
     assert not np.array_equal(load_mask(work / "default.h5").mask, result.mask)
+
+
+def test_average_of_seeds(work, here):
+    for seed in ("0", "1"):
+        here("optimize", "mine", "-a", "4", "--iterations", "5", "--seed", seed, "-o", f"seed{seed}.h5", cwd=work)
+    done = here("average", "seed0.h5", "seed1.h5", "-o", "both.h5", cwd=work)
+    assert done.returncode == 0 and "256 of 1024" in done.stdout
+    both, members = load_mask(work / "both.h5"), [load_mask(work / f"seed{seed}.h5") for seed in "01"]
+    assert torch.allclose(both.theta, (members[0].theta + members[1].theta) / 2) and both.recipe["members"] == 2
+    done = here("average", "seed0.h5", "seed0.h5", "-o", "none.h5", cwd=work)
+    assert done.returncode == 2 and "seeds [0, 0]" in done.stderr and not (work / "none.h5").exists()
+
+
+def test_scale_of_the_images(work, here):
+    done = here("optimize", "mine", "-a", "4", "--iterations", "5", "--set", "scale=0.5", "-o", "half.h5", cwd=work)
+    assert done.returncode == 0
+    assert torch.equal(load(work / "mine", scale=0.5).images, load(work / "mine").images / 2)
+    assert load_mask(work / "half.h5").provenance["source"].endswith("intensities times 0.5")
+    done = here("optimize", "mine", "-a", "4", "--set", "scale=0", "-o", "zero.h5", cwd=work)
+    assert done.returncode == 2 and "scale 0.0: must be > 0" in done.stderr
 
 
 def test_export_names_both_files_of_bart(work, here):

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import InputError, SliceDataset, baselines, evaluate, load, masks, patterns, results, sweep
+from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, sweep
 from prom.cli import main
 
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
@@ -223,3 +223,51 @@ def test_bad_ways_to_run(planned, work):
             sweep.run(planned(2, output="file"), **arguments)
     plan = planned(2, output="third")
     assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])["energy-points-x2-seed0"]
+
+
+def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
+    """Two seeds of a variant and their average; then the files of data/recorded made from them."""
+    variant = "default:iterations=4,batch_size=2"
+    arguments = [
+        "--methods",
+        variant,
+        "--ensembles",
+        variant,
+        "--accelerations",
+        "4",
+        "--seeds",
+        "2",
+        "--jobs",
+        "2",
+        "--output",
+        str(tmp_path),
+    ]
+    told, errors = (process := start(work, *arguments)).communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert f"{variant}, mean of 2" in told
+    (tmp_path / "recorded").mkdir()
+    script = shutil.copy(sweep.PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
+    record = [sys.executable, script, "mine", str(tmp_path), "--masks", "default-*-ensemble2"]
+    subprocess.run(record, check=True, capture_output=True)
+
+    table = pd.read_csv(tmp_path / "recorded" / "mine_reconstruction.csv")
+    assert table[["method", "variant", "members", "seed"]].values.tolist() == [
+        ["default", "iterations=4,batch_size=2", 1, 0],
+        ["default", "iterations=4,batch_size=2", 1, 1],
+        ["default", "iterations=4,batch_size=2", 2, 0],
+    ]
+    assert (table["options"] == "{}").all() and json.loads(table["recipe"][2])["members"] == 2
+    test, [folder] = load(work / "mine", "test"), [path for path in tmp_path.iterdir() if path.is_dir() and "code" in path.name]
+    members = [load_mask(folder / f"default-iterations=4-batch_size=2-points-x4-seed{seed}.h5") for seed in (0, 1)]
+    ensemble = load_mask(tmp_path / "recorded" / "masks" / "mine-default-iterations=4-batch_size=2-points-x4-ensemble2.h5")
+    assert torch.equal(ensemble.mask, masks.average(members).mask) and len(ensemble.history) == 8
+    assert ensemble.recipe["members"] == 2 and ensemble.provenance["seeds"] == [0, 1]
+    expected = [evaluate(member.mask, test)["psnr"] for member in members]
+    assert table["psnr"][2] == pytest.approx(evaluate(ensemble.mask, test)["psnr"].mean())
+    slices = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv").query("members == 1")
+    assert slices["psnr"].to_numpy() == pytest.approx((sum(expected) / 2).to_numpy(), abs=1e-5)
+
+    other = json.loads((folder / "default-iterations=4-batch_size=2-points-x4-seed0.json").read_text())
+    results.write(folder / "default-iterations=4-batch_size=2-points-x4-seed0.json", {**other, "versions": "other"})
+    refused = subprocess.run(record, capture_output=True, text=True)
+    assert refused.returncode == 1 and "2 versions of the code" in refused.stderr
