@@ -1,6 +1,6 @@
 """Make the files of data/recorded from the folders of sweeps: python data/recorded/record.py NAME FOLDER... [--masks PATTERN]...
 
-FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv with the scores of every
+FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv with PSNR and SSIM of every
 test slice, averaged over seeds, and the mask files of the runs that a PATTERN names. All runs must come from the same code.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
+from fnmatch import fnmatch
 from pathlib import Path
 
 import click
 import h5py
 import pandas as pd
 
-from prom import results
 from prom.files import atomic
 
 HERE = Path(__file__).parent
@@ -32,11 +32,13 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
             if file.name == "sweep.json" or not file.with_suffix(".csv").exists():
                 continue
             run = json.loads(file.read_text())
-            run["options"] = json.dumps(json.loads(shlex.split(run["command"])[-1])["options"])  # of the data set's reader
+            options = json.loads(shlex.split(run["command"])[-1])["options"]  # of the data set's reader
+            run["options"] = json.dumps(options)
             runs.append(run)
             slices.append(pd.read_csv(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
-        for file in (file for pattern in masks for file in sorted(folder.glob(f"*-code-*/{pattern}.h5"))):
-            compress(file, HERE / "masks" / f"{name}-{file.name}")
+            if any(fnmatch(file.stem, pattern) for pattern in masks):
+                label = "-".join([name, *(f"{option}{value}" for option, value in options.items()), file.stem])
+                compress(file.with_suffix(".h5"), HERE / "masks" / f"{label}.h5")
     table = pd.DataFrame(runs).sort_values([*SAME, "seed"], kind="stable")
     codes = table["versions"].unique()
     if len(codes) > 1:
@@ -44,7 +46,7 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
     if table.duplicated([*SAME, "seed", "fingerprint_train", "fingerprint_test"]).any():
         raise click.ClickException("some runs are there twice; name each folder once")
     write(table, HERE / f"{name}_reconstruction.csv")
-    by_slice = pd.concat(slices).groupby([*SAME, "subject", "slice"])[list(results.SCORES)].mean().round(5).reset_index()
+    by_slice = pd.concat(slices).groupby([*SAME, "subject", "slice"])[["psnr", "ssim"]].mean().round(5).reset_index()
     write(by_slice, HERE / f"{name}_slices.csv")
     click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
 

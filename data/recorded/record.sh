@@ -1,0 +1,37 @@
+# Everything in data/recorded, from the project's folder: sh data/recorded/record.sh
+#
+# Needs data/ACDC and data/Task01_BrainTumour (see data/README.md), and for the last part knee_complex, cardiac_complex and multicoil_head in
+# $PHASE. Goes on where it was stopped. PROM is the command, JOBS the number of runs at a time, SEEDS those of the tables.
+set -e
+PROM=${PROM:-.venv/bin/prom} PYTHON=${PYTHON:-.venv/bin/python} JOBS=${JOBS:-2} SEEDS=${SEEDS:-10}
+sweep() { "$PROM" sweep reconstruction --jobs "$JOBS" "$@"; }
+
+FREE="energy conjugate_energy low_pass igs gaussian gaussian:protect_centre=true equispaced equispaced:exact_budget=false poisson_disc"
+LEARNT="loupe score_prune default polished"
+
+# the authors' procedure at its full length: 10 to 20 minutes a run, on one core
+sweep --dataset acdc --output results/paper --methods paper:members=1 --ensembles paper:members=1 --accelerations 32 8 --seeds 3
+sweep --dataset acdc --output results/paper --methods paper:members=1 --set scale=0.01 --accelerations 32 --seeds 2
+
+# Table 1
+sweep --dataset acdc --output results/acdc --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
+sweep --dataset mni_brain --output results/mni --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
+sweep --dataset brain_tumour --output results/tumour --methods $FREE default polished --patterns points columns --seeds "$SEEDS"
+
+# chapter 7: how many iterations are enough
+sweep --dataset acdc --output results/acdc --accelerations 8 --seeds 2 --methods default:iterations=25 default:iterations=50 \
+    default:iterations=100 default:iterations=200 default:iterations=1200
+
+# chapter 6: what of the repair matters
+for estimator in gumbel straight_through; do for step in adam,learning_rate=0.01 quantile,learning_rate=0.05; do
+    for start in uniform energy; do for shared in true false; do
+        METHODS="$METHODS default:estimator=$estimator,step_rule=$step,initialisation=$start,shared_mask=$shared,curvature=false"
+    done; done
+done; done
+sweep --dataset acdc --output results/acdc --accelerations 8 32 --methods $METHODS
+
+"$PYTHON" data/recorded/record.py acdc results/acdc results/paper --masks 'default-points-*-seed[0-3]' --masks 'paper-*' \
+    --masks 'default-iterations=100-points-x8-seed0'
+"$PYTHON" data/recorded/record.py mni_brain results/mni
+"$PYTHON" data/recorded/record.py brain_tumour results/tumour --masks 'default-points-*-seed0'
+[ -z "$PHASE" ] || "$PYTHON" data/recorded/true_phase.py --root "$PHASE"
