@@ -44,6 +44,14 @@ OTHER = {
     "01_theory": {"acceleration": 5, "iterations": 30, "members": 2, "seed": 3, "slice_index": 1},
     "02_projection_proof": {"acceleration": 4, "size": 9, "budget": 2.5, "iterations": 12, "trials": 20, "largest": 10_000, "seed": 1},
     "04_reconstruction_table": {"accelerations": [3, 6], "seeds": [1, 2], "iterations": 50, "paper_iterations": 20},
+    "06_why_prom_breaks": {
+        **{"acceleration": 5, "size": 48, "train_slices": 7, "test_slices": 4, "iterations": 12, "batch": 3, "samples": 1, "seed": 3},
+        **{"default_iterations": 15, "scales": [1.0, 0.02], "ablation_iterations": 5},
+    },
+    "07_convergence": {
+        **{"accelerations": [3], "paper_accelerations": [5], "runs": 2, "iterations": 20, "paper_iterations": 10, "lengths": [10]},
+        **{"draws": 100, "seed": 3},
+    },
     "09_your_own_data": {"acceleration": 4, "pattern": "rows", "iterations": 30, "validation": 0.4, "seed": 2, "size": 64},
 }
 
