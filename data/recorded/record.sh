@@ -19,7 +19,7 @@ sweep --dataset mni_brain --output results/mni --methods $FREE $LEARNT --pattern
 sweep --dataset brain_tumour --output results/tumour --methods $FREE default polished --patterns points columns --seeds "$SEEDS"
 
 # chapter 7: how many iterations are enough
-sweep --dataset acdc --output results/acdc --accelerations 8 --seeds 2 --methods default:iterations=25 default:iterations=50 \
+sweep --dataset acdc --output results/acdc --accelerations 8 --methods default:iterations=25 default:iterations=50 \
     default:iterations=100 default:iterations=200 default:iterations=1200
 
 # chapter 6: what of the repair matters
