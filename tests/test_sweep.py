@@ -264,7 +264,7 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     assert ensemble.recipe["members"] == 2 and ensemble.provenance["seeds"] == [0, 1]
     expected = [evaluate(member.mask, test)["psnr"] for member in members]
     assert table["psnr"][2] == pytest.approx(evaluate(ensemble.mask, test)["psnr"].mean())
-    slices = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv").query("members == 1")
+    slices = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv.gz").query("members == 1")
     assert slices["psnr"].to_numpy() == pytest.approx((sum(expected) / 2).to_numpy(), abs=1e-5)
 
     other = json.loads((folder / "default-iterations=4-batch_size=2-points-x4-seed0.json").read_text())

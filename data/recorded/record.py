@@ -1,7 +1,7 @@
 """Make the files of data/recorded from the folders of sweeps: python data/recorded/record.py NAME FOLDER... [--masks PATTERN]...
 
-FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv with PSNR and SSIM of every
-test slice, averaged over seeds, and the mask files of the runs that a PATTERN names. All runs must come from the same code.
+FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv.gz with PSNR and SSIM of
+every test slice, averaged over seeds, and the mask files of the runs that a PATTERN names. All runs must come from the same code.
 """
 
 from __future__ import annotations
@@ -47,14 +47,15 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
         raise click.ClickException("some runs are there twice; name each folder once")
     write(table, HERE / f"{name}_reconstruction.csv")
     by_slice = pd.concat(slices).groupby([*SAME, "subject", "slice"])[["psnr", "ssim"]].mean().round(5).reset_index()
-    write(by_slice, HERE / f"{name}_slices.csv")
+    write(by_slice, HERE / f"{name}_slices.csv.gz")
     click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
-    """As csv, in one step."""
+    """As csv, in one step. Compressed without the time, so that the same table is the same file."""
+    compression = {"method": "gzip", "mtime": 0} if path.suffix == ".gz" else None
     with atomic(path) as temporary:
-        table.to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False, compression=compression)
 
 
 def compress(source: Path, target: Path) -> None:
