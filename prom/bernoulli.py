@@ -28,11 +28,21 @@ def sample(theta: Tensor, generator: torch.Generator, count: int = 1) -> Tensor:
     [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
     uniform = torch.rand((count, *theta.shape), generator=generator, device=theta.device, dtype=theta.dtype)
-    return (uniform < theta).to(theta.dtype)
+    return torch.lt(uniform, theta, out=uniform)
 
 
 def relaxed_sample(theta: Tensor, tau: float, generator: torch.Generator, count: int = 1) -> tuple[Tensor, Tensor]:
-    r"""Straight-through Gumbel samples of the paper and their slope.
+    r"""Straight-through Gumbel samples of the paper and their slope: ``RelaxedSamples(theta, tau).draw(generator, count)``.
+
+    >>> hard, slope = relaxed_sample(torch.tensor([0.0, 0.5, 1.0]), 0.5, torch.Generator().manual_seed(0))
+    >>> hard.shape, slope[0, 0].item(), slope[0, 2].item()
+    (torch.Size([1, 3]), 0.0, 0.0)
+    """
+    return RelaxedSamples(theta, tau).draw(generator, count)
+
+
+class RelaxedSamples:
+    r"""Straight-through Gumbel samples at one theta and temperature, and their slope.
 
     The soft mask is :math:`m_{soft} = \sigma((\rho + g_1 - g_0) / \tau)` with :math:`\rho = \log(\theta / (1 - \theta))` (Eq. 4). Used
     forwards is the hard mask :math:`1(m_{soft} \ge 1/2)`, used backwards the soft one (Eq. 5): the gradient with respect to theta is
@@ -40,7 +50,8 @@ def relaxed_sample(theta: Tensor, tau: float, generator: torch.Generator, count:
     The difference of two Gumbel variables is logistic, so one uniform draw u gives it: :math:`g_1 - g_0 = \log(u / (1 - u))`.
 
     At theta = 0 and theta = 1 the slope is set to 0: its limit for tau < 1, and our choice for tau = 1, which only the first iteration
-    has. So such a point never moves again by itself, one of the two reasons why the method can lose the centre of k-space.
+    has. So such a point never moves again by itself, one of the two reasons why the method can lose the centre of k-space. On a CPU
+    nothing is drawn for these points, soon most of them: their m is sure.
 
     Parameters
     ----------
@@ -48,26 +59,39 @@ def relaxed_sample(theta: Tensor, tau: float, generator: torch.Generator, count:
         Probabilities in [0, 1], any shape.
     tau
         Temperature, > 0.
-    generator, count
-        Source of randomness; number of independent samples.
-
-    Returns
-    -------
-    hard, slope
-        Both ``(count, *theta.shape)``, of theta's dtype.
-
-    >>> hard, slope = relaxed_sample(torch.tensor([0.0, 0.5, 1.0]), 0.5, torch.Generator().manual_seed(0))
-    >>> hard.shape, slope[0, 0].item(), slope[0, 2].item()
-    (torch.Size([1, 3]), 0.0, 0.0)
     """
-    tiny = torch.finfo(theta.dtype).tiny  # u = 0 would give log(0)
-    noise = torch.rand((count, *theta.shape), generator=generator, device=theta.device, dtype=theta.dtype).clamp_(min=tiny).logit_()
-    soft = noise.add_(torch.logit(theta)).div_(tau).sigmoid_()  # Eq. 4
-    hard = (soft >= 0.5).to(theta.dtype)  # Eq. 5, forwards
-    variance = theta * (1 - theta)
-    reciprocal = torch.where(variance > 0, 1 / (tau * variance), 0.0)
-    slope = soft.mul_(1 - soft).mul_(reciprocal)  # Eq. 5, backwards
-    return hard, slope.nan_to_num_(0.0)
+
+    def __init__(self, theta: Tensor, tau: float) -> None:
+        self.theta, self.tau = theta, tau
+        self.open = None  # where 0 < theta < 1; None: everywhere, as finding them makes a GPU wait
+        probability = theta.flatten()
+        if not theta.is_cuda:
+            self.sure = (probability == 1).to(theta.dtype)
+            self.open = ((probability > 0) & (probability < 1)).nonzero().flatten()
+            probability = probability[self.open]
+        variance = probability * (1 - probability)
+        self.reciprocal = torch.where(variance > 0, 1 / (tau * variance), 0.0).clamp(max=torch.finfo(theta.dtype).max)
+        self.rho = torch.logit(probability)
+
+    def draw(self, generator: torch.Generator, count: int = 1) -> tuple[Tensor, Tensor]:
+        """``count`` independent samples, hard, and their slopes: both ``(count, *theta.shape)``, of theta's dtype."""
+        tiny = torch.finfo(self.theta.dtype).tiny  # u = 0 would give log(0)
+        noise = torch.rand((count, len(self.rho)), generator=generator, device=self.theta.device, dtype=self.theta.dtype)
+        noise.clamp_(min=tiny).logit_()
+        soft = noise.add_(self.rho).mul_(1 / self.tau).sigmoid_()  # Eq. 4
+        if self.open is None:
+            hard = (soft >= 0.5).to(soft.dtype)  # Eq. 5, forwards
+            slope = soft.mul_(1 - soft).mul_(self.reciprocal)  # Eq. 5, backwards
+        else:
+            from prom import kernels
+
+            hard = self.sure.repeat(count, 1)
+            slope = torch.zeros_like(hard)
+            places, factor = kernels.flat(self.open), kernels.flat(self.reciprocal)
+            for values, forwards, backwards in zip(soft.numpy(), hard.numpy(), slope.numpy(), strict=True):
+                kernels.harden(values, factor, places, forwards, backwards)  # Eq. 5
+        shape = (count, *self.theta.shape)
+        return hard.reshape(shape), slope.reshape(shape)
 
 
 def mode(theta: Tensor, budget: int) -> Tensor:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+import torch
 
-from prom import baselines, metrics, options, patterns, recipes
+from prom import baselines, distributed, metrics, options, patterns, recipes
 from prom.datasets import REGISTRY, SliceDataset, cache, data_root, load, parse_option
 from prom.errors import InputError
 from prom.evaluate import evaluate
@@ -27,7 +28,8 @@ from prom.optimize import optimize
 def main() -> None:
     """Run the command line. Exit code 0: done; 2: bad usage or bad input, said in one line on stderr."""
     try:
-        cli.main(prog_name="prom", standalone_mode=False)
+        with distributed.group():
+            cli.main(prog_name="prom", standalone_mode=False)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         hint = f" (see '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
@@ -89,6 +91,13 @@ def input_options(split: str) -> Callable:
     return decorate
 
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    expose_value=False,
+    callback=lambda _, __, count: count and torch.set_num_threads(count),
+    help="Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]",
+)
 json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
 acceleration_option = click.option(
     "--acceleration", "-a", type=float, required=True, help="alpha: measure floor(D / alpha) samples, exactly."
@@ -152,6 +161,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     epilog=example(
         "prom optimize mni_brain --acceleration 8 --output mask.h5",
         "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
+        "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
     ),
 )
 @input_options(split="train")
@@ -161,6 +171,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @click.option("--iterations", type=int, help="Instead of the recipe's own number.")
 @click.option("--members", type=int, help="Independent solutions to average, instead of the recipe's own number.")
 @seed_option
+@threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
@@ -174,6 +185,8 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     started = time.perf_counter()
     result = optimize(data, acceleration, pattern=pattern, recipe=chosen, seed=seed, device=device)
     seconds = time.perf_counter() - started
+    if distributed.rank():
+        return  # every process has the same mask
     result.save(output)
     report_mask(result, output, json, seconds=round(seconds, 2), final_loss=float(result.history["loss"].iloc[-1]))
 
@@ -188,6 +201,7 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 @acceleration_option
 @click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
 @seed_option
+@threads_option
 @click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
@@ -220,6 +234,7 @@ def average_command(masks, output, json) -> None:
 @click.argument("mask")
 @input_options(split="test")
 @click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(metrics.CONVENTIONS)}.")
+@threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, json) -> None:
     """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes)."""

@@ -28,7 +28,7 @@ def fft2c(image: Tensor) -> Tensor:
     >>> kspace.abs().argmax().item() == 2 * 6 + 3          # everything is at DC
     True
     """
-    return torch.fft.fftshift(fft2_native(image), dim=IMAGE_AXES)
+    return torch.fft.fftshift(torch.fft.fft2(to_native(image), norm="ortho"), dim=IMAGE_AXES)
 
 
 def ifft2c(kspace: Tensor) -> Tensor:
@@ -56,11 +56,6 @@ def undersample(image: Tensor, mask: Tensor) -> Tensor:
     return ifft2c(fft2c(image) * mask).abs()
 
 
-def fft2_native(image: Tensor) -> Tensor:
-    """Orthonormal k-space of a centred image in the transform's own layout, DC at ``[..., 0, 0]``, as the optimiser works in it."""
-    return torch.fft.fft2(to_native(image), norm="ortho")
-
-
 def opposite(centred: Tensor) -> Tensor:
     """The array with the entry of frequency -k where that of k was, along all axes: ``(H, W)``, or ``(lines,)``; even or odd.
 
@@ -73,7 +68,7 @@ def opposite(centred: Tensor) -> Tensor:
 
 
 def to_native(centred: Tensor) -> Tensor:
-    """Move the centre ``[H // 2, W // 2]`` to ``[0, 0]``. An objective does this once to its data and then never shifts images again."""
+    """Move the centre ``[H // 2, W // 2]`` to ``[0, 0]``, where the transform has DC. Objectives shift masks so, never images."""
     return torch.fft.ifftshift(centred, dim=IMAGE_AXES)
 
 

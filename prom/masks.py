@@ -198,7 +198,7 @@ def versions() -> dict[str, str]:
 
 
 # They draw, write, plan or ask for results, and compute none.
-NOT_COMPUTING = ("cli.py", "export.py", "figures.py", "options.py", "sweep.py")
+NOT_COMPUTING = ("__main__.py", "cli.py", "export.py", "figures.py", "options.py", "sweep.py")
 
 
 @cache

@@ -1,7 +1,7 @@
 """What a mask is judged by. An objective holds the data and returns loss and gradient with respect to masks.
 
-Every objective is called with the indices of B images and M masks and judges all B x M pairs: with one mask that is "one mask shared by
-the batch", with one image it is "L samples for one image" (Algorithm 1).
+Every objective is called with the indices of B images and masks: M masks that every image gets ("one mask shared by the batch" where M is
+1), or M masks for each image ("L samples" of Algorithm 1). Either way it judges B x M pairs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from prom.errors import InputError, unknown
-from prom.fourier import fft2_native, to_centred, to_native
+from prom.fourier import to_centred
+from prom.threads import gathered, parallel
 
 CHUNK = 32  # images transformed at once
+TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
 CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
@@ -28,17 +31,22 @@ class Objective(Protocol):
     """What :func:`prom.optimize` asks of an objective."""
 
     data: Measurements
+    concurrent: bool  # whether several threads may call it at once
     curvature: Tensor | None  # (H, W): d2L/dm2 of the expected loss, for recipes that use it; None where there is none
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean loss over all pairs, and its gradient (M, H, W) with respect to the masks (M, H, W)."""
+        """Mean loss over all pairs, and its gradient with respect to the masks, ``(M, H, W)`` or ``(B, M, H, W)``."""
 
 
 class Measurements:
-    """Magnitude images and k-space of the data, in the transform's own layout, in a unit in which squares neither vanish nor overflow.
+    """Magnitude images and k-space of the data, in a unit in which squares neither vanish nor overflow.
 
-    Of images in memory both are kept. Of stored images, which do not fit, they are made when asked for: a transform takes less time
-    than reading k-space, which is twice as large, from a disk.
+    K-space is centred and that of the image as it lies in memory, as if the first pixel were the origin. So no shift is ever needed again:
+    a mask multiplies k-space, to which the origin makes no difference, and the inverse transform of centred k-space is the image times
+    a phase, which its magnitude does not have.
+
+    Of images in memory both are kept; the magnitude is the image itself where that is one already. Of stored images, which do not fit,
+    they are made when asked for: a transform takes less time than reading k-space, which is twice as large, from a disk.
 
     Parameters
     ----------
@@ -56,7 +64,7 @@ class Measurements:
         first 32) becomes 1 to 2.
 
     >>> kspace, magnitude = Measurements(torch.ones(3, 1, 4, 4))[[0, 2]]
-    >>> kspace.shape, kspace[0, 0, 0, 0].abs().item(), magnitude.max().item()    # everything is at DC, which comes first
+    >>> kspace.shape, kspace[0, 0, 2, 2].abs().item(), magnitude.max().item()    # everything is at DC
     (torch.Size([2, 1, 4, 4]), 4.0, 1.0)
     """
 
@@ -65,12 +73,20 @@ class Measurements:
         peak = float((images if in_memory else images[:32]).abs().max())
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
         self.device = device
-        self._source, self._kept = images, None
+        self._source, self._kept, self._arrays = images, None, None
         if in_memory if keep is None else keep:
-            self._kept = (torch.empty(images.shape, dtype=torch.complex64, device=device), torch.empty(images.shape, device=device))
+            kspace, magnitude = torch.empty(images.shape, dtype=torch.complex64, device=device), images
+            alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
+            if not alike or images.min() < 0:
+                magnitude = torch.empty(images.shape, device=device)
             for start in range(0, len(images), CHUNK):  # piece by piece: the transform's copies would double the memory
-                for kept, made in zip(self._kept, self._make(slice(start, start + CHUNK)), strict=True):
-                    kept[start : start + CHUNK] = made
+                block = slice(start, start + CHUNK)
+                kspace[block], made = self._make(block)
+                if magnitude is not images:
+                    magnitude[block] = made
+            self._kept = kspace, magnitude.contiguous()
+            if not kspace.is_cuda:  # of the same memory
+                self._arrays = torch.view_as_real(kspace).flatten(2).numpy(), self._kept[1].flatten(2).numpy()
 
     def __len__(self) -> int:
         return len(self._source)
@@ -84,9 +100,16 @@ class Measurements:
         """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
         return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
 
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """K-space as pairs ``(C, 2 H W)`` and magnitudes ``(C, H W)`` of one entry on a CPU, for :mod:`prom.kernels`."""
+        if self._arrays:
+            return self._arrays[0][index], self._arrays[1][index]
+        kspace, magnitude = self._make(slice(index, index + 1))
+        return torch.view_as_real(kspace[0]).flatten(1).numpy(), magnitude[0].flatten(1).numpy()
+
     def _make(self, block: slice | list[int]) -> tuple[Tensor, Tensor]:
         images = self._source[block].to(self.device) / self.unit
-        return fft2_native(images), to_native(images.abs())
+        return to_centred(torch.fft.fft2(images, norm="ortho")), images.abs()
 
     def power(self, most: int | None = None) -> Tensor:
         """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in the squared unit of the images.
@@ -98,7 +121,7 @@ class Measurements:
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
             total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
-        return to_centred(total * (self.unit**2 / len(chosen)))
+        return total * (self.unit**2 / len(chosen))
 
 
 class MagnitudeMSE:
@@ -115,13 +138,16 @@ class MagnitudeMSE:
     images
         ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square.
     device
-        Where to work. On a CPU image by image and mask by mask, so that all of it stays in cache; on a GPU the whole batch at once.
+        Where to work. On a CPU pair by pair, so that all of it stays in cache, several images at once where PyTorch may use several
+        threads; their number changes no bit of the result. On a GPU all pairs at once.
 
     >>> objective = MagnitudeMSE(torch.rand(3, 1, 8, 8))
     >>> loss, gradient = objective([0, 2], torch.ones(1, 8, 8))
     >>> bool(loss < 1e-12), gradient.shape                   # a full mask reconstructs the image
     (True, torch.Size([1, 8, 8]))
     """
+
+    concurrent = True
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
         self.data = Measurements(images, device)
@@ -133,33 +159,45 @@ class MagnitudeMSE:
         return power / power.numel()
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
-        masks = to_native(masks)
-        loss, products = masks.new_zeros(()), torch.zeros_like(masks, dtype=torch.complex64)  # of real parts, and of imaginary parts
-        if masks.device.type == "cpu":
-            for index in indices:
-                for kspace, image in zip(*(part.flatten(0, 1) for part in self.data[index : index + 1]), strict=True):
-                    for mask, product in zip(masks, products, strict=True):
-                        error, back = self._back(kspace, image, mask)
-                        loss += error
-                        torch.view_as_real(product).addcmul_(torch.view_as_real(back), torch.view_as_real(kspace))
-        else:
-            kspace, images = (part.flatten(0, 1).unsqueeze(1) for part in self.data[list(indices)])
-            loss, back = self._back(kspace, images, masks)
-            products = torch.view_as_complex((torch.view_as_real(back) * torch.view_as_real(kspace)).sum(dim=0))
-        terms = len(indices) * len(masks) * math.prod(self.data.shape[1:])
-        unit = self.data.unit**2 / terms
-        return loss * unit, to_centred((products.real + products.imag).mul_(2 * unit))
+        loss, gradient = (self._on_gpu if masks.is_cuda else self._on_cpu)(list(indices), masks.contiguous())
+        pairs = masks.shape[-3] * len(indices)
+        unit = self.data.unit**2 / (pairs * math.prod(self.data.shape[1:]))
+        return loss * unit, gradient.mul_(2 * unit)
 
-    @staticmethod
-    def _back(kspace: Tensor, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The sum of squared errors and :math:`F[(|r| - |x|) r / |r|]`, of arrays that broadcast. In place: memory costs more."""
-        reconstruction = torch.fft.ifft2(kspace * mask, norm="ortho")
-        magnitude = reconstruction.real * reconstruction.real  # faster than abs
-        magnitude.addcmul_(reconstruction.imag, reconstruction.imag).sqrt_()
-        error = magnitude - image
-        loss = torch.dot(error.view(-1), error.view(-1))
-        factor = error.div_(magnitude.clamp_(min=1e-30))  # where r = 0 the product with r stays 0
-        return loss, torch.fft.fft2(reconstruction.mul_(factor), norm="ortho")
+    def _on_cpu(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums over pairs (and channels) of squared errors and of half their gradients."""
+        if masks.ndim == 4:  # each image has its own masks, and they their own gradients
+            sums = parallel(lambda pair: self._sum(*pair), [([index], own) for index, own in zip(indices, masks, strict=True)])
+            return torch.tensor(sum(loss for loss, _ in sums)), torch.stack([gradient for _, gradient in sums])
+        blocks = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
+        sums = parallel(lambda block: self._sum(block, masks), blocks)
+        return torch.tensor(sum(loss for loss, _ in sums)), sum(gradient for _, gradient in sums)
+
+    def _sum(self, indices: list[int], masks: Tensor) -> tuple[float, Tensor]:
+        from prom.kernels import add_products, flat, masked, pairs, residual
+
+        loss, gradients = 0.0, torch.zeros_like(masks)
+        arrays = [(flat(mask), flat(gradient)) for mask, gradient in zip(masks, gradients, strict=True)]
+        product = torch.empty(masks.shape[1:], dtype=torch.complex64)
+        product_pairs = pairs(product)
+        for index in indices:
+            for kspace, image in zip(*self.data.arrays(index), strict=True):  # channels
+                for mask, gradient in arrays:
+                    masked(kspace, mask, product_pairs)
+                    reconstruction = torch.fft.ifft2(product, norm="ortho")
+                    loss += residual(pairs(reconstruction), image)
+                    add_products(kspace, pairs(torch.fft.fft2(reconstruction, norm="ortho")), gradient)
+        return loss, gradients
+
+    def _on_gpu(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
+        kspace, images = (part.unsqueeze(1) for part in self.data[indices])  # (B, 1, C, H, W)
+        reconstruction = torch.fft.ifft2(kspace * masks.unsqueeze(-3), norm="ortho")  # (B, M, C, H, W)
+        magnitude = reconstruction.abs()
+        error = magnitude - images
+        loss = error.square().sum()
+        back = torch.fft.fft2(reconstruction.mul_(error.div_(magnitude.clamp_(min=1e-30))), norm="ortho")
+        gradient = (torch.view_as_real(back).mul_(torch.view_as_real(kspace))).sum(dim=(2, -1))  # (B, M, H, W)
+        return loss, gradient if masks.ndim == 4 else gradient.sum(dim=0)
 
 
 class ImageLoss:
@@ -174,6 +212,7 @@ class ImageLoss:
     """
 
     curvature = None
+    concurrent = False  # nobody knows what the criterion keeps
 
     def __init__(self, images: Tensor, criterion: ImageCriterion, device: torch.device | str = "cpu") -> None:
         self.data = Measurements(images, device)
@@ -183,10 +222,10 @@ class ImageLoss:
         kspace, images = self.data[list(indices)]
         unit = self.data.unit  # the criterion is told the images as they are
         masks = masks.detach().requires_grad_()
-        with torch.enable_grad():
-            masked = (kspace * unit).unsqueeze(1) * to_native(masks)[:, None]  # (B, M, C, H, W)
-            reconstruction = to_centred(torch.fft.ifft2(masked, norm="ortho").abs())
-            target = to_centred(images * unit).unsqueeze(1).expand_as(reconstruction)
+        with torch.enable_grad(), gathered():
+            masked = (kspace * unit).unsqueeze(1) * masks.unsqueeze(-3)  # (B, M, C, H, W)
+            reconstruction = torch.fft.ifft2(masked, norm="ortho").abs()
+            target = (images * unit).unsqueeze(1).expand_as(reconstruction)
             loss = self.criterion(reconstruction.flatten(0, 1), target.flatten(0, 1))
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import bernoulli, objectives, patterns
+from prom import bernoulli, distributed, objectives, patterns
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
@@ -20,8 +20,10 @@ from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
 from prom.schedules import annealed_budget, linear
 from prom.steps import STEP_RULES
+from prom.threads import parallel, spread
 
 
+@spread()
 def optimize(
     data: SliceDataset | Tensor | np.ndarray,
     acceleration: float,
@@ -73,6 +75,9 @@ def optimize(
     device = choose_device(device)
     grid = patterns.make(pattern, data.shape)
     target = grid.budget(acceleration)
+    most = min(recipe.batch_size, len(data))
+    if distributed.size() > most:
+        raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
     judge = objectives.make(objective, data.images, device)
     generator = torch.Generator(device).manual_seed(seed)
     solutions, history = [], []
@@ -140,20 +145,35 @@ def expected_gradient(
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Monte-Carlo estimate of Eq. 2 on a batch: (loss, gradient with respect to theta, share of active mask entries)."""
-    groups = [batch] if recipe.shared_mask else [[index] for index in batch]
-    loss, gradient, active = theta.new_zeros(()), torch.zeros_like(theta), theta.new_zeros(())
-    for group in groups:
-        if recipe.estimator == "gumbel":
-            hard, slope = bernoulli.relaxed_sample(theta, tau, generator, recipe.samples)  # Eq. 4, 5
-        else:
-            hard, slope = bernoulli.sample(theta, generator, recipe.samples), 1.0
-        group_loss, mask_gradient = judge(group, grid.expand(hard))
+    relaxed = bernoulli.RelaxedSamples(theta, tau) if recipe.estimator == "gumbel" else None
+
+    def draw(source: torch.Generator) -> tuple[Tensor, Tensor]:
+        if relaxed:
+            return relaxed.draw(source, recipe.samples)  # Eq. 4, 5
+        return bernoulli.sample(theta, source, recipe.samples), torch.ones_like(theta)[None]
+
+    def of_group(group: tuple[Sequence[int], Sequence[torch.Generator]]) -> Tensor:
+        """What the images of a group add to the mean over the batch. Their masks come from one generator, or from one each."""
+        images, sources = group
+        drawn = [draw(source) for source in sources]
+        hard, slope = drawn[0] if len(drawn) == 1 else (torch.stack(part) for part in zip(*drawn, strict=True))
+        masks = grid.expand(hard)
+        loss, mask_gradient = judge(images, masks)
         if recipe.curvature and judge.curvature is not None:
-            mask_gradient = mask_gradient + (0.5 - grid.expand(hard)) * (judge.curvature / recipe.samples)
-        gradient += (grid.gather(mask_gradient) * slope).sum(dim=0)
-        loss += group_loss
-        active += hard.mean()
-    return loss / len(groups), gradient / len(groups), active / len(groups)
+            mask_gradient = mask_gradient + (0.5 - masks) * (judge.curvature / masks.shape[:-2].numel())
+        gradient = (grid.gather(mask_gradient) * slope).reshape(-1, *grid.shape).sum(dim=0)
+        return torch.cat([loss.reshape(1), hard.mean().reshape(1), gradient.flatten()]) * (len(images) / len(batch))
+
+    mine = distributed.share(batch)
+    if recipe.shared_mask:
+        groups = [(mine, [generator])]
+    else:  # a seed for every image, so that it gets the same masks whichever process or thread works on it
+        seeds = torch.randint(2**63 - 1, (len(batch),), generator=generator, device=theta.device).tolist()
+        sources = [torch.Generator(theta.device).manual_seed(seed) for seed in distributed.share(seeds)]
+        groups = [(mine, sources)] if theta.is_cuda else [([image], [source]) for image, source in zip(mine, sources, strict=True)]
+    parts = parallel(of_group, groups) if judge.concurrent else [of_group(group) for group in groups]
+    (mean,) = distributed.total(sum(parts))
+    return mean[0], mean[2:].reshape(grid.shape), mean[1]
 
 
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,7 @@ from prom.errors import InputError
 # Newton's method on a piecewise linear function, kept inside a bracket. It ends after 5 to 15 steps on all that we met; should it
 # ever cycle, every second step from NEWTON_ONLY on halves the bracket, and the rest of STEPS closes it to rounding.
 NEWTON_ONLY, STEPS = 16, 144
-CHUNK = 1 << 16  # entries worked on at once on a CPU: half a megabyte of float64, which stays in its cache
+EPSILON = torch.finfo(torch.float64).eps
 
 
 def project(theta: Tensor, budget: float) -> Tensor:
@@ -48,14 +50,18 @@ def project(theta: Tensor, budget: float) -> Tensor:
     """
     if not 0 <= budget <= theta.numel():
         raise InputError(f"budget {budget}: must lie between 0 and {theta.numel()}, the number of k-space samples")
-    if not torch.isfinite(theta).all():
+    if not torch.isfinite(theta.detach().sum()) and not torch.isfinite(theta).all():  # a finite sum has finite terms, and takes less time
         raise InputError("theta: has NaN or infinite values, which have no projection")
     if budget == 0:
         return theta * 0
-    values = theta.detach().flatten().double()
+    values = theta.detach().flatten()
+    if values.dtype != torch.float32:
+        values = values.double()
     multiplier = _multiplier(values, float(budget))
+    if not theta.requires_grad and values.device.type == "cpu":
+        return _clipped(values, multiplier).to(theta.dtype).reshape(theta.shape)
     if not theta.requires_grad:
-        return (values - multiplier).clamp_(0, 1).to(theta.dtype).reshape(theta.shape)
+        return (values.double() - multiplier).clamp_(0, 1).to(theta.dtype).reshape(theta.shape)
     # One more Newton step, now recorded: it moves lambda by nothing, but carries d lambda / d theta = 1 / |A| on A.
     shifted = theta.double() - multiplier
     active = ((shifted > 0) & (shifted < 1)).sum().clamp(min=1)
@@ -66,43 +72,79 @@ def project(theta: Tensor, budget: float) -> Tensor:
 def dual_slope(values: Tensor, multiplier: Tensor, budget: float) -> tuple[Tensor, Tensor]:
     r"""g'(lambda) of the dual function, Eq. 14, and the number of entries strictly inside (0, 1), which is minus its own slope.
 
-    :math:`g'(\lambda) = \sum_i \min(1, \max(0, \tilde\theta_i - \lambda)) - S`. ``values`` is 1D float64; both results are scalars.
+    :math:`g'(\lambda) = \sum_i \min(1, \max(0, \tilde\theta_i - \lambda)) - S`. ``values`` is 1D, float32 or float64; both results are
+    scalars, the first in float64.
 
     >>> dual_slope(torch.tensor([0.5, 2.0]).double(), torch.tensor(0.25).double(), 1.0)
     (tensor(0.2500, dtype=torch.float64), tensor(1))
     """
-    chunks = values.split(CHUNK) if values.device.type == "cpu" else (values,)
-    total, inside = -budget, 0
-    for chunk in chunks:
-        shifted = chunk - multiplier
-        inside = inside + ((shifted > 0) & (shifted < 1)).sum()
-        total = total + shifted.clamp_(0, 1).sum()
-    return total, inside
+    if values.is_cuda:
+        shifted = values.double() - multiplier
+        return shifted.clamp(0, 1).sum() - budget, ((shifted > 0) & (shifted < 1)).sum()
+    from prom import kernels
+
+    total, inside = kernels.clipped_sum(kernels.flat(values), float(multiplier))
+    return torch.tensor(total - budget, dtype=torch.float64), torch.tensor(inside)
 
 
 def _multiplier(values: Tensor, budget: float) -> Tensor:
-    """max(0, lambda) of Eq. 7, a float64 scalar on the device of ``values`` (1D float64)."""
-    on_cpu = values.device.type == "cpu"
-    low = values.new_zeros(())  # g'(low) >= 0, unless the budget does not bind
-    high = values.max().clamp(min=0)  # g'(high) = -S <= 0
-    tolerance = values.numel() * torch.finfo(values.dtype).eps * high.clamp(min=1)  # rounding of the sum and of lambda
+    """max(0, lambda) of Eq. 7, a float64 scalar on the device of ``values`` (1D)."""
+    if values.is_cuda:
+        return _newton_blind(values, budget)
+    return torch.tensor(_newton(values, budget), dtype=torch.float64)
+
+
+def _clipped(values: Tensor, multiplier: Tensor) -> Tensor:
+    from prom.kernels import clip, flat
+
+    result = torch.empty_like(values)
+    clip(flat(values), float(multiplier), flat(result))
+    return result
+
+
+def _newton(values: Tensor, budget: float) -> float:
+    """The multiplier on a CPU, until the root is found."""
+    from prom.kernels import clipped_sum, flat
+
+    array = flat(values)
+    low, high = 0.0, max(float(values.max()), 0.0)  # g'(low) >= 0, unless the budget does not bind; g'(high) = -S <= 0
+    tolerance = len(array) * EPSILON * max(high, 1.0)  # rounding of the sum and of lambda
+    multiplier = 0.0
+    for step in range(STEPS):
+        total, inside = clipped_sum(array, multiplier)
+        excess = total - budget
+        if excess <= tolerance and (step == 0 or excess >= -tolerance):
+            break  # found; in the first step, with lambda = 0 and no excess, the budget does not bind
+        if excess > 0:
+            low = multiplier
+        else:
+            high = min(multiplier, high)
+        newton = multiplier + excess / inside if inside else math.inf  # then halve
+        halve = not low <= newton <= high or (step >= NEWTON_ONLY and step % 2)
+        following = (low + high) / 2 if halve else newton
+        if following == multiplier:
+            break  # the bracket has closed to rounding
+        multiplier = following
+    return multiplier
+
+
+def _newton_blind(values: Tensor, budget: float) -> Tensor:
+    """:func:`_newton` without a look at any number on its way: a GPU need not wait, and makes all steps."""
+    high = values.max().double().clamp(min=0)
+    low = torch.zeros_like(high)
+    tolerance = values.numel() * EPSILON * high.clamp(min=1)
     multiplier = low
     for step in range(STEPS):
         excess, inside = dual_slope(values, multiplier, budget)
         done = excess.abs() <= tolerance
         if step == 0:
-            done = excess <= tolerance  # lambda = 0 and no excess: the budget does not bind
+            done = excess <= tolerance
             high = torch.where(done, low, high)
-        if on_cpu and done:
-            break
         low = torch.where(excess > 0, multiplier, low)
         high = torch.where(excess < 0, torch.minimum(multiplier, high), high)
-        newton = multiplier + excess / inside  # infinite or NaN where no entry is inside: then halve
+        newton = multiplier + excess / inside  # infinite or NaN where no entry is inside
         halve = ~((newton >= low) & (newton <= high))
         if step >= NEWTON_ONLY and step % 2:
             halve = torch.ones_like(halve)
-        following = torch.where(done, multiplier, torch.where(halve, (low + high) / 2, newton))
-        if on_cpu and following == multiplier:
-            break  # the bracket has closed to rounding
-        multiplier = following
+        multiplier = torch.where(done, multiplier, torch.where(halve, (low + high) / 2, newton))
     return multiplier

@@ -19,10 +19,12 @@ from prom.errors import InputError
 from prom.optimize import shuffled_batches
 from prom.polish import whole_set
 from prom.schedules import annealed_budget
+from prom.threads import spread
 
 ROUNDS = 64  # of IGS on points: each is a pass over the training images
 
 
+@spread()
 def igs(
     train: SliceDataset,
     acceleration: float,
@@ -88,6 +90,7 @@ def igs(
     return grid.expand(members.cpu()).contiguous()
 
 
+@spread()
 def loupe(
     train: SliceDataset,
     acceleration: float,
@@ -150,15 +153,12 @@ def loupe(
     batches = shuffled_batches(len(train), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
-        gradient = torch.zeros_like(probabilities)
         batch = next(batches)
-        for index in batch:
-            uniform = torch.rand(grid.shape, generator=generator, device=device)
-            soft = torch.sigmoid(sample_slope * (probabilities.detach() - uniform))
-            _, by_mask = judge([index], grid.expand(soft)[None])
-            gradient += grid.gather(by_mask[0]) * (sample_slope * soft * (1 - soft))
+        uniform = torch.rand((len(batch), 1, *grid.shape), generator=generator, device=device)
+        soft = torch.sigmoid(sample_slope * (probabilities.detach() - uniform))
+        _, by_mask = judge(batch, grid.expand(soft))
         adam.zero_grad()
-        probabilities.backward(gradient / len(batch))
+        probabilities.backward((grid.gather(by_mask) * (sample_slope * soft * (1 - soft))).sum(dim=(0, 1)))
         adam.step()
     with torch.no_grad():
         probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
@@ -177,6 +177,7 @@ def rescale(probabilities: Tensor, density: float) -> Tensor:
     return 1 - (1 - probabilities) * ((1 - density) / (1 - mean))
 
 
+@spread()
 def score_prune(
     train: SliceDataset,
     acceleration: float,

@@ -48,9 +48,18 @@ class QuantileStep:
     def __call__(self, theta: Tensor, gradient: Tensor) -> Tensor:
         """The unconstrained theta-tilde of section 3.3."""
         self.mean.mul_(self.momentum).add_(gradient, alpha=1 - self.momentum)
-        quantile = self.mean.abs().flatten().kthvalue(self.rank).values
+        quantile = _smallest(self.mean.abs().flatten(), self.rank)
         direction = (self.mean / quantile).nan_to_num_(0.0).clamp_(-1, 1)  # 0 / 0 where hardly any coordinate has a gradient
         return theta - self.rate * direction
+
+
+def _smallest(values: Tensor, rank: int) -> Tensor | float:
+    """``values.kthvalue(rank).values``, on a CPU in a tenth of the time where they are float32. They are not negative."""
+    if values.is_cuda or values.dtype != torch.float32:
+        return values.kthvalue(rank).values
+    from prom.kernels import flat, smallest
+
+    return float(smallest(flat(values), rank - 1))
 
 
 STEP_RULES = {"adam": AdamStep, "quantile": QuantileStep}

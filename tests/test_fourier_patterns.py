@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import InputError, fft2c, ifft2c
-from prom.fourier import fft2_native, to_centred, to_native
+from prom.fourier import to_centred, to_native
 from prom.patterns import PATTERNS, make
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -52,7 +52,6 @@ def test_batch_axes_are_independent():
 @given(sizes)
 def test_native_layout(size):
     image = noise(*size)
-    torch.testing.assert_close(to_centred(fft2_native(image)), fft2c(image))
     assert torch.equal(to_native(to_centred(image)), image)
 
 

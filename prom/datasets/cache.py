@@ -198,12 +198,28 @@ def folder_for(root: Path) -> Path:
     """
     if os.environ.get("PROM_CACHE"):
         return Path(os.environ["PROM_CACHE"])
+    if root == user_folder():
+        return root
     beside = (root if root.is_dir() else root.parent) / FOLDER
-    return beside if os.access(beside if beside.exists() else beside.parent, os.W_OK) else _user_folder()
+    return beside if os.access(beside if beside.exists() else beside.parent, os.W_OK) else user_folder()
 
 
-def _user_folder() -> Path:
+def user_folder() -> Path:
+    """The user's cache. It is also the root of data sets that have no folder of their own."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+
+
+def usable(folder: Path) -> bool:
+    """Whether stores can be kept in ``folder``, which is made if need be.
+
+    >>> usable(Path(tempfile.gettempdir())), usable(Path(os.devnull, "never"))
+    (True, False)
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def clear(roots: Sequence[Path]) -> list[Path]:
@@ -213,7 +229,7 @@ def clear(roots: Sequence[Path]) -> list[Path]:
     """
     removed = []
     named = [Path(os.environ["PROM_CACHE"])] if os.environ.get("PROM_CACHE") else []
-    for folder in [*named, *(root / FOLDER for root in roots), _user_folder()]:
+    for folder in [*named, *(root / FOLDER for root in roots), user_folder()]:
         for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
             if entry.name.startswith(BUILDING):
                 if not _abandoned(entry):

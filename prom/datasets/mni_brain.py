@@ -21,13 +21,15 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from numbers import Integral
+from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from prom.datasets.base import SliceDataset
+from prom.datasets import cache
+from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError, unknown
 
 FOLDER = None
@@ -58,6 +60,8 @@ BRAIN_THRESHOLD = 0.055  # half the smallest T1 inside the brain, on the [0, 1] 
 WARP_SPACING = 30.0  # mm between control points
 WARP_LIMIT = 0.4 * WARP_SPACING  # a cubic B-spline warp is invertible where no control point moves by more than 0.403 spacings (Choi, Lee)
 BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.77 to 1.28 in the image
+STORED = 32 * 2**20  # bytes of images above which they are made once and kept in the user's cache: every run of a sweep would wait
+
 NOISE = 0.01  # standard deviation of the noise in each of real and imaginary part, relative to the slice's maximum
 
 
@@ -124,25 +128,28 @@ def load(
         raise InputError(f"slices {slices}: must be at least one number and no number twice")
 
     numbers = range(FIRST_NUMBER[split], FIRST_NUMBER[split] + subjects)
-    images = torch.empty(subjects, len(slices), contrasts, size, size)
-    labels = torch.empty(subjects, len(slices), size, size, dtype=torch.uint8)
-    for i, number in enumerate(tqdm(numbers, desc=f"mni_brain {split}", unit="subject", disable=None, leave=False)):
-        subject_images, subject_labels = _virtual_subject(seed, number, slices, contrasts, size)
-        images[i] = torch.from_numpy(subject_images)
-        labels[i] = torch.from_numpy(subject_labels)
-    return SliceDataset(
+    how = {"seed": seed, "slices": slices, "contrasts": contrasts, "size": size}
+    plan = Plan(
         name="mni_brain",
         split=split,
-        images=images.flatten(0, 1),
-        subjects=[f"mni-{number:04d}" for number in numbers for _ in slices],
-        slices=slices * subjects,
-        labels=labels.flatten(0, 1),
+        root=cache.user_folder(),
+        items=list(numbers),
+        read=functools.partial(_part, **how),
+        files=(),
+        options={**how, "subjects": subjects, "nilearn": version("nilearn")},
         label_names=LABEL_NAMES,
         source=(
             "Virtual subjects, no real person: deformations of the averaged ICBM 152 nonlinear 2009a brain (Fonov et al. 2009, 2011; "
             "volumes from nilearn, skull-stripped), with 1 % Rician noise; k-space is emulated from these magnitude images"
         ),
     )
+    large = subjects * len(slices) * contrasts * size**2 * 4 > STORED
+    return cache.read(plan, store=large and cache.usable(cache.folder_for(plan.root)))
+
+
+def _part(number: int, seed: int, slices: list[int], contrasts: int, size: int) -> Part:
+    images, labels = _virtual_subject(seed, number, slices, contrasts, size)
+    return Part(Path("nilearn"), f"mni-{number:04d}", images, slices, labels)
 
 
 def _checked(what: str, value: int, low: int, high: int) -> int:

@@ -1,0 +1,274 @@
+"""How fast the optimiser is, against the transforms that it cannot do without: python benchmarks/speed.py --output results/speed.json
+
+Writes one JSON file and, beside it, a figure. Everything that is compared is measured in one process by turns, and medians are told. The
+part on time to quality needs ACDC (--root data/ACDC) and takes most of the time; without it, that part is left out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import torch
+from tqdm import tqdm
+
+import prom
+from prom import objectives, patterns
+from prom.files import atomic
+from prom.masks import versions
+from prom.projection import project
+from prom.steps import STEP_RULES
+from prom.threads import parallel, spread
+
+optimizer = importlib.import_module("prom.optimize")  # the module; prom.optimize is its function
+SINGLE_PAPER = replace(prom.PAPER, members=1)
+
+
+def seconds(work: Callable[[], object], device: str, rounds: int, warm: int = 2) -> list[float]:
+    """What each of several calls took, the first ones left out."""
+    taken = []
+    for turn in range(warm + rounds):
+        if device == "cuda":
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            work()
+            end.record()
+            torch.cuda.synchronize()
+            spent = start.elapsed_time(end) / 1e3
+        else:
+            begun = time.perf_counter()
+            work()
+            spent = time.perf_counter() - begun
+        if turn >= warm:
+            taken.append(spent)
+    return taken
+
+
+def by_turns(works: dict[str, Callable[[], object]], device: str, turns: int, rounds: int = 3) -> dict[str, float]:
+    """The median time of each, in seconds. A few calls of one, then of the next, again and again: a slow minute slows all of them."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(turns):
+        for name, work in works.items():
+            taken[name] += seconds(work, device, rounds)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, device: str) -> Callable[[], object]:
+    """One iteration of :func:`prom.optimize`, in the middle of the annealing: gradient, step, projection."""
+    judge = objectives.make("magnitude_mse", images, device)
+    grid = patterns.make("points", images.shape[-2:])
+    generator = torch.Generator(device).manual_seed(0)
+    theta = project(torch.rand(grid.shape, generator=generator, device=device), grid.size / 2)
+    rule = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
+    batches = optimizer.shuffled_batches(len(images), recipe.batch_size, generator)
+    if recipe.curvature:
+        _ = judge.curvature  # computed once an optimisation
+
+    @spread()
+    def step() -> torch.Tensor:
+        _, gradient, _ = optimizer.expected_gradient(judge, next(batches), grid, theta, 0.5, recipe, generator)
+        return project(rule(theta, gradient), grid.size / 2)
+
+    return step
+
+
+def transforms(images: torch.Tensor, times: int, device: str) -> dict[str, Callable[[], object]]:
+    """One transform there and one back for every image, ``times`` times, and nothing else: in one call, and image by image."""
+    kspace = torch.fft.fft2(images.to(device), norm="ortho")
+
+    def there_and_back(data: torch.Tensor) -> torch.Tensor:
+        return torch.fft.fft2(torch.fft.ifft2(data, norm="ortho"), norm="ortho")
+
+    def at_once() -> None:
+        for _ in range(times):
+            there_and_back(kspace)
+
+    def one_by_one() -> None:
+        for _ in range(times):
+            for image in kspace:
+                there_and_back(image)
+
+    @spread()
+    def by_workers() -> None:
+        parallel(lambda image: [there_and_back(image) for _ in range(times)], kspace)
+
+    ways = {"at once": at_once, "one by one": one_by_one}
+    return ways if device == "cuda" or torch.get_num_threads() == 1 else {**ways, "by workers": by_workers}
+
+
+def naive_step(images: torch.Tensor, samples: int, device: str, seed: int = 0) -> Callable[[], object]:
+    """Algorithm 1 as one writes it first: two Gumbel draws, centred transforms of image and mask, autograd, Adam, bisection."""
+    images = images.to(device)
+    generator = torch.Generator(device).manual_seed(seed)
+    theta = torch.rand(images.shape[-2:], generator=generator, device=device).clamp_(1e-6, 1 - 1e-6).requires_grad_()
+    adam = torch.optim.Adam([theta], lr=0.01)
+    budget = theta.numel() / 2
+
+    def step() -> None:
+        adam.zero_grad()
+        logits = torch.log(theta) - torch.log1p(-theta)
+        shape = (len(images), samples, *theta.shape)
+        first, second = (-torch.log(-torch.log(torch.rand(shape, generator=generator, device=device) + 1e-20)) for _ in range(2))
+        soft = torch.sigmoid((logits + first - second) / 0.5)
+        mask = (soft >= 0.5).float() + soft - soft.detach()
+        reconstruction = prom.undersample(images, mask)
+        loss = (reconstruction - images.abs()).square().mean()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            low, high = theta.min() - 1, theta.max()
+            for _ in range(50):
+                middle = (low + high) / 2
+                above = (theta - middle).clamp(0, 1).sum() > budget
+                low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+            theta.copy_((theta - high.clamp(min=0)).clamp(1e-6, 1 - 1e-6))
+
+    return step
+
+
+def iterations(device: str, threads: Iterable[int], turns: int, size: int = 256, slices: int = 548) -> list[dict[str, object]]:
+    """Both recipes' iterations over their bare transforms and under the naive step."""
+    images = torch.rand(slices, 1, size, size, generator=torch.Generator().manual_seed(0))
+    rows = []
+    for count in threads:
+        torch.set_num_threads(count)
+        for recipe in (prom.DEFAULT, SINGLE_PAPER):
+            batch = images[: recipe.batch_size]
+            floors = transforms(batch, recipe.samples, device)
+            ours = step_of(recipe, images, 8.0, device)
+            times = by_turns({**floors, "ours": ours}, device, turns)
+            if recipe is SINGLE_PAPER:
+                few = max(turns // 4, 1)
+                times["naive"] = by_turns({"naive": naive_step(batch, recipe.samples, device)}, device, few, rounds=1)["naive"]
+            floor = min(times[name] for name in floors)
+            rows.append(
+                {
+                    "recipe": recipe.name,
+                    "device": device,
+                    "threads": count,
+                    "size": size,
+                    "transforms": 2 * recipe.batch_size * recipe.samples,
+                    "seconds": times,
+                    "over_transforms": times["ours"] / floor,
+                    "naive_over_ours": times["naive"] / times["ours"] if "naive" in times else None,
+                }
+            )
+    return rows
+
+
+def sizes(device: str, turns: int) -> list[dict[str, object]]:
+    """An iteration of DEFAULT on images of other sizes."""
+    rows = []
+    for size in (128, 256, 320, 512):
+        images = torch.rand(64, 1, size, size, generator=torch.Generator().manual_seed(0))
+        floors = transforms(images[:16], 1, device)
+        times = by_turns({**floors, "ours": step_of(prom.DEFAULT, images, 8.0, device)}, device, turns)
+        rows.append({"size": size, "seconds": times["ours"], "transforms": min(times[name] for name in floors)})
+    return rows
+
+
+def projections(device: str) -> dict[str, float]:
+    """Ten million entries."""
+    theta = torch.rand(10_000_000, generator=torch.Generator().manual_seed(0)).to(device) * 2 - 0.5
+    budget = 1_250_000.0
+    spent = statistics.median(seconds(lambda: project(theta, budget), device, rounds=5))
+    return {"entries": theta.numel(), "seconds": spent, "off_budget": abs(float(project(theta, budget).double().sum()) / budget - 1)}
+
+
+MEMORY = """
+import json, sys, torch, prom
+from prom import kernels
+from prom.results import peak_memory
+before = peak_memory()
+images = torch.rand({slices}, 1, 256, 256)
+data = images.numel() * 4 / 2**20
+prom.optimize(images, 8, recipe=prom.recipes.get("{recipe}"))
+print(json.dumps(dict(recipe="{recipe}", slices={slices}, data_mib=data, extra_mib=peak_memory() - before - data, before_mib=before)))
+"""
+
+
+def memory() -> list[dict[str, object]]:
+    """The most memory beyond the images themselves, each in a process of its own, which begins with what its imports take."""
+    rows = []
+    for slices in (100, 274, 548):
+        code = MEMORY.format(slices=slices, recipe="polished")
+        rows.append(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout))
+    return rows
+
+
+def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[str, object]]:
+    """Seconds and training objective of the final mask for schedules of growing length, ACDC at x8."""
+    train = prom.load("acdc", root=root)
+    judge = objectives.make("magnitude_mse", train.images, "cpu")
+    recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600)]
+    recipes += [replace(prom.POLISHED, iterations=n) for n in (25, 50, 100)]
+    recipes += [replace(SINGLE_PAPER, iterations=n) for n in (100, 300, 1000, paper_iterations) if n <= paper_iterations]
+    rows = []
+    for recipe, seed in tqdm([(recipe, seed) for recipe in recipes for seed in range(seeds)], desc="time to quality", disable=None):
+        begun = time.perf_counter()
+        mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device="cpu").mask
+        spent = time.perf_counter() - begun
+        from prom.polish import whole_set
+
+        loss, _ = whole_set(judge, range(len(train)), mask.float())
+        rows.append({"recipe": recipe.name, "iterations": recipe.iterations, "seed": seed, "seconds": spent, "objective": loss})
+        click.echo(json.dumps(rows[-1]), err=True)
+        if recipe.name == "paper" and seed == 0 and recipe.iterations == paper_iterations:
+            break  # one full run tells the time
+    return rows
+
+
+def processor() -> str:
+    """The name of the CPU, where the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+@click.command(help=__doc__)
+@click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The JSON file to write.")
+@click.option("--root", help="Where ACDC lies.")
+@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--turns", default=8, show_default=True, help="How often each is measured, a few calls each time.")
+@click.option("--seeds", default=1, show_default=True, help="Of the schedules whose time to quality is measured.")
+@click.option("--paper-iterations", default=2500, show_default=True)
+def main(output: Path, root: str | None, device: str, turns: int, seeds: int, paper_iterations: int) -> None:
+    output.parent.mkdir(parents=True, exist_ok=True)
+    cores = torch.get_num_threads()
+    said = {
+        "device": torch.cuda.get_device_name() if device == "cuda" else processor(),
+        "cores": cores,
+        "versions": versions(),
+        "iterations": iterations(device, sorted({1, cores}) if device == "cpu" else [cores], turns),
+    }
+    torch.set_num_threads(cores)
+    parts = {"sizes": lambda: sizes(device, turns), "projection": lambda: projections(device), "memory": memory}
+    if root:
+        parts["time_to_quality"] = lambda: time_to_quality(root, seeds, paper_iterations)
+    for name, part in parts.items():
+        click.echo(name, err=True)
+        said[name] = part()
+        with atomic(output) as temporary:
+            temporary.write_text(json.dumps(said, indent=1) + "\n")
+    for row in said["iterations"]:
+        naive = f", naive step {row['naive_over_ours']:.1f} times as long" if row["naive_over_ours"] else ""
+        click.echo(
+            f"{row['recipe']}, {row['threads']} thread(s): {row['seconds']['ours'] * 1e3:.1f} ms, "
+            f"{row['over_transforms']:.2f} times its {row['transforms']} bare transforms{naive}"
+        )
+    click.echo(f"projection of 1e7: {said['projection']['seconds']:.3f} s, off by {said['projection']['off_budget']:.1e} of the budget")
+    for row in said["memory"]:
+        click.echo(f"{row['slices']} slices, {row['data_mib']:.0f} MiB: {row['extra_mib']:.0f} MiB more")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Several processes make the mask that one process makes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import prom
+
+OPTIONS = ("--acceleration", "6", "--seed", "3", "--iterations", "15")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, blobs) -> str:
+    path = tmp_path_factory.mktemp("images") / "images.npy"
+    np.save(path, blobs.images[:, 0].numpy())
+    return str(path)
+
+
+def together(processes: int, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "prom", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper", "polished"])
+def test_two_processes_make_the_mask_of_one(tmp_path, images, recipe):
+    """theta differs by the order of summation: by less than a thousandth of a step's length."""
+    ask = ("optimize", images, *OPTIONS, "--recipe", recipe, "--members", "1", "--json")
+    alone = subprocess.run([sys.executable, "-m", "prom", *ask, "-o", str(tmp_path / "one.h5")], capture_output=True, text=True)
+    assert alone.returncode == 0, alone.stderr
+    said = together(2, *ask, "-o", str(tmp_path / "two.h5"))
+    assert said.returncode == 0, said.stderr
+    assert len([line for line in said.stdout.splitlines() if line.startswith("{")]) == 1, "one process speaks"
+    assert json.loads(said.stdout.splitlines()[-1])["samples"] == 1024 // 6
+    one, two = (prom.load_mask(tmp_path / name) for name in ("one.h5", "two.h5"))
+    assert float((one.theta - two.theta).abs().max()) < 1e-5
+    assert (one.mask != two.mask).sum() <= 2
+
+
+def test_more_processes_than_images_are_refused(tmp_path, blobs):
+    np.save(tmp_path / "few.npy", blobs.images[:2, 0].numpy())
+    said = together(3, "optimize", str(tmp_path / "few.npy"), *OPTIONS, "-o", str(tmp_path / "mask.h5"))
+    assert said.returncode != 0 and "prom: 3 processes: a batch has 2 images; start no more than one process for each" in said.stderr
+    assert not (tmp_path / "mask.h5").exists()

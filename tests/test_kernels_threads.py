@@ -1,0 +1,121 @@
+"""Compiled arithmetic against NumPy, and threads that change no bit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+import prom
+from prom import kernels
+from prom.objectives import MagnitudeMSE
+from prom.projection import _newton, _newton_blind
+from prom.threads import gathered, parallel, spread
+
+sizes = st.integers(1, 300)
+
+
+def numbers(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(count).astype(np.float32)
+
+
+@given(sizes)
+def test_masked_and_products(size):
+    k, b, mask, gradient = (numbers(n, i) for i, n in enumerate((2 * size, 2 * size, size, size)))
+    product, expected = np.empty_like(k), gradient + (k * b).reshape(-1, 2).sum(axis=1)
+    kernels.masked(k, mask, product)
+    np.testing.assert_array_equal(product, k * mask.repeat(2))
+    kernels.add_products(k, b, gradient)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+@given(sizes, st.booleans())
+def test_residual(size, empty):
+    r, x = (np.zeros if empty else numbers)(2 * size).astype(np.float32), np.abs(numbers(size, 1))
+    z = r.astype(np.float64).view(np.complex128)
+    error = np.abs(z) - x
+    expected = error * np.exp(1j * np.angle(z)) * (z != 0)
+    total = kernels.residual(r, x)
+    np.testing.assert_allclose(total, (error**2).sum(), rtol=1e-5)
+    np.testing.assert_allclose(r.view(np.complex64), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(arrays.arrays(np.float32, sizes, elements=st.floats(0, 2.0**99, width=32)), st.randoms(use_true_random=False))
+def test_smallest_is_that_of_the_sorted_numbers(values, random):
+    rank = random.randrange(len(values))
+    assert kernels.smallest(values, rank) == np.sort(values)[rank]
+
+
+@given(arrays.arrays(np.float64, sizes, elements=st.floats(-1e3, 1e3)), st.floats(0.0, 1.0, exclude_min=True))
+def test_newton_without_looking_finds_the_same_multiplier(values, share):
+    values, budget = torch.from_numpy(values), share * len(values)
+    assert float(_newton_blind(values, budget)) == pytest.approx(_newton(values, budget), rel=1e-9, abs=1e-9)
+
+
+def test_results_come_in_order_and_errors_come_out():
+    with threads(4):
+        assert parallel(lambda i: i * i, range(50)) == [i * i for i in range(50)]
+        with pytest.raises(ZeroDivisionError):
+            parallel(lambda i: 1 // (i - 30), range(50))
+
+
+def test_workers_have_one_thread_and_nobody_keeps_the_change():
+    with threads(3):
+        with spread():
+            assert torch.get_num_threads() == 1
+            assert set(parallel(lambda _: torch.get_num_threads(), range(9))) == {1}
+            with gathered():
+                assert torch.get_num_threads() == 3
+            with spread():  # once more inside: still three workers
+                assert parallel(lambda _: parallel(abs, [-1, 2]), range(3)) == [[1, 2]] * 3
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("shape", [(3, 24, 20), (7, 3, 24, 20)])
+def test_threads_change_no_bit_of_a_gradient(shape):
+    generator = torch.Generator().manual_seed(0)
+    objective, masks = MagnitudeMSE(torch.rand(7, 2, 24, 20, generator=generator)), torch.rand(shape, generator=generator)
+    results = []
+    for count in (1, 2, 5):
+        with threads(count):
+            results.append(objective(range(7), masks))
+    for loss, gradient in results[1:]:
+        assert torch.equal(loss, results[0][0]) and torch.equal(gradient, results[0][1])
+
+
+@pytest.mark.parametrize("recipe", ["default", "paper", "polished"])
+def test_threads_change_no_bit_of_a_mask(blobs, recipe):
+    recipe, results = replace(prom.recipes.get(recipe), iterations=12, members=1), []
+    for count in (1, 3):
+        with threads(count):
+            results.append(prom.optimize(blobs, 5, recipe=recipe))
+    assert torch.equal(results[0].theta, results[1].theta) and torch.equal(results[0].mask, results[1].mask)
+
+
+def test_own_masks_of_each_image_are_judged_one_by_one():
+    generator = torch.Generator().manual_seed(0)
+    objective, masks = MagnitudeMSE(torch.rand(3, 2, 8, 9, generator=generator)), torch.rand(2, 4, 8, 9, generator=generator)
+    loss, gradient = objective([2, 0], masks)
+    alone = [objective([index], own) for index, own in zip([2, 0], masks, strict=True)]
+    torch.testing.assert_close(loss, sum(loss for loss, _ in alone) / 2)
+    torch.testing.assert_close(gradient, torch.stack([gradient for _, gradient in alone]) / 2)
+
+
+class threads:
+    """A number of threads, for a while."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __enter__(self) -> None:
+        self.before = torch.get_num_threads()
+        torch.set_num_threads(self.count)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self.before)
