@@ -12,7 +12,7 @@ from prom.errors import InputError
 # Newton's method on a piecewise linear function, kept inside a bracket. It ends after 5 to 15 steps on all that we met; should it
 # ever cycle, every second step from NEWTON_ONLY on halves the bracket, and the rest of STEPS closes it to rounding.
 NEWTON_ONLY, STEPS = 16, 144
-EPSILON = torch.finfo(torch.float64).eps
+ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a term of the sum; in vector registers it is added up in several parts
 
 
 def project(theta: Tensor, budget: float) -> Tensor:
@@ -108,7 +108,7 @@ def _newton(values: Tensor, budget: float) -> float:
 
     array = flat(values)
     low, high = 0.0, max(float(values.max()), 0.0)  # g'(low) >= 0, unless the budget does not bind; g'(high) = -S <= 0
-    tolerance = len(array) * EPSILON * max(high, 1.0)  # rounding of the sum and of lambda
+    tolerance = len(array) * ROUNDING * max(high, 1.0)  # rounding of the sum and of lambda
     multiplier = 0.0
     for step in range(STEPS):
         total, inside = clipped_sum(array, multiplier)
@@ -132,7 +132,7 @@ def _newton_blind(values: Tensor, budget: float) -> Tensor:
     """:func:`_newton` without a look at any number on its way: a GPU need not wait, and makes all steps."""
     high = values.max().double().clamp(min=0)
     low = torch.zeros_like(high)
-    tolerance = values.numel() * EPSILON * high.clamp(min=1)
+    tolerance = values.numel() * ROUNDING * high.clamp(min=1)
     multiplier = low
     for step in range(STEPS):
         excess, inside = dual_slope(values, multiplier, budget)

@@ -67,6 +67,10 @@ class StoredRows:
         chosen = self._rows[index]
         if chosen.ndim == 0:
             return self._read(int(chosen))
+        if len(chosen) > 1 and (np.diff(chosen) == 1).all():  # one piece of the file
+            row = int(np.prod(self.shape[1:]))
+            found = np.fromfile(self.path, self._dtype, count=len(chosen) * row, offset=int(chosen[0]) * row * self._dtype.itemsize)
+            return torch.from_numpy(found).reshape(len(chosen), *self.shape[1:])
         found = torch.empty(len(chosen), *self.shape[1:], dtype=self.dtype)
         for target, row in zip(found, chosen, strict=True):
             self._read(int(row), target)
