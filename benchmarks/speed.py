@@ -190,6 +190,7 @@ from prom import kernels
 from prom.results import peak_memory
 before = peak_memory()
 images = torch.rand({slices}, 1, 256, 256)
+images /= images.amax(dim=(1, 2, 3), keepdim=True)  # as data sets are: to a maximum of 1
 data = images.numel() * 4 / 2**20
 prom.optimize(images, 8, recipe=prom.recipes.get("{recipe}"))
 print(json.dumps(dict(recipe="{recipe}", slices={slices}, data_mib=data, extra_mib=peak_memory() - before - data, before_mib=before)))

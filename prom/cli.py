@@ -1,4 +1,5 @@
 """The command line: ``prom datasets | optimize | evaluate | baseline | export | sweep``."""
+# No recorded result depends on this file.
 
 from __future__ import annotations
 

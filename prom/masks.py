@@ -197,8 +197,8 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **packages, "prom sources": source_fingerprint()}
 
 
-# They draw, write, plan or ask for results, and compute none.
-NOT_COMPUTING = ("__main__.py", "cli.py", "export.py", "figures.py", "options.py", "sweep.py")
+# A file that says so draws, writes, plans or asks for results, and computes none.
+NO_RESULT = "# No recorded result depends on this file."
 
 
 @cache
@@ -206,7 +206,7 @@ def source_fingerprint() -> str:
     """16 hex digits of the SHA-256 over the sources that compute results: the version number alone does not tell a changed line.
 
     The command line, figures, exports and the planning of sweeps are left out: a better message or colour would make hours of
-    results look like those of other code. A new file counts until it is named in ``NOT_COMPUTING``, so that none is forgotten.
+    results look like those of other code. A new file counts until it says :data:`NO_RESULT`, so that none is forgotten.
 
     >>> len(source_fingerprint())
     16
@@ -214,7 +214,7 @@ def source_fingerprint() -> str:
     folder = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        name = path.relative_to(folder).as_posix()
-        if name not in NOT_COMPUTING:
-            digest.update(name.encode() + path.read_bytes())
+        text = path.read_text(encoding="utf-8")
+        if f"\n{NO_RESULT}\n" not in text:
+            digest.update((path.relative_to(folder).as_posix() + text).encode())
     return digest.hexdigest()[:16]

@@ -21,6 +21,7 @@ from prom.fourier import to_centred
 from prom.threads import gathered, parallel
 
 CHUNK = 32  # images transformed at once
+PIECE = 8  # images made ready at once
 TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
 CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
 
@@ -70,7 +71,7 @@ class Measurements:
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None) -> None:
         in_memory = isinstance(images, Tensor)
-        peak = float((images if in_memory else images[:32]).abs().max())
+        peak = _largest(images if in_memory else images[:CHUNK])
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
         self.device = device
         self._source, self._kept, self._arrays = images, None, None
@@ -79,8 +80,8 @@ class Measurements:
             alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
             if not alike or images.min() < 0:
                 magnitude = torch.empty(images.shape, device=device)
-            for start in range(0, len(images), CHUNK):  # piece by piece: the transform's copies would double the memory
-                block = slice(start, start + CHUNK)
+            for start in range(0, len(images), PIECE):  # piece by piece: the transform's copies would double the memory
+                block = slice(start, start + PIECE)
                 kspace[block], made = self._make(block)
                 if magnitude is not images:
                     magnitude[block] = made
@@ -122,6 +123,11 @@ class Measurements:
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
             total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
         return total * (self.unit**2 / len(chosen))
+
+
+def _largest(images: Tensor) -> float:
+    """The largest magnitude, without a copy of all of them."""
+    return max(float(piece.abs().max()) for piece in images.split(PIECE))
 
 
 class MagnitudeMSE:
@@ -234,14 +240,18 @@ class ImageLoss:
 OBJECTIVES = ("magnitude_mse",)
 
 
-def make(objective: str | ImageCriterion, images: Tensor, device: torch.device | str) -> Objective:
+def make(objective: str | ImageCriterion | Objective, images: Tensor, device: torch.device | str) -> Objective:
     """The objective called ``objective``, or the one that a function ``(x_hat, x) -> loss`` defines, on these images.
+
+    Any other object is taken as an :class:`Objective` that has been made already, on images of its own.
 
     Raises
     ------
     InputError
-        Where the name is unknown, or the argument is neither a name nor a function.
+        Where the name is unknown, or the argument is none of these.
     """
+    if hasattr(objective, "data") and hasattr(objective, "concurrent"):
+        return objective
     if callable(objective):
         return ImageLoss(images, objective, device)
     if not isinstance(objective, str):

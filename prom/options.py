@@ -1,4 +1,5 @@
 """Options of a function as text, as the command line takes them: ``name=value``, in the type that the function's signature says."""
+# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ On a SLURM cluster, where output, data and Python lie on a file system that all 
 Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never tells
 there that a job has ended. Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
 """
+# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -88,3 +88,15 @@ def test_curvature_corrects_the_gradient_towards_the_true_difference(blobs):
 def test_unknown_objectives(objective):
     with pytest.raises(InputError, match="objective"):
         make(objective, images(1, 1, 4, 4), "cpu")
+
+
+def test_an_objective_made_already_is_taken_as_it_is():
+    mine = MagnitudeMSE(images(2, 1, 8, 8))
+    assert make(mine, images(3, 1, 8, 8), "cpu") is mine
+
+
+def test_real_images_with_a_maximum_of_1_are_not_kept_twice():
+    data = images(3, 1, 8, 8)
+    data /= data.max()
+    assert MagnitudeMSE(data).data[[0, 1, 2]][1].equal(data) and MagnitudeMSE(data).data._kept[1].data_ptr() == data.data_ptr()
+    assert MagnitudeMSE(-data).data[[0]][1].equal(data[:1])
