@@ -188,6 +188,7 @@ MEMORY = """
 import json, sys, torch, prom
 from prom import kernels
 from prom.results import peak_memory
+prom.optimize(torch.rand(2, 1, 256, 256), 8, recipe=prom.recipes.get("{recipe}"))  # loads what the libraries need
 before = peak_memory()
 images = torch.rand({slices}, 1, 256, 256)
 images /= images.amax(dim=(1, 2, 3), keepdim=True)  # as data sets are: to a maximum of 1
