@@ -48,6 +48,7 @@ def write_plan(folder: Path, count: int = 4, **options) -> Plan:
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))  # tests that clear leave the user's own cache alone
     return tmp_path / "cache"
 
 
