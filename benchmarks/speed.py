@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -15,22 +16,26 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
 
 import click
+import matplotlib.pyplot as plt
 import torch
 from tqdm import tqdm
 
 import prom
-from prom import objectives, patterns
+from prom import figures, objectives, patterns
 from prom.files import atomic
 from prom.masks import versions
 from prom.projection import project
+from prom.schedules import annealed_budget, linear
 from prom.steps import STEP_RULES
 from prom.threads import parallel, spread
 
 optimizer = importlib.import_module("prom.optimize")  # the module; prom.optimize is its function
 SINGLE_PAPER = replace(prom.PAPER, members=1)
+STAGES = 11  # not a multiple of the calls in a turn, so that all of them are timed
 
 
 def seconds(work: Callable[[], object], device: str, rounds: int, warm: int = 2) -> list[float]:
@@ -62,21 +67,46 @@ def by_turns(works: dict[str, Callable[[], object]], device: str, turns: int, ro
     return {name: statistics.median(values) for name, values in taken.items()}
 
 
+def brains(count: int, size: int) -> torch.Tensor:
+    """``count`` slices of virtual brains, ``(count, 1, size, size)``."""
+    images = prom.load("mni_brain").images
+    return torch.nn.functional.interpolate(images[torch.arange(count) % len(images)], size=(size, size), mode="bilinear")
+
+
+def stages(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, device: str) -> list[tuple[int, torch.Tensor]]:
+    """Iterations, evenly spaced over a run of the recipe, and theta there: as the run goes on, fewer and fewer points are undecided."""
+    wanted = {round((place + 0.5) / STAGES * recipe.iterations) for place in range(STAGES)}
+    found = []
+
+    def keep(iteration: int, theta: torch.Tensor) -> None:
+        if iteration in wanted:
+            found.append((iteration, theta.clone()))
+
+    short = replace(recipe, batch_size=2, polish=0)  # theta takes much the same course, in a fraction of the time
+    prom.optimize(images, acceleration, recipe=short, device=device, callback=keep)
+    return found
+
+
 def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, device: str) -> Callable[[], object]:
-    """One iteration of :func:`prom.optimize`, in the middle of the annealing: gradient, step, projection."""
+    """One iteration of :func:`prom.optimize`, gradient, step and projection, at the next of the :func:`stages` with each call."""
     judge = objectives.make("magnitude_mse", images, device)
     grid = patterns.make("points", images.shape[-2:])
     generator = torch.Generator(device).manual_seed(0)
-    theta = project(torch.rand(grid.shape, generator=generator, device=device), grid.size / 2)
-    rule = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
+    rule = STEP_RULES[recipe.step_rule](recipe, torch.zeros(grid.shape, device=device), acceleration)
     batches = optimizer.shuffled_batches(len(images), recipe.batch_size, generator)
     if recipe.curvature:
         _ = judge.curvature  # computed once an optimisation
+    course = cycle(stages(recipe, images, acceleration, device))
 
     @spread()
     def step() -> torch.Tensor:
-        _, gradient, _ = optimizer.expected_gradient(judge, next(batches), grid, theta, 0.5, recipe, generator)
-        return project(rule(theta, gradient), grid.size / 2)
+        iteration, theta = next(course)
+        progress = iteration / recipe.iterations
+        tau = linear(progress, recipe.tau_start, recipe.tau_end)
+        target = grid.budget(acceleration)
+        budget = annealed_budget(progress, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power)
+        _, gradient, _ = optimizer.expected_gradient(judge, next(batches), grid, theta, tau, recipe, generator)
+        return project(rule(theta, gradient), budget)
 
     return step
 
@@ -137,7 +167,7 @@ def naive_step(images: torch.Tensor, samples: int, device: str, seed: int = 0) -
 
 def iterations(device: str, threads: Iterable[int], turns: int, size: int = 256, slices: int = 548) -> list[dict[str, object]]:
     """Both recipes' iterations over their bare transforms and under the naive step."""
-    images = torch.rand(slices, 1, size, size, generator=torch.Generator().manual_seed(0))
+    images = brains(slices, size)
     rows = []
     for count in threads:
         torch.set_num_threads(count)
@@ -169,7 +199,7 @@ def sizes(device: str, turns: int) -> list[dict[str, object]]:
     """An iteration of DEFAULT on images of other sizes."""
     rows = []
     for size in (128, 256, 320, 512):
-        images = torch.rand(64, 1, size, size, generator=torch.Generator().manual_seed(0))
+        images = brains(64, size)
         floors = transforms(images[:16], 1, device)
         times = by_turns({**floors, "ours": step_of(prom.DEFAULT, images, 8.0, device)}, device, turns)
         rows.append({"size": size, "seconds": times["ours"], "transforms": min(times[name] for name in floors)})
@@ -201,8 +231,8 @@ print(json.dumps(dict(recipe="{recipe}", slices={slices}, data_mib=data, extra_m
 def memory() -> list[dict[str, object]]:
     """The most memory beyond the images themselves, each in a process of its own, which begins with what its imports take."""
     rows = []
-    for slices in (100, 274, 548):
-        code = MEMORY.format(slices=slices, recipe="polished")
+    for recipe, slices in product(("default", "polished"), (100, 274, 548, 2000)):
+        code = MEMORY.format(slices=slices, recipe=recipe)
         rows.append(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout))
     return rows
 
@@ -227,6 +257,56 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
         if recipe.name == "paper" and seed == 0 and recipe.iterations == paper_iterations:
             break  # one full run tells the time
     return rows
+
+
+def draw(said: dict[str, object], path: Path) -> None:
+    """Four pictures of what was measured: steps over transforms, growth with the size, memory, time to quality."""
+    figures.use_style()
+    figure, axes = plt.subplots(2, 2, figsize=(10, 6.4), layout="constrained")
+    ax = axes[0, 0]
+    rows = said["iterations"]
+    names = [f"{row['recipe']}, {row['threads']} thread(s)" for row in rows]
+    bars = ax.barh(names, [row["over_transforms"] for row in rows], color=[figures.COLOURS[row["recipe"]] for row in rows])
+    ax.bar_label(bars, [f" {row['over_transforms']:.2f}" for row in rows])
+    ax.axvline(1, color="black", ls="--", lw=1)
+    ax.set_xlabel("a step over its bare transforms")
+    ax.invert_yaxis()
+
+    ax = axes[0, 1]
+    points = [row["size"] ** 2 for row in said["sizes"]]
+    law = [count * math.log(count) for count in points]
+    scale = statistics.median(row["seconds"] / value for row, value in zip(said["sizes"], law, strict=True))
+    ax.loglog(points, [1e3 * row["seconds"] for row in said["sizes"]], "o-", color=figures.COLOURS["default"], label="a step of DEFAULT")
+    ax.loglog(points, [1e3 * row["transforms"] for row in said["sizes"]], "s-", color=figures.COLOURS["energy"], label="bare transforms")
+    ax.loglog(points, [1e3 * scale * value for value in law], "--", color="black", lw=1, label=r"proportional to $D \log D$")
+    ax.set(xlabel="points of k-space, D", ylabel="ms", xticks=points, xticklabels=[f"{row['size']}²" for row in said["sizes"]])
+    ax.minorticks_off()
+    ax.legend()
+
+    ax = axes[1, 0]
+    for recipe in ("default", "polished"):
+        rows = [row for row in said["memory"] if row["recipe"] == recipe]
+        colour = figures.COLOURS["default" if recipe == "default" else "accent"]
+        ax.loglog([row["slices"] for row in rows], [row["extra_mib"] for row in rows], "o-", color=colour, label=recipe)
+    ax.loglog([row["slices"] for row in rows], [2 * row["data_mib"] for row in rows], "--", color="black", lw=1, label="k-space alone")
+    ax.set(xlabel="slices of 256²", ylabel="MiB beyond the images")
+    ax.legend()
+
+    ax = axes[1, 1]
+    if "time_to_quality" in said:
+        best = min(row["objective"] for row in said["time_to_quality"])
+        for recipe, colour in (("paper", "paper"), ("default", "default"), ("polished", "accent")):
+            rows = [row for row in said["time_to_quality"] if row["recipe"] == recipe]
+            above = [max(row["objective"] / best - 1, 1e-4) for row in rows]
+            ax.loglog([row["seconds"] for row in rows], above, "o", color=figures.COLOURS[colour], label=recipe)
+        ax.axhline(0.01, color="black", ls="--", lw=1)
+        ax.set(xlabel="seconds", ylabel="objective over the best, minus 1", title="ACDC, x8")
+        ax.legend()
+    else:
+        ax.axis("off")
+    with atomic(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
+    plt.close(figure)
 
 
 def processor() -> str:
@@ -261,6 +341,7 @@ def main(output: Path, root: str | None, device: str, turns: int, seeds: int, pa
         said[name] = part()
         with atomic(output) as temporary:
             temporary.write_text(json.dumps(said, indent=1) + "\n")
+    draw(said, output.with_suffix(".png"))
     for row in said["iterations"]:
         naive = f", naive step {row['naive_over_ours']:.1f} times as long" if row["naive_over_ours"] else ""
         click.echo(
@@ -269,7 +350,7 @@ def main(output: Path, root: str | None, device: str, turns: int, seeds: int, pa
         )
     click.echo(f"projection of 1e7: {said['projection']['seconds']:.3f} s, off by {said['projection']['off_budget']:.1e} of the budget")
     for row in said["memory"]:
-        click.echo(f"{row['slices']} slices, {row['data_mib']:.0f} MiB: {row['extra_mib']:.0f} MiB more")
+        click.echo(f"{row['recipe']}, {row['slices']} slices, {row['data_mib']:.0f} MiB: {row['extra_mib']:.0f} MiB more")
 
 
 if __name__ == "__main__":
