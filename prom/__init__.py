@@ -1,10 +1,11 @@
 """ProM: learned k-space sampling for MRI. The public names; every other module says at its top what it does."""
 
-from prom import baselines
+from prom import baselines, segmentation
 from prom.datasets import SliceDataset, load
 from prom.errors import InputError
 from prom.evaluate import evaluate
 from prom.fourier import fft2c, ifft2c, undersample
+from prom.layer import MaskLayer
 from prom.masks import MaskResult, load_mask
 from prom.optimize import optimize
 from prom.polish import polish
@@ -16,6 +17,7 @@ __all__ = [
     "PAPER",
     "POLISHED",
     "InputError",
+    "MaskLayer",
     "MaskResult",
     "Recipe",
     "SliceDataset",
@@ -28,5 +30,6 @@ __all__ = [
     "optimize",
     "polish",
     "project",
+    "segmentation",
     "undersample",
 ]

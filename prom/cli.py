@@ -1,4 +1,4 @@
-"""The command line: ``prom datasets | optimize | evaluate | baseline | export | sweep``."""
+"""The command line: ``prom datasets | optimize | evaluate | baseline | export | segment | sweep``."""
 # No recorded result depends on this file.
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import torch
 
-from prom import baselines, distributed, metrics, options, patterns, recipes
+from prom import baselines, distributed, metrics, options, patterns, recipes, segmentation
 from prom.datasets import REGISTRY, SliceDataset, cache, data_root, load, parse_option
 from prom.errors import InputError
 from prom.evaluate import evaluate
@@ -24,6 +24,7 @@ from prom.export import export as export_mask
 from prom.files import check_writable
 from prom.masks import MaskResult, average, load_mask
 from prom.optimize import optimize
+from prom.segmentation import load as load_network
 
 
 def main() -> None:
@@ -162,6 +163,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     epilog=example(
         "prom optimize mni_brain --acceleration 8 --output mask.h5",
         "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
+        "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
         "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
     ),
 )
@@ -171,20 +173,23 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @click.option("--recipe", default="default", show_default=True, help="default (scale-invariant ProM) or paper (the authors' procedure).")
 @click.option("--iterations", type=int, help="Instead of the recipe's own number.")
 @click.option("--members", type=int, help="Independent solutions to average, instead of the recipe's own number.")
+@click.option("--network", help="Learn through this network (of 'prom segment train'), for its segmentations instead of the image.")
 @seed_option
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
-def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, seed, device, output, json) -> None:
+def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, network, seed, device, output, json) -> None:
     """Learn a mask from the fully sampled slices of DATASET."""
     chosen = recipes.get(recipe)
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(chosen, **changes)
     check_writable(output)
+    segmenter = load_network(network) if network else None
     data = dataset()
+    objective = segmenter.objective(data, device) if segmenter else "magnitude_mse"
     started = time.perf_counter()
-    result = optimize(data, acceleration, pattern=pattern, recipe=chosen, seed=seed, device=device)
+    result = optimize(data, acceleration, pattern=pattern, recipe=chosen, objective=objective, seed=seed, device=device)
     seconds = time.perf_counter() - started
     if distributed.rank():
         return  # every process has the same mask
@@ -273,6 +278,69 @@ def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
     export_mask(load_mask(mask), output)
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
+
+
+@cli.group("segment")
+def segment_group() -> None:
+    """Train a network that segments fully sampled images, and see what it makes of undersampled ones."""
+
+
+@segment_group.command(
+    "train",
+    epilog=example(
+        "prom segment train mni_brain --output net.pt",
+        "prom segment train mni_brain --start net.pt --mask mask.h5 --output tuned.pt",
+    ),
+)
+@input_options(split="train")
+@click.option("--steps", default=900, show_default=True, help="Batches.")
+@click.option("--batch-size", default=12, show_default=True, help="Slices in each.")
+@click.option("--learning-rate", default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine.")
+@click.option("--start", help="Go on from this network: fine-tuning.")
+@click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
+@seed_option
+@threads_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
+@json_option
+def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, seed, device, output, json) -> None:
+    """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
+    check_writable(output)
+    seen = torch.stack([load_mask(mask).mask for mask in masks]) if masks else None
+    first = load_network(start) if start else None
+    data = dataset()
+    rest, held = data.hold_out(0.2)
+    given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
+    network = segmentation.train(rest, held, **given, device=device, checkpoint=f"{output}.part")
+    network.save(output)
+    said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
+    if json:
+        click.echo(jsonlib.dumps(said))
+        return
+    click.echo(f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.story['validation_dice']:.3f} on {len(held)} slices")
+
+
+@segment_group.command("evaluate", epilog=example("prom segment evaluate net.pt mni_brain --mask mask.h5"))
+@click.argument("network")
+@input_options(split="test")
+@click.option("--mask", help="Undersample with this mask; without it the images are fully sampled.")
+@threads_option
+@json_option
+def segment_evaluate_command(network, dataset, mask, json) -> None:
+    """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
+    segmenter = load_network(network)
+    result = load_mask(mask) if mask else None
+    data = dataset()
+    table = segmentation.evaluate(segmenter, data, result.mask if result else None)
+    mean = table.drop(columns=["subject", "slice"]).mean()
+    true = result.true_acceleration if result else 1.0
+    if json:
+        said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
+        click.echo(jsonlib.dumps({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
+        return
+    click.echo(f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects, x{true:.2f}")
+    for name in ("", *(f" {region}" for region in segmenter.regions)):
+        click.echo(f"{name.strip() or 'mean'}: Dice {mean[f'dice{name}']:.4f}, IoU {mean[f'iou{name}']:.4f}")
 
 
 class Lists(click.Command):

@@ -187,26 +187,28 @@ def provenance(data: SliceDataset, objective: object, device: object) -> dict[st
     }
 
 
-def versions() -> dict[str, str]:
+def versions(kind: str = "reconstruction") -> dict[str, str]:
     """Versions of what computes: Python, its libraries, this package, and the sources of this package as they are.
 
     >>> sorted(versions())
     ['numpy', 'prom sources', 'prom-mri', 'python', 'scipy', 'sigpy', 'torch']
     """
     packages = {name: version(name) for name in ("torch", "numpy", "scipy", "sigpy", "prom-mri")}
-    return {"python": platform.python_version(), **packages, "prom sources": source_fingerprint()}
+    return {"python": platform.python_version(), **packages, "prom sources": source_fingerprint(kind)}
 
 
-# A file that says so draws, writes, plans or asks for results, and computes none.
+# A file that says the first draws, writes, plans or asks for results, and computes none; what says the second, only those of Table 2.
 NO_RESULT = "# No recorded result depends on this file."
+SEGMENTATION_ONLY = "# Of recorded results, only those of segmentation depend on this file."
 
 
 @cache
-def source_fingerprint() -> str:
+def source_fingerprint(kind: str = "reconstruction") -> str:
     """16 hex digits of the SHA-256 over the sources that compute results: the version number alone does not tell a changed line.
 
     The command line, figures, exports and the planning of sweeps are left out: a better message or colour would make hours of
-    results look like those of other code. A new file counts until it says :data:`NO_RESULT`, so that none is forgotten.
+    results look like those of other code. A new file counts until it says :data:`NO_RESULT`, so that none is forgotten. ``kind`` is
+    "reconstruction" (Table 1) or "segmentation" (Table 2).
 
     >>> len(source_fingerprint())
     16
@@ -215,6 +217,6 @@ def source_fingerprint() -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if f"\n{NO_RESULT}\n" not in text:
+        if f"\n{NO_RESULT}\n" not in text and (kind == "segmentation" or f"\n{SEGMENTATION_ONLY}\n" not in text):
             digest.update((path.relative_to(folder).as_posix() + text).encode())
     return digest.hexdigest()[:16]

@@ -207,22 +207,31 @@ class MagnitudeMSE:
 
 
 class ImageLoss:
-    """Any differentiable loss between magnitude images, with the gradient by autograd.
+    """Any differentiable loss of the zero-filled magnitude image, with the gradient by autograd.
 
-    ``criterion(x_hat, x)`` receives two ``(P, C, H, W)`` float32 batches, the zero-filled and the fully sampled magnitude, and returns
-    their mean loss as a scalar: ``torch.nn.functional.l1_loss``, ``monai.losses.SSIMLoss(2)``, your own.
+    ``criterion(x_hat, x)`` receives a ``(P, C, H, W)`` float32 batch of zero-filled magnitudes and the P targets, and returns their mean
+    loss as a scalar. Targets are the fully sampled magnitudes (``torch.nn.functional.l1_loss``, ``monai.losses.SSIMLoss(2)``, your own),
+    or entries of ``targets``, ``(N, ...)``: labels, say, for a loss *through a network* (Eq. 3 with a task, paper, section 4.4).
 
     >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), torch.nn.functional.l1_loss)
     >>> objective([0, 1], torch.ones(2, 8, 8))[1].shape
     torch.Size([2, 8, 8])
+    >>> network = torch.nn.Conv2d(1, 2, kernel_size=3, padding=1)    # any network of yours, frozen
+    >>> labels = torch.randint(2, (3, 8, 8))
+    >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), lambda x, y: torch.nn.functional.cross_entropy(network(x), y), targets=labels)
+    >>> objective([0, 2], torch.ones(1, 8, 8))[1].shape
+    torch.Size([1, 8, 8])
     """
 
     curvature = None
     concurrent = False  # nobody knows what the criterion keeps
 
-    def __init__(self, images: Tensor, criterion: ImageCriterion, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, images: Tensor, criterion: ImageCriterion, device: torch.device | str = "cpu", targets: Tensor | None = None
+    ) -> None:
         self.data = Measurements(images, device)
         self.criterion = criterion
+        self.targets = targets
 
     def __call__(self, indices: Sequence[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         kspace, images = self.data[list(indices)]
@@ -231,8 +240,9 @@ class ImageLoss:
         with torch.enable_grad(), gathered():
             masked = (kspace * unit).unsqueeze(1) * masks.unsqueeze(-3)  # (B, M, C, H, W)
             reconstruction = torch.fft.ifft2(masked, norm="ortho").abs()
-            target = (images * unit).unsqueeze(1).expand_as(reconstruction)
-            loss = self.criterion(reconstruction.flatten(0, 1), target.flatten(0, 1))
+            target = images * unit if self.targets is None else self.targets[list(indices)].to(images.device)
+            target = target.repeat_interleave(reconstruction.shape[1], dim=0)
+            loss = self.criterion(reconstruction.flatten(0, 1), target)
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient
 

@@ -249,3 +249,33 @@ def test_unwritable_folder(work):
     (work / "locked").mkdir(mode=0o500)
     done = prom("optimize", "mine", "-a", 4, "-o", "locked/mask.h5", cwd=work)
     assert done.returncode == 2 and "may not be written" in done.stderr
+
+
+def test_from_labels_to_a_mask_for_them(here, tmp_path):
+    generator = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for i in range(5):
+        labels = np.zeros((2, 32, 32), np.uint8)
+        labels[:, 8 : 16 + 2 * i, 9:22] = 1
+        np.savez(tmp_path / "mine" / f"s{i}.npz", images=labels + 0.1 * generator.random(labels.shape), labels=labels)
+    small = ("--steps", "20", "--batch-size", "4", "--learning-rate", "0.01")
+    done = here("segment", "train", "mine", *small, "--output", "net.pt", cwd=tmp_path)
+    assert done.returncode == 0 and "wrote net.pt: segments" in done.stdout and not list(tmp_path.glob("*.part"))
+    made = here("optimize", "mine", "-a", "8", "--iterations", "10", "--network", "net.pt", "-o", "mask.h5", cwd=tmp_path)
+    assert made.returncode == 0 and load_mask(tmp_path / "mask.h5").provenance["objective"] == "ImageLoss"
+    full, masked = (
+        json.loads(here("segment", "evaluate", "net.pt", "mine", *more, "--json", cwd=tmp_path).stdout)
+        for more in ((), ("--mask", "mask.h5"))
+    )
+    assert full["true_acceleration"] == 1 and masked["true_acceleration"] == 8 and 0 <= masked["dice"] <= full["dice"] <= 1
+    tuned = here("segment", "train", "mine", *small, "--start", "net.pt", "--mask", "mask.h5", "-o", "tuned.pt", cwd=tmp_path)
+    assert tuned.returncode == 0
+
+    for arguments, message in (
+        (("segment", "evaluate", "mask.h5", "mine"), "network mask.h5: is not a network file of prom"),
+        (("segment", "train", "mni_brain", "--steps", "0", "-o", "x.pt", "--set", "subjects=5", "--set", "size=32"), "steps 0"),
+        (("optimize", "mine", "-a", "4", "--network", "none.pt", "-o", "x.h5"), "network none.pt: no such file"),
+    ):
+        wrong = here(*arguments, cwd=tmp_path)
+        assert wrong.returncode == 2 and message in wrong.stderr and wrong.stderr.count("\n") == 1
+        assert not (tmp_path / "x.pt").exists() and not (tmp_path / "x.h5").exists()

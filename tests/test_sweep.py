@@ -139,7 +139,11 @@ def test_what_draws_is_no_code_of_results(tmp_path, monkeypatch):
         with open(tmp_path / "prom" / name, "a") as file:
             file.write("changed")
     (tmp_path / "prom" / "drawing.py").write_text(f'"""New."""\n{masks.NO_RESULT}\n')
+    with open(tmp_path / "prom" / "segmentation.py", "a") as file:
+        tasks = masks.source_fingerprint.__wrapped__("segmentation")
+        file.write("changed")
     assert masks.source_fingerprint.__wrapped__() == known
+    assert masks.source_fingerprint.__wrapped__("segmentation") != tasks != known
     for name in ("metrics.py", "datasets/acdc.py", "new.py"):
         (tmp_path / "prom" / name).write_text("changed")
         assert known != (known := masks.source_fingerprint.__wrapped__()), name

@@ -1,0 +1,87 @@
+"""ProM as a layer of a network: a mask learnt together with whatever comes after it (the paper's outlook, section 6)."""
+# No recorded result depends on this file.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from prom import bernoulli, patterns
+from prom.fourier import to_centred
+from prom.masks import SAMPLE_STREAM
+from prom.projection import project
+
+
+class MaskLayer(nn.Module):
+    r"""Undersamples images with a mask from a Bernoulli distribution whose probabilities are learnt like any other parameter.
+
+    In training, every call draws one mask for the whole batch (Eq. 1) and lets the gradient of the mask pass to theta unchanged
+    (straight-through), so that also a point at theta = 0 can come back. In evaluation, the mask is the posterior mode (Eq. 8). After each
+    step of the optimiser, call :meth:`project`, which makes theta feasible again (Eq. 6, 7).
+
+    Adam divides each coordinate by its own size, and with it the ranking of the gradient is lost, which is what the collapse in chapter 6
+    comes from. So the gradient of theta is normalised here by *one* number, its largest magnitude, and plain SGD is meant for it::
+
+        layer = MaskLayer((256, 256), acceleration=8)
+        optimiser = torch.optim.Adam(network.parameters())
+        masks = torch.optim.SGD(layer.parameters(), lr=0.05, momentum=0.9)
+        for images in batches:
+            loss = criterion(network(layer(images)), images)
+            loss.backward()
+            optimiser.step(), masks.step()
+            layer.project()
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the images.
+    acceleration
+        alpha >= 1: the budget is exactly floor(D / alpha).
+    pattern
+        "points", "columns" or "rows".
+    start
+        Probabilities to begin with, of the pattern's shape: e.g. ``result.theta``; by default the budget, spread evenly.
+    seed
+        Of the masks drawn in training.
+
+    Raises
+    ------
+    InputError
+        Where the acceleration or the pattern cannot be used.
+
+    >>> layer = MaskLayer((8, 8), acceleration=4)
+    >>> layer(torch.rand(2, 1, 8, 8)).shape, int(layer.mask().sum()), layer.theta.sum().item()
+    (torch.Size([2, 1, 8, 8]), 16, 16.0)
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], acceleration: float, pattern: str = "points", start: Tensor | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.grid = patterns.make(pattern, shape)
+        self.budget = self.grid.budget(acceleration)
+        even = torch.full(self.grid.shape, self.budget / self.grid.size)
+        self.theta = nn.Parameter(project(even if start is None else start.detach().float().reshape(self.grid.shape), self.budget))
+        self.theta.register_hook(lambda gradient: gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny))
+        self.seed, self.drawn = SAMPLE_STREAM + seed, 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` images, real or complex, to the magnitudes of their zero-filled reconstructions, float32."""
+        mask = self.mask().to(images.real.dtype) if not self.training else self._sample()
+        kspace = to_centred(torch.fft.fft2(images, norm="ortho"))
+        return torch.fft.ifft2(kspace * mask, norm="ortho").abs()  # not shifted back: that is a phase, and the magnitude has none
+
+    def mask(self) -> Tensor:
+        """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
+        return self.grid.expand(bernoulli.mode(self.theta.detach(), self.budget))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring theta back to 0 <= theta <= 1, sum <= S (Eq. 6, 7)."""
+        self.theta.copy_(project(self.theta, self.budget))
+
+    def _sample(self) -> Tensor:
+        generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
+        self.drawn += 1
+        hard = bernoulli.sample(self.theta.detach(), generator)[0]
+        return self.grid.expand(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other

@@ -1,0 +1,362 @@
+"""Networks that segment: trained on fully sampled images, frozen, and looked at through masks (section 4.4, Table 2)."""
+# Of recorded results, only those of segmentation depend on this file.
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from prom.datasets.base import SliceDataset
+from prom.device import choose_device
+from prom.errors import InputError
+from prom.files import atomic, check_writable
+from prom.fourier import undersample
+from prom.objectives import ImageLoss
+from prom.optimize import shuffled_batches
+
+FORMAT = "prom network 1"
+CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
+TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing tumour": (3,)}  # as BraTS scores them
+AT_ONCE = 16  # slices that are segmented together
+
+
+@dataclass(eq=False)
+class Segmenter:
+    """A network that segments, and what its output means.
+
+    Attributes
+    ----------
+    network
+        Any ``torch.nn.Module`` from ``(P, C, H, W)`` float32 magnitude images to ``(P, K, H, W)`` logits: one channel for each region
+        where regions overlap, and one for the background before them where they do not.
+    regions
+        The label values that each region consists of, by name: ``{"RV": (1,), "MYO": (2,), "LV": (3,)}``.
+    story
+        What is known of its training, for records.
+
+    >>> segmenter = Segmenter(nn.Conv2d(1, 3, 1), {"a": (1,), "b": (2,)})
+    >>> images, labels = torch.rand(2, 1, 8, 8), torch.randint(3, (2, 8, 8))
+    >>> segmenter.exclusive, segmenter.predict(images).shape, segmenter.loss(images, labels).ndim
+    (True, torch.Size([2, 2, 8, 8]), 0)
+    """
+
+    network: nn.Module
+    regions: Mapping[str, Sequence[int]]
+    story: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no label is in two regions: then a pixel gets one of them or the background, by the largest logit."""
+        values = [value for region in self.regions.values() for value in region]
+        return len(values) == len(set(values))
+
+    @cached_property
+    def _criterion(self) -> nn.Module:
+        DiceCELoss = _monai("losses").DiceCELoss
+        return DiceCELoss(include_background=False, softmax=True) if self.exclusive else DiceCELoss(sigmoid=True)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """``(P, H, W)`` labels to ``(P, K, H, W)`` bool, one channel a region."""
+        return torch.stack([torch.isin(labels, torch.tensor(values, device=labels.device)) for values in self.regions.values()], dim=1)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term."""
+        targets = self.targets(labels)
+        if self.exclusive:
+            targets = torch.cat([~targets.any(dim=1, keepdim=True), targets], dim=1)
+        return self._criterion(self.network(images), targets.float())
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region."""
+        logits = self.network(images)
+        if not self.exclusive:
+            return logits > 0
+        best = logits.argmax(dim=1, keepdim=True)
+        return best == torch.arange(1, logits.shape[1], device=best.device)[:, None, None]
+
+    def objective(self, data: SliceDataset, device: torch.device | str = "cpu") -> ImageLoss:
+        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize` and every learnt baseline.
+
+        Raises
+        ------
+        InputError
+            Where the data have no labels.
+        """
+        device = choose_device(device)
+        self.network.to(device).eval().requires_grad_(False)
+        return ImageLoss(data.images, self.loss, device, targets=_labels(data))
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write weights and story, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
+        if "channels" not in self.story:
+            raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        regions = {name: list(values) for name, values in self.regions.items()}
+        with atomic(path) as temporary:
+            torch.save({"format": FORMAT, "regions": regions, "story": self.story, "weights": weights}, temporary)
+
+
+def load(path: str | os.PathLike) -> Segmenter:
+    """Read a network that :meth:`Segmenter.save` wrote. Nothing in the file is executed.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing or not such a network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
+    try:
+        said = torch.load(path, map_location="cpu", weights_only=True)
+        regions = {name: tuple(values) for name, values in said["regions"].items()}
+        segmenter = Segmenter(_unet(regions, said["story"]), regions, said["story"])
+        segmenter.network.load_state_dict(said["weights"])
+        right = said["format"] == FORMAT
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
+        raise InputError(f"network {path}: is not a network file of prom; make one with 'prom segment train'") from error
+    if not right:
+        raise InputError(f"network {path}: is of format {said['format']!r}, not {FORMAT!r}; make one with 'prom segment train'")
+    segmenter.network.eval()
+    return segmenter
+
+
+def train(
+    data: SliceDataset,
+    validation: SliceDataset,
+    steps: int = 900,
+    batch_size: int = 12,
+    learning_rate: float = 1.5e-3,
+    channels: Sequence[int] = CHANNELS,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    start: Segmenter | None = None,
+    masks: Tensor | None = None,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    checkpoint: str | os.PathLike | None = None,
+) -> Segmenter:
+    """Train MONAI's U-Net on the slices of ``data``, and keep the weights that were best on ``validation``.
+
+    Adam, the learning rate falling to 0 along a cosine, batches of shuffled slices, each mirrored left to right at random. Ten times in
+    the course of the training the mean Dice coefficient over ``validation`` is taken.
+
+    Parameters
+    ----------
+    data, validation
+        Slices with labels; no patient in both (``data.hold_out(0.2)`` makes both from one).
+    steps, batch_size, learning_rate
+        Batches, slices in each, and Adam's step at the start.
+    channels
+        Features on each level of the U-Net, two residual units a level.
+    regions
+        What is to be segmented: see :class:`Segmenter`. By default every label by itself; of brain tumours the three regions of BraTS.
+    start
+        A network of this function to go on from (fine-tuning), instead of new weights.
+    masks
+        ``(M, H, W)`` bool: then every image is seen zero-filled under one of them, chosen at random, in training and in validation.
+    seed
+        Of weights, order, mirroring and choice of masks. Same seed, same machine, same number of threads: same bits.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+    checkpoint
+        A file that the state is written to ten times, and that an interrupted training goes on from. Removed at the end.
+
+    Raises
+    ------
+    InputError
+        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, or a
+        checkpoint is of another training.
+    """
+    for name, value in {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}.items():
+        if not value > 0:
+            raise InputError(f"{name} {value}: must be > 0")
+    labels = _labels(data)
+    both = set(data.patients or data.subjects) & set(validation.patients or validation.subjects)
+    if both:
+        raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
+    regions = dict(start.regions if start else regions or default_regions(data))
+    story = {"channels": list(start.story["channels"] if start else channels), "in_channels": data.images.shape[1]}
+    halvings = 2 ** (len(story["channels"]) - 1)
+    if any(side % halvings or side == halvings for side in data.shape):
+        levels = f"{len(story['channels'])} levels"
+        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+    asked = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "fingerprint": data.fingerprint(),
+        "fingerprint_validation": validation.fingerprint(),
+        "fine_tuned": start is not None,
+        "masks": 0 if masks is None else len(masks),
+    }
+    device = choose_device(device)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _unet(regions, story)
+    if start:
+        network.load_state_dict(start.network.state_dict())
+    segmenter = Segmenter(network.to(device), regions, {**story, **asked})
+    adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
+    state: dict[str, Any] = {"step": 0, "best": -1.0, "weights": {}}
+    if checkpoint:
+        check_writable(checkpoint)
+        if Path(checkpoint).is_file():
+            state = _resume(Path(checkpoint), asked, network, adam, schedule)
+            for _ in range(state["step"]):  # the same draws as before
+                _batch(data, labels, masks, batches, generator, images=False)
+    stops = {math.ceil(steps * (place + 1) / 10) for place in range(10)}
+    bar = tqdm(total=steps, initial=state["step"], desc=f"train U-Net on {data.name}", disable=None, leave=False)
+    while state["step"] < steps:
+        network.train().requires_grad_(True)
+        images, classes = _batch(data, labels, masks, batches, generator)
+        adam.zero_grad()
+        loss = segmenter.loss(images.to(device), classes.to(device))
+        loss.backward()
+        adam.step()
+        schedule.step()
+        state["step"] += 1
+        bar.update()
+        bar.set_postfix(loss=f"{loss.item():.3f}", best=f"{state['best']:.3f}", refresh=False)
+        if state["step"] in stops:
+            dice = _validate(segmenter, validation, masks)
+            if dice > state["best"]:
+                state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
+            if checkpoint:
+                with atomic(checkpoint) as temporary:
+                    live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
+                    torch.save({**state, **live, "asked": asked}, temporary)
+    bar.close()
+    network.load_state_dict(state["weights"])
+    network.eval().requires_grad_(False)
+    segmenter.story["validation_dice"] = state["best"]
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    return segmenter
+
+
+def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = None, device: str | torch.device = "auto") -> pd.DataFrame:
+    """Dice coefficient and intersection over union of every slice and region, of images zero-filled under ``mask`` (None: fully sampled).
+
+    MONAI's rule for absent regions: where a slice does not show a region, it has no score for it (NaN), whatever was predicted; ``dice``
+    and ``iou`` are the means over the regions that it shows, and NaN where it shows none. Table 2's numbers are means over slices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a slice: subject, slice, ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every region.
+
+    Raises
+    ------
+    InputError
+        Where the data have no labels, or the mask is of another size.
+    """
+    labels = _labels(data)
+    if mask is not None and tuple(mask.shape) != data.shape:
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {data.shape}")
+    device = choose_device(device)
+    segmenter.network.to(device).eval()
+    scores = []
+    starts = range(0, len(data), AT_ONCE)
+    for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
+        block = slice(start, start + AT_ONCE)
+        images = data.images[block].to(device)
+        images = images.abs() if mask is None else undersample(images, mask.to(device))
+        predicted = segmenter.predict(images)
+        targets = segmenter.targets(labels[block].to(device))
+        both, size, target_size = (part.sum(dim=(-2, -1)).double() for part in (predicted & targets, predicted, targets))
+        there = torch.where(target_size > 0, 1.0, torch.nan)
+        dice, iou = 2 * both / (size + target_size), both / (size + target_size - both)
+        scores.append((torch.stack([dice, iou], dim=-1) * there.unsqueeze(-1)).cpu())
+    values = torch.cat(scores)  # (N, K, 2)
+    table = pd.DataFrame({"subject": list(data.subjects), "slice": list(data.slices)})
+    for place, score in enumerate(("dice", "iou")):
+        table[score] = values[..., place].nanmean(dim=1).numpy()
+    for region, name in enumerate(segmenter.regions):
+        for place, score in enumerate(("dice", "iou")):
+            table[f"{score} {name}"] = values[:, region, place].numpy()
+    return table
+
+
+def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
+    """Every label but the background by itself; of brain tumours the three nested regions of BraTS.
+
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 4, 4), ["a"], [0], torch.ones(1, 4, 4).byte(), ("background", "heart"))
+    >>> default_regions(data)
+    {'heart': (1,)}
+    """
+    if data.name == "brain_tumour":
+        return dict(TUMOUR_REGIONS)
+    names = data.label_names or [f"label {value}" for value in range(int(_labels(data).max()) + 1)]
+    return {name: (value,) for value, name in enumerate(names) if value}
+
+
+def _monai(module: str) -> Any:
+    try:
+        import monai.losses
+        import monai.networks.nets
+    except ImportError as error:
+        raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
+    return {"losses": monai.losses, "nets": monai.networks.nets}[module]
+
+
+def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.Module:
+    channels = tuple(story["channels"])
+    out = len(regions) + Segmenter(nn.Identity(), regions).exclusive
+    return _monai("nets").UNet(2, story["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
+
+
+def _labels(data: SliceDataset) -> Tensor:
+    if data.labels is None:
+        raise InputError(f"{data.name}: has no labels; a segmentation needs them")
+    return data.labels
+
+
+def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: Any, generator: torch.Generator, images: bool = True) -> Any:
+    """The next images and labels, mirrored and undersampled at random; without ``images`` only the draws are made."""
+    chosen = next(batches)
+    mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+    picked = torch.randint(1 if masks is None else len(masks), (len(chosen),), generator=generator)
+    if not images:
+        return None
+    pictures, classes = data.images[chosen], labels[chosen]
+    pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
+    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+    return pictures, torch.where(mirrored[:, None, None], classes.flip(-1), classes)
+
+
+def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None) -> float:
+    device = next(segmenter.network.parameters()).device
+    tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
+    return float(sum(table["dice"].mean() for table in tables) / len(tables))
+
+
+def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        same = state.pop("asked") == asked
+        if same:
+            network.load_state_dict(state.pop("network"))
+            adam.load_state_dict(state.pop("adam"))
+            schedule.load_state_dict(state.pop("schedule"))
+    except Exception as error:  # a damaged file fails in any of many ways
+        raise InputError(f"checkpoint {path}: cannot be read; remove it to start anew") from error
+    if not same:
+        raise InputError(f"checkpoint {path}: is of a training with other data or settings; remove it, or name another file")
+    return state

@@ -1,0 +1,187 @@
+"""Networks that segment: scores are MONAI's, training is repeatable and goes on where it was stopped, masks are learnt through them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_dice, compute_iou
+from torch import nn
+from torch.nn import functional
+
+import prom
+from prom import InputError, SliceDataset, segmentation
+from prom.segmentation import Segmenter
+
+SMALL = {"steps": 20, "batch_size": 4, "channels": (4, 8), "learning_rate": 1e-2}
+
+
+def discs(count: int, first: int = 0) -> SliceDataset:
+    """Bright discs (label 1) with a brighter core (label 2) on a dim ground; the last slice of each subject is empty."""
+    generator = torch.Generator().manual_seed(first)
+    y, x = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    images, labels = [], []
+    for index in range(count):
+        row, column = torch.rand(2, generator=generator) * 10 + 11
+        radius = ((y - row) ** 2 + (x - column) ** 2).sqrt()
+        label = (radius < 8).byte() + (radius < 4).byte()
+        label = label * (index % 4 != 3)
+        labels.append(label)
+        images.append(0.2 + 0.3 * label + 0.05 * torch.rand(32, 32, generator=generator))
+    subjects = [f"s{first + index // 4}" for index in range(count)]
+    names = ("background", "disc", "core")
+    return SliceDataset("discs", "train", torch.stack(images)[:, None], subjects, [i % 4 for i in range(count)], torch.stack(labels), names)
+
+
+TRAIN, VALIDATION = discs(24), discs(8, first=100)
+
+
+class Fixed(nn.Module):
+    """A network that answers with given logits."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits, self.at = logits, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.at += len(images)
+        return self.logits[self.at - len(images) : self.at]
+
+
+@pytest.mark.parametrize("regions", [{"disc": (1,), "core": (2,)}, {"whole": (1, 2), "core": (2,)}])
+def test_scores_are_monais(regions):
+    exclusive = "disc" in regions
+    logits = torch.randn(24, 2 + exclusive, 32, 32, generator=torch.Generator().manual_seed(0))
+    table = segmentation.evaluate(Segmenter(Fixed(logits), regions), TRAIN, device="cpu")
+    if exclusive:
+        predicted = functional.one_hot(logits.argmax(1), 3).movedim(-1, 1)[:, 1:]
+        truth = functional.one_hot(TRAIN.labels.long(), 3).movedim(-1, 1)[:, 1:]
+    else:
+        predicted, truth = (logits > 0).long(), torch.stack([TRAIN.labels >= 1, TRAIN.labels == 2], dim=1).long()
+    for score, oracle in (("dice", compute_dice), ("iou", compute_iou)):
+        expected = oracle(predicted, truth, include_background=True, ignore_empty=True).numpy()
+        np.testing.assert_allclose(table[[f"{score} {name}" for name in regions]], expected, rtol=1e-6)
+        means = [np.nan if np.isnan(row).all() else np.nanmean(row) for row in expected]
+        np.testing.assert_allclose(table[score], means, rtol=1e-6)
+    assert table["dice"].isna().sum() == 6  # the empty slices
+
+
+def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    whole = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
+    assert segmentation.evaluate(whole, VALIDATION, device="cpu")["dice"].mean() == pytest.approx(whole.story["validation_dice"])
+    assert whole.story["validation_dice"] > 0.8
+    mask = prom.baselines.low_pass(TRAIN, 16)
+    assert segmentation.evaluate(whole, VALIDATION, mask, device="cpu")["dice"].mean() < whole.story["validation_dice"]
+
+    first = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
+    again = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
+    other = segmentation.train(TRAIN, VALIDATION, **SMALL, seed=1, device="cpu")
+    assert same(first, again) and not same(first, other)
+
+    checkpoint, calls = tmp_path / "state.pt", []
+    evaluate = segmentation.evaluate
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(segmentation, "evaluate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+    assert checkpoint.exists()
+    with pytest.raises(InputError, match="is of a training with other data or settings"):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, seed=3, device="cpu", checkpoint=checkpoint)
+    resumed = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+    assert len(calls) == 7 + 4 and same(first, resumed) and not checkpoint.exists()
+    checkpoint.write_bytes(b"not a checkpoint")
+    with pytest.raises(InputError, match="cannot be read"):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+
+
+def same(first: Segmenter, second: Segmenter) -> bool:
+    weights = [segmenter.network.state_dict() for segmenter in (first, second)]
+    return all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_a_file_gives_the_network_back_and_runs_nothing(tmp_path):
+    segmenter = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
+    segmenter.save(tmp_path / "net.pt")
+    back = segmentation.load(tmp_path / "net.pt")
+    assert same(segmenter, back) and back.regions == segmenter.regions and back.story == segmenter.story
+    assert torch.equal(back.predict(VALIDATION.images), segmenter.predict(VALIDATION.images))
+
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    torch.save({"format": segmentation.FORMAT, "weights": Evil()}, tmp_path / "evil.pt")
+    for name, content in (("evil.pt", None), ("text.pt", b"hello"), ("other.pt", "dict")):
+        if isinstance(content, bytes):
+            (tmp_path / name).write_bytes(content)
+        elif content:
+            torch.save({"format": "something"}, tmp_path / name)
+        with pytest.raises(InputError, match=f"network .*{name}: is not a network file"):
+            segmentation.load(tmp_path / name)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(InputError, match="no such file"):
+        segmentation.load(tmp_path / "missing.pt")
+    with pytest.raises(InputError, match="save it in your own way"):
+        Segmenter(nn.Identity(), {"disc": (1,)}).save(tmp_path / "own.pt")
+
+
+def test_fine_tuning_on_undersampled_images_helps_there():
+    trained = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
+    mask = prom.baselines.low_pass(TRAIN, 64)
+    tuned = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 60}, start=trained, masks=mask[None], device="cpu")
+    before, after = (segmentation.evaluate(network, VALIDATION, mask, device="cpu")["dice"].mean() for network in (trained, tuned))
+    assert after > before + 0.01
+
+
+def test_the_objective_is_the_frozen_networks_loss():
+    segmenter = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
+    masks = (torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.3).float().requires_grad_()
+    loss, gradient = segmenter.objective(TRAIN)([3, 5, 1], masks.detach())
+    seen = prom.undersample(TRAIN.images[[3, 5, 1]].unsqueeze(1), masks[None, :, None])
+    expected = segmenter.loss(seen.flatten(0, 1), TRAIN.labels[[3, 5, 1]].repeat_interleave(2, dim=0))
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, masks)[0], rtol=1e-3, atol=1e-7)
+    assert not any(weight.requires_grad for weight in segmenter.network.parameters())
+
+
+def test_masks_are_learnt_through_the_network():
+    segmenter = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
+    judge = segmenter.objective(TRAIN)
+    result = prom.optimize(TRAIN, 32, recipe=replace(prom.DEFAULT, iterations=60), objective=judge, device="cpu")
+    noise = prom.baselines.gaussian(TRAIN, 32, sigma=100.0)
+    learnt, random = (judge(list(range(24)), mask.float()[None])[0] for mask in (result.mask, noise))
+    assert int(result.mask.sum()) == 32 and learnt < random
+
+
+def test_bad_input_is_one_line():
+    without = replace(TRAIN, labels=None)
+    for call, message in (
+        (lambda: segmentation.train(TRAIN, TRAIN, **SMALL), "patient s0: is in the training and in the validation slices"),
+        (lambda: segmentation.train(without, VALIDATION), "has no labels"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be > 0"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 7), "sides must be multiples of 64, and larger"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 6), "images of 32 x 32: sides must be multiples of 32, and larger"),
+        (
+            lambda: segmentation.evaluate(Segmenter(nn.Identity(), {"disc": (1,)}), TRAIN, torch.ones(4, 4).bool()),
+            "does not fit the slices",
+        ),
+    ):
+        with pytest.raises(InputError, match=message) as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_tumours_have_the_regions_of_brats():
+    data = replace(TRAIN, name="brain_tumour", labels=torch.arange(4).byte().repeat_interleave(8)[None, :, None].expand(24, 32, 32))
+    segmenter = Segmenter(nn.Identity(), segmentation.default_regions(data))
+    from prom.datasets.brain_tumour import regions
+
+    assert not segmenter.exclusive and torch.equal(segmenter.targets(data.labels), regions(data.labels))
