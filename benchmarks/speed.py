@@ -249,9 +249,7 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
         begun = time.perf_counter()
         mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device="cpu").mask
         spent = time.perf_counter() - begun
-        from prom.polish import whole_set
-
-        loss, _ = whole_set(judge, range(len(train)), mask.float())
+        loss, _ = objectives.whole_set(judge, range(len(train)), mask.float())
         rows.append({"recipe": recipe.name, "iterations": recipe.iterations, "seed": seed, "seconds": spent, "objective": loss})
         click.echo(json.dumps(rows[-1]), err=True)
         if recipe.name == "paper" and seed == 0 and recipe.iterations == paper_iterations:

@@ -1,6 +1,6 @@
 """ProM: learned k-space sampling for MRI. The public names; every other module says at its top what it does."""
 
-from prom import baselines, segmentation
+from prom import baselines, curvature, segmentation
 from prom.datasets import SliceDataset, load
 from prom.errors import InputError
 from prom.evaluate import evaluate
@@ -22,6 +22,7 @@ __all__ = [
     "Recipe",
     "SliceDataset",
     "baselines",
+    "curvature",
     "evaluate",
     "fft2c",
     "ifft2c",

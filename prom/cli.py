@@ -187,7 +187,8 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     check_writable(output)
     segmenter = load_network(network) if network else None
     data = dataset()
-    objective = segmenter.objective(data, device) if segmenter else "magnitude_mse"
+    near = baselines.energy(data, acceleration, pattern) if segmenter else None
+    objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
     started = time.perf_counter()
     result = optimize(data, acceleration, pattern=pattern, recipe=chosen, objective=objective, seed=seed, device=device)
     seconds = time.perf_counter() - started

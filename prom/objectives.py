@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from prom import distributed
 from prom.errors import InputError, unknown
 from prom.fourier import to_centred
 from prom.threads import gathered, parallel
@@ -223,7 +224,7 @@ class ImageLoss:
     torch.Size([1, 8, 8])
     """
 
-    curvature = None
+    curvature = None  # see prom.curvature
     concurrent = False  # nobody knows what the criterion keeps
 
     def __init__(
@@ -245,6 +246,24 @@ class ImageLoss:
             loss = self.criterion(reconstruction.flatten(0, 1), target)
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient
+
+
+def whole_set(judge: Objective, indices: range | list[int], mask: Tensor) -> tuple[float, Tensor]:
+    """Mean loss of one float mask ``(H, W)`` over many images, and its gradient ``(H, W)``, a piece at a time to bound the memory.
+
+    >>> judge = MagnitudeMSE(torch.rand(40, 1, 8, 8))
+    >>> loss, gradient = whole_set(judge, range(40), torch.ones(8, 8))
+    >>> loss < 1e-10, gradient.shape
+    (True, torch.Size([8, 8]))
+    """
+    loss, gradient = mask.new_zeros((), dtype=torch.float64), torch.zeros_like(mask, dtype=torch.float64)
+    for start in distributed.share(range(0, len(indices), CHUNK)):
+        chunk = list(indices[start : start + CHUNK])
+        chunk_loss, chunk_gradient = judge(chunk, mask[None])
+        loss += chunk_loss * (len(chunk) / len(indices))
+        gradient += chunk_gradient[0] * (len(chunk) / len(indices))
+    loss, gradient = distributed.total(loss, gradient)
+    return float(loss), gradient.to(mask.dtype)
 
 
 OBJECTIVES = ("magnitude_mse",)

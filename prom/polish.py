@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import distributed, objectives, patterns
+from prom import objectives, patterns
+from prom.curvature import factor
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.fourier import opposite
+from prom.objectives import whole_set
 from prom.threads import spread
 
 SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -112,7 +112,7 @@ def polish(
         power = objectives.Measurements(train.images, device, keep=False).power(most=objectives.CURVATURE_IMAGES)
         curvature = grid.gather(power)
         if left and members.any():
-            curvature = curvature * _factor(evaluate, members, loss, gradient, curvature)
+            curvature = curvature * factor(evaluate, members, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
     partners = opposite(torch.arange(grid.size, device=device).reshape(grid.shape)).flatten()
     if left and not train.images.is_complex():
@@ -171,24 +171,6 @@ def parameters_of(mask: Tensor, grid: patterns.Points) -> Tensor:
     return members
 
 
-def whole_set(judge: objectives.Objective, indices: range | list[int], mask: Tensor) -> tuple[float, Tensor]:
-    """Mean loss of one float mask ``(H, W)`` over many images, and its gradient ``(H, W)``, a piece at a time to bound the memory.
-
-    >>> judge = objectives.MagnitudeMSE(torch.rand(40, 1, 8, 8))
-    >>> loss, gradient = whole_set(judge, range(40), torch.ones(8, 8))
-    >>> loss < 1e-10, gradient.shape
-    (True, torch.Size([8, 8]))
-    """
-    loss, gradient = mask.new_zeros((), dtype=torch.float64), torch.zeros_like(mask, dtype=torch.float64)
-    for start in distributed.share(range(0, len(indices), objectives.CHUNK)):
-        chunk = list(indices[start : start + objectives.CHUNK])
-        chunk_loss, chunk_gradient = judge(chunk, mask[None])
-        loss += chunk_loss * (len(chunk) / len(indices))
-        gradient += chunk_gradient[0] * (len(chunk) / len(indices))
-    loss, gradient = distributed.total(loss, gradient)
-    return float(loss), gradient.to(mask.dtype)
-
-
 def one_sided(members: Tensor, partners: Tensor) -> Tensor:
     """Of every pair with one member, the partner that comes first. ``partners`` has the index of each parameter's partner.
 
@@ -201,16 +183,6 @@ def one_sided(members: Tensor, partners: Tensor) -> Tensor:
     single = flat ^ flat[partners]
     first = torch.arange(len(partners), device=flat.device) < partners
     return torch.where(single, first, flat).reshape(members.shape)
-
-
-def _factor(evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor) -> float:
-    """c of h = c P, from the true change of the loss without the weakest 1 % of the members."""
-    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // 100)]
-    without = members.flatten().clone()
-    without[weakest] = False
-    change = evaluate(without.reshape(members.shape))[0] - loss
-    total = float(power.flatten()[weakest].sum())
-    return max(0.0, 2 * (change + float(gradient.flatten()[weakest].sum())) / total) if total > 0 else 0.0
 
 
 def _one_of_each_pair(order: Tensor, partners: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ from prom import bernoulli, objectives, patterns
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
+from prom.objectives import whole_set
 from prom.optimize import shuffled_batches
-from prom.polish import whole_set
 from prom.schedules import annealed_budget
 from prom.threads import spread
 

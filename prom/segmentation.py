@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from prom import curvature
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
@@ -85,17 +86,23 @@ class Segmenter:
         best = logits.argmax(dim=1, keepdim=True)
         return best == torch.arange(1, logits.shape[1], device=best.device)[:, None, None]
 
-    def objective(self, data: SliceDataset, device: torch.device | str = "cpu") -> ImageLoss:
-        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize` and every learnt baseline.
+    def objective(self, data: SliceDataset, device: torch.device | str = "auto", near: Tensor | None = None) -> ImageLoss:
+        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+
+        ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
+        (:func:`prom.curvature.near`), without which scale-invariant ProM loses the lowest frequencies.
 
         Raises
         ------
         InputError
-            Where the data have no labels.
+            Where the data have no labels, or the mask does not fit them.
         """
         device = choose_device(device)
         self.network.to(device).eval().requires_grad_(False)
-        return ImageLoss(data.images, self.loss, device, targets=_labels(data))
+        judge = ImageLoss(data.images, self.loss, device, targets=_labels(data))
+        if near is not None:
+            judge.curvature = curvature.near(judge, near)
+        return judge
 
     def save(self, path: str | os.PathLike) -> None:
         """Write weights and story, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""

@@ -10,9 +10,9 @@ from torch.nn import functional
 
 from prom import InputError, SliceDataset, baselines, bernoulli, fft2c, ifft2c, load
 from prom.fourier import opposite
-from prom.objectives import MagnitudeMSE
+from prom.objectives import MagnitudeMSE, whole_set
 from prom.patterns import make
-from prom.polish import SURE, _one_of_each_pair, polish, whole_set
+from prom.polish import SURE, _one_of_each_pair, polish
 
 
 def tiny(phase: bool = False) -> SliceDataset:

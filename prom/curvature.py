@@ -1,0 +1,61 @@
+"""The second derivative of a loss that has no formula for it: taken as proportional to the mean power spectrum, and measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prom import objectives
+from prom.errors import InputError
+
+
+def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor:
+    r"""Curvature h of an objective near a mask, ``(H, W)``: :math:`h_i = c P_i`, one number c measured, P the mean power spectrum.
+
+    For a squared error, phases averaged out, h *is* proportional to P (:attr:`prom.objectives.MagnitudeMSE.curvature`). For any other loss
+    it is a model; but some curvature is needed: to first order alone the lowest frequencies, whose gradient is the largest, look like the
+    best ones to leave out. Recipes with ``curvature=True`` use what ``judge.curvature`` holds::
+
+        judge.curvature = prom.curvature.near(judge, mask)
+
+    Parameters
+    ----------
+    judge
+        An objective on its data.
+    mask
+        ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest 1 %. A sensible mask of the
+        acceleration that is wanted, as :func:`prom.baselines.energy` makes it.
+    slices
+        At most so many slices, evenly spaced, are looked at.
+
+    Raises
+    ------
+    InputError
+        Where the mask is empty or of another size.
+
+    >>> judge = objectives.ImageLoss(torch.rand(4, 1, 8, 8), torch.nn.functional.mse_loss)
+    >>> near(judge, torch.ones(8, 8).bool()).shape
+    torch.Size([8, 8])
+    """
+    if tuple(mask.shape) != tuple(judge.data.shape[-2:]) or not mask.any():
+        raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {tuple(judge.data.shape[-2:])}")
+    power = judge.data.power(most=objectives.CURVATURE_IMAGES)
+    chosen = torch.linspace(0, len(judge.data) - 1, min(slices, len(judge.data))).long().tolist()
+
+    def evaluate(members: Tensor) -> tuple[float, Tensor]:
+        return objectives.whole_set(judge, chosen, members.to(power))
+
+    members = mask.to(power.device)
+    return power * factor(evaluate, members, *evaluate(members), power)
+
+
+def factor(evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor) -> float:
+    """c of h = c P, from the true change of the loss without the weakest 1 % of the members. ``evaluate`` gives loss and gradient."""
+    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // 100)]
+    without = members.flatten().clone()
+    without[weakest] = False
+    change = evaluate(without.reshape(members.shape))[0] - loss
+    total = float(power.flatten()[weakest].sum())
+    return max(0.0, 2 * (change + float(gradient.flatten()[weakest].sum())) / total) if total > 0 else 0.0

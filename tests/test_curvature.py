@@ -1,0 +1,45 @@
+"""The measured curvature is the formula's where there is one, and keeps the centre of k-space where there is none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+import prom
+from prom import InputError, baselines, curvature
+from prom.objectives import ImageLoss, MagnitudeMSE, whole_set
+
+
+def test_of_a_squared_error_it_is_the_formula(blobs):
+    mask = baselines.energy(blobs, 4)
+    measured = curvature.near(ImageLoss(blobs.images, functional.mse_loss), mask)
+    formula = MagnitudeMSE(blobs.images).curvature
+    ratio = measured / formula
+    assert ratio.std() < 1e-3 * ratio.mean()  # the same shape
+    assert 0.5 < ratio.mean() < 2  # phases are not averaged out in so few images
+
+
+def test_it_makes_another_loss_learnable(blobs):
+    def edges(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return sum((predicted.diff(dim=axis) - target.diff(dim=axis)).abs().mean() for axis in (-2, -1))
+
+    losses = []
+    for with_curvature in (False, True):
+        judge = ImageLoss(blobs.images, edges)
+        if with_curvature:
+            judge.curvature = curvature.near(judge, baselines.energy(blobs, 8))
+        recipe = replace(prom.DEFAULT, iterations=150, initialisation="energy")
+        result = prom.optimize(blobs, 8, recipe=recipe, objective=judge, device="cpu")
+        losses.append(whole_set(judge, range(len(blobs)), result.mask.float())[0])
+    energy = whole_set(judge, range(len(blobs)), baselines.energy(blobs, 8).float())[0]
+    assert losses[1] < losses[0] and losses[1] < energy
+
+
+def test_it_needs_a_mask_with_samples(blobs):
+    judge = MagnitudeMSE(blobs.images)
+    for mask in (torch.zeros(32, 32).bool(), torch.ones(4, 4).bool()):
+        with pytest.raises(InputError, match="must have some"):
+            curvature.near(judge, mask)
