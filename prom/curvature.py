@@ -25,8 +25,8 @@ def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor
     judge
         An objective on its data.
     mask
-        ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest 1 %. A sensible mask of the
-        acceleration that is wanted, as :func:`prom.baselines.energy` makes it.
+        ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest tenth (of fewer samples, single
+        images decide about the sign). A sensible mask of the acceleration that is wanted, as :func:`prom.baselines.energy` makes it.
     slices
         At most so many slices, evenly spaced, are looked at.
 
@@ -48,12 +48,14 @@ def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor
         return objectives.whole_set(judge, chosen, members.to(power))
 
     members = mask.to(power.device)
-    return power * factor(evaluate, members, *evaluate(members), power)
+    return power * factor(evaluate, members, *evaluate(members), power, part=10)
 
 
-def factor(evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor) -> float:
-    """c of h = c P, from the true change of the loss without the weakest 1 % of the members. ``evaluate`` gives loss and gradient."""
-    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // 100)]
+def factor(
+    evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor, part: int = 100
+) -> float:
+    """c of h = c P, from the true change of the loss without the weakest ``part``-th of the members. ``evaluate`` gives loss and gradient."""
+    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // part)]
     without = members.flatten().clone()
     without[weakest] = False
     change = evaluate(without.reshape(members.shape))[0] - loss

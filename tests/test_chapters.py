@@ -22,13 +22,14 @@ def run(chapter: str, output: Path, **parameters: object) -> subprocess.Complete
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Another data set: six subjects of 64 x 64 slices, as files of a user."""
+    """Another data set: six subjects of 64 x 64 slices with labels, as files of a user."""
     folder = tmp_path_factory.mktemp("mine")
     generator = np.random.default_rng(1)
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     for i in range(6):
         shapes = [((x - u) ** 2 + (y - v) ** 2 * s < 0.3) * w for u, v, s, w in generator.uniform(0.2, 0.9, (5, 4))]
-        np.save(folder / f"subject{i}.npy", (sum(shapes) + 0.01 * generator.random((3, 64, 64))).astype(np.float32))
+        images = (sum(shapes) + 0.01 * generator.random((3, 64, 64))).astype(np.float32)
+        np.savez(folder / f"subject{i}.npz", images=images, labels=(images > 0.5).astype(np.uint8))
     return folder
 
 
@@ -48,6 +49,10 @@ OTHER = {
         **{"race_slices": 5, "seed": 2},
     },
     "04_reconstruction_table": {"accelerations": [3, 6], "seeds": [1, 2], "iterations": 50, "paper_iterations": 20},
+    "05_segmentation_table": {
+        **{"accelerations": [3, 6], "taken_apart": 6, "steps": 12, "channels": [4, 8, 8], "iterations": 8, "evaluations": 3},
+        **{"tuning_steps": 5, "joint_steps": 6, "seed": 2},
+    },
     "06_why_prom_breaks": {
         **{"acceleration": 5, "size": 48, "train_slices": 7, "test_slices": 4, "iterations": 12, "batch": 3, "samples": 1, "seed": 3},
         **{"default_iterations": 15, "scales": [1.0, 0.02], "ablation_iterations": 5},
