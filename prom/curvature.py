@@ -54,7 +54,7 @@ def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor
 def factor(
     evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor, part: int = 100
 ) -> float:
-    """c of h = c P, from the true change of the loss without the weakest ``part``-th of the members. ``evaluate`` gives loss and gradient."""
+    """c of h = c P, from the true change of the loss without the weakest members, one in ``part``; ``evaluate`` gives loss and gradient."""
     weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // part)]
     without = members.flatten().clone()
     without[weakest] = False
