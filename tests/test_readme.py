@@ -23,7 +23,7 @@ def headline() -> list[str]:
         ("paper, ProM (10 members)", published, ""),
         ("energy oracle", recorded.query("method == 'energy'"), ""),
         ("conjugate-aware energy, closed form", recorded.query("method == 'conjugate_energy'"), ""),
-        (f"ours, polished, mean over {seeds.iloc[0]} seed(s)", ours, "**"),
+        (f"ours, polished, mean over {seeds.iloc[0]} seeds", ours, "**"),
     ):
         mean = runs.groupby("acceleration")[["psnr_db", "ssim"]].mean()
         cells = [f"{mark}{mean.loc[a, 'psnr_db']:.2f} / {mean.loc[a, 'ssim']:.3f}{mark}" for a in ACCELERATIONS]
