@@ -242,6 +242,8 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
     train = prom.load("acdc", root=root)
     judge = objectives.make("magnitude_mse", train.images, "cpu")
     recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600)]
+    recipes += [replace(prom.POLISHED, iterations=10, initialisation="energy", polish=3)]
+    recipes += [replace(prom.POLISHED, iterations=25, polish=n) for n in (3, 4, 6)]
     recipes += [replace(prom.POLISHED, iterations=n) for n in (25, 50, 100)]
     recipes += [replace(SINGLE_PAPER, iterations=n) for n in (100, 300, 1000, paper_iterations) if n <= paper_iterations]
     rows = []
@@ -250,7 +252,7 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
         mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device="cpu").mask
         spent = time.perf_counter() - begun
         loss, _ = objectives.whole_set(judge, range(len(train)), mask.float())
-        rows.append({"recipe": recipe.name, "iterations": recipe.iterations, "seed": seed, "seconds": spent, "objective": loss})
+        rows.append({"recipe": recipe.name, "iterations": recipe.iterations, "polish": recipe.polish, "seed": seed, "seconds": spent, "objective": loss})
         click.echo(json.dumps(rows[-1]), err=True)
         if recipe.name == "paper" and seed == 0 and recipe.iterations == paper_iterations:
             break  # one full run tells the time

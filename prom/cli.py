@@ -365,6 +365,8 @@ class Lists(click.Command):
     epilog=example(
         "prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced \\",
         "    --patterns points columns --accelerations 4 8 16 32 --seeds 10 --jobs 2",
+        "prom sweep segmentation --dataset acdc --root data/ACDC --network net.pt --methods energy polished task-polished \\",
+        "    --accelerations 8 16 32 --seeds 3 --jobs 2",
     ),
 )
 @click.argument("kind")
@@ -376,18 +378,20 @@ class Lists(click.Command):
     multiple=True,
     default=["energy", "default"],
     show_default=True,
-    help="Baselines, recipes, variants of them: paper:members=1",
+    help="Baselines, recipes, variants of them: paper:members=1; task-NAME: learnt through the network.",
 )
 @click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
 @click.option("--accelerations", multiple=True, type=float, default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
 @click.option("--seeds", default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ...")
 @click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
+@click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
+@click.option("--tuning-steps", default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask.")
 @click.option("--jobs", default=1, show_default=True, help="Runs at a time, of one thread each.")
 @click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
 @click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
 @click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
 def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
-    """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction.
+    """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
 
     The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
     """

@@ -42,7 +42,7 @@ def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor
     if tuple(mask.shape) != tuple(judge.data.shape[-2:]) or not mask.any():
         raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {tuple(judge.data.shape[-2:])}")
     power = judge.data.power(most=objectives.CURVATURE_IMAGES)
-    chosen = torch.linspace(0, len(judge.data) - 1, min(slices, len(judge.data))).long().tolist()
+    chosen = objectives.evenly(len(judge.data), slices)
 
     def evaluate(members: Tensor) -> tuple[float, Tensor]:
         return objectives.whole_set(judge, chosen, members.to(power))

@@ -119,7 +119,7 @@ class Measurements:
         ``most``: of no more images than this, evenly spaced.
         """
         total = torch.zeros(self._source.shape[-2:], device=self.device)
-        chosen = torch.linspace(0, len(self) - 1, min(most or len(self), len(self)), dtype=torch.float64).long().tolist()
+        chosen = evenly(len(self), most)
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
             total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
@@ -246,6 +246,15 @@ class ImageLoss:
             loss = self.criterion(reconstruction.flatten(0, 1), target)
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient
+
+
+def evenly(count: int, most: int | None) -> list[int]:
+    """At most ``most`` of ``count`` indices, evenly spaced; all of them where ``most`` is None.
+
+    >>> evenly(5, 3), evenly(3, None)
+    ([0, 2, 4], [0, 1, 2])
+    """
+    return torch.linspace(0, count - 1, min(most or count, count), dtype=torch.float64).long().tolist()
 
 
 def whole_set(judge: Objective, indices: range | list[int], mask: Tensor) -> tuple[float, Tensor]:

@@ -75,10 +75,10 @@ def optimize(
     device = choose_device(device)
     grid = patterns.make(pattern, data.shape)
     target = grid.budget(acceleration)
-    most = min(recipe.batch_size, len(data))
+    judge = objectives.make(objective, data.images, device)
+    most = min(recipe.batch_size, len(judge.data))
     if distributed.size() > most:
         raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
-    judge = objectives.make(objective, data.images, device)
     generator = torch.Generator(device).manual_seed(seed)
     solutions, history = [], []
     theta = step = None
@@ -90,7 +90,7 @@ def optimize(
             if recipe.initialisation == "energy":
                 theta = energy_order(grid.gather(judge.data.power(most=objectives.CURVATURE_IMAGES)))
             step = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
-        batches = shuffled_batches(len(data), recipe.batch_size, generator)
+        batches = shuffled_batches(len(judge.data), recipe.batch_size, generator)
         for iteration in range(recipe.iterations):
             progress = iteration / max(recipe.iterations - 1, 1)
             tau = linear(progress, recipe.tau_start, recipe.tau_end)

@@ -12,7 +12,7 @@ from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.fourier import opposite
-from prom.objectives import whole_set
+from prom.objectives import evenly, whole_set
 from prom.threads import spread
 
 SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -28,6 +28,7 @@ def polish(
     exhaustive: bool = False,
     device: str | torch.device = "auto",
     judge: objectives.Objective | None = None,
+    slices: int | None = None,
 ) -> Tensor:
     r"""Improve a mask by swapping its worst members for the best outsiders. The loss never rises, the number of samples never changes.
 
@@ -56,7 +57,7 @@ def polish(
     mask
         ``(H, W)`` bool, centred; of whole columns or rows where ``pattern`` says so.
     train
-        What the loss is measured on, all of it in every evaluation (``train.select(...)`` makes a smaller set).
+        What the loss is measured on, all of it in every evaluation, or ``slices`` of it.
     pattern
         "points", "columns" or "rows": what is swapped.
     objective
@@ -69,7 +70,9 @@ def polish(
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     judge
-        The objective, if it has already been made on the images of ``train``.
+        The objective, if it has been made already: the loss is then measured on its images.
+    slices
+        At most so many slices, evenly spaced, are looked at; by default all.
 
     Returns
     -------
@@ -94,6 +97,7 @@ def polish(
     grid = patterns.make(pattern, train.shape)
     members = parameters_of(mask, grid).to(device)
     judge = judge or objectives.make(objective, train.images, device)
+    chosen = evenly(len(judge.data), slices)
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 
@@ -101,7 +105,7 @@ def polish(
         nonlocal left
         left -= 1
         bar.update()
-        loss, gradient = whole_set(judge, range(len(train)), grid.expand(candidate.float()))
+        loss, gradient = whole_set(judge, chosen, grid.expand(candidate.float()))
         return loss, grid.gather(gradient)
 
     loss, gradient = evaluate(members)

@@ -15,33 +15,38 @@ import pandas as pd
 from prom import baselines, options, recipes
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
-from prom.errors import unknown
+from prom.errors import InputError, unknown
 from prom.evaluate import evaluate
 from prom.files import atomic
 from prom.masks import MaskResult, versions
+from prom.objectives import Objective
 from prom.optimize import optimize
+from prom.polish import polish
 from prom.rivals import RIVALS
 
-SCORES = ("psnr", "ssim", "nmse")
+TASK = "task-"  # before a method's name: learnt through the network of a segmentation
+TASK_SLICES = 256  # that polishing for a task looks at: a network is a hundred times slower than an image's loss
 GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
 
 
 def parse_method(text: str) -> tuple[str, dict[str, object]]:
     """A method as text: the name of a baseline or a recipe, and options of it, as ``name:option=value,option=value``.
 
-    Options of a baseline are the arguments of its function, options of a recipe are the fields of :class:`prom.recipes.Recipe`.
+    Options of a baseline are the arguments of its function, options of a recipe are the fields of :class:`prom.recipes.Recipe`. ``task-``
+    before the name of a method that learns means: through a network. It is no part of the name that is returned.
 
     Raises
     ------
     InputError
         Where a name or an option is not known or a value is of another type.
 
-    >>> parse_method("gaussian:sigma=35,protect_centre=true"), parse_method("paper:members=1")
+    >>> parse_method("gaussian:sigma=35,protect_centre=true"), parse_method("task-paper:members=1")
     (('gaussian', {'sigma': 35.0, 'protect_centre': True}), ('paper', {'members': 1}))
     """
-    name, _, rest = text.partition(":")
-    if name not in baselines.BASELINES and name not in recipes.RECIPES:
-        raise unknown("method", name, {*baselines.BASELINES, *recipes.RECIPES})
+    name, _, rest = text.removeprefix(TASK).partition(":")
+    methods = {**RIVALS, **recipes.RECIPES} if text.startswith(TASK) else {**baselines.BASELINES, **recipes.RECIPES}
+    if name not in methods:
+        raise unknown("method", text.partition(":")[0], {*methods, *(TASK + learns for learns in (*RIVALS, *recipes.RECIPES))})
     known = options.names(baselines.BASELINES.get(name, recipes.Recipe), without=GIVEN)
     return name, dict(options.parse(option, known, name) for option in rest.split(",") if rest)
 
@@ -56,7 +61,14 @@ def recipe_of(text: str) -> dict[str, object]:
     return {"name": name, **chosen} if name in baselines.BASELINES else replace(recipes.get(name), **chosen).as_dict()
 
 
-def make(method: str, train: SliceDataset, acceleration: float, pattern: str | None = None, seed: int = 0) -> MaskResult:
+def make(
+    method: str,
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str | None = None,
+    seed: int = 0,
+    task: Objective | None = None,
+) -> MaskResult:
     """The mask that a method makes of training slices. Its provenance says besides: the method's text, and the seconds spent.
 
     Parameters
@@ -65,6 +77,14 @@ def make(method: str, train: SliceDataset, acceleration: float, pattern: str | N
         As for :func:`parse_method`.
     pattern
         "points", "columns", "rows"; default: the method's own.
+    task
+        For ``task-`` methods: the loss of a frozen network (:meth:`prom.segmentation.Segmenter.objective`), which takes the place of the
+        image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then polished for the task.
+
+    Raises
+    ------
+    InputError
+        Where the method is not known or cannot be used, or ``task`` is missing.
 
     >>> import torch
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
@@ -73,30 +93,44 @@ def make(method: str, train: SliceDataset, acceleration: float, pattern: str | N
     ('default:iterations=5', 4.0)
     """
     name, chosen = parse_method(method)
+    through = method.startswith(TASK)
+    if through and task is None:
+        raise InputError(f"method {method}: is learnt through a network; name the network")
+    objective = task if through else "magnitude_mse"
     started = time.perf_counter()
     if name in baselines.BASELINES:
         pattern = pattern or baselines.default_pattern(name)
-        mask = baselines.get(name)(train, acceleration, pattern=pattern, seed=seed, **chosen)
+        given = {**chosen, "objective": objective} if through else chosen
+        mask = baselines.get(name)(train, acceleration, pattern=pattern, seed=seed, **given)
         result = baselines.as_result(mask, name, acceleration, pattern, seed, train, chosen)
         device = str(choose_device("auto")) if name in RIVALS else "cpu"
     else:
-        result = optimize(train, acceleration, pattern=pattern or "points", recipe=replace(recipes.get(name), **chosen), seed=seed)
+        recipe = replace(recipes.get(name), **chosen)
+        first = "magnitude_mse" if recipe.polish else objective
+        result = optimize(train, acceleration, pattern=pattern or "points", recipe=recipe, objective=first, seed=seed)
+        if recipe.polish and through:
+            mask = polish(result.mask, train, result.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES)
+            result = replace(result, mask=mask)
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
     return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
 
 
-def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:
+def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: str = "reconstruction") -> dict[str, object]:
     """The record of a mask from :func:`make` and its scores on ``test`` from :func:`prom.evaluate`, with everything needed to repeat it.
+
+    ``scores`` may hold other columns besides, as those of :func:`prom.segmentation.evaluate`; ``kind`` is "reconstruction" or
+    "segmentation", which depends on more of the sources.
 
     Returns
     -------
     dict
-        Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of PSNR (dB), SSIM and NMSE,
-        seconds spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
+        Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of every score, seconds
+        spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
     """
     made = result.provenance
     method, _, variant = made["method"].partition(":")
+    columns = [(name, values) for name, values in scores.items() if name not in ("subject", "slice")]
     return {
         "dataset": test.name,
         "method": method,
@@ -106,8 +140,8 @@ def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict
         "acceleration": result.acceleration,
         "true_acceleration": result.true_acceleration,
         "seed": result.seed,
-        **{name: float(scores[name].mean()) for name in SCORES},
-        **{f"{name}_std": float(scores[name].std(ddof=0)) for name in SCORES},
+        **{name: float(values.mean()) for name, values in columns},
+        **{f"{name}_std": float(values.std(ddof=0)) for name, values in columns},
         "slices_train": made["slices"],
         "slices_test": len(test),
         "seconds": made["seconds"],
@@ -115,7 +149,7 @@ def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict
         "recipe": json.dumps(result.recipe, sort_keys=True),
         "fingerprint_train": made["fingerprint"],
         "fingerprint_test": test.fingerprint(),
-        "versions": json.dumps(versions(), sort_keys=True),
+        "versions": json.dumps(versions(kind), sort_keys=True),
     }
 
 

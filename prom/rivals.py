@@ -78,11 +78,11 @@ def igs(
         per_round = math.ceil(budget / ROUNDS) if pattern == "points" else 1
     _positive(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     judge = objectives.make(objective, train.images, device)
-    batches = None if batch_size is None else shuffled_batches(len(train), batch_size, torch.Generator(device).manual_seed(seed))
+    batches = None if batch_size is None else shuffled_batches(len(judge.data), batch_size, torch.Generator(device).manual_seed(seed))
     members = bernoulli.mode(torch.zeros(grid.shape, device=device), 1)  # of equal values the one at the centre
     rounds = math.ceil((budget - 1) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
-        indices = range(len(train)) if batches is None else next(batches)
+        indices = range(len(judge.data)) if batches is None else next(batches)
         gradient = grid.gather(whole_set(judge, indices, grid.expand(members.float()))[1])
         count = min(int(members.sum()) + per_round, budget)
         scores = torch.where(members, 2 * gradient.abs().max() + 1, -gradient)  # members stay
@@ -150,7 +150,7 @@ def loupe(
     generator = torch.Generator(device).manual_seed(seed)
     weights = (torch.rand(grid.shape, generator=generator, device=device) * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    batches = shuffled_batches(len(train), batch_size, generator)
+    batches = shuffled_batches(len(judge.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
         batch = next(batches)
@@ -236,7 +236,7 @@ def score_prune(
     generator = torch.Generator(device).manual_seed(seed)
     scores = torch.rand(grid.shape, generator=generator, device=device)
     mean = torch.zeros_like(scores)
-    batches = shuffled_batches(len(train), batch_size, generator)
+    batches = shuffled_batches(len(judge.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):
         count = math.floor(annealed_budget((iteration + 1) / iterations, budget, grid.size, exploration=0.0))
         _, gradient = judge(next(batches), grid.expand(bernoulli.mode(scores, count).float())[None])

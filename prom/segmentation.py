@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -72,15 +74,22 @@ class Segmenter:
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term."""
+        return self.loss_of(self.network(images), labels)
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The same for what the network says, ``(P, K, H, W)`` logits."""
         targets = self.targets(labels)
         if self.exclusive:
             targets = torch.cat([~targets.any(dim=1, keepdim=True), targets], dim=1)
-        return self._criterion(self.network(images), targets.float())
+        return self._criterion(logits, targets.float())
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region."""
-        logits = self.network(images)
+        return self.decide(self.network(images))
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """What of it is taken as segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
         if not self.exclusive:
             return logits > 0
         best = logits.argmax(dim=1, keepdim=True)
@@ -139,6 +148,21 @@ def load(path: str | os.PathLike) -> Segmenter:
         raise InputError(f"network {path}: is of format {said['format']!r}, not {FORMAT!r}; make one with 'prom segment train'")
     segmenter.network.eval()
     return segmenter
+
+
+def file_fingerprint(path: str | os.PathLike) -> str:
+    """16 hex digits of the SHA-256 of a network's weights, regions and story: tells one network from another in records.
+
+    Raises
+    ------
+    InputError
+        As :func:`load`.
+    """
+    segmenter = load(path)
+    digest = hashlib.sha256(json.dumps([dict(segmenter.regions), segmenter.story], sort_keys=True).encode())
+    for name, value in sorted(segmenter.network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def train(
@@ -258,6 +282,7 @@ def train(
     return segmenter
 
 
+@torch.no_grad()
 def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = None, device: str | torch.device = "auto") -> pd.DataFrame:
     """Dice coefficient and intersection over union of every slice and region, of images zero-filled under ``mask`` (None: fully sampled).
 
@@ -267,7 +292,7 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     Returns
     -------
     pandas.DataFrame
-        One row a slice: subject, slice, ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every region.
+        One row a slice: subject, slice, ``loss``, ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every region.
 
     Raises
     ------
@@ -279,20 +304,22 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
         raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {data.shape}")
     device = choose_device(device)
     segmenter.network.to(device).eval()
-    scores = []
+    scores, losses = [], []
     starts = range(0, len(data), AT_ONCE)
     for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
         block = slice(start, start + AT_ONCE)
         images = data.images[block].to(device)
         images = images.abs() if mask is None else undersample(images, mask.to(device))
-        predicted = segmenter.predict(images)
-        targets = segmenter.targets(labels[block].to(device))
+        classes = labels[block].to(device)
+        logits = segmenter.network(images)
+        losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
+        predicted, targets = segmenter.decide(logits), segmenter.targets(classes)
         both, size, target_size = (part.sum(dim=(-2, -1)).double() for part in (predicted & targets, predicted, targets))
         there = torch.where(target_size > 0, 1.0, torch.nan)
         dice, iou = 2 * both / (size + target_size), both / (size + target_size - both)
         scores.append((torch.stack([dice, iou], dim=-1) * there.unsqueeze(-1)).cpu())
     values = torch.cat(scores)  # (N, K, 2)
-    table = pd.DataFrame({"subject": list(data.subjects), "slice": list(data.slices)})
+    table = pd.DataFrame({"subject": list(data.subjects), "slice": list(data.slices), "loss": losses})
     for place, score in enumerate(("dice", "iou")):
         table[score] = values[..., place].nanmean(dim=1).numpy()
     for region, name in enumerate(segmenter.regions):

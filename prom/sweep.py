@@ -1,7 +1,7 @@
 """Many runs: planned here, carried out by Snakemake (``Snakefile``) on this machine or on a cluster, collected here.
 
-One combination of data set, method, pattern, acceleration and seed is one papermill run of ``notebooks/runs/reconstruction.ipynb`` in a
-process of its own, and ends in one JSON record::
+One combination of data set, method, pattern, acceleration and seed is one papermill run of ``notebooks/runs/reconstruction.ipynb`` (Table
+1) or ``segmentation.ipynb`` (Table 2) in a process of its own, and ends in one JSON record::
 
     prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced --patterns points columns \\
         --accelerations 4 8 16 32 --seeds 10 --jobs 2
@@ -46,6 +46,7 @@ from prom.datasets import REGISTRY, data_root, load
 from prom.errors import InputError, unknown
 from prom.files import atomic
 from prom.masks import versions
+from prom.segmentation import file_fingerprint
 
 PROJECT = Path(__file__).parents[1]
 SNAKEFILE = PROJECT / "Snakefile"
@@ -53,7 +54,9 @@ RUNNER = PROJECT / "notebooks" / "run.py"
 RUNS = PROJECT / "notebooks" / "runs"
 SAID = "snakemake.log"
 SAME = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
-NO_SEED = {"energy", "conjugate_energy", "low_pass", "igs"}  # the same mask for every seed
+TOLD = ("dataset", "method", "variant", "members", "pattern", "acceleration")  # what tells a run from others, but for the seed
+SUMMARY = {"psnr": "psnr (dB)", "ssim": "ssim", "nmse": "nmse", "dice": "dice", "iou": "iou"}  # scores, and their headings
+NO_SEED = {"energy", "conjugate_energy", "low_pass", "igs"}  # the same mask for every seed, as long as it sees all images
 ONLY = {"equispaced": ("columns", "rows"), "poisson_disc": ("points",)}  # patterns of the baselines that cannot make all
 
 
@@ -111,13 +114,13 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     if not pairs or not accelerations:
         raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
     for (method, name), acceleration in product(pairs, dict.fromkeys(accelerations)):
-        for seed in range(1 if name_of(method) in NO_SEED else seeds):
+        for seed in range(1 if name_of(method) in NO_SEED and "batch_size=" not in method else seeds):
             yield method, name, float(acceleration), seed
 
 
 def name_of(method: str) -> str:
-    """``gaussian`` of ``gaussian:sigma=35``."""
-    return method.partition(":")[0]
+    """``gaussian`` of ``gaussian:sigma=35``, ``paper`` of ``task-paper:members=1``."""
+    return method.removeprefix(results.TASK).partition(":")[0]
 
 
 def _possible(method: str, pattern: str) -> bool:
@@ -134,6 +137,8 @@ def plan(
     root: str | None = None,
     options: Mapping[str, object] | None = None,
     ensembles: Sequence[str] = (),
+    network: str | None = None,
+    tuning_steps: int = 0,
     output: str | os.PathLike = "results/sweep",
 ) -> Sweep:
     """Say what is to be run. Reads the data once, for their fingerprints.
@@ -141,7 +146,7 @@ def plan(
     Parameters
     ----------
     kind
-        The notebook in ``notebooks/runs``: "reconstruction".
+        The notebook in ``notebooks/runs``: "reconstruction" or "segmentation".
     dataset, root, options
         As of :func:`prom.load`.
     methods
@@ -152,6 +157,8 @@ def plan(
         Every acceleration with every seed from 0 to ``seeds - 1``.
     ensembles
         Those of ``methods`` whose solutions of all seeds are to be averaged besides (Bayesian model averaging).
+    network, tuning_steps
+        Of a segmentation: the file of the network, which is frozen; steps of fine-tuning it to each mask before the scores are taken.
     output
         The folder that gets a folder of records and a table.
 
@@ -166,6 +173,14 @@ def plan(
     if kind not in kinds:
         raise unknown("sweep", kind, kinds)
     wanted = list(combinations(methods, names, accelerations, seeds))
+    through = kind == "segmentation"
+    if through != bool(network):
+        raise InputError(f"network {network}: a segmentation needs one, a reconstruction has none; 'prom segment train' makes one")
+    for method in methods:
+        if method.startswith(results.TASK) and not through:
+            raise InputError(f"method {method}: is learnt through a network, and {kind} has none")
+    if tuning_steps < 0:
+        raise InputError(f"tuning steps {tuning_steps}: must be >= 0")
     for method in ensembles:
         if method not in methods:
             raise unknown("ensemble", method, methods)
@@ -173,13 +188,18 @@ def plan(
             raise InputError(f"ensemble {method}: needs a recipe, and at least 2 seeds")
 
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    same = dict(zip(SAME, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
-    data = _key(same["fingerprint_train"], same["fingerprint_test"])
+    same = dict(zip(SAME, (json.dumps(versions(kind), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
+    if through:
+        same |= {"network": file_fingerprint(network), "tuning_steps": tuning_steps}
+    data = _key(*(str(value) for name, value in same.items() if name != "versions"))
     code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
 
     typed = {"dataset": dataset, "root": root or "", "options": dict(options or {})}
     place = _absolute(**typed)
+    if through:
+        typed |= {"network": network, "tuning_steps": tuning_steps}
+        place |= {"network": str(Path(network).resolve()), "tuning_steps": tuning_steps}
     runs, expected = {}, {}
     averaged = [(method, pattern, acceleration, 0) for method, pattern, acceleration, seed in wanted if method in ensembles and seed == 0]
     for index, (method, pattern, acceleration, seed) in enumerate([*wanted, *averaged]):
@@ -194,7 +214,7 @@ def plan(
             name += f"-seed{seed}"
         again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked})]
         runs[name] = {**place, **asked, "record": f"{name}.json", "command": shlex.join(again)}
-        said = {"method": name_of(method), "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
+        said = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
         expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **said, **same}
     left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
     return Sweep(folder, f"runs/{kind}", runs, expected, left_out)
@@ -326,7 +346,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
         with atomic(sweep.table) as temporary:
             pd.DataFrame(list(everything.values())).to_csv(temporary, index=False)
         slices = pd.concat(_slices(sweep.folder / f"{name}.csv", record) for name, record in everything.items())
-        keys = [name for name in slices.columns if name not in results.SCORES]
+        keys = ["subject", "slice", *TOLD]
         with atomic(sweep.slices) as temporary:
             slices.groupby(keys, sort=False).mean().round(5).reset_index().to_csv(temporary, index=False)
     return pd.DataFrame(list(found.values()))
@@ -334,8 +354,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
 
 def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
     """The scores of the test slices of a run, with what tells it from other runs, but for the seed."""
-    told = {name: record[name] for name in ("dataset", "method", "variant", "members", "pattern", "acceleration")}
-    return pd.read_csv(path).assign(**told)
+    return pd.read_csv(path).assign(**{name: record[name] for name in TOLD})
 
 
 def summary(table: pd.DataFrame) -> str:
@@ -350,9 +369,10 @@ def summary(table: pd.DataFrame) -> str:
     named = table["method"] + (":" + table["variant"]).where(table["variant"] != "", "")
     named += (", mean of " + table["members"].astype(str)).where(table["members"] > 1, "")
     groups = table.assign(method=named).groupby(["method", "pattern", "acceleration"], sort=False)
-    rows = groups[["psnr", "ssim", "nmse"]].mean()
+    scores = [name for name in SUMMARY if name in table]
+    rows = groups[scores].mean()
     rows.insert(0, "runs", groups.size())
-    rows.insert(2, "+-", groups["psnr"].std(ddof=0))
-    rows = rows.rename(columns={"psnr": "psnr (dB)"}).reset_index()
-    formats = {"acceleration": "{:g}", "psnr (dB)": "{:.2f}", "+-": "{:.2f}", "ssim": "{:.3f}", "nmse": "{:.3f}"}
+    rows.insert(2, "+-", groups[scores[0]].std(ddof=0))
+    rows = rows.rename(columns=SUMMARY).reset_index()
+    formats = {"acceleration": "{:g}", "psnr (dB)": "{:.2f}", "+-": "{:.2f}", **dict.fromkeys(("ssim", "nmse", "dice", "iou"), "{:.3f}")}
     return rows.to_string(index=False, formatters={name: form.format for name, form in formats.items()})

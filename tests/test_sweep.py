@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, sweep
+from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, segmentation, sweep
 from prom.cli import main
 
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
@@ -127,7 +127,7 @@ def test_runs_find_the_data_from_another_folder(work, monkeypatch):
 def test_other_code_has_another_folder(planned, monkeypatch):
     folder = planned(2).folder
     assert planned(2).folder == folder
-    monkeypatch.setattr(sweep, "versions", lambda: {"prom sources": "other"})
+    monkeypatch.setattr(sweep, "versions", lambda *_: {"prom sources": "other"})
     assert planned(2).folder != folder
 
 
@@ -189,6 +189,12 @@ def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
         ({"ensembles": ["energy"], "seeds": 2}, "ensemble energy: needs a recipe"),
         ({"methods": ["default"], "ensembles": ["default"]}, "at least 2 seeds"),
         ({"dataset": "mni_brian"}, "did you mean 'mni_brain'"),
+        ({"methods": ["task-energy"]}, "task-energy"),
+        ({"methods": ["task-default"]}, "task-default: is learnt through a network"),
+        ({"kind": "segmentation"}, "a segmentation needs one"),
+        ({"network": "net.pt"}, "a reconstruction has none"),
+        ({"kind": "segmentation", "network": "net.pt", "tuning_steps": -1}, "tuning steps -1"),
+        ({"kind": "segmentation", "network": "net.pt", "dataset": "mni_brain"}, "net.pt: no such file"),
     ],
 )
 def test_bad_plans(arguments, message):
@@ -276,3 +282,45 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     results.write(folder / "default-iterations=4-batch_size=2-points-x4-seed0.json", {**other, "versions": "other"})
     refused = subprocess.run(record, capture_output=True, text=True)
     assert refused.returncode == 1 and "2 versions of the code" in refused.stderr
+
+
+def test_segmentation(work, tmp_path):
+    """Masks for the image and masks learnt through a network, with the network frozen and fine-tuned; recorded like the others."""
+    generator = np.random.default_rng(1)
+    labels = np.zeros((2, 32, 32), np.uint8)
+    labels[:, 8:20, 8:24] = 1
+    (work / "labelled").mkdir()
+    for i in range(6):
+        np.savez(work / "labelled" / f"subject{i}.npz", images=labels + 0.3 * generator.random(labels.shape), labels=labels)
+    data = load(work / "labelled", "train")
+    learning, validation = data.hold_out(0.2)
+    segmenter = segmentation.train(learning, validation, steps=20, channels=(4, 8, 16))
+    segmenter.save(work / "net.pt")
+    command = [sys.executable, "-m", "prom.cli", "sweep", "segmentation", "--dataset", "labelled", "--network", "net.pt"]
+    command += ["--accelerations", "4", "--seeds", "2", "--output", str(tmp_path), "--jobs", "2"]
+    through = ["task-polished:iterations=4,polish=3", "task-igs:per_round=64,batch_size=2", "task-paper:members=1,iterations=2"]
+    for extra in (["--methods", "energy", *through], ["--methods", "energy", "--tuning-steps", "5"]):
+        done = subprocess.run([*command, *extra], cwd=work, capture_output=True, text=True)
+        assert done.returncode == 0 and "dice" in done.stdout, done.stderr
+    (tmp_path / "recorded").mkdir()
+    script = shutil.copy(sweep.PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
+    subprocess.run([sys.executable, script, "labelled", str(tmp_path)], check=True, capture_output=True)
+    table = pd.read_csv(tmp_path / "recorded" / "labelled_segmentation.csv").set_index(["method", "tuning_steps", "seed"]).sort_index()
+    assert len(table) == 8 and table["network"].unique().tolist() == [segmentation.file_fingerprint(work / "net.pt")]
+
+    test = load(work / "labelled", "test")
+    mask = baselines.energy(data, 4)
+    scores = segmentation.evaluate(segmenter, test, mask)
+    frozen, tuned = table.loc[("energy", 0, 0)], table.loc[("energy", 5, 0)]
+    assert frozen["dice"] == pytest.approx(scores["dice"].mean()) and frozen["psnr"] == pytest.approx(evaluate(mask, test)["psnr"].mean())
+    assert frozen["train_loss"] == pytest.approx(segmentation.evaluate(segmenter, data, mask)["loss"].mean())
+    assert tuned["psnr"] == frozen["psnr"] and tuned["train_loss"] < frozen["train_loss"]
+    slices = pd.read_csv(tmp_path / "recorded" / "labelled_segmentation_slices.csv.gz").query("method == 'energy' and tuning_steps == 0")
+    assert slices["dice"].to_numpy() == pytest.approx(scores["dice"].to_numpy(), abs=1e-5)
+
+    image = results.make("polished:iterations=4,polish=3", data, 4).mask
+    [polished] = [load_mask(path).mask for path in tmp_path.glob("*/task-polished*seed0.h5")]
+    loss = {name: segmentation.evaluate(segmenter, data, chosen)["loss"].mean() for name, chosen in (("image", image), ("task", polished))}
+    assert loss["task"] <= loss["image"]  # it starts there and never rises
+    with pytest.raises(InputError, match="name the network"):
+        results.make("task-polished", data, 4)

@@ -1,7 +1,8 @@
 """Make the files of data/recorded from the folders of sweeps: python data/recorded/record.py NAME FOLDER... [--masks PATTERN]...
 
 FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv.gz with PSNR and SSIM of
-every test slice, averaged over seeds, and the mask files of the runs that a PATTERN names. All runs must come from the same code.
+every test slice, averaged over seeds, and the mask files of the runs that a PATTERN names; of sweeps with a network NAME_segmentation.csv,
+and Dice and intersection over union in NAME_segmentation_slices.csv.gz. All runs must come from the same code.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import pandas as pd
 from prom.files import atomic
 
 HERE = Path(__file__).parent
-SAME = ["dataset", "options", "method", "variant", "members", "pattern", "acceleration"]  # all of a run but its seed
+SAME = ["dataset", "options", "method", "variant", "members", "pattern", "acceleration", "tuning_steps"]  # all of a run but its seed
+SCORES = ["psnr", "ssim", "dice", "iou"]  # of a slice
 
 
 @click.command(help=__doc__)
@@ -34,6 +36,7 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
             run = json.loads(file.read_text())
             options = json.loads(shlex.split(run["command"])[-1])["options"]  # of the data set's reader
             run["options"] = json.dumps(options)
+            run.setdefault("tuning_steps", 0)
             runs.append(run)
             slices.append(pd.read_csv(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
             if any(fnmatch(file.stem, pattern) for pattern in masks):
@@ -45,9 +48,13 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
         raise click.ClickException(f"the runs come from {len(codes)} versions of the code: {'; '.join(codes)}")
     if table.duplicated([*SAME, "seed", "fingerprint_train", "fingerprint_test"]).any():
         raise click.ClickException("some runs are there twice; name each folder once")
-    write(table, HERE / f"{name}_reconstruction.csv")
-    by_slice = pd.concat(slices).groupby([*SAME, "subject", "slice"])[["psnr", "ssim"]].mean().round(5).reset_index()
-    write(by_slice, HERE / f"{name}_slices.csv.gz")
+    networks = "network" in table
+    scores, told = pd.concat(slices), SAME if networks else SAME[:-1]
+    by_slice = scores.groupby([*told, "subject", "slice"])[[score for score in SCORES if score in scores]].mean().round(5).reset_index()
+    write(
+        table if networks else table.drop(columns="tuning_steps"), HERE / f"{name}_{'segmentation' if networks else 'reconstruction'}.csv"
+    )
+    write(by_slice, HERE / f"{name}_{'segmentation_' if networks else ''}slices.csv.gz")
     click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
 
 
