@@ -252,7 +252,16 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
         mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device="cpu").mask
         spent = time.perf_counter() - begun
         loss, _ = objectives.whole_set(judge, range(len(train)), mask.float())
-        rows.append({"recipe": recipe.name, "iterations": recipe.iterations, "polish": recipe.polish, "seed": seed, "seconds": spent, "objective": loss})
+        rows.append(
+            {
+                "recipe": recipe.name,
+                "iterations": recipe.iterations,
+                "polish": recipe.polish,
+                "seed": seed,
+                "seconds": spent,
+                "objective": loss,
+            }
+        )
         click.echo(json.dumps(rows[-1]), err=True)
         if recipe.name == "paper" and seed == 0 and recipe.iterations == paper_iterations:
             break  # one full run tells the time
