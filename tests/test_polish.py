@@ -104,7 +104,7 @@ def test_evaluations_are_counted(blobs, count):
         return functional.l1_loss(prediction, target)
 
     polish(baselines.energy(blobs, 4), blobs, objective=objective, evaluations=count)
-    assert calls == [len(blobs)] * count  # the energy oracle leaves more to do than that
+    assert sum(calls) == len(blobs) * count  # the energy oracle leaves more to do than that
 
 
 @pytest.mark.parametrize("shape", [(4, 6), (5, 7), (8,)])
