@@ -112,7 +112,7 @@ def optimize(
     theta = bernoulli.average(solutions).cpu()
     mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
     if recipe.polish:
-        mask = polish(mask, data, pattern, evaluations=recipe.polish, device=device, judge=judge)
+        mask = polish(mask, data, pattern, evaluations=recipe.polish, hold_out=recipe.hold_out, device=device, judge=judge)
     return MaskResult(
         mask=mask,
         probabilities=grid.expand(theta).contiguous(),

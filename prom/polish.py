@@ -29,6 +29,7 @@ def polish(
     device: str | torch.device = "auto",
     judge: objectives.Objective | None = None,
     slices: int | None = None,
+    hold_out: float = 0.0,
 ) -> Tensor:
     r"""Improve a mask by swapping its worst members for the best outsiders. The loss never rises, the number of samples never changes.
 
@@ -73,6 +74,10 @@ def polish(
         The objective, if it has been made already: the loss is then measured on its images.
     slices
         At most so many slices, evenly spaced, are looked at; by default all.
+    hold_out
+        A share of the patients (:meth:`prom.SliceDataset.hold_out`) that is not among them, and whose loss must fall as well for a swap
+        to be kept. Of use where the loss is that of a network: what suits the slices at hand need not suit other patients, all the
+        less if the network was trained on them (chapter 5).
 
     Returns
     -------
@@ -97,7 +102,8 @@ def polish(
     grid = patterns.make(pattern, train.shape)
     members = parameters_of(mask, grid).to(device)
     judge = judge or objectives.make(objective, train.images, device)
-    chosen = evenly(len(judge.data), slices)
+    rest, held = train.held_out(hold_out) if hold_out else (range(len(judge.data)), [])
+    chosen = [rest[place] for place in evenly(len(rest), slices)]
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 
@@ -119,11 +125,22 @@ def polish(
             curvature = curvature * factor(evaluate, members, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
     partners = opposite(torch.arange(grid.size, device=device).reshape(grid.shape)).flatten()
-    if left and not train.images.is_complex():
-        candidate = one_sided(members, partners)
+    others = whole_set(judge, held, grid.expand(members.float()))[0] if held else None
+
+    def improves(candidate: Tensor) -> bool:
+        """Go on from this mask if it is better; says whether."""
+        nonlocal members, loss, gradient, others
         new_loss, new_gradient = evaluate(candidate)
-        if new_loss < loss * (1 - SURE):
-            members, loss, gradient = candidate, new_loss, new_gradient
+        if not new_loss < loss * (1 - SURE):
+            return False
+        new_others = whole_set(judge, held, grid.expand(candidate.float()))[0] if held else None
+        if held and not new_others < others:
+            return False
+        members, loss, gradient, others = candidate, new_loss, new_gradient, new_others
+        return True
+
+    if left and not train.images.is_complex():
+        improves(one_sided(members, partners))
     swaps = max(1, int(members.sum()) // 8)
     while left:
         removing = torch.where(members, curvature / 2 - gradient, torch.inf).flatten()
@@ -134,19 +151,12 @@ def polish(
         pairs = min(len(order) for order in apart)
         swaps = min(swaps, int((removing[apart[0][:pairs]] + adding[apart[1][:pairs]] < 0).sum()))
         if swaps > 1:
-            candidate = _swapped(members, apart[0][:swaps], apart[1][:swaps])
-            new_loss, new_gradient = evaluate(candidate)
-            if new_loss < loss * (1 - SURE):
-                members, loss, gradient, swaps = candidate, new_loss, new_gradient, 2 * swaps
-            else:
-                swaps //= 2
+            swaps = 2 * swaps if improves(_swapped(members, apart[0][:swaps], apart[1][:swaps])) else swaps // 2
             continue
         # The best swaps, as many as there are evaluations left, are among that many best removals and additions.
         for removal, addition in _single_swaps(removing, adding, removals[:left], additions[:left], left, exhaustive):
-            candidate = _swapped(members, removal, addition)
-            new_loss, new_gradient = evaluate(candidate)
-            if new_loss < loss * (1 - SURE):
-                members, loss, gradient, swaps = candidate, new_loss, new_gradient, 2
+            if improves(_swapped(members, removal, addition)):
+                swaps = 2
                 break
         else:
             break  # no single swap helps

@@ -50,6 +50,7 @@ class Recipe:
     members: int = 1  # solutions averaged (paper: Bayesian model averaging of 10)
     independent_members: bool = True  # the authors' last code does not reset theta, Adam and S between members
     polish: int = 0  # evaluations of the loss over the whole training set that :func:`prom.polish` may spend on the mask of Eq. 8
+    hold_out: float = 0.0  # share of the patients whose loss must fall as well for a swap of polishing to be kept; they propose none
 
     def __post_init__(self) -> None:
         for name in ("iterations", "batch_size", "samples", "members"):
@@ -60,6 +61,8 @@ class Recipe:
                 raise unknown(f"recipe field {name}", getattr(self, name), allowed)
         if self.polish < 0:
             raise InputError(f"recipe field polish={self.polish}: must be >= 0 evaluations")
+        if not 0 <= self.hold_out < 1:
+            raise InputError(f"recipe field hold_out={self.hold_out}: must be >= 0 and < 1")
         if not self.learning_rate > 0:
             raise InputError(f"recipe field learning_rate={self.learning_rate}: must be > 0")
         if not 0 < self.tau_end <= self.tau_start:

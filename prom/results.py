@@ -106,11 +106,15 @@ def make(
         device = str(choose_device("auto")) if name in RIVALS else "cpu"
     else:
         recipe = replace(recipes.get(name), **chosen)
-        first = "magnitude_mse" if recipe.polish else objective
-        result = optimize(train, acceleration, pattern=pattern or "points", recipe=recipe, objective=first, seed=seed)
-        if recipe.polish and through:
-            mask = polish(result.mask, train, result.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES)
-            result = replace(result, mask=mask)
+        image_first = through and recipe.polish
+        start = replace(recipe, hold_out=0.0) if image_first else recipe
+        result = optimize(
+            train, acceleration, pattern or "points", start, objective="magnitude_mse" if image_first else objective, seed=seed
+        )
+        if image_first:
+            limits = {"evaluations": recipe.polish, "hold_out": recipe.hold_out, "slices": TASK_SLICES}
+            mask = polish(result.mask, train, result.pattern, judge=task, **limits)
+            result = replace(result, mask=mask, recipe=recipe.as_dict())
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
     return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})

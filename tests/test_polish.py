@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -163,3 +164,19 @@ def test_partners_come_from_one_side():
     assert loss_of(better, brain) < loss_of(mixed, brain)
     with_phase = SliceDataset("phase", "train", brain.images * torch.exp(1j * brain.images), brain.subjects, brain.slices)
     assert not torch.equal(polish(mixed, with_phase, evaluations=2).flatten(), oracle)  # no such symmetry, no such move
+
+
+def test_held_out_patients_have_a_say(blobs):
+    """No swap is kept that makes the loss of the held-out patients larger, and they propose none."""
+    start = baselines.energy(blobs, 4)
+    rest, held = blobs.held_out(0.4)
+    turned = blobs.images.clone()
+    turned[held] = turned[held].mT  # other patients, whose images differ from those that propose
+    data = replace(blobs, images=turned, known_fingerprint=None)
+    judge = MagnitudeMSE(turned)
+    kept, alone = polish(start, data, evaluations=12, hold_out=0.4), polish(start, data.select(rest), evaluations=12)
+    for part in (rest, held):
+        assert whole_set(judge, part, kept.float())[0] < whole_set(judge, part, start.float())[0]
+    assert whole_set(judge, held, kept.float())[0] < whole_set(judge, held, alone.float())[0]
+    with pytest.raises(InputError, match="validation 2"):
+        polish(start, blobs, hold_out=2.0)

@@ -161,14 +161,18 @@ class SliceDataset:
         >>> [sorted(set(part.subjects)) for part in data.hold_out(0.4)]
         [['a', 'c', 'e'], ['b', 'd']]
         """
+        rest, held = self.held_out(fraction)
+        return self.select(rest), replace(self.select(held), split="validation")
+
+    def held_out(self, fraction: float) -> tuple[list[int], list[int]]:
+        """The entries of the two parts that :meth:`hold_out` makes."""
         patients = self.patients or self.subjects
         names = sorted(set(patients))
         count = max(1, round(fraction * len(names))) if 0 < fraction < 1 else 0
         if not 0 < count < len(names):
             raise InputError(f"validation {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides")
         held = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
-        rest = self.select([i for i, name in enumerate(patients) if name not in held])
-        return rest, replace(self.select([i for i, name in enumerate(patients) if name in held]), split="validation")
+        return [i for i, name in enumerate(patients) if name not in held], [i for i, name in enumerate(patients) if name in held]
 
 
 @dataclass(frozen=True)
