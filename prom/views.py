@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ WRONG_COLOURS = ("#000000", "#555555", "#E69F00")  # background, right, wrong
 
 TITLES = {
     "mask": "Mask",
-    "spread": "Point spread",
+    "spread": "Point spread, its middle",
     "target": "Fully sampled",
     "image": "Zero-filled",
     "error": "Error",
@@ -66,6 +67,8 @@ class View:
         ``wrong`` (the share of the pixels in or taken for a region that are in another one than the network says).
     truth, regions
         With a network: which region each pixel belongs to, and which one the network says, ``(H, W)`` int, 0 for none; else None.
+    names
+        Of the regions, from 1.
     """
 
     mask: Tensor
@@ -75,6 +78,7 @@ class View:
     scores: dict[str, float]
     truth: Tensor | None = None
     regions: Tensor | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def error(self) -> Tensor:
@@ -119,11 +123,14 @@ def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.S
         truth, regions = (_numbered(part) for part in (segmenter.targets(one.labels), segmenter.predict(zero_filled)))
         scores["wrong"] = float((truth != regions).sum() / max(1, int(((truth > 0) | (regions > 0)).sum())))
     decibels = 20 * (spread / spread.max()).clamp(min=10 ** (-DECIBELS / 20)).log10()
-    return View(mask, decibels, picture / peak, zero_filled[0, channel] / peak, scores, truth, regions)
+    names = tuple(segmenter.regions) if segmenter else ()
+    return View(mask, decibels, picture / peak, zero_filled[0, channel] / peak, scores, truth, regions, names)
 
 
 def pictures(view: View, method: str, acceleration: float, what: str = "the image") -> dict[str, Picture]:
     """The pictures of a view by the names in :data:`TITLES`, with words for those who do not see them.
+
+    Of the point spread the middle is drawn, half as high and half as wide: single pixels must be seen.
 
     ``method`` and ``what`` are used in sentences: "energy oracle", "slice 80 of subject mni-2000". Regions are among the pictures where
     the view has them. Grey values are those of the fully sampled image, 0 to its maximum; maps have fixed scales.
@@ -137,7 +144,10 @@ def pictures(view: View, method: str, acceleration: float, what: str = "the imag
     by = f"{method} at x{acceleration:g}"
     quality = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}"
     mean, largest = 100 * float(view.error.mean()), 100 * float(view.error.max())
-    light = f"half of the stray light within {scores['stray']:.0f} pixels" if scores["stray"] else "no stray light"
+    reach = f"{scores['stray']:.0f} pixel{'' if round(scores['stray']) == 1 else 's'}"
+    light = f"half of the stray light within {reach}" if scores["stray"] else "no stray light"
+    top, left = (n // 4 for n in view.spread.shape)
+    middle = view.spread[top : view.spread.shape[0] - top, left : view.spread.shape[1] - left]
     made = {
         "mask": Picture(
             grey_png(view.mask.float(), 2),
@@ -145,8 +155,8 @@ def pictures(view: View, method: str, acceleration: float, what: str = "the imag
             f"{samples} of {view.mask.numel()} samples",
         ),
         "spread": Picture(
-            map_png(view.spread / DECIBELS + 1, SPREAD_MAP),
-            f"Point spread of {by}, its peak in the middle: {light}.",
+            map_png(middle / DECIBELS + 1, SPREAD_MAP),
+            f"Point spread of {by}, the {middle.shape[0]} x {middle.shape[1]} pixels about its peak: {light}.",
             light,
         ),
         "target": Picture(grey_png(view.target), f"The fully sampled image: {what}.", "what a perfect mask would show"),
@@ -159,12 +169,11 @@ def pictures(view: View, method: str, acceleration: float, what: str = "the imag
     }
     if view.regions is not None:
         missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", f"Dice {scores['dice']:.3f}"
+        colours = [region_colour(number) for number in range(len(view.names) + 1)]
         wrong = torch.where(view.truth == view.regions, (view.truth > 0).int(), 2)
         made |= {
-            "truth": Picture(indexed_png(view.truth, REGION_COLOURS), f"The true regions of {what}.", "what the network should say"),
-            "regions": Picture(
-                indexed_png(view.regions, REGION_COLOURS), f"Regions by the network, {what} by {by}: {agreement}.", agreement
-            ),
+            "truth": Picture(indexed_png(view.truth, colours), f"The true regions of {what}.", "what the network should say"),
+            "regions": Picture(indexed_png(view.regions, colours), f"Regions by the network, {what} by {by}: {agreement}.", agreement),
             "wrong": Picture(indexed_png(wrong, WRONG_COLOURS), f"Where the network is wrong by {by}: {missed}, {agreement}.", missed),
         }
     return made
@@ -188,11 +197,22 @@ def map_png(values: Tensor, colours: str, levels: int = LEVELS) -> bytes:
     return indexed_png(torch.from_numpy(_steps(values, levels)), colour_steps(colours, levels))
 
 
-def indexed_png(values: Tensor, colours: tuple[str, ...] | list[str]) -> bytes:
-    """``(H, W)`` whole numbers, each drawn in its colour ``#rrggbb``; beyond the last colour, they begin again after the first."""
-    count = len(colours)
-    numbers = torch.where(values < count, values, 1 + (values - 1) % (count - 1))
-    image = Image.fromarray(numbers.numpy().astype(np.uint8))
+def region_colour(number: int) -> str:
+    """The colour ``#rrggbb`` of a region: black for 0, and those of the others come again when they are used up.
+
+    >>> region_colour(0), region_colour(1) == region_colour(len(REGION_COLOURS))
+    ('#000000', True)
+    """
+    return REGION_COLOURS[1 + (number - 1) % (len(REGION_COLOURS) - 1)] if number else REGION_COLOURS[0]
+
+
+def indexed_png(values: Tensor, colours: Sequence[str]) -> bytes:
+    """``(H, W)`` whole numbers, each drawn in its colour ``#rrggbb``.
+
+    >>> Image.open(io.BytesIO(indexed_png(torch.tensor([[0, 1]]), ["#000000", "#ffffff"]))).getpixel((1, 0))
+    1
+    """
+    image = Image.fromarray(values.numpy().astype(np.uint8))
     image.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in colours))
     return _png(image)
 

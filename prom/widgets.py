@@ -18,7 +18,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.optimize import optimize
 from prom.patterns import PATTERNS
-from prom.views import DECIBELS, ERROR_MAP, ERRORS, SPREAD_MAP, TITLES, View, colour_steps, look, pictures
+from prom.views import DECIBELS, ERROR_MAP, ERRORS, SPREAD_MAP, TITLES, View, colour_steps, look, pictures, region_colour
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -140,7 +140,8 @@ def page(
         _radios("acceleration", "Acceleration", {f"{value:g}": f"x{value:g}" for value in accelerations}, f"{acceleration:g}"),
         _radios("task", "Task", tasks, "image"),
     ]
-    tiles = [_tile(part, *first[part], hidden=part in LABELLED) for part in ORDER if part in first]
+    names = tuple(segmenter.regions) if segmenter else ()
+    tiles = [_tile(part, *first[part], names, hidden=part in LABELLED) for part in ORDER if part in first]
     tiles.insert(ORDER.index("truth"), RANKING)
     return "".join(
         [
@@ -233,7 +234,7 @@ def explore(
         box.view = view
         who = f"slice {data.slices[index]} of {data.subjects[index]}"
         made = pictures(view, method, acceleration, who)
-        drawn = "".join(_tile(name, _text(made[name].png), made[name].alt, made[name].note) for name in ORDER if name in made)
+        drawn = "".join(_tile(name, _text(made[name].png), made[name].alt, made[name].note, view.names) for name in ORDER if name in made)
         status.value = f'<span role="status">{escape(f"{who}: {score_line(view)}")}</span>'
         tiles.value = f'{STYLE}<div class="prom-explorer"><div class="prom-tiles">{drawn}</div></div>'
 
@@ -272,15 +273,18 @@ def _text(png: bytes) -> str:
     return base64.b64encode(png).decode()
 
 
-def _tile(name: str, png: str, alt: str, note: str, hidden: bool = False) -> str:
+def _tile(name: str, png: str, alt: str, note: str, regions: Sequence[str] = (), hidden: bool = False) -> str:
     scale = {"spread": (SPREAD_MAP, f"-{DECIBELS:g} dB", "peak"), "error": (ERROR_MAP, "0", f"{100 * ERRORS:g} % of the maximum")}.get(name)
-    bar = ""
+    key = ""
     if scale:
         colours = ", ".join(colour_steps(scale[0], 9))
-        bar = f'<span class="prom-scale"><i style="background: linear-gradient(to right, {colours})"></i>{scale[1]}<b>{scale[2]}</b></span>'
+        key = f'<span class="prom-scale"><i style="background: linear-gradient(to right, {colours})"></i>{scale[1]}<b>{scale[2]}</b></span>'
+    if name == "truth":
+        named = [f'<b><i style="background: {region_colour(number)}"></i>{escape(region)}</b>' for number, region in enumerate(regions, 1)]
+        key = f'<span class="prom-key">{"".join(named)}</span>'
     return (
-        f'<figure data-part="{name}"{" hidden" if hidden else ""}><figcaption>{TITLES[name]}</figcaption>'
-        f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{bar}<small>{escape(note)}</small></figure>'
+        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}><strong>{TITLES[name]}</strong>'
+        f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{key}<small>{escape(note)}</small></div>'
     )
 
 
@@ -306,6 +310,8 @@ RANKING = '<div class="prom-ranking" hidden><p>All methods, same image</p><div><
 
 # The colours of text and lines are those of the page around it, light or dark; pictures stay as they are.
 STYLE = """<style>
+html[data-theme=dark] .bd-content div.cell_output .prom-explorer img { padding: 0; }
+html[data-theme=dark] .bd-content div.cell_output .text_html:has(.prom-explorer) { background: none; color: inherit; padding: 0; }
 .prom-explorer { margin: 1rem 0; color: inherit; font-variant-numeric: tabular-nums; }
 .prom-explorer form { display: flex; flex-wrap: wrap; gap: .6rem 1.4rem; align-items: end; margin: 0 0 .6rem; }
 .prom-explorer form[hidden], .prom-explorer [hidden] { display: none; }
@@ -318,14 +324,16 @@ STYLE = """<style>
 .prom-explorer fieldset label { display: inline-flex; align-items: center; gap: .3rem; margin: 0 .8rem 0 0; padding: .25rem 0; }
 .prom-explorer .prom-scores { margin: 0 0 .6rem; font-weight: 600; }
 .prom-explorer .prom-tiles { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .9rem .8rem; max-width: 54rem; }
-.prom-explorer figure { margin: 0; min-width: 0; display: flex; flex-direction: column; }
-.prom-explorer figcaption { margin: 0 0 .2rem !important; max-width: none !important; font-weight: 600; font-size: .85rem !important; }
+.prom-explorer .prom-tile { min-width: 0; display: flex; flex-direction: column; }
+.prom-explorer .prom-tile strong { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
 .prom-explorer .prom-tiles img { display: block; width: 100%; max-width: 100%; height: auto; margin: 0; border-radius: 3px; filter: none; }
 .prom-explorer [data-part=mask] img, .prom-explorer [data-part=spread] img { image-rendering: pixelated; }
 .prom-explorer small { font-size: .78rem; line-height: 1.3; margin-top: .2rem; }
 .prom-explorer .prom-scale { display: flex; justify-content: space-between; flex-wrap: wrap; font-size: .72rem; line-height: 1.3; }
 .prom-explorer .prom-scale i { flex: 0 0 100%; height: .4rem; margin: .25rem 0 .1rem; }
-.prom-explorer .prom-scale b { font-weight: inherit; }
+.prom-explorer b { font-weight: inherit; }
+.prom-explorer .prom-key { display: flex; flex-wrap: wrap; gap: 0 .8rem; margin-top: .2rem; font-size: .72rem; line-height: 1.4; }
+.prom-explorer .prom-key i { display: inline-block; width: .7em; height: .7em; margin-right: .35em; border-radius: 2px; }
 .prom-explorer .prom-ranking p { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
 .prom-explorer .prom-ranking button { position: relative; display: flex; justify-content: space-between; gap: .5rem; width: 100%;
   margin: 0 0 3px; padding: .12rem .4rem; font: inherit; font-size: .78rem; text-align: left; color: inherit; cursor: pointer;
@@ -352,14 +360,14 @@ SCRIPT = """(() => {
     }
     const segmenting = chosen("task") === "segmentation", frame = content.frames[picture + "|" + key];
     const parts = {...content.targets[picture], ...content.masks[key], ...frame};
-    for (const figure of root.querySelectorAll("figure")) {
-      const part = parts[figure.dataset.part];
-      figure.hidden = ["truth", "regions", "wrong"].includes(figure.dataset.part) && !segmenting;
+    for (const tile of root.querySelectorAll(".prom-tile")) {
+      const part = parts[tile.dataset.part];
+      tile.hidden = ["truth", "regions", "wrong"].includes(tile.dataset.part) && !segmenting;
       if (!part) continue;
-      const image = figure.querySelector("img");
+      const image = tile.querySelector("img");
       image.src = "data:image/png;base64," + part[0];
       image.alt = part[1];
-      figure.querySelector("small").textContent = part[2];
+      tile.querySelector("small").textContent = part[2];
     }
     root.querySelector("[role=status]").textContent = frame.line;
     const score = segmenting ? "dice" : "psnr", rows = [...form.elements.method.options].map(option => option.value);

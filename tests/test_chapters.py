@@ -61,6 +61,15 @@ OTHER = {
         **{"accelerations": [3], "paper_accelerations": [5], "runs": 2, "iterations": 20, "paper_iterations": 10, "lengths": [10]},
         **{"draws": 100, "seed": 3},
     },
+    "08_explorer": {
+        "accelerations": [3, 6],
+        "shown": 6,
+        "looked_at": [1, 5],
+        "steps": 6,
+        "channels": [4, 8, 8],
+        "evaluations": 2,
+        "seed": 2,
+    },
     "09_your_own_data": {"acceleration": 4, "pattern": "rows", "iterations": 30, "validation": 0.4, "seed": 2, "size": 64},
 }
 
