@@ -21,13 +21,13 @@ from prom.evaluate import evaluate
 from prom.figures import COLOURS
 from prom.fourier import undersample
 
-DECIBELS = 60.0  # how far below its peak a point spread is drawn
+DECIBELS = 40.0  # how far below its peak a point spread is drawn
 ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters
 SPREAD_MAP, ERROR_MAP = "magma", "cividis"
 LEVELS = 32  # of maps: hardly fewer than an eye tells apart, and half the bytes of 256
 GREYS = 128  # of images
 REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
-WRONG_COLOURS = ("#000000", "#555555", "#E69F00")  # background, right, wrong
+WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, wrong
 
 TITLES = {
     "mask": "Mask",
@@ -58,7 +58,7 @@ class View:
     mask
         ``(H, W)`` bool, centred.
     spread
-        The magnitude of the point-spread function, ``(H, W)``, in dB relative to its peak, which is in the middle.
+        The magnitude of the point-spread function, ``(H, W)``, in dB relative to its peak, which is in the middle; -120 at least.
     target, image
         Magnitudes ``(H, W)``, fully sampled and zero-filled, as shares of the maximum of the former.
     scores
@@ -122,7 +122,7 @@ def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.S
         scores["dice"] = float(segmentation.evaluate(segmenter, one, mask, "cpu")["dice"].iloc[0])
         truth, regions = (_numbered(part) for part in (segmenter.targets(one.labels), segmenter.predict(zero_filled)))
         scores["wrong"] = float((truth != regions).sum() / max(1, int(((truth > 0) | (regions > 0)).sum())))
-    decibels = 20 * (spread / spread.max()).clamp(min=10 ** (-DECIBELS / 20)).log10()
+    decibels = 20 * (spread / spread.max()).clamp(min=1e-6).log10()
     names = tuple(segmenter.regions) if segmenter else ()
     return View(mask, decibels, picture / peak, zero_filled[0, channel] / peak, scores, truth, regions, names)
 

@@ -311,7 +311,7 @@ RANKING = '<div class="prom-ranking" hidden><p>All methods, same image</p><div><
 # The colours of text and lines are those of the page around it, light or dark; pictures stay as they are.
 STYLE = """<style>
 html[data-theme=dark] .bd-content div.cell_output .prom-explorer img { padding: 0; }
-html[data-theme=dark] .bd-content div.cell_output .text_html:has(.prom-explorer) { background: none; color: inherit; padding: 0; }
+html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explorer) { background: none; color: inherit; padding: 0; }
 .prom-explorer { margin: 1rem 0; color: inherit; font-variant-numeric: tabular-nums; }
 .prom-explorer form { display: flex; flex-wrap: wrap; gap: .6rem 1.4rem; align-items: end; margin: 0 0 .6rem; }
 .prom-explorer form[hidden], .prom-explorer [hidden] { display: none; }
