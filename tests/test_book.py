@@ -1,5 +1,6 @@
 """The rendered book as a reader meets it: every page of _build/html, opened in Chromium from the disk."""
 
+import itertools
 import os
 import re
 import shutil
@@ -9,11 +10,13 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 from urllib.request import url2pathname
 
 import pytest
-from playwright.sync_api import BrowserContext, Error, sync_playwright
+from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 OPTIONS = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
+EXPLORER = HTML / "notebooks" / "08_explorer.html"
+HEAVY = 8_000_000  # bytes of a page with everything it loads
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # Run in the page: true once every formula is set and every image is there or has failed.
@@ -44,6 +47,16 @@ INSPECT = r"""() => {
         outputs: all('.cell_output').flatMap(element =>
             element.textContent.match(/.{0,60}(Warning:|WARNING|Traceback \(most recent call last\)).{0,60}/g) ?? []),
     };
+}"""
+# What the explorer shows: by tile the picture, its words and whether it is seen; the line of scores; the bar that is pressed.
+SHOWN = """() => {
+    const root = document.querySelector('.prom-explorer');
+    const tiles = [...root.querySelectorAll('[data-part]')].map(tile => {
+        const image = tile.querySelector('img');
+        return [tile.dataset.part, [image.src, image.alt, tile.offsetParent !== null]];
+    });
+    const pressed = [...root.querySelectorAll('button[aria-pressed=true] span')].map(span => span.textContent);
+    return {tiles: Object.fromEntries(tiles), scores: root.querySelector('[role=status]').textContent, pressed};
 }"""
 FAULTS = ("errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
@@ -167,3 +180,113 @@ def test_a_fault_is_noticed(kind, body, context, tmp_path):
     (tmp_path / "page.html").write_text(f"<!doctype html><meta name=viewport content='width=device-width'><body>{body}", encoding="utf-8")
     [page] = inspect(context, tmp_path).values()
     assert page[kind]
+
+
+@pytest.fixture
+def explorer(context) -> Iterator[Page]:
+    """The explorer's page, opened from the disk; at the end it must have raised no error and asked for nothing but files of the book."""
+    if not EXPLORER.is_file():
+        absent("the book is not built: run `make book` first")
+    page = context.new_page()
+    faults, files = [], []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: (files if request.url.startswith("file:") else faults).append(request.url))
+    page.goto(EXPLORER.as_uri())
+    page.wait_for_function(SETTLED, timeout=20_000)
+    page.loaded = files
+    yield page
+    page.close()
+    assert [fault for fault in faults if not fault.startswith("data:")] == []
+
+
+def options(page: Page, name: str) -> list[str]:
+    return page.locator(f".prom-explorer select[name={name}] option").all_inner_texts()
+
+
+def radios(page: Page, name: str) -> list[str]:
+    return page.locator(f".prom-explorer input[name={name}]").evaluate_all("inputs => inputs.map(input => input.value)")
+
+
+def test_the_explorer_follows_every_choice(explorer):
+    """Every image, method and acceleration has pictures of its own, and words that name it."""
+    select = {name: explorer.locator(f".prom-explorer select[name={name}]") for name in ("picture", "method")}
+    seen = {}
+    for picture in options(explorer, "picture"):
+        select["picture"].select_option(picture)
+        for acceleration in radios(explorer, "acceleration"):
+            explorer.locator(f".prom-explorer label:has(input[name=acceleration][value='{acceleration}'])").click()
+            for method in options(explorer, "method"):
+                select["method"].select_option(method)
+                shown = explorer.evaluate(SHOWN)
+                assert shown["pressed"] == [method]
+                for part in ("image", "error"):
+                    words = shown["tiles"][part][1]
+                    assert picture in words and f"{method} at x{acceleration}" in words and "PSNR" in words and "SSIM" in words
+                assert f"{method} at x{acceleration}" in shown["tiles"]["mask"][1]
+                quality = re.search(r"PSNR [-.0-9]+ dB, SSIM [-.0-9]+", shown["scores"])[0]
+                assert quality in shown["tiles"]["image"][1] and "true acceleration x" in shown["scores"]
+                seen[picture, acceleration, method] = tuple(source for source, _, _ in list(shown["tiles"].values())[:5])
+    assert len(seen) >= 2 * 4 * 8
+    for one, two in itertools.combinations(seen, 2):
+        polished = {one[2], two[2]} == {"polished ProM", "ProM for the network"}  # where polishing found nothing, they are one mask
+        if not polished or one[1] != two[1]:
+            assert seen[one] != seen[two], (one, two)
+
+
+def test_the_explorer_shows_regions_where_there_are_any(explorer):
+    parts = ("truth", "regions", "wrong")
+    task = {name: explorer.locator(f".prom-explorer input[name=task][value={name}]") for name in ("image", "segmentation")}
+    assert not any(explorer.evaluate(SHOWN)["tiles"][part][2] for part in parts)
+    by_image = explorer.locator(".prom-ranking").inner_text()
+    task["segmentation"].check()
+    shown = explorer.evaluate(SHOWN)
+    assert all(shown["tiles"][part][2] for part in parts) and "Dice" in shown["tiles"]["regions"][1] and "Dice" in shown["scores"]
+    assert explorer.locator(".prom-ranking").inner_text() != by_image
+    explorer.locator(".prom-ranking button", has_text="energy oracle").click()
+    for part in ("regions", "wrong"):
+        assert explorer.evaluate(SHOWN)["tiles"][part][0] != shown["tiles"][part][0]
+    explorer.locator(".prom-explorer select[name=picture]").select_option("Shepp-Logan phantom")  # has no regions
+    assert task["segmentation"].is_disabled() and task["image"].is_checked()
+    assert not any(explorer.evaluate(SHOWN)["tiles"][part][2] for part in parts)
+
+
+def test_the_explorer_works_by_keyboard(explorer):
+    """From the first list on, with Tab, arrows and Enter alone."""
+    explorer.locator(".prom-explorer select[name=picture]").focus()
+    keys = explorer.keyboard
+    for name, key in {"picture": "ArrowDown", "method": "ArrowDown", "acceleration": "ArrowRight", "task": "ArrowRight"}.items():
+        assert explorer.evaluate("document.activeElement.name") == name
+        before = explorer.evaluate(SHOWN)
+        keys.press(key)
+        after = explorer.evaluate(SHOWN)
+        assert before["tiles"] != after["tiles"], name
+        keys.press("Tab")
+    assert explorer.evaluate("document.activeElement.tagName") == "BUTTON"
+    for _ in range(3):
+        keys.press("Tab")
+    keys.press("Enter")
+    [pressed] = explorer.evaluate(SHOWN)["pressed"]
+    assert pressed == options(explorer, "method")[3]
+    assert explorer.locator(".prom-explorer select[name=method]").input_value() == pressed
+
+
+def test_the_explorer_is_light_and_fits_a_phone(explorer):
+    files = {url2pathname(unquote(urlparse(urldefrag(url)[0]).path)) for url in explorer.loaded}
+    assert EXPLORER.stat().st_size < sum(Path(file).stat().st_size for file in files) < HEAVY
+    explorer.set_viewport_size(PHONE)
+    explorer.locator(".prom-explorer input[name=task][value=segmentation]").check()
+    explorer.wait_for_timeout(100)
+    assert explorer.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert explorer.evaluate("(e => e.scrollWidth <= e.clientWidth)(document.querySelector('.prom-explorer'))")
+
+
+def test_the_explorer_shows_pictures_without_scripts(context):
+    if not EXPLORER.is_file():
+        absent("the book is not built: run `make book` first")
+    plain = context.browser.new_context(viewport=DESK, java_script_enabled=False)
+    page = plain.new_page()
+    page.goto(EXPLORER.as_uri())
+    assert page.locator(".prom-explorer form").is_hidden()
+    assert [image.is_visible() for image in page.locator(".prom-explorer [data-part] img").all()][:5] == [True] * 5
+    plain.close()
