@@ -338,7 +338,7 @@ html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explor
 .prom-explorer .prom-ranking button { position: relative; display: flex; justify-content: space-between; gap: .5rem; width: 100%;
   margin: 0 0 3px; padding: .12rem .4rem; font: inherit; font-size: .78rem; text-align: left; color: inherit; cursor: pointer;
   background: none; border: 1px solid transparent; border-radius: 3px; isolation: isolate; }
-.prom-explorer .prom-ranking button i { position: absolute; inset: 0 auto 0 0; z-index: -1; background: #0072B2; opacity: .22;
+.prom-explorer .prom-ranking button i { position: absolute; inset: 0 auto 0 0; z-index: -1; background: #56B4E9; opacity: .35;
   border-radius: 3px; }
 .prom-explorer .prom-ranking button[aria-pressed=true] { border-color: currentColor; font-weight: 600; }
 @media (max-width: 36rem) {
