@@ -123,30 +123,32 @@ def page(
             found["targets"][name] = {part: made.pop(part) for part in ("target", "truth") if part in made}
             found["masks"][key] = {part: made.pop(part) for part in ("mask", "spread")}
             found["frames"][f"{name}|{key}"] = made | {
-                "scores": {name: round(value, 4) for name, value in view.scores.items()},
+                "scores": {score: round(value, 4) for score, value in view.scores.items()},
                 "line": score_line(view),
             }
     image, method, acceleration = start or (next(iter(images)), methods[0], accelerations[0])
     if segmenter and images[image].labels is None:
         raise InputError(f"image {image!r}: has no labels; begin with one that has")
     key = f"{method}|{acceleration:g}"
+    tasks = {"image": "image, for an eye"} | ({"segmentation": "segmentation, by a network"} if segmenter else {})
+    found["form"] = "".join(
+        [
+            _select("picture", "Image", images, image),
+            _select("method", "Method", methods, method),
+            _radios("acceleration", "Acceleration", {f"{value:g}": f"x{value:g}" for value in accelerations}, f"{acceleration:g}"),
+            _radios("task", "Task", tasks, "image"),
+        ]
+    )
     first = found["targets"][image] | found["masks"][key] | found["frames"][f"{image}|{key}"]
     content = json.dumps(found, separators=(",", ":")).replace("</", r"<\/")
     identity = "prom-explorer-" + hashlib.sha256(content.encode()).hexdigest()[:8]
-    tasks = {"image": "image, for an eye"} | ({"segmentation": "segmentation, by a network"} if segmenter else {})
-    controls = [
-        _select("picture", "Image", images, image),
-        _select("method", "Method", methods, method),
-        _radios("acceleration", "Acceleration", {f"{value:g}": f"x{value:g}" for value in accelerations}, f"{acceleration:g}"),
-        _radios("task", "Task", tasks, "image"),
-    ]
     names = tuple(segmenter.regions) if segmenter else ()
     tiles = [_tile(part, *first[part], names, hidden=part in LABELLED) for part in ORDER if part in first]
     tiles.insert(ORDER.index("truth"), RANKING)
     return "".join(
         [
             f'<div class="prom-explorer" id="{identity}">{STYLE}',
-            f'<form autocomplete="off" hidden aria-label="What to look at">{"".join(controls)}</form>',
+            f"<form>{WITHOUT}</form>",
             f'<p class="prom-scores" role="status">{escape(first["line"])}</p>',
             f'<div class="prom-tiles">{"".join(tiles)}</div>',
             f"<script>{SCRIPT.replace('IDENTITY', identity).replace('CONTENT', content)}</script></div>",
@@ -283,8 +285,8 @@ def _tile(name: str, png: str, alt: str, note: str, regions: Sequence[str] = (),
         named = [f'<b><i style="background: {region_colour(number)}"></i>{escape(region)}</b>' for number, region in enumerate(regions, 1)]
         key = f'<span class="prom-key">{"".join(named)}</span>'
     return (
-        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}><strong>{TITLES[name]}</strong>'
-        f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{key}<small>{escape(note)}</small></div>'
+        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}><div class="prom-title">{TITLES[name]}</div>'
+        f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{key}<div class="prom-note">{escape(note)}</div></div>'
     )
 
 
@@ -305,8 +307,10 @@ def _radios(name: str, label: str, values: Mapping[str, str], chosen: str) -> st
     )
 
 
+WITHOUT = "Scripts are off here: one choice is shown. In JupyterLab, run or trust this notebook."
+
 # Beside the reconstruction: every method on the same image, of which one can be clicked.
-RANKING = '<div class="prom-ranking" hidden><p>All methods, same image</p><div></div></div>'
+RANKING = '<div class="prom-ranking" hidden><div class="prom-title"></div><div></div></div>'
 
 # The colours of text and lines are those of the page around it, light or dark; pictures stay as they are.
 STYLE = """<style>
@@ -314,7 +318,7 @@ html[data-theme=dark] .bd-content div.cell_output .prom-explorer img { padding: 
 html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explorer) { background: none; color: inherit; padding: 0; }
 .prom-explorer { margin: 1rem 0; color: inherit; font-variant-numeric: tabular-nums; }
 .prom-explorer form { display: flex; flex-wrap: wrap; gap: .6rem 1.4rem; align-items: end; margin: 0 0 .6rem; }
-.prom-explorer form[hidden], .prom-explorer [hidden] { display: none; }
+.prom-explorer [hidden] { display: none; }
 .prom-explorer form > label > span, .prom-explorer legend { display: block; float: none; width: auto; margin: 0 0 .2rem; padding: 0;
   font-size: .8rem; line-height: 1.2; font-weight: 600; }
 .prom-explorer select { font: inherit; max-width: 100%; padding: .25rem .5rem; color: inherit; background: transparent;
@@ -325,16 +329,15 @@ html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explor
 .prom-explorer .prom-scores { margin: 0 0 .6rem; font-weight: 600; }
 .prom-explorer .prom-tiles { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .9rem .8rem; max-width: 54rem; }
 .prom-explorer .prom-tile { min-width: 0; display: flex; flex-direction: column; }
-.prom-explorer .prom-tile strong { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
+.prom-explorer .prom-title { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
 .prom-explorer .prom-tiles img { display: block; width: 100%; max-width: 100%; height: auto; margin: 0; border-radius: 3px; filter: none; }
 .prom-explorer [data-part=mask] img, .prom-explorer [data-part=spread] img { image-rendering: pixelated; }
-.prom-explorer small { font-size: .78rem; line-height: 1.3; margin-top: .2rem; }
+.prom-explorer .prom-note { font-size: .78rem; line-height: 1.3; margin-top: .2rem; }
 .prom-explorer .prom-scale { display: flex; justify-content: space-between; flex-wrap: wrap; font-size: .72rem; line-height: 1.3; }
 .prom-explorer .prom-scale i { flex: 0 0 100%; height: .4rem; margin: .25rem 0 .1rem; }
 .prom-explorer b { font-weight: inherit; }
 .prom-explorer .prom-key { display: flex; flex-wrap: wrap; gap: 0 .8rem; margin-top: .2rem; font-size: .72rem; line-height: 1.4; }
 .prom-explorer .prom-key i { display: inline-block; width: .7em; height: .7em; margin-right: .35em; border-radius: 2px; }
-.prom-explorer .prom-ranking p { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
 .prom-explorer .prom-ranking button { position: relative; display: flex; justify-content: space-between; gap: .5rem; width: 100%;
   margin: 0 0 3px; padding: .12rem .4rem; font: inherit; font-size: .78rem; text-align: left; color: inherit; cursor: pointer;
   background: none; border: 1px solid transparent; border-radius: 3px; isolation: isolate; }
@@ -350,6 +353,9 @@ html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explor
 SCRIPT = """(() => {
   const root = document.getElementById("IDENTITY"), content = CONTENT;
   const form = root.querySelector("form"), chosen = name => form.elements[name].value;
+  form.innerHTML = content.form;  // made here: where no script may run, no dead controls are seen
+  form.setAttribute("autocomplete", "off");
+  form.setAttribute("aria-label", "What to look at");
   const ranking = root.querySelector(".prom-ranking");
   const show = () => {
     const picture = chosen("picture"), key = chosen("method") + "|" + chosen("acceleration");
@@ -367,12 +373,12 @@ SCRIPT = """(() => {
       const image = tile.querySelector("img");
       image.src = "data:image/png;base64," + part[0];
       image.alt = part[1];
-      tile.querySelector("small").textContent = part[2];
+      tile.querySelector(".prom-note").textContent = part[2];
     }
     root.querySelector("[role=status]").textContent = frame.line;
     const score = segmenting ? "dice" : "psnr", rows = [...form.elements.method.options].map(option => option.value);
     const scores = rows.map(method => content.frames[[picture, method, chosen("acceleration")].join("|")].scores[score]);
-    ranking.querySelector("p").textContent = segmenting ? "All methods by Dice" : "All methods by PSNR (dB)";
+    ranking.firstElementChild.textContent = segmenting ? "All methods by Dice" : "All methods by PSNR (dB)";
     ranking.querySelectorAll("button").forEach((button, row) => {
       button.querySelector("b").textContent = scores[row].toFixed(segmenting ? 3 : 1);
       button.querySelector("i").style.width = 100 * scores[row] / Math.max(...scores) + "%";
@@ -389,6 +395,6 @@ SCRIPT = """(() => {
   }
   form.addEventListener("input", show);
   form.addEventListener("submit", event => event.preventDefault());
-  form.hidden = ranking.hidden = false;
+  ranking.hidden = false;
   show();
 })();"""
