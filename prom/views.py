@@ -24,8 +24,8 @@ from prom.fourier import undersample
 DECIBELS = 40.0  # how far below its peak a point spread is drawn
 ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters
 SPREAD_MAP, ERROR_MAP = "magma", "cividis"
-LEVELS = 32  # of maps: hardly fewer than an eye tells apart, and half the bytes of 256
-GREYS = 128  # of images
+LEVELS = 24  # of maps: hardly fewer than an eye tells apart, and half the bytes of 256
+GREYS = 64  # of images: noise hides the steps, and a page holds hundreds of them
 REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
 WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, wrong
 
