@@ -1,0 +1,61 @@
+"""What is said in several places of the project is said alike: the version, the tools' versions, the commands of the workflows."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+def read(path: Path) -> dict:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_citation_has_the_version_of_the_package():
+    assert read(ROOT / "CITATION.cff")["version"] == VERSION
+
+
+def test_the_change_log_names_the_version():
+    assert re.search(rf"\b{re.escape(VERSION)}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+
+
+def test_hooks_use_the_pinned_ruff():
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    hooks = [hook for repository in read(ROOT / ".pre-commit-config.yaml")["repos"] for hook in repository["hooks"]]
+    used = {need for hook in hooks for need in hook["additional_dependencies"] if need.startswith("ruff")}
+    assert len(used) == 1 and used <= set(pins)
+
+
+@pytest.mark.parametrize(
+    "path", [*WORKFLOWS, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / ".ci" / "run"], ids=lambda path: path.name
+)
+def test_commands_exist(path):
+    """Every `make target` that a workflow or a page asks for is one, and every script is there and may be run."""
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"^\s*(?:- run: )?(?:[A-Z_]+=\S+ )?make (\S+)", text, re.MULTILINE):
+        assert re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE), target
+    for script in re.findall(r"^\s*- run: (\.?\S*/\S+)$", text, re.MULTILINE):
+        assert (ROOT / script).stat().st_mode & 0o111, script
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_may_do_no_more_than_they_need(path):
+    workflow = read(path)
+    assert workflow["permissions"] == {"contents": "read"}
+    writing = {job for job, steps in workflow["jobs"].items() if "write" in str(steps.get("permissions"))}
+    assert writing <= {"deploy", "publish"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml")), ids=lambda path: path.name)
+def test_issue_forms_have_what_github_demands(path):
+    form = read(path)
+    assert {"name", "description", "body"} <= set(form)
+    fields = [field for field in form["body"] if field["type"] != "markdown"]
+    assert all(field["attributes"]["label"] for field in fields)
+    assert len({field["id"] for field in fields}) == len(fields) > 0
