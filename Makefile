@@ -1,6 +1,6 @@
 # Python 3.11 and make are all that is needed: every target makes .venv first if it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help env book test lint check-book clean distclean
+.PHONY: help env book docs test lint check-book clean distclean
 
 # The first of these that runs and is new enough; a name on the PATH alone may be a stub for a version that is not installed.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -56,6 +56,12 @@ book: $(STAMP) ## run the chapters and render the book (the second time from cac
 	@rm -rf _build/html _build/.doctrees
 	@.venv/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output . -n -W --keep-going
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
+
+docs: $(STAMP) ## render the book from the outputs committed with the chapters, running nothing: for prose and the API reference
+	@mkdir -p _build
+	@sed 's/execute_notebooks: cache/execute_notebooks: "off"/' book/_config.yml > _build/docs.yml
+	@.venv/bin/jupyter-book build . --config _build/docs.yml --toc book/_toc.yml --path-output _build/docs -n -W --keep-going
+	@echo "The pages are at $(CURDIR)/_build/docs/_build/html/index.html"
 
 test: lint ## check the style, the package, the notebooks' recorded outputs and, where there is one, the rendered book
 	$(PYTEST)

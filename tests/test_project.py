@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+SPEAKING = [*WORKFLOWS, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / ".ci" / "run"]
 
 
 def read(path: Path) -> dict:
@@ -59,3 +60,12 @@ def test_issue_forms_have_what_github_demands(path):
     fields = [field for field in form["body"] if field["type"] != "markdown"]
     assert all(field["attributes"]["label"] for field in fields)
     assert len({field["id"] for field in fields}) == len(fields) > 0
+
+
+def test_every_module_is_in_the_api_reference():
+    """But the command line, which explains itself, and what readers of files share."""
+    within = {"prom.cli", "prom.datasets.arrays", "prom.datasets.formats", "prom.datasets.matlab", "prom.datasets.reading"}
+    files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
+    modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}
+    named = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(modules - within)
