@@ -13,7 +13,7 @@ BEFORE_NAPOLEON = 400  # Sphinx's default is 500
 
 
 def prepare(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
-    """Head the examples, which napoleon would take for a part of the section above them; keep it from reading "type: text" in a property."""
+    """Head the examples, or napoleon takes them for a part of the section above; keep it from reading "type: text" in a property."""
     first = next((i for i, line in enumerate(lines) if line.startswith(">>>")), None)
     if first is not None:
         lines[first:first] = ["Examples", "--------"]
