@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
 from urllib.request import url2pathname
 
+import axe_playwright_python
 import pytest
 from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
 
@@ -17,6 +18,9 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 OPTIONS = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
 EXPLORER = HTML / "notebooks" / "08_explorer.html"
 HEAVY = 8_000_000  # bytes of a page with everything it loads
+AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"  # axe-core comes with this package
+OF_THE_THEME = {"aria-deprecated-role", "aria-required-children", "aria-input-field-name"}  # bibliography entries, handles of sliders
+HEAVIEST = 10_000_000  # bytes of a page with all that it loads
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # Run in the page: true once every formula is set and every image is there or has failed.
@@ -58,7 +62,21 @@ SHOWN = """() => {
     const pressed = [...root.querySelectorAll('button[aria-pressed=true] span')].map(span => span.textContent);
     return {tiles: Object.fromEntries(tiles), scores: root.querySelector('[role=status]').textContent, pressed};
 }"""
-FAULTS = ("errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
+# Colours do not depend on the width, and nothing else on the colours; contrast takes most of the time.
+ACCESSIBILITY = """async contrast => {
+    const levels = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
+    const found = await axe.run({exclude: ['mjx-container']}, {
+        resultTypes: ['violations'],
+        ...contrast == 'only' ? {runOnly: ['color-contrast']} : {runOnly: levels, rules: {'color-contrast': {enabled: contrast}}},
+    });
+    return found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html.slice(0, 100))]);
+}"""
+DARK = """() => [
+    ...document.documentElement.dataset.theme == 'light' ? ['stays light'] : [],
+    ...[...document.querySelectorAll('article img')].filter(image => getComputedStyle(image).filter != 'none')
+        .map(image => 'dims ' + image.getAttribute('src')),
+]"""
+FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
 
 def find_browser(play) -> str | None:
@@ -88,15 +106,21 @@ def context() -> Iterator[BrowserContext]:
 def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
     """Everything wrong with one page by itself, by kind; and its ids and links, for the check across pages."""
     page = context.new_page()
-    errors, foreign = [], []
+    errors, foreign, loaded, accessibility = [], [], set(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}") if request.url.startswith("file:") else None)
+    page.on("requestfinished", lambda request: loaded.add(request.url))
     page.on("websocket", lambda socket: foreign.append(socket.url))
 
     def refuse(route) -> None:
         foreign.append(route.request.url)
         route.abort()
+
+    def examine(state: str, contrast: bool | str) -> None:
+        for rule, places in page.evaluate(ACCESSIBILITY, contrast):
+            if rule not in OF_THE_THEME:
+                accessibility.append(f"{state}: {rule}: {len(places)} times, {places[0]}")
 
     page.route(re.compile("^(https?|ftp):"), refuse)
     try:
@@ -105,20 +129,35 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
             page.wait_for_url(lambda url: url != path.as_uri())
         page.wait_for_function(SETTLED, timeout=20_000)
         found = page.evaluate(INSPECT)
+        weight = sum(path.stat().st_size for path in map(path_of, loaded) if path.is_file())
+        page.add_script_tag(path=AXE)
+        examine("wide, light", True)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_timeout(100)
+        dark = page.evaluate(DARK)
+        examine("wide, dark", "only")
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(100)
+        examine("phone", False)
         needed, given = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         return {
             **found,
             "url": page.url,
+            "weight": weight,
+            "accessibility": accessibility,
+            "dark mode": dark,
             "errors": [error for error in errors if not any(url in error for url in foreign) and "ERR_FAILED" not in error],
             "foreign requests": foreign,
             "width": [f"{needed} px wide on a screen of {given} px"] if needed > given else [],
         }
     except Error as error:
-        return {kind: [] for kind in (*FAULTS, "ids")} | {"url": page.url, "errors": [str(error), *errors]}
+        return {kind: [] for kind in (*FAULTS, "ids")} | {"url": page.url, "weight": 0, "errors": [str(error), *errors]}
     finally:
         page.close()
+
+
+def path_of(url: str) -> Path:
+    return Path(url2pathname(unquote(urlparse(url).path)))
 
 
 def check_links(pages: dict[Path, dict]) -> None:
@@ -129,7 +168,7 @@ def check_links(pages: dict[Path, dict]) -> None:
             target, fragment = urldefrag(urljoin(page["url"], link))
             if urlparse(target).scheme != "file":
                 continue
-            path = Path(url2pathname(unquote(urlparse(target).path)))
+            path = path_of(target)
             if not path.is_file() or (fragment and path in pages and unquote(fragment) not in pages[path]["ids"]):
                 broken.add(link)
         page["links"] = sorted(broken)
@@ -158,9 +197,33 @@ def test_the_front_door_opens_the_introduction(pages):
     assert pages[HTML / "index.html"]["url"] == (HTML / "book" / "intro.html").as_uri()
 
 
+def test_no_page_is_heavy(pages, capsys):
+    weights = {str(path.relative_to(HTML)): page["weight"] for path, page in pages.items()}
+    with capsys.disabled():
+        print("\nA page with all that it loads, MB:", *(f"{weight / 1e6:6.2f} {name}" for name, weight in weights.items()), sep="\n")
+    assert min(weights.values()) > 0 and max(weights.values()) < HEAVIEST
+
+
+def test_search_works_from_the_disk(context, pages):
+    page = context.new_page()
+    page.goto((HTML / "search.html").as_uri() + "?q=projection")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+    found = page.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    page.close()
+    assert any("02_projection_proof.html" in link for link in found)
+
+
 @pytest.mark.parametrize(
     ("kind", "body"),
     [
+        ("accessibility", "<a href='page.html'></a>"),
+        ("accessibility", "<p style='color: #999'>x</p>"),
+        ("accessibility", "<style>@media (prefers-color-scheme: dark) { p { color: #ccc } }</style><p>x</p>"),
+        ("accessibility", "<style>@media (max-width: 400px) { a span { display: none } }</style><a href='page.html'><span>x</span></a>"),
+        (
+            "dark mode",
+            "<style>@media (prefers-color-scheme: dark) { img { filter: blur(1px) } }</style><article><img alt='x'></article>",
+        ),
         ("errors", "<script>console.error('x')</script>"),
         ("errors", "<script>throw new Error('x')</script>"),
         ("errors", "<link rel='stylesheet' href='missing.css'>"),

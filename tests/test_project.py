@@ -1,5 +1,6 @@
 """What is said in several places of the project is said alike: the version, the tools' versions, the commands of the workflows."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -11,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+CHAPTERS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 SPEAKING = [*WORKFLOWS, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / ".ci" / "run"]
 
 
@@ -69,3 +71,13 @@ def test_every_module_is_in_the_api_reference():
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}
     named = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"))
     assert sorted(named) == sorted(modules - within)
+
+
+def test_equations_have_the_numbers_of_the_paper():
+    """The target of Eq. 7 is the formula tagged 7, and what links to it says 7. That targets exist is the build's business."""
+    text = "\n".join("".join(cell["source"]) for path in CHAPTERS for cell in json.loads(path.read_text(encoding="utf-8"))["cells"])
+    formulas = re.findall(r"\(eq-paper-(\d+)\)=\s*\$\$(.*?)\$\$", text, re.DOTALL)
+    assert {number for number, _ in formulas} >= {str(number) for number in range(1, 9)}
+    assert [number for number, formula in formulas if f"\\tag{{{number}}}" not in formula] == []
+    links = re.findall(r"\{ref\}`([^`]*)<eq-paper-(\d+)>`", text)
+    assert links and [link for link in links if not re.search(rf"\b{link[1]}\b", link[0])] == []
