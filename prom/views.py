@@ -128,7 +128,7 @@ def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.S
 
 
 def pictures(view: View, method: str, acceleration: float, what: str = "the image") -> dict[str, Picture]:
-    """The pictures of a view by the names in :data:`TITLES`, with words for those who do not see them.
+    """The pictures of a view by the names in ``TITLES``, with words for those who do not see them.
 
     Of the point spread the middle is drawn, half as high and half as wide: single pixels must be seen.
 

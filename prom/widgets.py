@@ -52,7 +52,7 @@ METHODS: dict[str, Maker] = {
 
 
 def make_mask(method: str, train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
-    """The mask of one of the :data:`METHODS`: ``(H, W)`` bool, exactly floor(D / alpha) samples or lines.
+    """The mask of one of the ``METHODS``: ``(H, W)`` bool, exactly floor(D / alpha) samples or lines.
 
     Equispaced lines are columns where the pattern is "points".
 
