@@ -106,8 +106,9 @@ DEFAULT = Recipe(
     momentum=0.9,
 )
 
-# A sixth of DEFAULT's iterations, then discrete polishing, which needs no better start and ends at the better mask.
-POLISHED = replace(DEFAULT, name="polished", iterations=100, polish=8)
+# A sixth of DEFAULT's iterations, then discrete polishing, which needs no better start and ends at the better mask. Of
+# its evaluations 8 are enough on ACDC; where a slice has four channels (brain tumours), the loss still falls after 16.
+POLISHED = replace(DEFAULT, name="polished", iterations=100, polish=24)
 
 RECIPES = {recipe.name: recipe for recipe in (PAPER, DEFAULT, POLISHED)}
 

@@ -17,7 +17,12 @@ from tqdm import tqdm
 import prom
 from prom import results
 
-METHODS = ("energy", "conjugate_energy", "igs", *(f"polished:iterations={i},polish={p}" for i in (25, 50, 100, 200) for p in (4, 8, 16)))
+METHODS = (
+    "energy",
+    "conjugate_energy",
+    "igs",
+    *(f"polished:iterations={i},polish={p}" for i in (25, 50, 100, 200) for p in (4, 8, 16, 24)),
+)
 KEYS = ["method", "variant", "pattern", "acceleration", "seed"]
 
 
