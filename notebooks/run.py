@@ -5,6 +5,8 @@ python notebooks/run.py 04_reconstruction_table results/table.ipynb -p dataset a
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
@@ -12,6 +14,7 @@ from typing import NoReturn
 import click
 import papermill
 import yaml
+from traitlets.config import Config
 
 
 @click.command(help=__doc__)
@@ -32,7 +35,11 @@ def main(chapter: str, output: str, plain: tuple[tuple[str, str], ...], mapping:
         if name not in known:
             refuse(f"parameter of {source.stem}", name, known)
     Path(output).parent.mkdir(parents=True, exist_ok=True)
-    papermill.execute_notebook(str(source), output, parameters=parameters, progress_bar=False)
+    with tempfile.TemporaryDirectory(prefix="prom-") as folder:
+        kernel = Config()
+        if os.name == "posix":  # network ports are found free first and taken later: two kernels that start together may find the same
+            kernel.KernelManager.transport, kernel.KernelManager.ip = "ipc", f"{folder}/kernel"
+        papermill.execute_notebook(str(source), output, parameters=parameters, progress_bar=False, config=kernel)
 
 
 def refuse(kind: str, name: str, known: Iterable[str]) -> NoReturn:
