@@ -278,6 +278,17 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     slices = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv.gz").query("members == 1")
     assert slices["psnr"].to_numpy() == pytest.approx((sum(expected) / 2).to_numpy(), abs=1e-5)
 
+    part = tmp_path / "part" / folder.name  # without the ensemble, whose recorded run is to stay
+    shutil.copytree(folder, part, ignore=shutil.ignore_patterns("*ensemble*"))
+    table.assign(psnr=-1.0).to_csv(tmp_path / "recorded" / "mine_reconstruction.csv", index=False)
+    subprocess.run([*record[:3], str(part.parent), "--add"], check=True, capture_output=True)
+    again = pd.read_csv(tmp_path / "recorded" / "mine_reconstruction.csv")
+    assert again["psnr"].tolist() == pytest.approx([*table["psnr"][:2], -1.0]) and again["members"].tolist() == [1, 1, 2]
+    slices_again = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv.gz")
+    assert slices_again.query("members == 1")["psnr"].tolist() == slices["psnr"].tolist() and (slices_again["members"] == 2).sum() == len(
+        test
+    )
+
     other = json.loads((folder / "default-iterations=4-batch_size=2-points-x4-seed0.json").read_text())
     results.write(folder / "default-iterations=4-batch_size=2-points-x4-seed0.json", {**other, "versions": "other"})
     refused = subprocess.run(record, capture_output=True, text=True)

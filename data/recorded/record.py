@@ -2,7 +2,8 @@
 
 FOLDER is what ``prom sweep --output`` was given. Writes NAME_reconstruction.csv, one row a run, NAME_slices.csv.gz with PSNR and SSIM of
 every test slice, averaged over seeds, and the mask files of the runs that a PATTERN names; of sweeps with a network NAME_segmentation.csv,
-and Dice and intersection over union in NAME_segmentation_slices.csv.gz. All runs must come from the same code.
+and Dice and intersection over union in NAME_segmentation_slices.csv.gz. With --add, what the files hold of other methods, patterns and
+accelerations stays. All seeds of one of these must come from the same code, and all runs from the same data.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ SCORES = ["psnr", "ssim", "dice", "iou"]  # of a slice
 @click.argument("name")
 @click.argument("folders", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--masks", multiple=True, help="Runs whose masks are wanted, e.g. 'default-points-*-seed0'.")
-def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
+@click.option("--add", is_flag=True, help="Keep the recorded runs of what no FOLDER has: they take hours.")
+def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool) -> None:
     runs, slices = [], []
     for folder in folders:
         for file in sorted(folder.glob("*-code-*/*.json")):
@@ -42,20 +44,33 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...]) -> None:
             if any(fnmatch(file.stem, pattern) for pattern in masks):
                 label = "-".join([name, *(f"{option}{value}" for option, value in options.items()), file.stem])
                 compress(file.with_suffix(".h5"), HERE / "masks" / f"{label}.h5")
-    table = pd.DataFrame(runs).sort_values([*SAME, "seed"], kind="stable")
-    codes = table["versions"].unique()
-    if len(codes) > 1:
-        raise click.ClickException(f"the runs come from {len(codes)} versions of the code: {'; '.join(codes)}")
-    if table.duplicated([*SAME, "seed", "fingerprint_train", "fingerprint_test"]).any():
+    networks = "network" in runs[0]
+    file = HERE / f"{name}_{'segmentation' if networks else 'reconstruction'}.csv"
+    slices_file = HERE / f"{name}_{'segmentation_' if networks else ''}slices.csv.gz"
+    same = SAME if networks else SAME[:-1]
+    table, scores = pd.DataFrame(runs), pd.concat(slices)
+    by_slice = scores.groupby([*same, "subject", "slice"])[[score for score in SCORES if score in scores]].mean().round(5).reset_index()
+    if add:
+        table, by_slice = extended(file, table, same), extended(slices_file, by_slice, same)
+    table = table.sort_values([*same, "seed"], kind="stable")
+    for key, group in table.groupby(same):
+        if group["versions"].nunique() > 1:
+            raise click.ClickException(f"the runs of {key} come from {group['versions'].nunique()} versions of the code")
+    for (data, options), group in table.groupby(["dataset", "options"]):
+        if len(group[["fingerprint_train", "fingerprint_test", *(["network"] if networks else [])]].drop_duplicates()) > 1:
+            raise click.ClickException(f"the runs of {data} {options} come from different data or networks")
+    if table.duplicated([*same, "seed"]).any():
         raise click.ClickException("some runs are there twice; name each folder once")
-    networks = "network" in table
-    scores, told = pd.concat(slices), SAME if networks else SAME[:-1]
-    by_slice = scores.groupby([*told, "subject", "slice"])[[score for score in SCORES if score in scores]].mean().round(5).reset_index()
-    write(
-        table if networks else table.drop(columns="tuning_steps"), HERE / f"{name}_{'segmentation' if networks else 'reconstruction'}.csv"
-    )
-    write(by_slice, HERE / f"{name}_{'segmentation_' if networks else ''}slices.csv.gz")
+    write(table if networks else table.drop(columns="tuning_steps", errors="ignore"), file)
+    write(by_slice.sort_values([*same, "subject", "slice"], kind="stable"), slices_file)
     click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
+
+
+def extended(file: Path, new: pd.DataFrame, same: list[str]) -> pd.DataFrame:
+    """The rows of a file for which there are no new ones, and the new ones."""
+    old = pd.read_csv(file).fillna({"variant": ""})
+    replaced = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
+    return pd.concat([old[~replaced], new], ignore_index=True)
 
 
 def write(table: pd.DataFrame, path: Path) -> None:
