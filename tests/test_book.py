@@ -42,7 +42,8 @@ INSPECT = r"""() => {
         formulas: [
             ...all('.math').filter(element => !element.querySelector('mjx-container')).map(element => 'not rendered: ' + short(element)),
             ...all('mjx-container [data-mjx-error]').map(element => element.getAttribute('data-mjx-error')),
-            ...(prose?.textContent.match(/.{0,30}(\$\$|\\\(|\\\[|\\begin\{|\$[^$\n]{1,80}\$|\|-{2,}\|).{0,30}/g) ?? []).map(text => 'raw: ' + text),
+            ...(prose?.textContent.match(/.{0,30}(\$\$|\$[^$\n]{1,80}\$|\\\(|\\\[|\\begin\{|\|-{2,}\|).{0,30}/g) ?? [])
+                .map(text => 'raw: ' + text),
         ],
         images: all('img').flatMap(element => [
             ...(element.naturalWidth > 0 ? [] : ['does not load: ' + element.getAttribute('src')]),
