@@ -42,7 +42,8 @@ INSPECT = r"""() => {
         formulas: [
             ...all('.math').filter(element => !element.querySelector('mjx-container')).map(element => 'not rendered: ' + short(element)),
             ...all('mjx-container [data-mjx-error]').map(element => element.getAttribute('data-mjx-error')),
-            ...(prose?.textContent.match(/.{0,30}(\$\$|\\\(|\\\[|\\begin\{).{0,30}/g) ?? []).map(text => 'raw: ' + text),
+            ...(prose?.textContent.match(/.{0,30}(\$\$|\$[^$\n]{1,80}\$|\\\(|\\\[|\\begin\{|\|-{2,}\|).{0,30}/g) ?? [])
+                .map(text => 'raw: ' + text),
         ],
         images: all('img').flatMap(element => [
             ...(element.naturalWidth > 0 ? [] : ['does not load: ' + element.getAttribute('src')]),
@@ -228,6 +229,8 @@ def test_search_works_from_the_disk(context, pages):
         ("foreign requests", "<script src='https://example.org/x.js'></script>"),
         ("formulas", "<span class='math'>\\(x\\)</span>"),
         ("formulas", "<article>so $$x$$</article>"),
+        ("formulas", "<article>so $x$</article>"),
+        ("formulas", "<article>| a | b | |---|---| | 1 | 2 |</article>"),
         ("images", "<img src='missing.png' alt='A line'>"),
         ("images", "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw=' alt=' '>"),
         ("links", "<a href='missing.html'>x</a>"),

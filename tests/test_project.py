@@ -2,8 +2,10 @@
 
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -81,3 +83,63 @@ def test_equations_have_the_numbers_of_the_paper():
     assert [number for number, formula in formulas if f"\\tag{{{number}}}" not in formula] == []
     links = re.findall(r"\{ref\}`([^`]*)<eq-paper-(\d+)>`", text)
     assert links and [link for link in links if not re.search(rf"\b{link[1]}\b", link[0])] == []
+
+
+def cells(path: Path) -> list[dict]:
+    return [cell | {"source": "".join(cell["source"])} for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_a_chapter_says_what_it_asks_needs_takes_and_taught(path):
+    text = "\n".join(cell["source"] for cell in cells(path) if cell["cell_type"] == "markdown")
+    for part in ("**Question.**", "**Before it.**", "**Time.**", "## Exercises", "## What was learnt"):
+        assert text.count(part) == 1, part
+    assert re.search(r"\d+ minutes to read; .*minutes? to run", text)
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_exercises_have_folded_solutions_that_ran(path):
+    here = cells(path)
+    exercises = [i for i, cell in enumerate(here) if "```{admonition} Exercise" in cell["source"]]
+    assert 2 <= len(exercises) <= 4
+    for number, i in enumerate(exercises, 1):
+        assert f"{{admonition}} Exercise {number}: " in here[i]["source"]
+        solution = here[i + 1]
+        assert solution["cell_type"] == "code" and "hide-cell" in solution["metadata"]["tags"]
+        assert solution["metadata"]["mystnb"]["code_prompt_show"] == f"Solution of exercise {number}"
+        assert solution["execution_count"] and solution["outputs"]
+        assert all(output.get("name") != "stderr" for output in solution["outputs"])
+
+
+def test_the_first_cell_for_colab_fetches_package_and_data(tmp_path, monkeypatch):
+    """The same in every chapter; it does nothing elsewhere, and on Colab ends beside the chapters, with the package in reach."""
+    first = {next(cell["source"] for cell in cells(path) if cell["cell_type"] == "code") for path in CHAPTERS}
+    assert len(first) == 1
+    source, ran = first.pop(), []
+
+    def run(command: list[str], check: bool) -> None:
+        ran.append(command)
+        if command[0] == "git":
+            (tmp_path / command[-1] / "notebooks").mkdir(parents=True)
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    exec(source, {})
+    assert not ran
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+    monkeypatch.setenv("PROM_REPOSITORY", "https://example.org/book")
+    for _ in range(2):  # the second time there is nothing left to do
+        exec(source, {})
+    assert [command[0] for command in ran] == ["git", sys.executable] and "https://example.org/book" in ran[0]
+    assert Path.cwd() == tmp_path / ran[0][-1] / "notebooks" and sys.path[0] == str(Path.cwd().parent)
+
+
+def test_every_table_and_figure_of_the_paper_has_its_row():
+    page = (ROOT / "book" / "reproduce.md").read_text(encoding="utf-8")
+    rows = [row for row in (line.split("|")[1:-1] for line in page.splitlines()) if len(row) == 5 and re.match(" (Table|Figure) ", row[0])]
+    assert {row[0].strip().split(",")[0] for row in rows} == {"Table 1", "Table 2", *(f"Figure {i}" for i in range(1, 11))}
+    commands = re.findall(r"^([A-G])  \.venv/bin/", page, re.MULTILINE)
+    for name, where, needs, takes, outcome in rows:
+        assert set(re.findall(r"\b([A-G])\b", where.split(":")[-1])) <= set(commands) and needs.strip() and takes.strip(), name
+        assert re.search("reproduced|better|not run|drawn", outcome), name
