@@ -7,6 +7,7 @@ module where it is needed, not at the top of another: it takes half a second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,12 @@ from numba import njit
 
 # Sums may be reordered, which the compiler needs in order to use vector registers; the order is the same in every run on a machine.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+SMALLEST = np.finfo(np.float32).tiny  # normal number
+ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
+# Coefficients of log2(m) in s = (m - 1) / (m + 1) and of 2^r, the highest power first: what is left out is below 1e-8.
+ARTANH = tuple(np.float32(2 / math.log(2) / power) for power in (9, 7, 5, 3, 1))
+EXPONENTIAL = tuple(np.float32(math.log(2) ** power / math.factorial(power)) for power in range(7, -1, -1))
 
 
 def compiled(function: Callable) -> Callable:
@@ -70,16 +77,58 @@ def add_products(kspace, back, gradient):
 
 
 @compiled
-def harden(soft, reciprocal, index, hard, slope):
-    """Eq. 5 at the places ``index`` of the grid: 1(m >= 1/2) forwards; backwards m (1 - m) times ``reciprocal``."""
-    if index.size == hard.size:  # everywhere, in order: vector registers
-        for i in range(hard.size):
-            hard[i] = np.float32(soft[i] >= np.float32(0.5))
-            slope[i] = soft[i] * (np.float32(1) - soft[i]) * reciprocal[i]
-    else:
+def log2(x):
+    """The binary logarithm of a normal positive float32 to 1e-7 of it, by arithmetic alone, which vector registers can do."""
+    bits = np.float32(x).view(np.int32)
+    exponent = np.int32(np.int32(bits - ROOT_HALF) >> 23)
+    mantissa = np.int32(bits - (exponent << 23)).view(np.float32)  # of [sqrt(1/2), sqrt(2)), so that the series below converges fast
+    s = (mantissa - np.float32(1)) / (mantissa + np.float32(1))  # log(mantissa) = 2 artanh(s)
+    series = np.float32(0)
+    for coefficient in ARTANH:
+        series = series * (s * s) + coefficient
+    return np.float32(exponent) + s * series
+
+
+@compiled
+def exp2(x):
+    """2^x of a float32 below 128 to 1e-7 of it, by arithmetic alone; 0 where that is less than the smallest normal number."""
+    x = max(x, np.float32(-127))
+    whole = np.floor(x + np.float32(0.5))
+    series = np.float32(0)
+    for coefficient in EXPONENTIAL:
+        series = series * (x - whole) + coefficient
+    power = np.int32((np.int32(whole) + 127) << 23).view(np.float32)  # 2^-127 comes out as 0
+    return series * power
+
+
+@compiled
+def relax(uniform, odds, reciprocal, tau, index, sure, hard, slope):
+    """Eq. 4 and 5 for every row of ``uniform``: 1(m >= 1/2) forwards; backwards m (1 - m) times ``reciprocal``.
+
+    ``uniform`` has only the places ``index`` of the grid; everywhere else hard is ``sure``, and slope 0. The odds m / (1 - m) of a soft
+    mask are those of theta times u / (1 - u), to the power 1 / tau.
+    """
+    backwards = np.empty_like(odds)
+    for row in range(len(uniform)):
+        noise = uniform[row]
         for i in range(index.size):
-            hard[index[i]] = np.float32(soft[i] >= np.float32(0.5))
-            slope[index[i]] = soft[i] * (np.float32(1) - soft[i]) * reciprocal[i]
+            noise[i] = odds[i] * noise[i] / (np.float32(1) - noise[i])
+            power = exp2(-abs(log2(max(noise[i], SMALLEST))) / tau)  # the odds or one over them, whichever is at most 1
+            backwards[i] = power / ((np.float32(1) + power) * (np.float32(1) + power)) * reciprocal[i]
+        hard[row] = sure
+        slope[row] = 0
+        for i in range(index.size):  # apart from the arithmetic: stores to scattered places would keep that out of vector registers
+            hard[row, index[i]] = np.float32(noise[i] >= np.float32(1))
+            slope[row, index[i]] = backwards[i]
+
+
+@compiled
+def product_sum(first, second, out):
+    """The sum over the rows of their products, element by element."""
+    out[:] = 0
+    for row in range(len(first)):
+        for i in range(out.size):
+            out[i] += first[row, i] * second[row, i]
 
 
 @compiled
