@@ -28,7 +28,7 @@ def sample(theta: Tensor, generator: torch.Generator, count: int = 1) -> Tensor:
     >>> sample(torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0), 3).tolist()
     [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
-    uniform = torch.rand((count, *theta.shape), generator=generator, device=theta.device, dtype=theta.dtype)
+    uniform = _uniform(generator, (count, *theta.shape), theta)
     return torch.lt(uniform, theta, out=uniform)
 
 
@@ -76,7 +76,7 @@ class RelaxedSamples:
 
     def draw(self, generator: torch.Generator, count: int = 1) -> tuple[Tensor, Tensor]:
         """``count`` independent samples, hard, and their slopes: both ``(count, *theta.shape)``, of theta's dtype."""
-        uniform = torch.rand((count, len(self.odds)), generator=generator, device=self.theta.device, dtype=self.theta.dtype)
+        uniform = _uniform(generator, (count, len(self.odds)), self.theta)
         hard, slope = (self._in_one_pass if self.fused else self._step_by_step)(uniform)
         shape = (count, *self.theta.shape)
         return hard.reshape(shape), slope.reshape(shape)
@@ -97,15 +97,36 @@ class RelaxedSamples:
 
 
 def chained(gradient: Tensor, slope: Tensor) -> Tensor:
-    """The gradient with respect to theta, ``(D,)``, of the gradients with respect to samples, ``(..., D)``, and of their slopes."""
-    gradient, slope = gradient.reshape(-1, gradient.shape[-1]), slope.reshape(-1, slope.shape[-1])
-    if gradient.is_cuda or gradient.dtype != torch.float32:
-        return (gradient * slope).sum(dim=0)
+    """The gradient with respect to theta, ``(D,)``: the sum over samples, ``(..., D)``, of their gradients times their slopes.
+
+    >>> chained(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5]]))    # one slope for both samples
+    tensor([4., 3.])
+    """
+    if gradient.is_cuda or gradient.dtype != torch.float32 or gradient.shape != slope.shape:
+        return (gradient * slope).reshape(-1, gradient.shape[-1]).sum(dim=0)
     from prom.kernels import flat, product_sum
 
     total = gradient.new_empty(gradient.shape[-1])
-    product_sum(gradient.numpy(), slope.numpy(), flat(total))
+    size = len(total)
+    product_sum(gradient.reshape(-1, size).numpy(), slope.reshape(-1, size).numpy(), flat(total))
     return total
+
+
+def _uniform(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """``torch.rand``, of the device and dtype of ``like``. On a CPU the same numbers in less than half the time, where float32."""
+    if like.is_cuda or like.dtype != torch.float32:
+        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
+    from prom.kernels import flat, uniforms
+
+    uniform = like.new_empty(shape)
+    state = generator.get_state()  # seed (8 bytes), words left + 1 (4), flag (4), words used (8), words (8 each), what normal numbers need
+    left, used, words = (state[part].numpy() for part in (slice(8, 12), slice(16, 24), slice(24, 24 + 8 * 624)))
+    left, used, words = left.view(np.int32), used.view(np.uint64), words.view(np.uint64)
+    narrow = words.astype(np.uint32)
+    used[0] = uniforms(narrow, 625 - int(left[0]), flat(uniform))
+    left[0], words[:] = 625 - int(used[0]), narrow
+    generator.set_state(state)
+    return uniform
 
 
 def mode(theta: Tensor, budget: int) -> Tensor:

@@ -77,6 +77,38 @@ def add_products(kspace, back, gradient):
 
 
 @compiled
+def mixed(word, following, distant):
+    """A word of the Mersenne Twister's next state."""
+    joined = (word & np.uint32(0x80000000)) | (following & np.uint32(0x7FFFFFFF))
+    return distant ^ (joined >> np.uint32(1)) ^ ((np.uint32(0) - (following & np.uint32(1))) & np.uint32(0x9908B0DF))
+
+
+@compiled
+def uniforms(words, used, out):
+    """Fill ``out`` with float32 of [0, 1) by the Mersenne Twister of 624 ``words``, ``used`` of them used up. Returns how many then are."""
+    done = 0
+    while done < out.size:
+        if used == 624:
+            for i in range(227):  # three loops, so that none needs what it wrote a moment ago: vector registers
+                words[i] = mixed(words[i], words[i + 1], words[i + 397])
+            for i in range(227, 623):
+                words[i] = mixed(words[i], words[i + 1], words[i - 227])
+            words[623] = mixed(words[623], words[0], words[396])
+            used = 0
+        count = min(624 - used, out.size - done)
+        for i in range(count):
+            word = words[used + i]
+            word ^= word >> np.uint32(11)
+            word ^= (word << np.uint32(7)) & np.uint32(0x9D2C5680)
+            word ^= (word << np.uint32(15)) & np.uint32(0xEFC60000)
+            word ^= word >> np.uint32(18)
+            out[done + i] = np.float32(np.int32(word & np.uint32(0xFFFFFF))) * np.float32(2.0**-24)
+        used += count
+        done += count
+    return used
+
+
+@compiled
 def log2(x):
     """The binary logarithm of a normal positive float32 to 1e-7 of it, by arithmetic alone, which vector registers can do."""
     bits = np.float32(x).view(np.int32)

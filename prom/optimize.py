@@ -161,7 +161,7 @@ def expected_gradient(
         loss, mask_gradient = judge(images, masks)
         if recipe.curvature and judge.curvature is not None:
             mask_gradient = mask_gradient + (0.5 - masks) * (judge.curvature / masks.shape[:-2].numel())
-        gradient = bernoulli.chained(grid.gather(mask_gradient).reshape(-1, grid.size), slope.reshape(-1, grid.size))
+        gradient = bernoulli.chained(*(part.flatten(-theta.ndim) for part in (grid.gather(mask_gradient), slope)))
         return torch.cat([loss.reshape(1), hard.mean().reshape(1), gradient]) * (len(images) / len(batch))
 
     mine = distributed.share(batch)
