@@ -119,12 +119,8 @@ def _uniform(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -
     from prom.kernels import flat, uniforms
 
     uniform = like.new_empty(shape)
-    state = generator.get_state()  # seed (8 bytes), words left + 1 (4), flag (4), words used (8), words (8 each), what normal numbers need
-    left, used, words = (state[part].numpy() for part in (slice(8, 12), slice(16, 24), slice(24, 24 + 8 * 624)))
-    left, used, words = left.view(np.int32), used.view(np.uint64), words.view(np.uint64)
-    narrow = words.astype(np.uint32)
-    used[0] = uniforms(narrow, 625 - int(left[0]), flat(uniform))
-    left[0], words[:] = 625 - int(used[0]), narrow
+    state = generator.get_state()
+    uniforms(state.numpy(), flat(uniform))
     generator.set_state(state)
     return uniform
 

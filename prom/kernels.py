@@ -84,9 +84,14 @@ def mixed(word, following, distant):
 
 
 @compiled
-def uniforms(words, used, out):
-    """Fill ``out`` with float32 of [0, 1) by the Mersenne Twister of 624 ``words``, ``used`` of them used up. Returns how many then are."""
-    done = 0
+def uniforms(state, out):
+    """Fill ``out`` with float32 of [0, 1) as PyTorch does, and move on the ``state`` of its generator, the bytes of ``get_state``.
+
+    They are the seed (8), words left plus one (4), a flag (4), words used (8), the 624 words of the Mersenne Twister (8 each), and what
+    normal numbers need.
+    """
+    left, stored = state[8:12].view(np.int32), state[24 : 24 + 8 * 624].view(np.uint64)
+    words, used, done = stored.astype(np.uint32), 625 - left[0], 0
     while done < out.size:
         if used == 624:
             for i in range(227):  # three loops, so that none needs what it wrote a moment ago: vector registers
@@ -105,7 +110,8 @@ def uniforms(words, used, out):
             out[done + i] = np.float32(np.int32(word & np.uint32(0xFFFFFF))) * np.float32(2.0**-24)
         used += count
         done += count
-    return used
+    left[0], state[16:24].view(np.uint64)[0] = 625 - used, used
+    stored[:] = words
 
 
 @compiled
@@ -142,15 +148,15 @@ def relax(uniform, odds, reciprocal, tau, index, sure, hard, slope):
     """
     backwards = np.empty_like(odds)
     for row in range(len(uniform)):
-        noise = uniform[row]
+        ratio = uniform[row]
         for i in range(index.size):
-            noise[i] = odds[i] * noise[i] / (np.float32(1) - noise[i])
-            power = exp2(-abs(log2(max(noise[i], SMALLEST))) / tau)  # the odds or one over them, whichever is at most 1
+            ratio[i] = odds[i] * ratio[i] / (np.float32(1) - ratio[i])
+            power = exp2(-abs(log2(max(ratio[i], SMALLEST))) / tau)  # the odds or one over them, whichever is at most 1
             backwards[i] = power / ((np.float32(1) + power) * (np.float32(1) + power)) * reciprocal[i]
         hard[row] = sure
         slope[row] = 0
         for i in range(index.size):  # apart from the arithmetic: stores to scattered places would keep that out of vector registers
-            hard[row, index[i]] = np.float32(noise[i] >= np.float32(1))
+            hard[row, index[i]] = np.float32(ratio[i] >= np.float32(1))
             slope[row, index[i]] = backwards[i]
 
 
