@@ -7,6 +7,7 @@ module where it is needed, not at the top of another: it takes half a second.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,12 @@ from numba import njit
 
 # Sums may be reordered, which the compiler needs in order to use vector registers; the order is the same in every run on a machine.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+
+SMALLEST = np.finfo(np.float32).tiny  # normal number
+ROOT_HALF = np.float32(0.5**0.5).view(np.int32)
+# Coefficients of log2(m) in s = (m - 1) / (m + 1) and of 2^r, the highest power first: what is left out is below 1e-8.
+ARTANH = tuple(np.float32(2 / math.log(2) / power) for power in (9, 7, 5, 3, 1))
+EXPONENTIAL = tuple(np.float32(math.log(2) ** power / math.factorial(power)) for power in range(7, -1, -1))
 
 
 def compiled(function: Callable) -> Callable:
@@ -70,16 +77,96 @@ def add_products(kspace, back, gradient):
 
 
 @compiled
-def harden(soft, reciprocal, index, hard, slope):
-    """Eq. 5 at the places ``index`` of the grid: 1(m >= 1/2) forwards; backwards m (1 - m) times ``reciprocal``."""
-    if index.size == hard.size:  # everywhere, in order: vector registers
-        for i in range(hard.size):
-            hard[i] = np.float32(soft[i] >= np.float32(0.5))
-            slope[i] = soft[i] * (np.float32(1) - soft[i]) * reciprocal[i]
-    else:
+def mixed(word, following, distant):
+    """A word of the Mersenne Twister's next state."""
+    joined = (word & np.uint32(0x80000000)) | (following & np.uint32(0x7FFFFFFF))
+    return distant ^ (joined >> np.uint32(1)) ^ ((np.uint32(0) - (following & np.uint32(1))) & np.uint32(0x9908B0DF))
+
+
+@compiled
+def uniforms(state, out):
+    """Fill ``out`` with float32 of [0, 1) as PyTorch does, and move on the ``state`` of its generator, the bytes of ``get_state``.
+
+    They are the seed (8), words left plus one (4), a flag (4), words used (8), the 624 words of the Mersenne Twister (8 each), and what
+    normal numbers need.
+    """
+    left, stored = state[8:12].view(np.int32), state[24 : 24 + 8 * 624].view(np.uint64)
+    words, used, done = stored.astype(np.uint32), 625 - left[0], 0
+    while done < out.size:
+        if used == 624:
+            for i in range(227):  # three loops, so that none needs what it wrote a moment ago: vector registers
+                words[i] = mixed(words[i], words[i + 1], words[i + 397])
+            for i in range(227, 623):
+                words[i] = mixed(words[i], words[i + 1], words[i - 227])
+            words[623] = mixed(words[623], words[0], words[396])
+            used = 0
+        count = min(624 - used, out.size - done)
+        for i in range(count):
+            word = words[used + i]
+            word ^= word >> np.uint32(11)
+            word ^= (word << np.uint32(7)) & np.uint32(0x9D2C5680)
+            word ^= (word << np.uint32(15)) & np.uint32(0xEFC60000)
+            word ^= word >> np.uint32(18)
+            out[done + i] = np.float32(np.int32(word & np.uint32(0xFFFFFF))) * np.float32(2.0**-24)
+        used += count
+        done += count
+    left[0], state[16:24].view(np.uint64)[0] = 625 - used, used
+    stored[:] = words
+
+
+@compiled
+def log2(x):
+    """The binary logarithm of a normal positive float32 to 1e-7 of it, by arithmetic alone, which vector registers can do."""
+    bits = np.float32(x).view(np.int32)
+    exponent = np.int32(np.int32(bits - ROOT_HALF) >> 23)
+    mantissa = np.int32(bits - (exponent << 23)).view(np.float32)  # of [sqrt(1/2), sqrt(2)), so that the series below converges fast
+    s = (mantissa - np.float32(1)) / (mantissa + np.float32(1))  # log(mantissa) = 2 artanh(s)
+    series = np.float32(0)
+    for coefficient in ARTANH:
+        series = series * (s * s) + coefficient
+    return np.float32(exponent) + s * series
+
+
+@compiled
+def exp2(x):
+    """2^x of a float32 below 128 to 1e-7 of it, by arithmetic alone; 0 where that is less than the smallest normal number."""
+    x = max(x, np.float32(-127))
+    whole = np.floor(x + np.float32(0.5))
+    series = np.float32(0)
+    for coefficient in EXPONENTIAL:
+        series = series * (x - whole) + coefficient
+    power = np.int32((np.int32(whole) + 127) << 23).view(np.float32)  # 2^-127 comes out as 0
+    return series * power
+
+
+@compiled
+def relax(uniform, odds, reciprocal, tau, index, sure, hard, slope):
+    """Eq. 4 and 5 for every row of ``uniform``: 1(m >= 1/2) forwards; backwards m (1 - m) times ``reciprocal``.
+
+    ``uniform`` has only the places ``index`` of the grid; everywhere else hard is ``sure``, and slope 0. The odds m / (1 - m) of a soft
+    mask are those of theta times u / (1 - u), to the power 1 / tau.
+    """
+    backwards = np.empty_like(odds)
+    for row in range(len(uniform)):
+        ratio = uniform[row]
         for i in range(index.size):
-            hard[index[i]] = np.float32(soft[i] >= np.float32(0.5))
-            slope[index[i]] = soft[i] * (np.float32(1) - soft[i]) * reciprocal[i]
+            ratio[i] = odds[i] * ratio[i] / (np.float32(1) - ratio[i])
+            power = exp2(-abs(log2(max(ratio[i], SMALLEST))) / tau)  # the odds or one over them, whichever is at most 1
+            backwards[i] = power / ((np.float32(1) + power) * (np.float32(1) + power)) * reciprocal[i]
+        hard[row] = sure
+        slope[row] = 0
+        for i in range(index.size):  # apart from the arithmetic: stores to scattered places would keep that out of vector registers
+            hard[row, index[i]] = np.float32(ratio[i] >= np.float32(1))
+            slope[row, index[i]] = backwards[i]
+
+
+@compiled
+def product_sum(first, second, out):
+    """The sum over the rows of their products, element by element."""
+    out[:] = 0
+    for row in range(len(first)):
+        for i in range(out.size):
+            out[i] += first[row, i] * second[row, i]
 
 
 @compiled

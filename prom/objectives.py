@@ -19,7 +19,7 @@ from tqdm import tqdm
 from prom import distributed
 from prom.errors import InputError, unknown
 from prom.fourier import to_centred
-from prom.threads import gathered, parallel
+from prom.threads import added, gathered, parallel
 
 CHUNK = 32  # images transformed at once
 GRAPH = 8  # images that autograd works on at once where the whole set is looked at: 32 take twice as long each, through a U-Net
@@ -179,7 +179,7 @@ class MagnitudeMSE:
             return torch.tensor(sum(loss for loss, _ in sums)), torch.stack([gradient for _, gradient in sums])
         blocks = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
         sums = parallel(lambda block: self._sum(block, masks), blocks)
-        return torch.tensor(sum(loss for loss, _ in sums)), sum(gradient for _, gradient in sums)
+        return torch.tensor(sum(loss for loss, _ in sums)), added([gradient for _, gradient in sums])
 
     def _sum(self, indices: list[int], masks: Tensor) -> tuple[float, Tensor]:
         from prom.kernels import add_products, flat, masked, pairs, residual

@@ -20,7 +20,7 @@ from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
 from prom.schedules import annealed_budget, linear
 from prom.steps import STEP_RULES
-from prom.threads import parallel, spread
+from prom.threads import added, parallel, spread
 
 
 @spread()
@@ -153,7 +153,7 @@ def expected_gradient(
         return bernoulli.sample(theta, source, recipe.samples), torch.ones_like(theta)[None]
 
     def of_group(group: tuple[Sequence[int], Sequence[torch.Generator]]) -> Tensor:
-        """What the images of a group add to the mean over the batch. Their masks come from one generator, or from one each."""
+        """Means over the images of a group and their masks, which come from one generator, or from one each."""
         images, sources = group
         drawn = [draw(source) for source in sources]
         hard, slope = drawn[0] if len(drawn) == 1 else (torch.stack(part) for part in zip(*drawn, strict=True))
@@ -161,8 +161,8 @@ def expected_gradient(
         loss, mask_gradient = judge(images, masks)
         if recipe.curvature and judge.curvature is not None:
             mask_gradient = mask_gradient + (0.5 - masks) * (judge.curvature / masks.shape[:-2].numel())
-        gradient = (grid.gather(mask_gradient) * slope).reshape(-1, *grid.shape).sum(dim=0)
-        return torch.cat([loss.reshape(1), hard.mean().reshape(1), gradient.flatten()]) * (len(images) / len(batch))
+        gradient = bernoulli.chained(*(part.flatten(-theta.ndim) for part in (grid.gather(mask_gradient), slope)))
+        return torch.cat([loss.reshape(1), hard.mean().reshape(1), gradient])
 
     mine = distributed.share(batch)
     if recipe.shared_mask:
@@ -172,7 +172,7 @@ def expected_gradient(
         sources = [torch.Generator(theta.device).manual_seed(seed) for seed in distributed.share(seeds)]
         groups = [(mine, sources)] if theta.is_cuda else [([image], [source]) for image, source in zip(mine, sources, strict=True)]
     parts = parallel(of_group, groups) if judge.concurrent else [of_group(group) for group in groups]
-    (mean,) = distributed.total(sum(parts))
+    (mean,) = distributed.total(added(parts) * (len(groups[0][0]) / len(batch)))  # groups are of one size
     return mean[0], mean[2:].reshape(grid.shape), mean[1]
 
 

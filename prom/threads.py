@@ -49,6 +49,18 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
     return results
 
 
+def added(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum of what :func:`parallel` returned, in that order whoever made it; in the memory of the first.
+
+    >>> added([torch.ones(2), torch.ones(2)])
+    tensor([2., 2.])
+    """
+    total, *others = parts
+    for other in others:
+        total += other
+    return total
+
+
 @contextmanager
 def spread() -> Iterator[None]:
     """In here PyTorch has one thread, and :func:`parallel` those that it had. Also a decorator: ``@spread()``.

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import InputError
-from prom.bernoulli import average, log_probability, mode, relaxed_sample, sample
+from prom.bernoulli import average, chained, log_probability, mode, relaxed_sample, sample
+from prom.projection import project
 from prom.schedules import annealed_budget, linear
 
 
@@ -74,6 +75,29 @@ def test_slope_is_the_derivative_of_the_soft_mask(tau):
     (expected,) = torch.autograd.grad(soft.sum(), variable)
     torch.testing.assert_close(slope.sum(dim=0), expected)
     assert torch.equal(hard.bool(), soft >= 0.5)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3, 0.03])
+def test_one_pass_is_the_formula(tau):
+    """The compiled samples of float32 against Eq. 4 and 5 in float64, sure points among the others."""
+    theta = project(torch.rand(40, 50, generator=generator(3)) * 2 - 0.5, 1000)
+    undecided = (theta > 0) & (theta < 1)
+    assert 100 < undecided.sum() < 1900
+    hard, slope = relaxed_sample(theta, tau, generator(5), 4)
+    noise = torch.rand((4, int(undecided.sum())), generator=generator(5)).double().logit()
+    variable = theta[undecided].double().requires_grad_()
+    soft = torch.sigmoid((variable.logit() + noise) / tau)
+    for row in range(4):
+        (expected,) = torch.autograd.grad(soft[row].sum(), variable, retain_graph=True)
+        torch.testing.assert_close(slope[row, undecided].double(), expected, rtol=1e-4, atol=1e-6 / tau)
+    assert torch.equal(hard[:, undecided].bool(), soft >= 0.5)
+    assert torch.equal(hard[:, ~undecided], theta[~undecided].expand(4, -1)) and (slope[:, ~undecided] == 0).all()
+
+
+@pytest.mark.parametrize("slopes", [(1, 6), (4, 6)])
+def test_chained_sums_gradients_times_slopes(slopes):
+    gradient, slope = torch.rand(4, 6, generator=generator()), torch.rand(slopes, generator=generator(1))
+    torch.testing.assert_close(chained(gradient, slope), (gradient * slope).sum(dim=0))
 
 
 def test_zero_and_one_are_absorbing():

@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 import prom
 from prom import kernels
+from prom.bernoulli import _uniform
 from prom.objectives import MagnitudeMSE
 from prom.projection import _newton, _newton_blind
 from prom.threads import gathered, parallel, spread
@@ -43,6 +44,26 @@ def test_residual(size, empty):
     total = kernels.residual(r, x)
     np.testing.assert_allclose(total, (error**2).sum(), rtol=1e-5)
     np.testing.assert_allclose(r.view(np.complex64), expected, rtol=1e-4, atol=1e-5)
+
+
+@given(arrays.arrays(np.float32, sizes, elements=st.floats(2.0**-126, 2.0**127, width=32)))
+def test_log2_and_exp2(values):
+    exponents = np.array([kernels.log2(value) for value in values])
+    np.testing.assert_allclose(exponents, np.log2(values.astype(np.float64)), rtol=5e-7, atol=1e-7)
+    back = [kernels.exp2(np.float32(exponent)) for exponent in exponents]
+    np.testing.assert_allclose(back, np.exp2(exponents.astype(np.float64)), rtol=2e-7)
+
+
+def test_powers_below_the_normal_numbers_are_0():
+    assert [kernels.exp2(np.float32(x)) for x in (-127.5, -1e4, -np.inf)] == [0, 0, 0]
+
+
+@given(st.lists(st.integers(1, 2000), min_size=1, max_size=5), st.integers(0, 2**63 - 1))
+def test_uniform_numbers_are_those_of_pytorch_and_leave_the_generator_as_it_does(counts, seed):
+    mine, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
+    for count in counts:
+        assert torch.equal(_uniform(mine, (count,), torch.empty(0)), torch.rand(count, generator=theirs))
+        assert torch.equal(torch.randn(3, generator=mine), torch.randn(3, generator=theirs))  # one of them is kept for the next call
 
 
 @given(arrays.arrays(np.float32, sizes, elements=st.floats(0, 2.0**99, width=32)), st.randoms(use_true_random=False))
