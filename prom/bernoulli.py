@@ -10,6 +10,8 @@ from torch import Tensor
 
 from prom.errors import InputError
 
+STATE = 5056  # bytes of the state of PyTorch's generator on a CPU, as prom.kernels.uniforms takes it apart
+
 
 def log_probability(mask: Tensor, theta: Tensor) -> Tensor:
     r"""Log of Eq. 1: :math:`\log P(M = m | \theta) = \sum_i m_i \log \theta_i + (1 - m_i) \log (1 - \theta_i)`.
@@ -114,12 +116,12 @@ def chained(gradient: Tensor, slope: Tensor) -> Tensor:
 
 def _uniform(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
     """``torch.rand``, of the device and dtype of ``like``. On a CPU the same numbers in less than half the time, where float32."""
-    if like.is_cuda or like.dtype != torch.float32:
+    state = None if like.is_cuda or like.dtype != torch.float32 else generator.get_state()
+    if state is None or len(state) != STATE:
         return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
     from prom.kernels import flat, uniforms
 
     uniform = like.new_empty(shape)
-    state = generator.get_state()
     uniforms(state.numpy(), flat(uniform))
     generator.set_state(state)
     return uniform
