@@ -28,7 +28,7 @@ KEYS = ["method", "variant", "pattern", "acceleration", "seed"]
 
 @click.command(help=__doc__)
 @click.option("--root", required=True, type=click.Path(exists=True, file_okay=False))
-@click.option("--seeds", default=2, show_default=True)
+@click.option("--seeds", default=1, show_default=True)
 def main(root: str, seeds: int) -> None:
     file = Path(__file__).with_suffix(".csv")
     train, held = (prom.load("acdc", split, root, validation=0.2) for split in ("train", "validation"))
