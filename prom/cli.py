@@ -299,12 +299,13 @@ def segment_group() -> None:
 @click.option("--learning-rate", default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine.")
 @click.option("--start", help="Go on from this network: fine-tuning.")
 @click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
+@click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
 @seed_option
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
 @click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
 @json_option
-def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, seed, device, output, json) -> None:
+def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
     check_writable(output)
     seen = torch.stack([load_mask(mask).mask for mask in masks]) if masks else None
@@ -312,7 +313,7 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
     data = dataset()
     rest, held = data.hold_out(0.2)
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
-    network = segmentation.train(rest, held, **given, device=device, checkpoint=f"{output}.part")
+    network = segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
     network.save(output)
     said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
     if json:

@@ -175,6 +175,7 @@ def train(
     regions: Mapping[str, Sequence[int]] | None = None,
     start: Segmenter | None = None,
     masks: Tensor | None = None,
+    augment: bool = False,
     seed: int = 0,
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
@@ -198,8 +199,10 @@ def train(
         A network of this function to go on from (fine-tuning), instead of new weights.
     masks
         ``(M, H, W)`` bool: then every image is seen zero-filled under one of them, chosen at random, in training and in validation.
+    augment
+        Whether training images are varied at random besides (:func:`augmentation`): for few patients, with more steps.
     seed
-        Of weights, order, mirroring and choice of masks. Same seed, same machine, same number of threads: same bits.
+        Of weights, order, mirroring, choice of masks and variation. Same seed, same machine, same number of threads: same bits.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     checkpoint
@@ -233,6 +236,7 @@ def train(
         "fingerprint_validation": validation.fingerprint(),
         "fine_tuned": start is not None,
         "masks": 0 if masks is None else len(masks),
+        "augmented": augment,
     }
     device = choose_device(device)
     generator = torch.Generator().manual_seed(seed)
@@ -252,11 +256,17 @@ def train(
             state = _resume(Path(checkpoint), asked, network, adam, schedule)
             for _ in range(state["step"]):  # the same draws as before
                 _batch(data, labels, masks, batches, generator, images=False)
+    vary = augmentation() if augment else None
     stops = {math.ceil(steps * (place + 1) / 10) for place in range(10)}
     bar = tqdm(total=steps, initial=state["step"], desc=f"train U-Net on {data.name}", disable=None, leave=False)
     while state["step"] < steps:
         network.train().requires_grad_(True)
         images, classes = _batch(data, labels, masks, batches, generator)
+        if vary:
+            vary.set_random_state(seed=seed + 1_000_000 * (state["step"] + 1))  # by step: one that goes on draws the same
+            varied = [vary({"image": image, "label": label[None]}) for image, label in zip(images, classes, strict=True)]
+            images, classes = (torch.stack([one[part].as_tensor() for one in varied]) for part in ("image", "label"))
+            classes = classes[:, 0]
         adam.zero_grad()
         loss = segmenter.loss(images.to(device), classes.to(device))
         loss.backward()
@@ -341,13 +351,40 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
     return {name: (value,) for value, name in enumerate(names) if value}
 
 
+def augmentation() -> Any:
+    """Random variation as in nnU-Net, of MONAI's transforms: of ``{"image": (C, H, W), "label": (1, H, W)}``.
+
+    Rotation, size, noise, blur, brightness, contrast and resolution, about as often and as far as nnU-Net varies them (Isensee et al.,
+    "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature Methods 18, 2021). The network sees
+    low resolution, then, down to half of it, but no undersampled k-space.
+
+    >>> vary = augmentation().set_random_state(seed=0)
+    >>> vary({"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)})["image"].shape
+    torch.Size([1, 32, 32])
+    """
+    of = _monai("transforms")
+    image, both = "image", ["image", "label"]
+    turn = {"rotate_range": math.pi / 12, "scale_range": (-0.3, 0.4), "padding_mode": "zeros"}
+    return of.Compose(
+        [
+            of.RandAffined(both, prob=0.5, mode=["bilinear", "nearest"], **turn),
+            of.RandGaussianNoised(image, prob=0.15, std=0.1),
+            of.RandGaussianSmoothd(image, prob=0.2, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0)),
+            of.RandScaleIntensityd(image, prob=0.15, factors=0.25),
+            of.RandAdjustContrastd(image, prob=0.3, gamma=(0.7, 1.5)),
+            of.RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
+        ]
+    )
+
+
 def _monai(module: str) -> Any:
     try:
         import monai.losses
         import monai.networks.nets
+        import monai.transforms
     except ImportError as error:
         raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
-    return {"losses": monai.losses, "nets": monai.networks.nets}[module]
+    return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[module]
 
 
 def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.Module:

@@ -68,16 +68,18 @@ def test_scores_are_monais(regions):
     assert table["dice"].isna().sum() == 6  # the empty slices
 
 
-def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    whole = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
+@pytest.mark.parametrize("augment", [False, True])
+def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment, tmp_path, monkeypatch):
+    short = {**SMALL, "augment": augment}
+    whole = segmentation.train(TRAIN, VALIDATION, **{**short, "steps": 120}, device="cpu")
     assert segmentation.evaluate(whole, VALIDATION, device="cpu")["dice"].mean() == pytest.approx(whole.story["validation_dice"])
     assert whole.story["validation_dice"] > 0.8
     mask = prom.baselines.low_pass(TRAIN, 16)
     assert segmentation.evaluate(whole, VALIDATION, mask, device="cpu")["dice"].mean() < whole.story["validation_dice"]
 
-    first = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
-    again = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
-    other = segmentation.train(TRAIN, VALIDATION, **SMALL, seed=1, device="cpu")
+    first = segmentation.train(TRAIN, VALIDATION, **short, device="cpu")
+    again = segmentation.train(TRAIN, VALIDATION, **short, device="cpu")
+    other = segmentation.train(TRAIN, VALIDATION, **short, seed=1, device="cpu")
     assert same(first, again) and not same(first, other)
 
     checkpoint, calls = tmp_path / "state.pt", []
@@ -91,15 +93,27 @@ def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(tmp_pat
 
     monkeypatch.setattr(segmentation, "evaluate", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+        segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
     assert checkpoint.exists()
     with pytest.raises(InputError, match="is of a training with other data or settings"):
-        segmentation.train(TRAIN, VALIDATION, **SMALL, seed=3, device="cpu", checkpoint=checkpoint)
-    resumed = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+        segmentation.train(TRAIN, VALIDATION, **short, seed=3, device="cpu", checkpoint=checkpoint)
+    resumed = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
     assert len(calls) == 7 + 4 and same(first, resumed) and not checkpoint.exists()
     checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read"):
-        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu", checkpoint=checkpoint)
+        segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
+
+
+def test_variation_moves_image_and_label_alike_and_invents_no_class():
+    vary = segmentation.augmentation()
+    for seed in range(20):
+        vary.set_random_state(seed=seed)
+        label = TRAIN.labels[seed % 3][None]
+        varied = vary({"image": label.float() + 1, "label": label})
+        image, moved = varied["image"].as_tensor(), varied["label"].as_tensor()
+        assert image.shape == (1, 32, 32) and set(moved.unique().tolist()) <= set(label.unique().tolist())
+        levels = [float(image[moved == value].mean()) for value in (1, 2)]
+        assert levels[0] < levels[1], "the brighter core is not where its label is"
 
 
 def same(first: Segmenter, second: Segmenter) -> bool:
