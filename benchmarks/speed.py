@@ -214,6 +214,49 @@ def projections(device: str) -> dict[str, float]:
     return {"entries": theta.numel(), "seconds": spent, "off_budget": abs(float(project(theta, budget).double().sum()) / budget - 1)}
 
 
+def counts(device: str, turns: int, size: int = 128) -> list[dict[str, object]]:
+    """An iteration of DEFAULT on data sets of other lengths."""
+    rows = []
+    for count in (100, 1000, 5000, 20000):
+        step = step_of(prom.DEFAULT, brains(count, size), 8.0, device)
+        rows.append({"slices": count, "size": size, "seconds": by_turns({"ours": step}, device, turns)["ours"]})
+    return rows
+
+
+def alternatives(device: str, turns: int) -> dict[str, float | str]:
+    """Seconds for the gradient of 16 images under one mask: ours, PyTorch's operations, these compiled, and in half precision.
+
+    What cannot be done is told by PyTorch's own words.
+    """
+    images = brains(16, 256).to(device)
+    judge = objectives.make("magnitude_mse", images, device)
+    kspace, magnitude = judge.data[list(range(16))]
+    mask = (torch.rand(256, 256, generator=torch.Generator().manual_seed(0)) < 0.3).float().to(device)
+
+    def gradient(kspace: torch.Tensor, magnitude: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        reconstruction = torch.fft.ifft2(kspace * mask, norm="ortho")
+        size = reconstruction.abs()
+        back = torch.fft.fft2(reconstruction * ((size - magnitude) / size.clamp(min=1e-30)), norm="ortho")
+        return (kspace.real * back.real + kspace.imag * back.imag).sum(dim=0)
+
+    compiled = torch.compile(gradient)
+    halves = kspace.to(torch.complex32), magnitude.half(), mask.half()
+    works = {
+        "package": lambda: judge(list(range(16)), mask[None]),
+        "PyTorch": lambda: gradient(kspace, magnitude, mask),
+        "PyTorch, compiled": lambda: compiled(kspace, magnitude, mask),
+        "PyTorch, half precision": lambda: gradient(*halves),
+    }
+    said: dict[str, float | str] = {}
+    for name, work in list(works.items()):
+        try:
+            work()
+        except Exception as error:  # of a compiler that is missing, or of a type that the device's library does not have
+            said[name] = str(error).splitlines()[0]
+            del works[name]
+    return said | by_turns(works, device, turns)
+
+
 MEMORY = """
 import json, sys, torch, prom
 from prom import kernels
@@ -241,7 +284,7 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
     """Seconds and training objective of the final mask for schedules of growing length, ACDC at x8."""
     train = prom.load("acdc", root=root)
     judge = objectives.make("magnitude_mse", train.images, "cpu")
-    recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600)]
+    recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600, 1200, 2400)]
     recipes += [replace(prom.POLISHED, iterations=10, initialisation="energy", polish=3)]
     recipes += [replace(prom.POLISHED, iterations=25, polish=n) for n in (3, 4, 6)]
     recipes += [replace(prom.POLISHED, iterations=n) for n in (25, 50, 100)]
@@ -342,7 +385,8 @@ def main(output: Path, root: str | None, device: str, turns: int, seeds: int, pa
         "iterations": iterations(device, sorted({1, cores}) if device == "cpu" else [cores], turns),
     }
     torch.set_num_threads(cores)
-    parts = {"sizes": lambda: sizes(device, turns), "projection": lambda: projections(device), "memory": memory}
+    parts = {"sizes": lambda: sizes(device, turns), "counts": lambda: counts(device, turns)}
+    parts |= {"alternatives": lambda: alternatives(device, turns), "projection": lambda: projections(device), "memory": memory}
     if root:
         parts["time_to_quality"] = lambda: time_to_quality(root, seeds, paper_iterations)
     for name, part in parts.items():
@@ -357,6 +401,10 @@ def main(output: Path, root: str | None, device: str, turns: int, seeds: int, pa
             f"{row['recipe']}, {row['threads']} thread(s): {row['seconds']['ours'] * 1e3:.1f} ms, "
             f"{row['over_transforms']:.2f} times its {row['transforms']} bare transforms{naive}"
         )
+    for row in said["counts"]:
+        click.echo(f"default, {row['slices']} slices of {row['size']} x {row['size']}: {row['seconds'] * 1e3:.1f} ms")
+    for name, value in said["alternatives"].items():
+        click.echo(f"gradient of 16 images, {name}: {value if isinstance(value, str) else f'{value * 1e3:.1f} ms'}")
     click.echo(f"projection of 1e7: {said['projection']['seconds']:.3f} s, off by {said['projection']['off_budget']:.1e} of the budget")
     for row in said["memory"]:
         click.echo(f"{row['recipe']}, {row['slices']} slices, {row['data_mib']:.0f} MiB: {row['extra_mib']:.0f} MiB more")
