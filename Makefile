@@ -47,7 +47,7 @@ torch-by-uv:
 		{ echo "No $(TORCH_BACKEND) build of $(TORCH) was found; TORCH_BACKEND=pip takes the one that pip finds" >&2; exit 1; }
 
 # The execution cache knows a notebook by its source alone. What else its results come from is summed up here.
-INGREDIENTS = constraints.txt $(shell find prom benchmarks $(wildcard data/paper data/recorded) -type f ! -name '*.pyc' | LC_ALL=C sort)
+INGREDIENTS = constraints.txt $(shell find prom benchmarks $(wildcard data/paper data/recorded) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort)
 
 # Pages are written anew each time, from cached results: an incremental build would not repeat the warnings of the last one.
 book: $(STAMP) ## run the chapters and render the book (the second time from cached results)
