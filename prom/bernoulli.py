@@ -30,7 +30,7 @@ def sample(theta: Tensor, generator: torch.Generator, count: int = 1) -> Tensor:
     >>> sample(torch.tensor([0.0, 1.0]), torch.Generator().manual_seed(0), 3).tolist()
     [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]
     """
-    uniform = _uniform(generator, (count, *theta.shape), theta)
+    uniform = uniform_numbers(generator, (count, *theta.shape), theta)
     return torch.lt(uniform, theta, out=uniform)
 
 
@@ -78,7 +78,7 @@ class RelaxedSamples:
 
     def draw(self, generator: torch.Generator, count: int = 1) -> tuple[Tensor, Tensor]:
         """``count`` independent samples, hard, and their slopes: both ``(count, *theta.shape)``, of theta's dtype."""
-        uniform = _uniform(generator, (count, len(self.odds)), self.theta)
+        uniform = uniform_numbers(generator, (count, len(self.odds)), self.theta)
         hard, slope = (self._in_one_pass if self.fused else self._step_by_step)(uniform)
         shape = (count, *self.theta.shape)
         return hard.reshape(shape), slope.reshape(shape)
@@ -114,8 +114,13 @@ def chained(gradient: Tensor, slope: Tensor) -> Tensor:
     return total
 
 
-def _uniform(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """``torch.rand``, of the device and dtype of ``like``. On a CPU the same numbers in less than half the time, where float32."""
+def uniform_numbers(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """``torch.rand``, of the device and dtype of ``like``. On a CPU the same numbers in less than half the time, where float32.
+
+    >>> like = torch.empty(0)
+    >>> torch.equal(uniform_numbers(torch.Generator().manual_seed(0), (20,), like), torch.rand(20, generator=torch.manual_seed(0)))
+    True
+    """
     state = None if like.is_cuda or like.dtype != torch.float32 else generator.get_state()
     if state is None or len(state) != STATE:
         return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
@@ -156,12 +161,18 @@ def mode(theta: Tensor, budget: int) -> Tensor:
         raise InputError(f"budget {budget}: must lie between 0 and {theta.numel()}, the number of k-space samples")
     if not torch.isfinite(theta).all():
         raise InputError("probabilities: have NaN or infinite values")
-    offsets = [torch.arange(n, device=theta.device) - n // 2 for n in theta.shape]
-    distance = sum(grid**2 for grid in torch.meshgrid(*offsets, indexing="ij")).flatten()
-    order = torch.argsort(distance, stable=True)
-    order = order[torch.argsort(theta.flatten()[order], descending=True, stable=True)]
-    mask = torch.zeros(theta.numel(), dtype=torch.bool, device=theta.device)
-    mask[order[:budget]] = True
+    if budget == 0:
+        return torch.zeros_like(theta, dtype=torch.bool)
+    flat = theta.flatten()
+    last = flat.kthvalue(len(flat) - budget + 1).values  # the S-th largest; a sort takes eight times as long
+    mask = flat > last
+    equal = (flat == last).nonzero().flatten()
+    wanted = budget - int(mask.sum())
+    if len(equal) > wanted:
+        places = torch.unravel_index(equal, theta.shape)
+        distance = sum((place - n // 2) ** 2 for place, n in zip(places, theta.shape, strict=True))
+        equal = equal[distance.argsort(stable=True)[:wanted]]
+    mask[equal] = True
     return mask.reshape(theta.shape)
 
 

@@ -7,6 +7,7 @@ by how they were searched for and by nothing else.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from prom.errors import InputError
 from prom.objectives import whole_set
 from prom.optimize import shuffled_batches
 from prom.schedules import annealed_budget
-from prom.threads import spread
+from prom.threads import added, parallel, spread
 
 ROUNDS = 64  # of IGS on points: each is a pass over the training images
 
@@ -154,15 +155,26 @@ def loupe(
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
         batch = next(batches)
-        uniform = torch.rand((len(batch), 1, *grid.shape), generator=generator, device=device)
-        soft = torch.sigmoid(sample_slope * (probabilities.detach() - uniform))
-        _, by_mask = judge(batch, grid.expand(soft))
+        uniform = bernoulli.uniform_numbers(generator, (len(batch), 1, *grid.shape), weights)
+        alone = judge.concurrent and not weights.is_cuda  # on a CPU image by image: what belongs to one stays in cache
+        groups = list(zip(([image] for image in batch), uniform.split(1), strict=True)) if alone else [(batch, uniform)]
+        gradient = added(parallel(partial(_through_soft_mask, judge, grid, probabilities.detach(), sample_slope), groups)) / len(groups)
         adam.zero_grad()
-        probabilities.backward((grid.gather(by_mask) * (sample_slope * soft * (1 - soft))).sum(dim=(0, 1)))
+        probabilities.backward(gradient)
         adam.step()
     with torch.no_grad():
         probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
     return grid.expand(bernoulli.mode(probabilities, budget).cpu()).contiguous()
+
+
+def _through_soft_mask(
+    judge: objectives.Objective, grid: patterns.Points, probabilities: Tensor, slope: float, group: tuple[list[int], Tensor]
+) -> Tensor:
+    """The gradient with respect to LOUPE's probabilities from some images, each with a soft mask of its own."""
+    images, uniform = group
+    soft = torch.sigmoid(slope * (probabilities - uniform))
+    _, by_mask = judge(images, grid.expand(soft))
+    return (grid.gather(by_mask) * (slope * soft * (1 - soft))).sum(dim=(0, 1))
 
 
 def rescale(probabilities: Tensor, density: float) -> Tensor:
