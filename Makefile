@@ -14,6 +14,7 @@ STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install
 PYTEST := .venv/bin/python -m pytest
+TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests start programs, which one core works on
 
 # What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND
@@ -64,7 +65,7 @@ docs: $(STAMP) ## render the book from the outputs committed with the chapters, 
 	@echo "The pages are at $(CURDIR)/_build/docs/_build/html/index.html"
 
 test: lint ## check the style, the package, the notebooks' recorded outputs and, where there is one, the rendered book
-	$(PYTEST)
+	$(PYTEST) $(TWO)
 	$(PYTEST) -o addopts= -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
 

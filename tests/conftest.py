@@ -18,9 +18,13 @@ from prom import SliceDataset
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
 
-# What tests read from shared data is preprocessed once a run, and never beside those data.
-os.environ["PROM_CACHE"] = tempfile.mkdtemp(prefix="prom-tests-")
-atexit.register(shutil.rmtree, os.environ["PROM_CACHE"], ignore_errors=True)
+# What tests read from shared data is preprocessed once a run, and never beside those data. Workers of pytest-xdist inherit the folder.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"  # of programs that tests start
+else:
+    os.environ["PROM_CACHE"] = tempfile.mkdtemp(prefix="prom-tests-")
+    atexit.register(shutil.rmtree, os.environ["PROM_CACHE"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 
