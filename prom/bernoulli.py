@@ -169,8 +169,10 @@ def mode(theta: Tensor, budget: int) -> Tensor:
     equal = (flat == last).nonzero().flatten()
     wanted = budget - int(mask.sum())
     if len(equal) > wanted:
-        places = torch.unravel_index(equal, theta.shape)
-        distance = sum((place - n // 2) ** 2 for place, n in zip(places, theta.shape, strict=True))
+        rest, distance = equal, torch.zeros_like(equal)  # torch.unravel_index takes half a second the first time
+        for n in reversed(theta.shape):
+            distance += (rest % n - n // 2) ** 2
+            rest = rest // n
         equal = equal[distance.argsort(stable=True)[:wanted]]
     mask[equal] = True
     return mask.reshape(theta.shape)
