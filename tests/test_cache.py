@@ -41,7 +41,8 @@ def write_plan(folder: Path, count: int = 4, **options) -> Plan:
     files = []
     for number in range(count):
         files.append(folder / f"{'ab'[number % 2]}{number}.txt")
-        files[-1].write_text(str(number))
+        if not files[-1].exists():  # another process may be reading it
+            files[-1].write_text(str(number))
     return Plan("demo", "train", folder, files, partial(read_file, **options), files, options, source="made for a test")
 
 

@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as arrays
 
 import prom
 from prom import kernels
-from prom.bernoulli import _uniform
+from prom.bernoulli import uniform_numbers
 from prom.objectives import MagnitudeMSE
 from prom.projection import _newton, _newton_blind
 from prom.threads import gathered, parallel, spread
@@ -62,7 +62,7 @@ def test_powers_below_the_normal_numbers_are_0():
 def test_uniform_numbers_are_those_of_pytorch_and_leave_the_generator_as_it_does(counts, seed):
     mine, theirs = (torch.Generator().manual_seed(seed) for _ in range(2))
     for count in counts:
-        assert torch.equal(_uniform(mine, (count,), torch.empty(0)), torch.rand(count, generator=theirs))
+        assert torch.equal(uniform_numbers(mine, (count,), torch.empty(0)), torch.rand(count, generator=theirs))
         assert torch.equal(torch.randn(3, generator=mine), torch.randn(3, generator=theirs))  # one of them is kept for the next call
 
 
