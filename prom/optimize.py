@@ -14,7 +14,7 @@ from prom import bernoulli, distributed, objectives, patterns
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
-from prom.masks import HISTORY, MaskResult, provenance
+from prom.masks import MaskResult, provenance
 from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
@@ -81,6 +81,7 @@ def optimize(
         raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
     generator = torch.Generator(device).manual_seed(seed)
     solutions, history = [], []
+    said = torch.empty(recipe.members * recipe.iterations, 2, device=device)  # loss, share of active entries: fetched once, at the end
     theta = step = None
     bar = tqdm(total=recipe.members * recipe.iterations, desc=f"optimize {data.name} x{acceleration:g}", disable=None, leave=False)
     for member in range(recipe.members):
@@ -103,13 +104,15 @@ def optimize(
             theta = step(theta, gradient)
             if recipe.project_after_step:
                 theta = project(theta, budget)  # Eq. 6, 7
-            history.append((member, iteration, loss, budget, active))
+            said[len(history)] = torch.stack([loss, active])
+            history.append((member, iteration, budget))
             if callback:
                 callback(iteration, theta)
             bar.update()
         solutions.append(project(theta, target))  # feasible whatever the order of step and projection
     bar.close()
     theta = bernoulli.average(solutions).cpu()
+    loss, active = said.cpu().double().T
     mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
     if recipe.polish:
         mask = polish(mask, data, pattern, evaluations=recipe.polish, hold_out=recipe.hold_out, device=device, judge=judge)
@@ -121,7 +124,7 @@ def optimize(
         acceleration=float(acceleration),
         recipe=recipe.as_dict(),
         seed=seed,
-        history=pd.DataFrame([[float(value) for value in entry] for entry in history], columns=list(HISTORY)),
+        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss, active_fraction=active),
         provenance=provenance(data, objective, device),
     )
 

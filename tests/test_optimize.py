@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import numpy as np
@@ -113,6 +114,20 @@ def test_callback_sees_every_iteration(blobs):
     seen = []
     optimize(blobs, 4, recipe=replace(QUICK, iterations=7), callback=lambda iteration, theta: seen.append((iteration, theta.shape)))
     assert seen == [(i, (32, 32)) for i in range(7)]
+
+
+@pytest.mark.parametrize("recipe", [DEFAULT, replace(PAPER, members=1)], ids=["default", "paper"])
+def test_iterations_leave_nothing_in_memory(blobs, recipe):
+    kept = {}
+
+    def count(iteration, theta):
+        if iteration in (5, 25):
+            gc.collect()
+            tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
+            kept[iteration] = sum({one.untyped_storage().data_ptr(): one.untyped_storage().nbytes() for one in tensors}.values())
+
+    optimize(blobs, acceleration=4, recipe=replace(recipe, iterations=30), callback=count)
+    assert kept[25] <= kept[5]
 
 
 def test_any_loss_as_objective(blobs):
