@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, segmentation, sweep
+from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, rivals, segmentation, sweep
 from prom.cli import main
 
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
@@ -333,5 +333,11 @@ def test_segmentation(work, tmp_path):
     [polished] = [load_mask(path).mask for path in tmp_path.glob("*/task-polished*seed0.h5")]
     loss = {name: segmentation.evaluate(segmenter, data, chosen)["loss"].mean() for name, chosen in (("image", image), ("task", polished))}
     assert loss["task"] <= loss["image"]  # it starts there and never rises
+    task = segmenter.objective(data)
+    lines = {"image": results.make("polished:iterations=4,polish=3", data, 4, "columns").mask}
+    lines["greedy"] = rivals.igs(data, 4, "columns", objective=task, batch_size=results.TASK_SLICES // 2)
+    lines["task"] = results.make("task-polished:iterations=4,polish=3", data, 4, "columns", task=task).mask
+    loss = {name: segmentation.evaluate(segmenter, data, chosen)["loss"].mean() for name, chosen in lines.items()}
+    assert abs(loss["greedy"] - loss["image"]) > 1e-6 and loss["task"] < min(loss["greedy"], loss["image"]) + 1e-6  # it starts from both
     with pytest.raises(InputError, match="name the network"):
         results.make("task-polished", data, 4)
