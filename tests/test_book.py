@@ -75,6 +75,12 @@ ACCESSIBILITY = """async contrast => {
 }"""
 DIMMED = """() => [...document.querySelectorAll('article img')].filter(image => getComputedStyle(image).filter != 'none')
     .map(image => 'dims ' + image.getAttribute('src'))"""
+# Formulas of which a part is out of sight and out of the scroll bar's reach, or that begin to the left of where one starts to read.
+CUT = """() => [...document.querySelectorAll('.math')].filter(box => {
+    const drawn = box.querySelector('svg')?.getBoundingClientRect(), place = box.getBoundingClientRect();
+    const hidden = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX == 'hidden';
+    return drawn && drawn.width && (hidden || drawn.left < place.left - 1);
+}).map(box => 'cuts off ' + (box.querySelector('mjx-assistive-mml') ?? box).textContent.trim().slice(0, 60))"""
 FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
 
@@ -138,6 +144,7 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(600)  # the theme waits 300 ms before it looks what has to scroll now
         examine("phone", False)
+        cut = page.evaluate(CUT)
         needed, given = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         return {
             **found,
@@ -147,7 +154,7 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
             "dark mode": dark,
             "errors": [error for error in errors if not any(url in error for url in foreign) and "ERR_FAILED" not in error],
             "foreign requests": foreign,
-            "width": [f"{needed} px wide on a screen of {given} px"] if needed > given else [],
+            "width": [*cut, *([f"{needed} px wide on a screen of {given} px"] if needed > given else [])],
         }
     except Error as error:
         return {kind: [] for kind in (*FAULTS, "ids")} | {"url": page.url, "weight": 0, "errors": [str(error), *errors]}
@@ -237,6 +244,12 @@ def test_search_works_from_the_disk(context, pages):
         ("links", "<a href='#missing'>x</a>"),
         ("outputs", "<div class='cell_output'>UserWarning: x</div>"),
         ("width", "<div style='width: 500px'>x</div>"),
+        ("width", "<div class='math' style='overflow: hidden; width: 50px'><mjx-container><svg width='90'></svg></mjx-container></div>"),
+        (
+            "width",
+            "<div class='math' style='display: flex; flex-direction: row-reverse; overflow: auto; width: 50px'>"
+            "<mjx-container><svg width='90'></svg></mjx-container></div>",
+        ),
     ],
 )
 def test_a_fault_is_noticed(kind, body, context, tmp_path):
