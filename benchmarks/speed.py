@@ -1,7 +1,7 @@
 """How fast the optimiser is, against the transforms that it cannot do without: python benchmarks/speed.py --output results/speed.json
 
 Writes one JSON file and, beside it, a figure. Everything that is compared is measured in one process by turns, and medians are told. The
-part on time to quality needs ACDC (--root data/ACDC) and takes most of the time; without it, that part is left out.
+part on time to quality needs ACDC (--root data/ACDC) or --quality-of-brains and takes most of the time; without, it is left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from prom import figures, objectives, patterns
 from prom.files import atomic
 from prom.masks import versions
 from prom.projection import project
+from prom.replay import Replayed
 from prom.schedules import annealed_budget, linear
 from prom.steps import STEP_RULES
 from prom.threads import parallel, spread
@@ -98,15 +100,17 @@ def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, devi
         _ = judge.curvature  # computed once an optimisation
     course = cycle(stages(recipe, images, acceleration, device))
 
+    move = partial(optimizer.iterate, judge, grid, rule, recipe, generator)
+    move = Replayed(move, generator) if device == "cuda" else move
+
     @spread()
-    def step() -> torch.Tensor:
+    def step() -> object:
         iteration, theta = next(course)
         progress = iteration / recipe.iterations
         tau = linear(progress, recipe.tau_start, recipe.tau_end)
         target = grid.budget(acceleration)
         budget = annealed_budget(progress, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power)
-        _, gradient, _ = optimizer.expected_gradient(judge, next(batches), grid, theta, tau, recipe, generator)
-        return project(rule(theta, gradient), budget)
+        return move(theta, next(batches), tau, budget)
 
     return step
 
@@ -132,7 +136,15 @@ def transforms(images: torch.Tensor, times: int, device: str) -> dict[str, Calla
         parallel(lambda image: [there_and_back(image) for _ in range(times)], kspace)
 
     ways = {"at once": at_once, "one by one": one_by_one}
-    return ways if device == "cuda" or torch.get_num_threads() == 1 else {**ways, "by workers": by_workers}
+    if device == "cpu" and torch.get_num_threads() > 1:
+        ways["by workers"] = by_workers
+    return ways
+
+
+def unscaled(images: torch.Tensor, times: int, device: str) -> Callable[[], object]:
+    """The same at once, without the factors that make a transform orthonormal. The package multiplies once for each pair."""
+    kspace = torch.fft.fft2(images.to(device), norm="ortho")
+    return lambda: [torch.fft.fft2(torch.fft.ifft2(kspace, norm="forward")) for _ in range(times)]
 
 
 def naive_step(images: torch.Tensor, samples: int, device: str, seed: int = 0) -> Callable[[], object]:
@@ -175,7 +187,8 @@ def iterations(device: str, threads: Iterable[int], turns: int, size: int = 256,
             batch = images[: recipe.batch_size]
             floors = transforms(batch, recipe.samples, device)
             ours = step_of(recipe, images, 8.0, device)
-            times = by_turns({**floors, "ours": ours}, device, turns)
+            plain = unscaled(batch, recipe.samples, device)
+            times = by_turns({**floors, "unscaled": plain, "ours": ours}, device, turns)
             if recipe is SINGLE_PAPER:
                 few = max(turns // 4, 1)
                 times["naive"] = by_turns({"naive": naive_step(batch, recipe.samples, device)}, device, few, rounds=1)["naive"]
@@ -223,6 +236,16 @@ def counts(device: str, turns: int, size: int = 128) -> list[dict[str, object]]:
     return rows
 
 
+def recorded(work: Callable[[], object]) -> Callable[[], None]:
+    """What ``work`` has the GPU do, in one launch."""
+    work()  # plans and memory that are made once
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    return graph.replay
+
+
 def alternatives(device: str, turns: int) -> dict[str, float | str]:
     """Seconds for the gradient of 16 images under one mask: ours, PyTorch's operations, these compiled, and in half precision.
 
@@ -247,6 +270,8 @@ def alternatives(device: str, turns: int) -> dict[str, float | str]:
         "PyTorch, compiled": lambda: compiled(kspace, magnitude, mask),
         "PyTorch, half precision": lambda: gradient(*halves),
     }
+    if device == "cuda":
+        works["PyTorch, replayed as a graph"] = recorded(works["PyTorch"])
     said: dict[str, float | str] = {}
     for name, work in list(works.items()):
         try:
@@ -261,29 +286,35 @@ MEMORY = """
 import json, sys, torch, prom
 from prom import kernels
 from prom.results import peak_memory
-prom.optimize(torch.rand(2, 1, 256, 256), 8, recipe=prom.recipes.get("{recipe}"))  # loads what the libraries need
+prom.optimize(torch.rand(2, 1, 256, 256), 8, recipe=prom.recipes.get("{recipe}"), device="{device}")  # loads what the libraries need
 before = peak_memory()
 images = torch.rand({slices}, 1, 256, 256)
 images /= images.amax(dim=(1, 2, 3), keepdim=True)  # as data sets are: to a maximum of 1
 data = images.numel() * 4 / 2**20
-prom.optimize(images, 8, recipe=prom.recipes.get("{recipe}"))
-print(json.dumps(dict(recipe="{recipe}", slices={slices}, data_mib=data, extra_mib=peak_memory() - before - data, before_mib=before)))
+on_gpu = "{device}" == "cuda"
+if on_gpu:
+    torch.cuda.reset_peak_memory_stats()
+prom.optimize(images, 8, recipe=prom.recipes.get("{recipe}"), device="{device}")
+extra = torch.cuda.max_memory_allocated() / 2**20 if on_gpu else peak_memory() - before - data
+print(json.dumps(dict(recipe="{recipe}", slices={slices}, data_mib=data, extra_mib=extra, before_mib=before)))
 """
 
 
-def memory() -> list[dict[str, object]]:
-    """The most memory beyond the images themselves, each in a process of its own, which begins with what its imports take."""
+def memory(device: str) -> list[dict[str, object]]:
+    """The most memory beyond the images themselves, each in a process of its own, which begins with what its imports take.
+
+    Of a GPU its own memory, which holds a copy of the images besides.
+    """
     rows = []
     for recipe, slices in product(("default", "polished"), (100, 274, 548, 2000)):
-        code = MEMORY.format(slices=slices, recipe=recipe)
+        code = MEMORY.format(slices=slices, recipe=recipe, device=device)
         rows.append(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout))
     return rows
 
 
-def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[str, object]]:
-    """Seconds and training objective of the final mask for schedules of growing length, ACDC at x8."""
-    train = prom.load("acdc", root=root)
-    judge = objectives.make("magnitude_mse", train.images, "cpu")
+def time_to_quality(train: prom.SliceDataset, device: str, seeds: int, paper_iterations: int) -> list[dict[str, object]]:
+    """Seconds and training objective of the final mask for schedules of growing length, at x8."""
+    judge = objectives.make("magnitude_mse", train.images, device)
     recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600, 1200, 2400)]
     recipes += [replace(prom.POLISHED, iterations=10, initialisation="energy", polish=3)]
     recipes += [replace(prom.POLISHED, iterations=25, polish=n) for n in (3, 4, 6)]
@@ -292,11 +323,12 @@ def time_to_quality(root: str, seeds: int, paper_iterations: int) -> list[dict[s
     rows = []
     for recipe, seed in tqdm([(recipe, seed) for recipe in recipes for seed in range(seeds)], desc="time to quality", disable=None):
         begun = time.perf_counter()
-        mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device="cpu").mask
+        mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device=device).mask
         spent = time.perf_counter() - begun
-        loss, _ = objectives.whole_set(judge, range(len(train)), mask.float())
+        loss, _ = objectives.whole_set(judge, range(len(train)), mask.float().to(device))
         rows.append(
             {
+                "dataset": train.name,
                 "recipe": recipe.name,
                 "iterations": recipe.iterations,
                 "polish": recipe.polish,
@@ -352,7 +384,7 @@ def draw(said: dict[str, object], path: Path) -> None:
             above = [max(row["objective"] / best - 1, 1e-4) for row in rows]
             ax.loglog([row["seconds"] for row in rows], above, "o", color=figures.COLOURS[colour], label=recipe)
         ax.axhline(0.01, color="black", ls="--", lw=1)
-        ax.set(xlabel="seconds", ylabel="objective over the best, minus 1", title="ACDC, x8")
+        ax.set(xlabel="seconds", ylabel="objective over the best, minus 1", title=f"{said['time_to_quality'][0]['dataset']}, x8")
         ax.legend()
     else:
         ax.axis("off")
@@ -371,11 +403,12 @@ def processor() -> str:
 @click.command(help=__doc__)
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The JSON file to write.")
 @click.option("--root", help="Where ACDC lies.")
+@click.option("--quality-of-brains", is_flag=True, help="Without ACDC: time to quality on 548 slices of virtual brains.")
 @click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 @click.option("--turns", default=8, show_default=True, help="How often each is measured, a few calls each time.")
 @click.option("--seeds", default=1, show_default=True, help="Of the schedules whose time to quality is measured.")
 @click.option("--paper-iterations", default=2500, show_default=True)
-def main(output: Path, root: str | None, device: str, turns: int, seeds: int, paper_iterations: int) -> None:
+def main(output: Path, root: str | None, quality_of_brains: bool, device: str, turns: int, seeds: int, paper_iterations: int) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     cores = torch.get_num_threads()
     said = {
@@ -386,9 +419,11 @@ def main(output: Path, root: str | None, device: str, turns: int, seeds: int, pa
     }
     torch.set_num_threads(cores)
     parts = {"sizes": lambda: sizes(device, turns), "counts": lambda: counts(device, turns)}
-    parts |= {"alternatives": lambda: alternatives(device, turns), "projection": lambda: projections(device), "memory": memory}
-    if root:
-        parts["time_to_quality"] = lambda: time_to_quality(root, seeds, paper_iterations)
+    parts |= {"alternatives": lambda: alternatives(device, turns), "projection": lambda: projections(device)}
+    parts["memory"] = lambda: memory(device)
+    if root or quality_of_brains:
+        train = prom.load("acdc", root=root) if root else prom.SliceDataset("brains", "train", brains(548, 256), ["one"] * 548, [0] * 548)
+        parts["time_to_quality"] = lambda: time_to_quality(train, device, seeds, paper_iterations)
     for name, part in parts.items():
         click.echo(name, err=True)
         said[name] = part()

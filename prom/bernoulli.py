@@ -98,19 +98,25 @@ class RelaxedSamples:
         return hard, slope
 
 
-def chained(gradient: Tensor, slope: Tensor) -> Tensor:
+def chained(gradient: Tensor, slope: Tensor | None) -> Tensor:
     """The gradient with respect to theta, ``(D,)``: the sum over samples, ``(..., D)``, of their gradients times their slopes.
 
-    >>> chained(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5]]))    # one slope for both samples
-    tensor([4., 3.])
+    ``slope`` has the shape of theta behind the same dimensions; None: 1 everywhere.
+
+    >>> chained(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5], [0.0, 1.0]])), chained(torch.ones(3, 2), None)
+    (tensor([1., 5.]), tensor([3., 3.]))
     """
-    if gradient.is_cuda or gradient.dtype != torch.float32 or gradient.shape != slope.shape:
-        return (gradient * slope).reshape(-1, gradient.shape[-1]).sum(dim=0)
+    size = gradient.shape[-1]
+    rows = gradient.reshape(-1, size)
+    if slope is None:
+        return rows.sum(dim=0) if len(rows) > 1 else rows[0]
+    slopes = slope.reshape(-1, size)
+    if gradient.is_cuda or gradient.dtype != torch.float32:
+        return (rows * slopes).sum(dim=0)
     from prom.kernels import flat, product_sum
 
-    total = gradient.new_empty(gradient.shape[-1])
-    size = len(total)
-    product_sum(gradient.reshape(-1, size).numpy(), slope.reshape(-1, size).numpy(), flat(total))
+    total = gradient.new_empty(size)
+    product_sum(rows.numpy(), slopes.numpy(), flat(total))
     return total
 
 

@@ -22,3 +22,12 @@ def choose_device(name: str | torch.device) -> torch.device:
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(f"device {name!r}: this machine has no usable CUDA device; use cpu or auto")
     return device
+
+
+def named(device: str) -> str:
+    """A device for records: of a GPU also what it is.
+
+    >>> named("cpu")
+    'cpu'
+    """
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device

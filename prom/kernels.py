@@ -24,12 +24,17 @@ ARTANH = tuple(np.float32(2 / math.log(2) / power) for power in (9, 7, 5, 3, 1))
 EXPONENTIAL = tuple(np.float32(math.log(2) ** power / math.factorial(power)) for power in range(7, -1, -1))
 
 
-def compiled(function: Callable) -> Callable:
+def compiled(function: Callable, **options: object) -> Callable:
     """``function`` compiled at its first call, and kept on the disk where there is a place that may be written to."""
     try:
-        return njit(cache=True, **OPTIONS)(function)
+        return njit(cache=True, **OPTIONS | options)(function)
     except RuntimeError:  # no such place: a read-only installation without a home folder
-        return njit(**OPTIONS)(function)
+        return njit(**OPTIONS | options)(function)
+
+
+def exactly(function: Callable) -> Callable:
+    """:func:`compiled`, with every operation rounded as it stands there."""
+    return compiled(function, fastmath=False)
 
 
 def flat(tensor: torch.Tensor) -> np.ndarray:
@@ -47,11 +52,12 @@ def pairs(tensor: torch.Tensor) -> np.ndarray:
 
 
 @compiled
-def masked(kspace, mask, out):
-    """out = k m."""
+def masked(kspace, mask, scale, out):
+    """out = scale k m."""
     for i in range(mask.size):
-        out[2 * i] = kspace[2 * i] * mask[i]
-        out[2 * i + 1] = kspace[2 * i + 1] * mask[i]
+        factor = mask[i] * scale
+        out[2 * i] = kspace[2 * i] * factor
+        out[2 * i + 1] = kspace[2 * i + 1] * factor
 
 
 @compiled
@@ -192,19 +198,29 @@ def clip(values, multiplier, out):
 
 @compiled
 def smallest(values, rank):
-    """The number at place ``rank`` (from 0) of the sorted ``values``, nonnegative float32: by counting those with the same leading bits."""
-    bits = values.view(np.uint32)  # of nonnegative numbers they are in the same order
+    """The number at place ``rank`` (from 0) of the sorted magnitudes of float32 values: by counting those with the same leading bits."""
+    bits = values.view(np.uint32)
+    magnitude = np.uint32(0x7FFFFFFF)  # of nonnegative numbers the bits are in the same order as they
     shift = np.uint32(20)
     counts = np.zeros(1 << 12, np.int64)
     for i in range(bits.size):
-        counts[bits[i] >> shift] += 1
+        counts[(bits[i] & magnitude) >> shift] += 1
     below, leading = 0, 0
     while below + counts[leading] <= rank:
         below += counts[leading]
         leading += 1
     alike, count = np.empty(counts[leading], values.dtype), 0
     for i in range(bits.size):
-        if bits[i] >> shift == leading:
-            alike[count] = values[i]
+        if (bits[i] & magnitude) >> shift == leading:
+            alike[count] = abs(values[i])
             count += 1
     return np.partition(alike, rank - below)[rank - below]
+
+
+@exactly
+def moved(theta, direction, quantile, rate, out):
+    """out = theta - rate d, with d the direction over the quantile, cut to [-1, 1]; 0 where that is 0 / 0."""
+    for i in range(out.size):
+        ratio = direction[i] / quantile
+        whole = np.float32(0) if ratio != ratio else min(max(ratio, np.float32(-1)), np.float32(1))
+        out[i] = theta[i] - rate * whole

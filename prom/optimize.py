@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from prom.masks import MaskResult, provenance
 from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
+from prom.replay import Replayed
 from prom.schedules import annealed_budget, linear
 from prom.steps import STEP_RULES
 from prom.threads import added, parallel, spread
@@ -82,7 +84,7 @@ def optimize(
     generator = torch.Generator(device).manual_seed(seed)
     solutions, history = [], []
     said = torch.empty(recipe.members * recipe.iterations, 2, device=device)  # loss, share of active entries: fetched once, at the end
-    theta = step = None
+    theta = move = None
     bar = tqdm(total=recipe.members * recipe.iterations, desc=f"optimize {data.name} x{acceleration:g}", disable=None, leave=False)
     for member in range(recipe.members):
         fresh = member == 0 or recipe.independent_members
@@ -90,7 +92,9 @@ def optimize(
             theta = torch.rand(grid.shape, generator=generator, device=device)  # U(0, 1), section 4
             if recipe.initialisation == "energy":
                 theta = energy_order(grid.gather(judge.data.power(most=objectives.CURVATURE_IMAGES)))
-            step = STEP_RULES[recipe.step_rule](recipe, theta, acceleration)
+            move = partial(iterate, judge, grid, STEP_RULES[recipe.step_rule](recipe, theta, acceleration), recipe, generator)
+            if device.type == "cuda" and judge.concurrent and distributed.size() == 1:
+                move = Replayed(move, generator)
         batches = shuffled_batches(len(judge.data), recipe.batch_size, generator)
         for iteration in range(recipe.iterations):
             progress = iteration / max(recipe.iterations - 1, 1)
@@ -98,13 +102,7 @@ def optimize(
             budget = annealed_budget(
                 progress if fresh else 1.0, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power
             )
-            if not recipe.project_after_step:
-                theta = project(theta, budget)
-            loss, gradient, active = expected_gradient(judge, next(batches), grid, theta, tau, recipe, generator)
-            theta = step(theta, gradient)
-            if recipe.project_after_step:
-                theta = project(theta, budget)  # Eq. 6, 7
-            said[len(history)] = torch.stack([loss, active])
+            theta, said[len(history)] = move(theta, next(batches), tau, budget)
             history.append((member, iteration, budget))
             if callback:
                 callback(iteration, theta)
@@ -138,49 +136,79 @@ def energy_order(power: Tensor) -> Tensor:
     return (power.flatten().argsort().argsort().reshape(power.shape) + 1.0) / power.numel()
 
 
+def iterate(
+    judge: objectives.Objective,
+    grid: patterns.Points,
+    step: Callable[[Tensor, Tensor], Tensor],
+    recipe: Recipe,
+    generator: torch.Generator,
+    theta: Tensor,
+    batch: Sequence[int] | Tensor,
+    tau: float | Tensor,
+    budget: float | Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One iteration of Algorithm 1: theta, and the loss with the share of active mask entries, ``(2,)``."""
+    if not recipe.project_after_step:
+        theta = project(theta, budget)
+    loss, gradient, active = expected_gradient(judge, batch, grid, theta, tau, recipe, generator)
+    theta = step(theta, gradient)
+    if recipe.project_after_step:
+        theta = project(theta, budget)  # Eq. 6, 7
+    return theta, torch.stack([loss, active])
+
+
 def expected_gradient(
     judge: objectives.Objective,
-    batch: list[int],
+    batch: Sequence[int] | Tensor,
     grid: patterns.Points,
     theta: Tensor,
-    tau: float,
+    tau: float | Tensor,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Monte-Carlo estimate of Eq. 2 on a batch: (loss, gradient with respect to theta, share of active mask entries)."""
     relaxed = bernoulli.RelaxedSamples(theta, tau) if recipe.estimator == "gumbel" else None
 
-    def draw(source: torch.Generator) -> tuple[Tensor, Tensor]:
-        if relaxed:
-            return relaxed.draw(source, recipe.samples)  # Eq. 4, 5
-        return bernoulli.sample(theta, source, recipe.samples), torch.ones_like(theta)[None]
+    def draw(source: torch.Generator, count: int = recipe.samples) -> tuple[Tensor, Tensor | None]:
+        """Hard masks and dm/dtheta, None where that is taken as 1."""
+        return relaxed.draw(source, count) if relaxed else (bernoulli.sample(theta, source, count), None)  # Eq. 4, 5; or Eq. 1
 
-    def of_group(group: tuple[Sequence[int], Sequence[torch.Generator]]) -> Tensor:
-        """Means over the images of a group and their masks, which come from one generator, or from one each."""
-        images, sources = group
-        drawn = [draw(source) for source in sources]
-        hard, slope = drawn[0] if len(drawn) == 1 else (torch.stack(part) for part in zip(*drawn, strict=True))
+    def draw_batch() -> tuple[Tensor, Tensor | None]:
+        """Those of all images at once, of which each process keeps its own images'."""
+        hard, slope = draw(generator, len(batch) * recipe.samples)
+        apart = (len(batch), recipe.samples)
+        return distributed.share(hard.unflatten(0, apart)), None if slope is None else distributed.share(slope.unflatten(0, apart))
+
+    def of_group(group: tuple[Sequence[int], Callable[[], tuple[Tensor, Tensor | None]]]) -> tuple[Tensor, Tensor, Tensor]:
+        """Means over the images of a group and their masks."""
+        images, masks_drawn = group
+        hard, slope = masks_drawn()
         masks = grid.expand(hard)
         loss, mask_gradient = judge(images, masks)
         if recipe.curvature and judge.curvature is not None:
-            mask_gradient = mask_gradient + (0.5 - masks) * (judge.curvature / masks.shape[:-2].numel())
-        gradient = bernoulli.chained(*(part.flatten(-theta.ndim) for part in (grid.gather(mask_gradient), slope)))
-        return torch.cat([loss.reshape(1), hard.mean().reshape(1), gradient])
+            mask_gradient = torch.addcmul(mask_gradient, 0.5 - masks, judge.curvature, value=1 / masks.shape[:-2].numel())
+        gradient = bernoulli.chained(grid.gather(mask_gradient).flatten(-theta.ndim), slope)
+        return loss, gradient, hard.mean()
 
     mine = distributed.share(batch)
     if recipe.shared_mask:
-        groups = [(mine, [generator])]
+        groups = [(mine, partial(draw, generator))]
+    elif theta.is_cuda:
+        groups = [(mine, draw_batch)]
     else:  # a seed for every image, so that it gets the same masks whichever process or thread works on it
-        seeds = torch.randint(2**63 - 1, (len(batch),), generator=generator, device=theta.device).tolist()
-        sources = [torch.Generator(theta.device).manual_seed(seed) for seed in distributed.share(seeds)]
-        groups = [(mine, sources)] if theta.is_cuda else [([image], [source]) for image, source in zip(mine, sources, strict=True)]
+        seeds = torch.randint(2**63 - 1, (len(batch),), generator=generator).tolist()
+        sources = [torch.Generator().manual_seed(seed) for seed in distributed.share(seeds)]
+        groups = [([image], partial(draw, source)) for image, source in zip(mine, sources, strict=True)]
     parts = parallel(of_group, groups) if judge.concurrent else [of_group(group) for group in groups]
-    (mean,) = distributed.total(added(parts) * (len(groups[0][0]) / len(batch)))  # groups are of one size
-    return mean[0], mean[2:].reshape(grid.shape), mean[1]
+    part = len(groups[0][0]) / len(batch)  # groups are of one size
+    loss, gradient, active = distributed.total(*(added(sums).mul_(part) for sums in zip(*parts, strict=True)))
+    return loss, gradient.reshape(grid.shape), active
 
 
-def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int]]:
+def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int] | Tensor]:
     """Endless batches of indices; each pass visits every image once, in a new order. A short last batch is left out.
+
+    Of a generator on a GPU they stay there, so that nobody waits for it.
 
     >>> batches = shuffled_batches(3, 2, torch.Generator().manual_seed(0))
     >>> len(next(batches)), len(next(batches))
@@ -188,7 +216,8 @@ def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) ->
     """
     batch_size = min(batch_size, count)
     while True:
-        order = torch.randperm(count, generator=generator, device=generator.device).tolist()
+        order = torch.randperm(count, generator=generator, device=generator.device)
+        order = order if order.is_cuda else order.tolist()
         for start in range(0, count - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
 

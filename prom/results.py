@@ -15,7 +15,7 @@ from torch import Tensor
 
 from prom import baselines, options, recipes
 from prom.datasets.base import SliceDataset
-from prom.device import choose_device
+from prom.device import choose_device, named
 from prom.errors import InputError, unknown
 from prom.evaluate import evaluate
 from prom.files import atomic
@@ -162,7 +162,7 @@ def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: s
         "slices_train": made["slices"],
         "slices_test": len(test),
         "seconds": made["seconds"],
-        "device": made["device"],
+        "device": named(made["device"]),
         "recipe": json.dumps(result.recipe, sort_keys=True),
         "fingerprint_train": made["fingerprint"],
         "fingerprint_test": test.fingerprint(),

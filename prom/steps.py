@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ class AdamStep:
     def __init__(self, recipe: Recipe, theta: Tensor, acceleration: float) -> None:
         self.theta = theta.clone().requires_grad_()
         betas = (recipe.momentum, recipe.rms_decay)
-        self.adam = torch.optim.Adam([self.theta], lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon)
+        self.adam = torch.optim.Adam([self.theta], lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, capturable=theta.is_cuda)
 
     @torch.no_grad()
     def __call__(self, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -48,18 +49,19 @@ class QuantileStep:
     def __call__(self, theta: Tensor, gradient: Tensor) -> Tensor:
         """The unconstrained theta-tilde of section 3.3."""
         self.mean.mul_(self.momentum).add_(gradient, alpha=1 - self.momentum)
-        quantile = _smallest(self.mean.abs().flatten(), self.rank)
+        if not theta.is_cuda and theta.dtype == torch.float32:
+            return self._in_one_pass(theta)
+        magnitudes = self.mean.abs().flatten()
+        quantile = magnitudes.sort().values[self.rank - 1]  # on a GPU in a third of kthvalue's time
         direction = (self.mean / quantile).nan_to_num_(0.0).clamp_(-1, 1)  # 0 / 0 where hardly any coordinate has a gradient
         return theta - self.rate * direction
 
+    def _in_one_pass(self, theta: Tensor) -> Tensor:
+        from prom.kernels import flat, moved, smallest
 
-def _smallest(values: Tensor, rank: int) -> Tensor | float:
-    """``values.kthvalue(rank).values``, on a CPU in a tenth of the time where they are float32. They are not negative."""
-    if values.is_cuda or values.dtype != torch.float32:
-        return values.kthvalue(rank).values
-    from prom.kernels import flat, smallest
-
-    return float(smallest(flat(values), rank - 1))
+        quantile, result = np.float32(smallest(flat(self.mean), self.rank - 1)), torch.empty_like(theta)
+        moved(flat(theta.contiguous()), flat(self.mean), quantile, np.float32(self.rate), flat(result))
+        return result
 
 
 STEP_RULES = {"adam": AdamStep, "quantile": QuantileStep}

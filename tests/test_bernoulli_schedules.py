@@ -94,10 +94,12 @@ def test_one_pass_is_the_formula(tau):
     assert torch.equal(hard[:, ~undecided], theta[~undecided].expand(4, -1)) and (slope[:, ~undecided] == 0).all()
 
 
-@pytest.mark.parametrize("slopes", [(1, 6), (4, 6)])
-def test_chained_sums_gradients_times_slopes(slopes):
-    gradient, slope = torch.rand(4, 6, generator=generator()), torch.rand(slopes, generator=generator(1))
-    torch.testing.assert_close(chained(gradient, slope), (gradient * slope).sum(dim=0))
+@pytest.mark.parametrize("samples", [(1,), (4,), (2, 3)])
+def test_chained_sums_gradients_times_slopes(samples):
+    gradient, slope = (torch.rand(*samples, 6, generator=generator(seed)) for seed in (0, 1))
+    over = tuple(range(len(samples)))
+    torch.testing.assert_close(chained(gradient, slope), (gradient * slope).sum(dim=over))
+    torch.testing.assert_close(chained(gradient, None), gradient.sum(dim=over))
 
 
 def test_zero_and_one_are_absorbing():

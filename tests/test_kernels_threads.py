@@ -15,7 +15,7 @@ import prom
 from prom import kernels
 from prom.bernoulli import uniform_numbers
 from prom.objectives import MagnitudeMSE
-from prom.projection import _newton, _newton_blind
+from prom.projection import _by_sorting, _newton
 from prom.threads import gathered, parallel, spread
 
 sizes = st.integers(1, 300)
@@ -29,8 +29,8 @@ def numbers(count: int, seed: int = 0) -> np.ndarray:
 def test_masked_and_products(size):
     k, b, mask, gradient = (numbers(n, i) for i, n in enumerate((2 * size, 2 * size, size, size)))
     product, expected = np.empty_like(k), gradient + (k * b).reshape(-1, 2).sum(axis=1)
-    kernels.masked(k, mask, product)
-    np.testing.assert_array_equal(product, k * mask.repeat(2))
+    kernels.masked(k, mask, np.float32(0.25), product)
+    np.testing.assert_array_equal(product, 0.25 * k * mask.repeat(2))
     kernels.add_products(k, b, gradient)
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5)
 
@@ -66,16 +66,28 @@ def test_uniform_numbers_are_those_of_pytorch_and_leave_the_generator_as_it_does
         assert torch.equal(torch.randn(3, generator=mine), torch.randn(3, generator=theirs))  # one of them is kept for the next call
 
 
-@given(arrays.arrays(np.float32, sizes, elements=st.floats(0, 2.0**99, width=32)), st.randoms(use_true_random=False))
-def test_smallest_is_that_of_the_sorted_numbers(values, random):
+@given(arrays.arrays(np.float32, sizes, elements=st.floats(-(2.0**99), 2.0**99, width=32)), st.randoms(use_true_random=False))
+def test_smallest_is_that_of_the_sorted_magnitudes(values, random):
     rank = random.randrange(len(values))
-    assert kernels.smallest(values, rank) == np.sort(values)[rank]
+    assert kernels.smallest(values, rank) == np.sort(abs(values))[rank]
 
 
 @given(arrays.arrays(np.float64, sizes, elements=st.floats(-1e3, 1e3)), st.floats(0.0, 1.0, exclude_min=True))
-def test_newton_without_looking_finds_the_same_multiplier(values, share):
+def test_sorting_finds_the_same_multiplier(values, share):
     values, budget = torch.from_numpy(values), share * len(values)
-    assert float(_newton_blind(values, budget)) == pytest.approx(_newton(values, budget), rel=1e-9, abs=1e-9)
+    assert float(_by_sorting(values, budget)) == pytest.approx(_newton(values, budget), rel=1e-9, abs=1e-9)
+
+
+@given(
+    arrays.arrays(np.float32, 50, elements=st.floats(-1e3, 1e3, width=32)),
+    st.floats(0.0, 1e3, width=32),
+    st.floats(2.0**-20, 1.0, width=32),
+)
+def test_moved_rounds_as_pytorch_does(direction, quantile, rate):
+    theta, moved = np.linspace(0, 1, 50, dtype=np.float32), np.empty(50, np.float32)
+    kernels.moved(theta, direction, np.float32(quantile), np.float32(rate), moved)
+    cut = (torch.from_numpy(direction) / quantile).nan_to_num(0.0).clamp(-1, 1)
+    assert torch.equal(torch.from_numpy(moved), torch.from_numpy(theta) - rate * cut)
 
 
 def test_results_come_in_order_and_errors_come_out():

@@ -185,6 +185,28 @@ def test_cuda_learns_as_the_cpu_does(blobs, recipe):
     assert evaluate(result.mask, blobs).psnr.mean() == pytest.approx(evaluate(reference.mask, blobs).psnr.mean(), abs=1.0)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recipe", [QUICK, QUICK_PAPER], ids=["default", "paper"])
+def test_a_replayed_graph_does_what_its_operations_do_one_by_one(blobs, recipe, monkeypatch):
+    """The same numbers are drawn, and nothing that an iteration leaves behind is lost; sums may come in another order."""
+    short = replace(recipe, iterations=20, members=2)
+    replayed = optimize(blobs, 8, recipe=short, device="cuda")
+    monkeypatch.setattr("prom.replay.EAGER", 10**6)
+    torch.testing.assert_close(replayed.theta, optimize(blobs, 8, recipe=short, device="cuda").theta, rtol=0, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("recipe", [QUICK, QUICK_PAPER], ids=["default", "paper"])
+def test_an_iteration_never_waits_for_the_device(blobs, recipe):
+    def watch(iteration: int, theta: torch.Tensor) -> None:
+        torch.cuda.set_sync_debug_mode("error" if 0 < iteration < recipe.iterations - 1 else "default")
+
+    try:
+        optimize(blobs, 8, recipe=recipe, device="cuda", callback=watch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_energy_initialisation_is_the_oracle_before_any_step(blobs):
     """A vanishing step leaves the order of the start, whose posterior mode is the energy oracle."""
     recipe = replace(DEFAULT, initialisation="energy", iterations=1, learning_rate=1e-9)

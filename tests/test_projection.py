@@ -128,10 +128,10 @@ def test_cuda_agrees_with_cpu():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_cuda_steps_do_not_wait_for_the_device():
-    values = torch.randn(65_536, device="cuda", dtype=torch.float64)
+def test_cuda_projects_without_waiting_for_the_device():
+    theta = torch.randn(65_536, device="cuda")
     torch.cuda.set_sync_debug_mode("error")
     try:
-        _multiplier(values, 8192.0)
+        project(theta, 8192.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -110,7 +110,7 @@ def test_loupe_is_adam_on_the_soft_masks_loss(blobs, slopes):
     expected = torch.zeros(32, dtype=torch.bool)
     expected[w.detach().argsort(descending=True)[:8]] = True
     options = {"slope": slope, "sample_slope": sample_slope, "learning_rate": 1.0}
-    assert torch.equal(loupe(blobs, 4, pattern="columns", seed=5, iterations=3, **options)[0], expected)
+    assert torch.equal(loupe(blobs, 4, pattern="columns", seed=5, iterations=3, device="cpu", **options)[0], expected)
 
 
 def test_first_score_step_is_gradient_descent(blobs):
@@ -124,7 +124,7 @@ def test_first_score_step_is_gradient_descent(blobs):
     scores = scores - 0.5 * gradient / gradient.abs().max()
     expected = torch.zeros(32, dtype=torch.bool)
     expected[scores.argsort(descending=True)[:8]] = True
-    mask = score_prune(blobs, 4, pattern="columns", seed=4, iterations=1, batch_size=6, learning_rate=0.5)
+    mask = score_prune(blobs, 4, pattern="columns", seed=4, iterations=1, batch_size=6, learning_rate=0.5, device="cpu")
     assert torch.equal(mask[0], expected)
 
 
@@ -135,7 +135,7 @@ def test_scores_do_not_depend_on_the_images_scale(blobs):
 
 @pytest.mark.parametrize("name", ["loupe", "score_prune"])
 def test_learning_helps(blobs, name):
-    few, many = (RIVALS[name](blobs, 8, pattern="columns", iterations=count) for count in (1, 200))
+    few, many = (RIVALS[name](blobs, 8, pattern="columns", iterations=count, device="cpu") for count in (1, 200))
     assert loss_of(many, blobs) < 0.7 * loss_of(few, blobs)
 
 

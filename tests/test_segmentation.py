@@ -158,7 +158,7 @@ def test_fine_tuning_on_undersampled_images_helps_there():
 def test_the_objective_is_the_frozen_networks_loss():
     segmenter = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
     masks = (torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.3).float().requires_grad_()
-    loss, gradient = segmenter.objective(TRAIN)([3, 5, 1], masks.detach())
+    loss, gradient = segmenter.objective(TRAIN, "cpu")([3, 5, 1], masks.detach())
     seen = prom.undersample(TRAIN.images[[3, 5, 1]].unsqueeze(1), masks[None, :, None])
     expected = segmenter.loss(seen.flatten(0, 1), TRAIN.labels[[3, 5, 1]].repeat_interleave(2, dim=0))
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-6)
@@ -168,7 +168,7 @@ def test_the_objective_is_the_frozen_networks_loss():
 
 def test_masks_are_learnt_through_the_network():
     segmenter = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
-    judge = segmenter.objective(TRAIN)
+    judge = segmenter.objective(TRAIN, "cpu")
     result = prom.optimize(TRAIN, 32, recipe=replace(prom.DEFAULT, iterations=60), objective=judge, device="cpu")
     noise = prom.baselines.gaussian(TRAIN, 32, sigma=100.0)
     learnt, random = (judge(list(range(24)), mask.float()[None])[0] for mask in (result.mask, noise))
