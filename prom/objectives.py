@@ -278,7 +278,7 @@ def whole_set(judge: Objective, indices: range | list[int], mask: Tensor) -> tup
     loss, gradient = mask.new_zeros((), dtype=torch.float64), torch.zeros_like(mask, dtype=torch.float64)
     size = CHUNK if judge.concurrent else GRAPH
     for start in distributed.share(range(0, len(indices), size)):
-        chunk = list(indices[start : start + size])
+        chunk = indices[start : start + size]
         chunk_loss, chunk_gradient = judge(chunk, mask[None])
         loss += chunk_loss * (len(chunk) / len(indices))
         gradient += chunk_gradient[0] * (len(chunk) / len(indices))
