@@ -80,9 +80,9 @@ def make(
         "points", "columns", "rows"; default: the method's own.
     task
         For ``task-`` methods: the loss of a frozen network (:meth:`prom.segmentation.Segmenter.objective`), which takes the place of the
-        image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then polished for the task. Lines
-        are polished from those that :func:`prom.rivals.igs` finds through the network as well, and the lower training loss decides:
-        among so few, single swaps need not lead from one choice to the other (chapter 5).
+        image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then polished for the task; from a
+        better start where there is one, by the training loss: of points :data:`prom.DEFAULT`'s mask or
+        :func:`prom.baselines.conjugate_energy`, of lines those of :func:`prom.rivals.igs` through the network (chapter 5).
 
     Raises
     ------
@@ -122,15 +122,25 @@ def make(
 
 
 def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, task: Objective) -> Tensor:
-    """The mask for the image, polished for the task; of lines, that or IGS's through the network, polished: the lower loss."""
-    starts = [image.mask]
-    if image.pattern != "points":
-        starts.append(igs(train, image.acceleration, image.pattern, image.seed, objective=task, batch_size=TASK_SLICES // 2))
-    limits = {"evaluations": recipe.polish, "hold_out": recipe.hold_out, "slices": TASK_SLICES}
-    ends = [polish(start, train, image.pattern, judge=task, **limits) for start in starts]
+    """The mask for the image, or what starts better for the task, polished for the task. The training loss decides.
+
+    Masks of points that are as good for the image differ for the task, but none is far from the others: the best of them is polished. Lines
+    are few, and swaps need not lead from one choice to another: every start is polished.
+    """
+    device, seed, alpha = image.provenance["device"], image.seed, image.acceleration
     seen = evenly(len(train), TASK_SLICES)
-    device = image.provenance["device"]
-    return min(ends, key=lambda mask: whole_set(task, seen, mask.float().to(device))[0])
+
+    def loss(mask: Tensor) -> float:
+        return whole_set(task, seen, mask.float().to(device))[0]
+
+    def polished(start: Tensor) -> Tensor:
+        return polish(start, train, image.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+
+    if image.pattern == "points":
+        default = optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask
+        return polished(min(image.mask, default, baselines.conjugate_energy(train, alpha), key=loss))
+    greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
+    return min(polished(image.mask), polished(greedy), key=loss)
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: str = "reconstruction") -> dict[str, object]:
