@@ -141,10 +141,15 @@ def transforms(images: torch.Tensor, times: int, device: str) -> dict[str, Calla
     return ways
 
 
-def unscaled(images: torch.Tensor, times: int, device: str) -> Callable[[], object]:
+def unscaled(images: torch.Tensor, times: int, device: str) -> Callable[[], None]:
     """The same at once, without the factors that make a transform orthonormal. The package multiplies once for each pair."""
     kspace = torch.fft.fft2(images.to(device), norm="ortho")
-    return lambda: [torch.fft.fft2(torch.fft.ifft2(kspace, norm="forward")) for _ in range(times)]
+
+    def at_once() -> None:
+        for _ in range(times):
+            torch.fft.fft2(torch.fft.ifft2(kspace, norm="forward"))
+
+    return at_once
 
 
 def naive_step(images: torch.Tensor, samples: int, device: str, seed: int = 0) -> Callable[[], object]:
