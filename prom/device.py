@@ -25,9 +25,9 @@ def choose_device(name: str | torch.device) -> torch.device:
 
 
 def named(device: str) -> str:
-    """A device for records: of a GPU also what it is.
+    """A device for records: of a GPU of this machine also what it is.
 
     >>> named("cpu")
     'cpu'
     """
-    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") else device
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.startswith("cuda") and torch.cuda.is_available() else device

@@ -95,6 +95,11 @@ class Measurements:
         return len(self._source)
 
     @property
+    def kept(self) -> bool:
+        """Whether k-space and magnitudes are in memory."""
+        return self._kept is not None
+
+    @property
     def shape(self) -> torch.Size:
         """``(N, C, H, W)``."""
         return self._source.shape
@@ -173,6 +178,11 @@ class MagnitudeMSE:
         pairs = masks.shape[-3] * len(indices)
         unit = self.data.unit**2 / (pairs * math.prod(self.data.shape[1:]))
         return loss * unit, gradient.mul_(2 * unit * self._scale)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a GPU may replay a call (:mod:`prom.replay`): not where the images have to be read first."""
+        return self.data.kept
 
     @property
     def _scale(self) -> float:

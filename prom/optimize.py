@@ -93,7 +93,7 @@ def optimize(
             if recipe.initialisation == "energy":
                 theta = energy_order(grid.gather(judge.data.power(most=objectives.CURVATURE_IMAGES)))
             move = partial(iterate, judge, grid, STEP_RULES[recipe.step_rule](recipe, theta, acceleration), recipe, generator)
-            if device.type == "cuda" and judge.concurrent and distributed.size() == 1:
+            if device.type == "cuda" and getattr(judge, "replayable", False) and distributed.size() == 1:
                 move = Replayed(move, generator)
         batches = shuffled_batches(len(judge.data), recipe.batch_size, generator)
         for iteration in range(recipe.iterations):

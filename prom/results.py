@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import Tensor
 
 from prom import baselines, options, recipes
@@ -137,8 +138,10 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
         return polish(start, train, image.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
     if image.pattern == "points":
-        default = optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask
-        return polished(min(image.mask, default, baselines.conjugate_energy(train, alpha), key=loss))
+        starts = [image.mask, optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask]
+        if train.images.dtype != torch.complex64:  # the closed form is one for real images
+            starts.append(baselines.conjugate_energy(train, alpha))
+        return polished(min(starts, key=loss))
     greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
     return min(polished(image.mask), polished(greedy), key=loss)
 

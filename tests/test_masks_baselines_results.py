@@ -14,6 +14,7 @@ from PIL import Image
 from prom import DEFAULT, InputError, SliceDataset, baselines, evaluate, fft2c, load_mask, masks, optimize, results
 from prom.export import export
 from prom.files import atomic
+from prom.objectives import ImageLoss
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +166,11 @@ def test_average_of_independent_solutions(blobs):
     ):
         with pytest.raises(InputError, match=message):
             masks.average(wrong)
+
+
+def test_complex_images_are_polished_for_a_task_too():
+    """The closed form, of which polishing may start, exists for real images alone."""
+    data = SliceDataset("complex", "train", torch.rand(4, 1, 16, 16) * torch.exp(6j * torch.rand(4, 1, 16, 16)), list("abcd"), [0] * 4)
+    task = ImageLoss(data.images, torch.nn.functional.l1_loss)
+    mask = results.make("task-polished:iterations=3,polish=2", data, 4, task=task).mask
+    assert int(mask.sum()) == 64

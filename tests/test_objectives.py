@@ -10,6 +10,7 @@ from monai.losses import SSIMLoss
 from torch.nn import functional
 
 from prom import InputError, baselines
+from prom.datasets import cache
 from prom.fourier import fft2c, ifft2c
 from prom.objectives import ImageLoss, MagnitudeMSE, make
 
@@ -100,3 +101,13 @@ def test_real_images_with_a_maximum_of_1_are_not_kept_twice():
     data /= data.max()
     assert MagnitudeMSE(data).data[[0, 1, 2]][1].equal(data) and MagnitudeMSE(data).data._kept[1].data_ptr() == data.data_ptr()
     assert MagnitudeMSE(-data).data[[0]][1].equal(data[:1])
+
+
+def test_only_what_is_in_memory_may_be_replayed(tmp_path):
+    """Of stored rows every call reads some, which a CUDA graph cannot do."""
+    data = images(3, 1, 8, 8)
+    data.numpy().tofile(tmp_path / "rows.bin")
+    stored = MagnitudeMSE(cache.StoredRows(tmp_path / "rows.bin", "float32", data.shape))
+    assert MagnitudeMSE(data).replayable and not stored.replayable
+    m = masks(1, 8, 8)
+    torch.testing.assert_close(stored([2, 0], m), MagnitudeMSE(data)([2, 0], m))
