@@ -19,9 +19,10 @@ from prom.datasets.base import SliceDataset
 from prom.device import choose_device, named
 from prom.errors import InputError, unknown
 from prom.evaluate import evaluate
+from prom.exchange import exchange
 from prom.files import atomic
 from prom.masks import MaskResult, versions
-from prom.objectives import Objective, evenly, whole_set
+from prom.objectives import Objective, evenly, whole_loss
 from prom.optimize import optimize
 from prom.polish import polish
 from prom.rivals import RIVALS, igs
@@ -81,9 +82,10 @@ def make(
         "points", "columns", "rows"; default: the method's own.
     task
         For ``task-`` methods: the loss of a frozen network (:meth:`prom.segmentation.Segmenter.objective`), which takes the place of the
-        image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then polished for the task; from a
-        better start where there is one, by the training loss: of points :data:`prom.DEFAULT`'s mask or
-        :func:`prom.baselines.conjugate_energy`, of lines those of :func:`prom.rivals.igs` through the network (chapter 5).
+        image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then improved for the task; from a
+        better start where there is one, by the training loss. Points are polished, from the image's or :data:`prom.DEFAULT`'s mask or
+        that of :func:`prom.baselines.conjugate_energy`. Lines go through :func:`prom.exchange.exchange`, which goes on until nothing that
+        it tries helps, from the image's or those of :func:`prom.rivals.igs` through the network (chapter 5).
 
     Raises
     ------
@@ -123,27 +125,27 @@ def make(
 
 
 def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, task: Objective) -> Tensor:
-    """The mask for the image, or what starts better for the task, polished for the task. The training loss decides.
+    """The mask for the image, or what starts better for the task by the training loss, improved for the task.
 
     Masks of points that are as good for the image differ for the task, but none is far from the others: the best of them is polished. Lines
-    are few, and swaps need not lead from one choice to another: every start is polished.
+    are few, so that each can be tried in the place of each.
     """
     device, seed, alpha = image.provenance["device"], image.seed, image.acceleration
     seen = evenly(len(train), TASK_SLICES)
 
     def loss(mask: Tensor) -> float:
-        return whole_set(task, seen, mask.float().to(device))[0]
-
-    def polished(start: Tensor) -> Tensor:
-        return polish(start, train, image.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+        return whole_loss(task, seen, mask.float().to(device))
 
     if image.pattern == "points":
         starts = [image.mask, optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask]
         if train.images.dtype != torch.complex64:  # the closed form is one for real images
             starts.append(baselines.conjugate_energy(train, alpha))
-        return polished(min(starts, key=loss))
+        start = min(starts, key=loss)
+        return polish(start, train, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
     greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
-    return min(polished(image.mask), polished(greedy), key=loss)
+    rest, held = train.held_out(recipe.hold_out) if recipe.hold_out else (range(len(train)), [])
+    chosen = [rest[place] for place in evenly(len(rest), TASK_SLICES)]
+    return exchange(min(image.mask, greedy, key=loss), task, chosen, image.pattern, held)
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: str = "reconstruction") -> dict[str, object]:

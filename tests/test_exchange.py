@@ -1,0 +1,79 @@
+"""Exchange of lines, against an exhaustive search that has no line of it."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from prom import baselines, exchange
+from prom.errors import InputError
+from prom.objectives import ImageLoss
+
+
+def oracle(columns: set[int], images: torch.Tensor) -> float:
+    """Mean absolute error of zero-filled magnitudes, by numpy."""
+    pictures = images[:, 0].double().numpy()
+    kspace = np.fft.fftshift(np.fft.fft2(pictures), axes=(-2, -1))
+    mask = np.isin(np.arange(pictures.shape[-1]), list(columns))
+    seen = np.abs(np.fft.ifft2(np.fft.ifftshift(kspace * mask, axes=(-2, -1))))
+    return float(np.abs(seen - pictures).mean())
+
+
+def columns_of(mask: torch.Tensor) -> set[int]:
+    return set(mask[0].nonzero().flatten().tolist())
+
+
+def lines(chosen: list[int], side: int = 32) -> torch.Tensor:
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    mask[:, chosen] = True
+    return mask
+
+
+@pytest.mark.parametrize("start", [[16, 17, 18, 19, 20, 21], [0, 5, 10, 16, 20, 31]])
+def test_in_the_end_no_exchange_helps(start, blobs, monkeypatch):
+    """With every outsider tried and every image looked at; from two sets of lines that do not suit the images."""
+    monkeypatch.setattr(exchange, "TRIED", 32)
+    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    better = exchange.exchange(lines(start), judge, range(len(blobs)))
+    found = columns_of(better)
+    assert len(found) == len(start) and torch.equal(better, lines(sorted(found)))
+    reached = oracle(found, blobs.images)
+    assert reached < oracle(set(start), blobs.images)
+    for leaving, taken in itertools.product(found, set(range(32)) - found):
+        assert oracle(found - {leaving} | {taken}, blobs.images) > reached * (1 - 1e-5), (leaving, taken)
+
+
+def test_the_loss_never_rises_and_nothing_is_random(blobs):
+    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    start = baselines.equispaced(blobs, 4, pattern="columns")
+    one, two = (exchange.exchange(start, judge, range(len(blobs))) for _ in range(2))
+    assert torch.equal(one, two) and int(one.sum()) == int(start.sum())
+    assert oracle(columns_of(one), blobs.images) < oracle(columns_of(start), blobs.images)
+
+
+def test_rows_of_turned_images_are_the_columns(blobs):
+    start = lines([10, 12, 16, 19])
+    upright = exchange.exchange(start, ImageLoss(blobs.images, torch.nn.functional.l1_loss), range(len(blobs)))
+    turned = ImageLoss(blobs.images.mT.contiguous(), torch.nn.functional.l1_loss)
+    assert torch.equal(exchange.exchange(start.mT, turned, range(len(blobs)), "rows").mT, upright)
+
+
+def test_images_held_out_have_a_veto(blobs):
+    """Images whose content lies elsewhere lose by what the others gain; with a veto they do not."""
+    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    fine = (0.5 + 0.4 * torch.cos(2 * torch.pi * 9 * x / 32) + 0 * y).expand(3, 1, 32, 32)
+    judge = ImageLoss(torch.cat([blobs.images, fine]), torch.nn.functional.l1_loss)
+    start, seen, held = lines([7, 15, 16, 25]), range(len(blobs)), range(len(blobs), len(blobs) + 3)  # 16 - 9, 16 + 9: theirs
+    free, kept = exchange.exchange(start, judge, seen), exchange.exchange(start, judge, seen, held=held)
+    before = oracle(columns_of(start), fine)
+    assert oracle(columns_of(free), fine) > before + 0.01 and oracle(columns_of(kept), fine) <= before + 1e-6
+
+
+def test_bad_masks(blobs):
+    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    for mask, message in ((lines([3]).mT, "whole columns"), (lines([3]).float(), "must be bool"), (lines([3], 16), "does not fit")):
+        with pytest.raises(InputError, match=message):
+            exchange.exchange(mask, judge, range(4))
