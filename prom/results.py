@@ -84,8 +84,8 @@ def make(
         For ``task-`` methods: the loss of a frozen network (:meth:`prom.segmentation.Segmenter.objective`), which takes the place of the
         image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then improved for the task; from a
         better start where there is one, by the training loss. Points are polished, from the image's or :data:`prom.DEFAULT`'s mask or
-        that of :func:`prom.baselines.conjugate_energy`. Lines go through :func:`prom.exchange.exchange`, which goes on until nothing that
-        it tries helps, from the image's or those of :func:`prom.rivals.igs` through the network (chapter 5).
+        that of :func:`prom.baselines.conjugate_energy`. Lines are polished from the image's and from those of :func:`prom.rivals.igs`
+        through the network; the better go through :func:`prom.exchange.exchange`, until nothing that it tries helps (chapter 5).
 
     Raises
     ------
@@ -128,7 +128,7 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
     """The mask for the image, or what starts better for the task by the training loss, improved for the task.
 
     Masks of points that are as good for the image differ for the task, but none is far from the others: the best of them is polished. Lines
-    are few, so that each can be tried in the place of each.
+    are few, and swaps need not lead from one choice to another: every start is polished, and then the best exchanged line by line.
     """
     device, seed, alpha = image.provenance["device"], image.seed, image.acceleration
     seen = evenly(len(train), TASK_SLICES)
@@ -136,16 +136,18 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
     def loss(mask: Tensor) -> float:
         return whole_loss(task, seen, mask.float().to(device))
 
+    def polished(start: Tensor) -> Tensor:
+        return polish(start, train, image.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+
     if image.pattern == "points":
         starts = [image.mask, optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask]
         if train.images.dtype != torch.complex64:  # the closed form is one for real images
             starts.append(baselines.conjugate_energy(train, alpha))
-        start = min(starts, key=loss)
-        return polish(start, train, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+        return polished(min(starts, key=loss))
     greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
     rest, held = train.held_out(recipe.hold_out) if recipe.hold_out else (range(len(train)), [])
     chosen = [rest[place] for place in evenly(len(rest), TASK_SLICES)]
-    return exchange(min(image.mask, greedy, key=loss), task, chosen, image.pattern, held)
+    return exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, image.pattern, held)
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: str = "reconstruction") -> dict[str, object]:
