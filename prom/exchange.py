@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom import patterns
+from prom.errors import InputError
 from prom.objectives import Objective, evenly, whole_loss, whole_set
 from prom.polish import SURE, parameters_of
 
@@ -37,7 +38,7 @@ def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str =
     seen
         Indices of the images whose mean loss is to fall.
     pattern
-        "columns" or "rows". Points would do, but there are too many of them: a round has as many steps as the mask has members.
+        "columns" or "rows". Points are too many: a round has as many steps as the mask has members.
     held
         Indices of images whose mean loss must fall as well.
 
@@ -49,7 +50,7 @@ def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str =
     Raises
     ------
     InputError
-        Where the mask does not fit the data or is not made of whole lines.
+        Where the pattern is not one of lines, or the mask does not fit the data or is not made of whole lines.
 
     >>> from prom.objectives import MagnitudeMSE
     >>> images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -58,12 +59,14 @@ def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str =
     >>> exchange(outer, MagnitudeMSE(images), range(4))[0].int()     # the centre, and another line
     tensor([0, 0, 0, 1, 1, 0, 0, 0], dtype=torch.int32)
     """
+    if pattern == "points":
+        raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
     seen = list(seen)
     few = [seen[place] for place in evenly(len(seen), FEW)]
     grid = patterns.make(pattern, tuple(judge.data.shape[-2:]))
     members = parameters_of(mask, grid).to(judge.data.device)
 
-    asked = [images for images in (few, seen, list(held)) if images]
+    asked = [images for images in (few if len(few) < len(seen) else [], seen, list(held)) if images]
     losses = [whole_loss(judge, images, grid.expand(members.float())) for images in asked]
 
     def accepts(candidate: Tensor) -> bool:

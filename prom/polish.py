@@ -12,7 +12,7 @@ from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.fourier import opposite
-from prom.objectives import evenly, whole_set
+from prom.objectives import evenly, whole_loss, whole_set
 from prom.threads import spread
 
 SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -102,8 +102,7 @@ def polish(
     grid = patterns.make(pattern, train.shape)
     members = parameters_of(mask, grid).to(device)
     judge = judge or objectives.make(objective, train.images, device)
-    rest, held = train.held_out(hold_out) if hold_out else (range(len(judge.data)), [])
-    chosen = [rest[place] for place in evenly(len(rest), slices)]
+    chosen, held = looked_at(train, slices, hold_out) if hold_out else (evenly(len(judge.data), slices), [])
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 
@@ -125,7 +124,7 @@ def polish(
             curvature = curvature * factor(evaluate, members, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
     partners = opposite(torch.arange(grid.size, device=device).reshape(grid.shape)).flatten()
-    others = whole_set(judge, held, grid.expand(members.float()))[0] if held else None
+    others = whole_loss(judge, held, grid.expand(members.float())) if held else None
 
     def improves(candidate: Tensor) -> bool:
         """Go on from this mask if it is better; says whether."""
@@ -133,7 +132,7 @@ def polish(
         new_loss, new_gradient = evaluate(candidate)
         if not new_loss < loss * (1 - SURE):
             return False
-        new_others = whole_set(judge, held, grid.expand(candidate.float()))[0] if held else None
+        new_others = whole_loss(judge, held, grid.expand(candidate.float())) if held else None
         if held and not new_others < others:
             return False
         members, loss, gradient, others = candidate, new_loss, new_gradient, new_others
@@ -162,6 +161,16 @@ def polish(
             break  # no single swap helps
     bar.close()
     return grid.expand(members.cpu()).contiguous()
+
+
+def looked_at(train: SliceDataset, slices: int | None, hold_out: float) -> tuple[list[int], list[int]]:
+    """Indices of at most so many slices, evenly spaced, and of the slices of a share of the patients, which are not among them.
+
+    >>> looked_at(SliceDataset("demo", "train", torch.rand(4, 1, 8, 8), list("abcd"), [0] * 4), 2, hold_out=0.25)
+    ([0, 3], [2])
+    """
+    rest, held = train.held_out(hold_out) if hold_out else (range(len(train)), [])
+    return [rest[place] for place in evenly(len(rest), slices)], held
 
 
 def parameters_of(mask: Tensor, grid: patterns.Points) -> Tensor:

@@ -24,7 +24,7 @@ from prom.files import atomic
 from prom.masks import MaskResult, versions
 from prom.objectives import Objective, evenly, whole_loss
 from prom.optimize import optimize
-from prom.polish import polish
+from prom.polish import looked_at, polish
 from prom.rivals import RIVALS, igs
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
@@ -145,8 +145,7 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
             starts.append(baselines.conjugate_energy(train, alpha))
         return polished(min(starts, key=loss))
     greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
-    rest, held = train.held_out(recipe.hold_out) if recipe.hold_out else (range(len(train)), [])
-    chosen = [rest[place] for place in evenly(len(rest), TASK_SLICES)]
+    chosen, held = looked_at(train, TASK_SLICES, recipe.hold_out)
     return exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, image.pattern, held)
 
 

@@ -63,8 +63,7 @@ def test_rows_of_turned_images_are_the_columns(blobs):
 
 def test_images_held_out_have_a_veto(blobs):
     """Images whose content lies elsewhere lose by what the others gain; with a veto they do not."""
-    y, x = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
-    fine = (0.5 + 0.4 * torch.cos(2 * torch.pi * 9 * x / 32) + 0 * y).expand(3, 1, 32, 32)
+    fine = (0.5 + 0.4 * torch.cos(2 * torch.pi * 9 * torch.arange(32) / 32)).expand(3, 1, 32, 32)
     judge = ImageLoss(torch.cat([blobs.images, fine]), torch.nn.functional.l1_loss)
     start, seen, held = lines([7, 15, 16, 25]), range(len(blobs)), range(len(blobs), len(blobs) + 3)  # 16 - 9, 16 + 9: theirs
     free, kept = exchange.exchange(start, judge, seen), exchange.exchange(start, judge, seen, held=held)
@@ -72,8 +71,10 @@ def test_images_held_out_have_a_veto(blobs):
     assert oracle(columns_of(free), fine) > before + 0.01 and oracle(columns_of(kept), fine) <= before + 1e-6
 
 
-def test_bad_masks(blobs):
+def test_bad_input(blobs):
     judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    with pytest.raises(InputError, match="use prom.polish"):
+        exchange.exchange(baselines.energy(blobs, 8), judge, range(4), "points")
     for mask, message in ((lines([3]).mT, "whole columns"), (lines([3]).float(), "must be bool"), (lines([3], 16), "does not fit")):
         with pytest.raises(InputError, match=message):
             exchange.exchange(mask, judge, range(4))
