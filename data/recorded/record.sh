@@ -45,7 +45,7 @@ at --patterns points columns --methods paper:members=1 default task-default:iter
 at --methods gaussian gaussian:protect_centre=true poisson_disc task-polished:polish=12 task-loupe:iterations=100 \
     task-default:iterations=100,curvature=false task-default:iterations=100,curvature=false,initialisation=energy
 at --methods energy polished $TASK --tuning-steps 200
-# one mask each: three quarters of an hour on one core, at full length eight hours; these, like most of the above, were recorded on a GPU
+# one mask each: three quarters of an hour on one core, at full length eight hours; most of Table 2 was recorded on a GPU
 at --seeds 1 --patterns points columns --methods task-paper:members=1,iterations=250
 at --seeds 1 --methods task-paper:members=1,iterations=50 task-loupe:iterations=600 task-default:iterations=600
 through --seeds 1 --accelerations 32 --methods task-paper:members=1
