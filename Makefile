@@ -12,9 +12,10 @@ PYTHON ?= $(or $(shell for p in python3.11 python3 python; do \
 TORCH_BACKEND ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),cpu)
 STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
-PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install
+# Compiling all of 16 000 files takes a minute; Python compiles those that are used, when they are.
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile
 PYTEST := .venv/bin/python -m pytest
-TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests start programs, which one core works on
+TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests and chapters have work for one core
 
 # What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND
@@ -66,7 +67,7 @@ docs: $(STAMP) ## render the book from the outputs committed with the chapters, 
 
 test: lint ## check the style, the package, the notebooks' recorded outputs and, where there is one, the rendered book
 	$(PYTEST) $(TWO)
-	$(PYTEST) -o addopts= -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 \
+	OMP_NUM_THREADS=1 $(PYTEST) $(TWO) -o addopts= -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
 
 lint: $(STAMP) ## check the style only
