@@ -60,7 +60,7 @@ book: $(STAMP) ## run the chapters and render the book (the second time from cac
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
 docs: $(STAMP) ## render the book from the outputs committed with the chapters, running nothing: for prose and the API reference
-	@mkdir -p _build
+	@mkdir -p _build && rm -rf _build/docs/_build/html  # a changed style sheet alone would not be copied
 	@sed 's/execute_notebooks: cache/execute_notebooks: "off"/' book/_config.yml > _build/docs.yml
 	@.venv/bin/jupyter-book build . --config _build/docs.yml --toc book/_toc.yml --path-output _build/docs -n -W --keep-going
 	@echo "The pages are at $(CURDIR)/_build/docs/_build/html/index.html"
