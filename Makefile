@@ -12,8 +12,7 @@ PYTHON ?= $(or $(shell for p in python3.11 python3 python; do \
 TORCH_BACKEND ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),cpu)
 STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
-# Compiling all of 16 000 files takes a minute; Python compiles those that are used, when they are.
-PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install
 PYTEST := .venv/bin/python -m pytest
 TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests and chapters have work for one core
 
@@ -51,11 +50,13 @@ torch-by-uv:
 # The execution cache knows a notebook by its source alone. What else its results come from is summed up here.
 INGREDIENTS = constraints.txt $(shell find prom benchmarks $(wildcard data/paper data/recorded) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort)
 
+# Chapter 3 measures times: it is run by itself, by Sphinx, after the others.
 # Pages are written anew each time, from cached results: an incremental build would not repeat the warnings of the last one.
 book: $(STAMP) ## run the chapters and render the book (the second time from cached results)
 	@sum=$$(cat $(INGREDIENTS) | cksum); \
 	[ "$$sum" = "$$(cat _build/ingredients 2>/dev/null)" ] || { rm -rf _build; mkdir _build; echo "$$sum" > _build/ingredients; }
 	@rm -rf _build/html _build/.doctrees
+	@.venv/bin/python book/run_chapters.py _build/.jupyter_cache $(filter-out notebooks/03_%,$(wildcard notebooks/0*.ipynb))
 	@.venv/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output . -n -W --keep-going
 	@echo "The book is at $(CURDIR)/_build/html/index.html"
 
