@@ -11,14 +11,22 @@ import logging
 import os
 import sys
 
+from joblib import Parallel, cpu_count, delayed
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 
-if __name__ == "__main__":
+
+def run(cache: str, chapter: str) -> None:
+    """Run one chapter, if it has to be, in a process of its own."""
     os.environ["OMP_NUM_THREADS"] = "1"
-    cache = get_cache(sys.argv[1])
-    for chapter in sys.argv[2:]:
-        cache.add_nb_to_project(os.path.abspath(chapter))
-    logger = logging.getLogger("chapters")
-    logger.setLevel(logging.INFO)  # says which chapter begins, which is done
-    load_executor("local-parallel", cache, logger).run_and_cache(timeout=600)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    executor = load_executor("local-serial", get_cache(cache), logging.getLogger("chapters"))  # says what begins, and what is done
+    executor.run_and_cache(filter_uris=[chapter], timeout=600)
+
+
+if __name__ == "__main__":
+    cache, *chapters = map(os.path.abspath, sys.argv[1:])
+    for chapter in chapters:
+        get_cache(cache).add_nb_to_project(chapter)
+    # Not jupyter-cache's own pool: it counts the cores of the machine, where a container or a job may have fewer.
+    Parallel(n_jobs=min(cpu_count(), len(chapters)))(delayed(run)(cache, chapter) for chapter in chapters)
