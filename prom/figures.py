@@ -84,6 +84,20 @@ def grid(rows: int, columns: int, size: float = 2.0) -> tuple[Figure, np.ndarray
     return figure, axes
 
 
+def acceleration_axis(axes: Axes, accelerations: Sequence[float], label: str = "acceleration") -> None:
+    """A logarithmic horizontal axis with a mark at each of these accelerations: x4, x8, ...
+
+    >>> axes = plt.figure().add_subplot()
+    >>> acceleration_axis(axes, [4, 8])
+    >>> [text.get_text() for text in axes.get_xticklabels()]
+    ['x4', 'x8']
+    """
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(accelerations, [f"x{acceleration:g}" for acceleration in accelerations])
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+
+
 def row(panels: Sequence[tuple[str, Tensor | np.ndarray, str]], size: float = 2.0) -> Figure:
     """One row of pictures: (kind, array, title) with kind "image", "mask", "map" or "kspace".
 

@@ -245,6 +245,25 @@ def append(path: str | os.PathLike, entry: dict[str, object]) -> None:
         rows.to_csv(temporary, index=False)
 
 
+def data_folder() -> Path:
+    """The folder ``data`` of the project that this process runs in: ``recorded`` and ``paper`` are its tables.
+
+    Chapters run in the project's folder or in ``notebooks``.
+
+    Raises
+    ------
+    InputError
+        Where neither this folder nor the one above it is the project's.
+
+    >>> (data_folder() / "recorded").is_dir()
+    True
+    """
+    for folder in (Path("data"), Path("../data")):
+        if (folder / "recorded").is_dir():
+            return folder
+    raise InputError(f"folder {Path.cwd()}: has no data/recorded, nor has the one above; run this in the project's folder or in notebooks")
+
+
 def read(path: str | os.PathLike) -> pd.DataFrame:
     """The records of a csv file, one row a run."""
     return pd.read_csv(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
+from prom.fourier import fft2c, ifft2c
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +101,16 @@ class SliceDataset:
         """``name, subject s, slice i`` of one entry, for messages."""
         return f"{self.name}, subject {self.subjects[index]}, slice {self.slices[index]}"
 
+    def summary(self) -> str:
+        """One line for a page: name, split, how many slices of how many subjects, and their size.
+
+        >>> SliceDataset("demo", "train", torch.ones(2, 1, 4, 6), ["a", "a"], [0, 1]).summary()
+        'demo, train: 2 slices of 1 subject, 4 x 6'
+        """
+        count = self.number_of_subjects
+        subjects = f"{count} subject{'' if count == 1 else 's'}"
+        return f"{self.name}, {self.split}: {len(self)} slices of {subjects}, {self.shape[0]} x {self.shape[1]}"
+
     def fingerprint(self) -> str:
         """What identifies the data of a result: 16 hex digits of the SHA-256 over shape, dtype, subjects, slices, images and labels."""
         if self.known_fingerprint:
@@ -140,6 +152,29 @@ class SliceDataset:
 
         per_slice = ("images", "subjects", "slices", "labels", "spacing", "patients")
         return replace(self, **{name: picked(getattr(self, name)) for name in per_slice}, known_fingerprint=None)
+
+    def thinned(self, count: int) -> SliceDataset:
+        """At most ``count`` slices, spread evenly over the data set.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(5, 1, 8, 8), list("abcde"), [0] * 5)
+        >>> data.thinned(3).subjects, data.thinned(9).subjects
+        (['a', 'c', 'e'], ['a', 'b', 'c', 'd', 'e'])
+        """
+        return self.select(torch.linspace(0, len(self) - 1, min(count, len(self))).long().tolist())
+
+    def cropped(self, size: int) -> SliceDataset:
+        """Magnitudes at a lower resolution: k-space cropped to its central ``size`` x ``size`` points, or fewer where it has fewer.
+
+        The grey value of a uniform region stays as it is. Labels are left out, since they have the old resolution.
+
+        >>> SliceDataset("demo", "train", torch.ones(1, 1, 8, 6), ["a"], [0]).cropped(4).images.mean().round(decimals=4)
+        tensor(1.)
+        """
+        new = tuple(min(n, size) for n in self.shape)
+        rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(self.shape, new, strict=True))
+        scale = math.sqrt(math.prod(new) / math.prod(self.shape))  # of the orthonormal transform
+        images = ifft2c(fft2c(self.images)[..., rows, columns]).abs() * scale
+        return replace(self, images=images, labels=None, label_names=(), known_fingerprint=None)
 
     def hold_out(self, fraction: float) -> tuple[SliceDataset, SliceDataset]:
         """Split off whole patients, for anything that needs early stopping: (the rest, the held-out part, called "validation").
