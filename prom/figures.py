@@ -98,6 +98,18 @@ def acceleration_axis(axes: Axes, accelerations: Sequence[float], label: str = "
     axes.set_xlabel(label)
 
 
+def strip(axes: Axes, position: float, values: Sequence[float], width: float = 0.12, marker: str = "o", **style: object) -> None:
+    """One dot for each value, side by side around a position of the horizontal axis, so that equal values show.
+
+    >>> axes = plt.figure().add_subplot()
+    >>> strip(axes, 1, [30.1, 30.2, 30.1])
+    >>> axes.lines[0].get_xdata().round(2).tolist()
+    [0.94, 1.0, 1.06]
+    """
+    places = position + (np.linspace(-width / 2, width / 2, len(values)) if len(values) > 1 else np.zeros(len(values)))
+    axes.plot(places, values, marker, **{"ms": 4, "alpha": 0.7, "mec": "none", **style})
+
+
 def row(panels: Sequence[tuple[str, Tensor | np.ndarray, str]], size: float = 2.0) -> Figure:
     """One row of pictures: (kind, array, title) with kind "image", "mask", "map" or "kspace".
 
