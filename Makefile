@@ -1,6 +1,6 @@
 # Python 3.11 and make are all that is needed: every target makes .venv first if it is not there.
 .DEFAULT_GOAL := help
-.PHONY: help env book docs test lint check-book clean distclean
+.PHONY: help env book lab docs check test lint check-book clean distclean
 
 # The first of these that runs and is new enough; a name on the PATH alone may be a stub for a version that is not installed.
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
@@ -47,18 +47,18 @@ torch-by-uv:
 	@.venv/bin/uv --quiet pip install --python .venv/bin/python --torch-backend=$(TORCH_BACKEND) '$(TORCH)' || \
 		{ echo "No $(TORCH_BACKEND) build of $(TORCH) was found; TORCH_BACKEND=pip takes the one that pip finds" >&2; exit 1; }
 
-# The execution cache knows a notebook by its source alone. What else its results come from is summed up here.
-INGREDIENTS = constraints.txt $(shell find prom benchmarks $(wildcard data/paper data/recorded) -type f ! -path '*/__pycache__/*' | LC_ALL=C sort)
-
-# Chapter 3 measures times: it is run by itself, by Sphinx, after the others.
 # Pages are written anew each time, from cached results: an incremental build would not repeat the warnings of the last one.
+# A chapter in which a cell fails is rendered as far as it came, and named at the end.
 book: $(STAMP) ## run the chapters and render the book (the second time from cached results)
-	@sum=$$(cat $(INGREDIENTS) | cksum); \
-	[ "$$sum" = "$$(cat _build/ingredients 2>/dev/null)" ] || { rm -rf _build; mkdir _build; echo "$$sum" > _build/ingredients; }
 	@rm -rf _build/html _build/.doctrees
-	@.venv/bin/python book/run_chapters.py _build/.jupyter_cache $(filter-out notebooks/03_%,$(wildcard notebooks/0*.ipynb))
-	@.venv/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output . -n -W --keep-going
-	@echo "The book is at $(CURDIR)/_build/html/index.html"
+	@.venv/bin/python notebooks/run_all.py || true
+	@.venv/bin/jupyter-book build . --config book/_config.yml --toc book/_toc.yml --path-output . -n -W --keep-going; pages=$$?; \
+	echo "The book is at $(CURDIR)/_build/html/index.html"; \
+	if [ -s _build/failures.txt ]; then echo "These cells failed:" >&2; cat _build/failures.txt >&2; exit 1; fi; \
+	exit $$pages
+
+lab: $(STAMP) ## open the chapters in JupyterLab, to rerun and change them
+	.venv/bin/jupyter lab --notebook-dir=notebooks
 
 docs: $(STAMP) ## render the book from the outputs committed with the chapters, running nothing: for prose and the API reference
 	@mkdir -p _build && rm -rf _build/docs/_build/html  # a changed style sheet alone would not be copied
@@ -66,10 +66,15 @@ docs: $(STAMP) ## render the book from the outputs committed with the chapters, 
 	@.venv/bin/jupyter-book build . --config _build/docs.yml --toc book/_toc.yml --path-output _build/docs -n -W --keep-going
 	@echo "The pages are at $(CURDIR)/_build/docs/_build/html/index.html"
 
-test: lint ## check the style, the package, the notebooks' recorded outputs and, where there is one, the rendered book
-	$(PYTEST) $(TWO)
-	OMP_NUM_THREADS=1 $(PYTEST) $(TWO) -o addopts= -q -p no:cacheprovider --nbval --nbval-current-env --nbval-cell-timeout=600 \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg notebooks/*.ipynb
+check: lint ## what one runs while one works: style, and the unit tests and doctests that are quick
+	$(PYTEST) $(TWO) -m 'not slow' prom tests
+
+# Style and tests are both run, whatever the other says.
+test: $(STAMP) ## check the style, the package, the chapters' committed outputs and, where there is one, the rendered book
+	@$(MAKE) --no-print-directory lint; style=$$?; \
+	$(PYTEST) $(TWO) prom tests notebooks; tests=$$?; \
+	[ $$style = 0 ] || echo "make test: ruff found faults of style, see the top" >&2; \
+	exit $$((style || tests))
 
 lint: $(STAMP) ## check the style only
 	.venv/bin/ruff check .

@@ -1,0 +1,72 @@
+"""Chapters run once for the book and for the comparison with their committed outputs; one that fails is named, and stops no other."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
+
+
+def write(path: Path, *cells: tuple[str, str]) -> None:
+    """A committed chapter: code, and what it has printed."""
+    notebook = new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    for count, (source, text) in enumerate(cells, 1):
+        outputs = [new_output("stream", text=text)] if text else []
+        notebook.cells.append(new_code_cell(source, execution_count=count, outputs=outputs))
+    nbformat.write(notebook, path)
+
+
+def called(project: Path, *command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], cwd=project, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A project of three chapters: one is right, one fails in its second cell, one prints something else than what is committed."""
+    project = tmp_path_factory.mktemp("project")
+    (project / "notebooks").mkdir()
+    for name in ("conftest.py", "run.py", "run_all.py"):
+        shutil.copy(NOTEBOOKS / name, project / "notebooks")
+    count = "open('../runs', 'a').write(__name__[:1]);"  # one character a run
+    write(project / "notebooks" / "01_right.ipynb", (f"{count} print(2 + 2)", "4\n"))
+    write(project / "notebooks" / "02_fails.ipynb", (f"{count} print(1)", "1\n"), ("x = 1\nassert x > 2", ""), ("print(3)", "3\n"))
+    write(project / "notebooks" / "03_differs.ipynb", (f"{count} print('now')", "then\n"))
+    return project
+
+
+@pytest.fixture(scope="module")
+def first(project) -> subprocess.CompletedProcess:
+    return called(project, "notebooks/run_all.py")
+
+
+def test_a_failing_cell_is_one_line_with_chapter_cell_and_reason(project, first):
+    assert first.returncode == 1
+    assert (project / "_build" / "failures.txt").read_text() == "02_fails, cell 1: AssertionError: assert x > 2\n"
+
+
+def test_the_comparison_runs_no_chapter_again_but_what_failed(project, first):
+    assert len((project / "runs").read_text()) == 3
+    done = called(project, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "notebooks")
+    assert len((project / "runs").read_text()) == 4  # the one that failed
+    assert "2 failed, 2 passed, 1 skipped" in done.stdout
+    assert "AssertionError" in done.stdout and "an earlier cell of the chapter failed" in done.stdout
+    assert "then" in done.stdout and "now" in done.stdout
+
+
+def test_other_sources_or_settings_run_them_again(project, first, monkeypatch):
+    before = len((project / "runs").read_text())
+    called(project, "notebooks/run_all.py")
+    assert len((project / "runs").read_text()) == before + 1  # the one that failed
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    called(project, "notebooks/run_all.py")
+    assert len((project / "runs").read_text()) == before + 4
+    (project / "constraints.txt").write_text("torch==0\n")
+    called(project, "notebooks/run_all.py")
+    assert len((project / "runs").read_text()) == before + 7
