@@ -1,9 +1,7 @@
 """The rendered book as a reader meets it: every page of _build/html, opened in Chromium from the disk."""
 
 import itertools
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlparse
@@ -11,17 +9,15 @@ from urllib.request import url2pathname
 
 import axe_playwright_python
 import pytest
-from playwright.sync_api import BrowserContext, Error, Page, sync_playwright
+from browser import DESK, PHONE, absent, opened
+from playwright.sync_api import BrowserContext, Error, Page
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-OPTIONS = ["--headless=new", "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-gpu"]
 EXPLORER = HTML / "notebooks" / "08_explorer.html"
 HEAVY = 8_000_000  # bytes of a page with everything it loads
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"  # axe-core comes with this package
 OF_THE_THEME = {"aria-deprecated-role", "aria-required-children", "aria-input-field-name"}  # bibliography entries, handles of sliders
 HEAVIEST = 10_000_000  # bytes of a page with all that it loads
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # Run in the page: true once every formula is set and every image is there or has failed.
 SETTLED = """() => {
@@ -84,28 +80,10 @@ CUT = """() => [...document.querySelectorAll('.math')].filter(box => {
 FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
 
-def find_browser(play) -> str | None:
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    candidates = (found, "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome", play.chromium.executable_path)
-    return next((path for path in candidates if path and Path(path).exists()), None)
-
-
-def absent(reason: str) -> None:
-    """Skip, or fail where the environment says that a browser and a book must be there."""
-    if os.environ.get("PROM_REQUIRE_BROWSER") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def context() -> Iterator[BrowserContext]:
-    with sync_playwright() as play:
-        path = find_browser(play)
-        if path is None:
-            absent(f"no Chromium found (looked for {', '.join(BROWSERS)})")
-        browser = play.chromium.launch(executable_path=path, args=OPTIONS)
-        yield browser.new_context(viewport=DESK, reduced_motion="reduce")
-        browser.close()
+    with opened() as context:
+        yield context
 
 
 def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
