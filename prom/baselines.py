@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prom import bernoulli
+from prom import bernoulli, names
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.fourier import opposite
@@ -270,15 +270,7 @@ def _squared_distance(shape: tuple[int, ...]) -> Tensor:
     return sum(offset**2 for offset in torch.meshgrid(*offsets, indexing="ij"))
 
 
-BASELINES = {
-    "energy": energy,
-    "conjugate_energy": conjugate_energy,
-    "low_pass": low_pass,
-    "equispaced": equispaced,
-    "gaussian": gaussian,
-    "poisson_disc": poisson_disc,
-    **RIVALS,
-}
+BASELINES: dict[str, Callable[..., Tensor]] = {name: RIVALS.get(name) or globals()[name] for name in names.BASELINES}
 
 
 def default_pattern(name: str) -> str:

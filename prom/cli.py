@@ -1,36 +1,36 @@
-"""The command line: ``prom datasets | optimize | evaluate | baseline | export | segment | sweep``."""
+"""The command line: ``prom datasets | optimize | evaluate | baseline | export | segment | sweep``.
+
+What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
+do not wait for PyTorch.
+"""
 # No recorded result depends on this file.
 
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import shlex
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 
 import click
-import torch
 
-from prom import baselines, distributed, metrics, options, patterns, recipes, segmentation
-from prom.datasets import REGISTRY, SliceDataset, cache, data_root, load, parse_option
+import prom
+from prom import names, options, patterns, recipes
 from prom.errors import InputError
-from prom.evaluate import evaluate
-from prom.export import FORMATS
-from prom.export import export as export_mask
 from prom.files import check_writable
-from prom.masks import MaskResult, average, load_mask
-from prom.optimize import optimize
-from prom.segmentation import load as load_network
 
 
 def main() -> None:
     """Run the command line. Exit code 0: done; 2: bad usage or bad input, said in one line on stderr."""
     try:
-        with distributed.group():
+        with group():
             cli.main(prog_name="prom", standalone_mode=False)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
@@ -39,6 +39,16 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """The processes that ``torchrun`` has started; a single process needs no PyTorch to know that it is alone."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    with prom.distributed.group():
+        yield
 
 
 def example(*lines: str) -> str:
@@ -69,9 +79,10 @@ def input_options(split: str) -> Callable:
         def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
             short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
 
-            def read() -> SliceDataset:
+            def read() -> prom.SliceDataset:
                 given = {name: value for name, value in short.items() if value is not None}
-                return load(dataset, split, root, validation, **given, **dict(parse_option(dataset, text) for text in settings))
+                given |= dict(prom.datasets.parse_option(dataset, text) for text in settings)
+                return prom.load(dataset, split, root, validation, **given)
 
             return command(dataset=read, **rest)
 
@@ -93,13 +104,21 @@ def input_options(split: str) -> Callable:
     return decorate
 
 
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(min=1),
-    expose_value=False,
-    callback=lambda _, __, count: count and torch.set_num_threads(count),
-    help="Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]",
-)
+def threads_option(command: Callable) -> Callable:
+    """The option that says how many threads PyTorch has in ``command``."""
+
+    @wraps(command)
+    def limited(threads, **rest):
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        return command(**rest)
+
+    text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
+    return click.option("--threads", type=click.IntRange(min=1), help=text)(limited)
+
+
 json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
 acceleration_option = click.option(
     "--acceleration", "-a", type=float, required=True, help="alpha: measure floor(D / alpha) samples, exactly."
@@ -116,15 +135,16 @@ seed_option = click.option("--seed", type=int, default=0, show_default=True, hel
 @json_option
 def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) -> None:
     """List the data sets: where each is looked for, what is there, what is missing, licence and citation."""
-    roots = {name: data_root(name) for name, module in REGISTRY.items() if module.FOLDER}
+    if folders and not clear_cache:
+        raise click.UsageError(f"{folders[0]}: folders are named with --clear-cache only")
+    registry = prom.datasets.REGISTRY
+    roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
     if clear_cache:
-        removed = cache.clear([*roots.values(), *map(Path, folders)])
+        removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])
         click.echo(jsonlib.dumps([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
         return
-    if folders:
-        raise click.UsageError(f"{folders[0]}: folders are named with --clear-cache only")
     rows = {
-        name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in REGISTRY.items()
+        name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in registry.items()
     }
     if json:
         click.echo(jsonlib.dumps(rows))
@@ -143,7 +163,7 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
 
 def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     """What a data set is, and what of it is there."""
-    module = REGISTRY[name]
+    module = prom.datasets.REGISTRY[name]
     row = {"what": module.SUMMARY, "looked for": str(roots.get(name, "in the installation")), "found": name not in roots}
     row |= {"obtain": module.OBTAIN, "licence": module.LICENCE, "citation": module.CITATION}
     if name not in roots:
@@ -185,14 +205,15 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(chosen, **changes)
     check_writable(output)
-    segmenter = load_network(network) if network else None
+    optimize = prom.optimize  # imported here, outside the time it takes
+    segmenter = prom.segmentation.load(network) if network else None
     data = dataset()
-    near = baselines.energy(data, acceleration, pattern) if segmenter else None
+    near = prom.baselines.energy(data, acceleration, pattern) if segmenter else None
     objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
     started = time.perf_counter()
     result = optimize(data, acceleration, pattern=pattern, recipe=chosen, objective=objective, seed=seed, device=device)
     seconds = time.perf_counter() - started
-    if distributed.rank():
+    if prom.distributed.rank():
         return  # every process has the same mask
     result.save(output)
     report_mask(result, output, json, seconds=round(seconds, 2), final_loss=float(result.history["loss"].iloc[-1]))
@@ -200,7 +221,7 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 
 @cli.command(
     "baseline",
-    help=f"Make the mask of a baseline. NAME is one of {', '.join(baselines.BASELINES)}.",
+    help=f"Make the mask of a baseline. NAME is one of {', '.join(names.BASELINES)}.",
     epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"),
 )
 @click.argument("name")
@@ -213,14 +234,14 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def baseline_command(name, dataset, acceleration, pattern, seed, choices, output, json) -> None:
-    method = baselines.get(name)
+    method = prom.baselines.get(name)
     known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective"))
     chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
     check_writable(output)
-    pattern = pattern or baselines.default_pattern(name)
+    pattern = pattern or prom.baselines.default_pattern(name)
     data = dataset()
     mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
-    result = baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
+    result = prom.baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
     result.save(output)
     report_mask(result, output, json)
 
@@ -232,7 +253,7 @@ def baseline_command(name, dataset, acceleration, pattern, seed, choices, output
 def average_command(masks, output, json) -> None:
     """Average the probabilities of MASKS that differ in their seed only, learnt at the same time on many machines."""
     check_writable(output)
-    result = average([load_mask(mask) for mask in masks])
+    result = prom.masks.average([prom.load_mask(mask) for mask in masks])
     result.save(output)
     report_mask(result, output, json)
 
@@ -240,14 +261,14 @@ def average_command(masks, output, json) -> None:
 @cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
 @click.argument("mask")
 @input_options(split="test")
-@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(metrics.CONVENTIONS)}.")
+@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(names.CONVENTIONS)}.")
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, json) -> None:
     """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes)."""
-    result = load_mask(mask)
+    result = prom.load_mask(mask)
     data = dataset()
-    scores = evaluate(result.mask, data, convention)
+    scores = prom.evaluate(result.mask, data, convention)
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
     summary = {
@@ -274,10 +295,10 @@ def evaluate_command(mask, dataset, convention, json) -> None:
 
 @cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
 @click.argument("mask")
-@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(FORMATS)}.")
+@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(names.FORMATS)}.")
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
-    export_mask(load_mask(mask), output)
+    prom.export.export(prom.load_mask(mask), output)
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
 
 
@@ -308,12 +329,14 @@ def segment_group() -> None:
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
     check_writable(output)
-    seen = torch.stack([load_mask(mask).mask for mask in masks]) if masks else None
-    first = load_network(start) if start else None
+    import torch
+
+    seen = torch.stack([prom.load_mask(mask).mask for mask in masks]) if masks else None
+    first = prom.segmentation.load(start) if start else None
     data = dataset()
     rest, held = data.hold_out(0.2)
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
-    network = segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
+    network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
     network.save(output)
     said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
     if json:
@@ -330,10 +353,10 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
 @json_option
 def segment_evaluate_command(network, dataset, mask, json) -> None:
     """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
-    segmenter = load_network(network)
-    result = load_mask(mask) if mask else None
+    segmenter = prom.segmentation.load(network)
+    result = prom.load_mask(mask) if mask else None
     data = dataset()
-    table = segmentation.evaluate(segmenter, data, result.mask if result else None)
+    table = prom.segmentation.evaluate(segmenter, data, result.mask if result else None)
     mean = table.drop(columns=["subject", "slice"]).mean()
     true = result.true_acceleration if result else 1.0
     if json:
@@ -396,10 +419,9 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
 
     The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
     """
-    from prom import sweep  # needs a Unix
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
-    plan = sweep.plan(kind, dataset, options=dict(parse_option(dataset, text) for text in settings), **what)
+    sweep = prom.sweep
+    plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")
     failed = sweep.run(plan, jobs, executor, shlex.split(snakemake))
@@ -414,7 +436,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         sys.exit(1)
 
 
-def report_mask(result: MaskResult, output: str, json: bool, **extra: object) -> None:
+def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
     """Tell what was written, as text or as JSON."""
     samples = int(result.mask.sum())
     if json:

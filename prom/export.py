@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import scipy.io
 from PIL import Image
 
+from prom import names
 from prom.errors import InputError, unknown
 from prom.files import atomic
 from prom.masks import MaskResult
@@ -50,8 +50,10 @@ def to_mat(result: MaskResult, path: Path) -> None:
         "pattern": result.pattern,
         "layout": f"mask(row, column), centred: DC at (floor(H/2)+1, floor(W/2)+1) = ({height // 2 + 1}, {width // 2 + 1})",
     }
+    from scipy.io import savemat  # here: the other formats need no SciPy
+
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        scipy.io.savemat(file, variables, do_compression=True)
+        savemat(file, variables, do_compression=True)
 
 
 def to_cfl(result: MaskResult, path: Path) -> None:
@@ -90,7 +92,7 @@ def to_csv(result: MaskResult, path: Path) -> None:
         encodes.to_csv(temporary, index=False, lineterminator="\n")
 
 
-FORMATS = {".npy": to_npy, ".h5": to_h5, ".mat": to_mat, ".cfl": to_cfl, ".csv": to_csv, ".png": to_png}
+FORMATS = {ending: globals()[f"to_{ending[1:]}"] for ending in names.FORMATS}
 
 
 def export(result: MaskResult, path: str | os.PathLike) -> None:

@@ -21,10 +21,11 @@ import math
 import torch
 from torch import Tensor
 
+from prom import names
 from prom.errors import InputError
 
 WINDOW = 7
-CONVENTIONS = ("paper", "fastmri")
+CONVENTIONS = names.CONVENTIONS
 
 
 def psnr(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0) -> Tensor:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from prom.errors import InputError, unknown
+
+if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import bernoulli, objectives, patterns
+from prom import bernoulli, names, objectives, patterns
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
@@ -259,7 +259,7 @@ def score_prune(
     return grid.expand(bernoulli.mode(scores, budget).cpu()).contiguous()
 
 
-RIVALS = {"igs": igs, "loupe": loupe, "score_prune": score_prune}
+RIVALS = {name: globals()[name] for name in names.RIVALS}
 
 
 def _positive(**values: float) -> None:

@@ -21,7 +21,6 @@ there that a job has ended. Jobs of a sweep that was killed go on; end them with
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -47,6 +46,11 @@ from prom.errors import InputError, unknown
 from prom.files import atomic
 from prom.masks import versions
 from prom.segmentation import file_fingerprint
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
 
 PROJECT = Path(__file__).parents[1]
 SNAKEFILE = PROJECT / "Snakefile"
@@ -165,8 +169,10 @@ def plan(
     Raises
     ------
     InputError
-        Where something is not known or out of range, the data cannot be read, or this is not the project's folder.
+        Where something is not known or out of range, the data cannot be read, this is not the project's folder, or the system is no Unix.
     """
+    if fcntl is None:
+        raise InputError("sweep: needs a Unix, such as Linux, macOS or WSL, for its locks; elsewhere, run 'prom optimize' for each mask")
     if not SNAKEFILE.is_file():
         raise InputError(f"{PROJECT}: has no Snakefile; install the package from its repository with 'pip install -e .[sweep]'")
     kinds = sorted(path.stem for path in RUNS.glob("*.ipynb"))

@@ -79,7 +79,7 @@ def load(
     name = os.fspath(name)
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
         raise InputError(f"root {root}: {name} has none; a folder of your own is given as the data set itself")
-    if name not in REGISTRY and os.sep not in name and not Path(name).exists():
+    if name not in REGISTRY and {"/", os.sep}.isdisjoint(name) and not Path(name).exists():
         raise unknown("data set", name, REGISTRY)
     known = _options(name)
     for option in settings:
