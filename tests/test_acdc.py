@@ -34,6 +34,7 @@ def test_counts_are_the_papers(splits):
     assert sorted(train.labels.unique().tolist()) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 def test_all_slices(acdc_root):
     train, test = (prom.load("acdc", split, acdc_root, all_slices=True, labels=False) for split in ("train", "test"))
     assert (len(train), len(test)) == (951, 538) and "patient090" in train.subjects and train.number_of_subjects == 100
@@ -46,6 +47,7 @@ def test_energy_in_1d_is_the_papers_igs_at_x32(splits):
     assert (round(scores.psnr.mean(), 3), round(scores.ssim.mean(), 3), round(scores.nmse.mean(), 3)) == (20.705, 0.621, 0.132)
 
 
+@pytest.mark.slow
 def test_default_beats_the_table_at_x32(splits):
     """Slow to collapse is not enough: 7 dB above the paper's 20.401, and above the energy oracle."""
     train, test = splits
@@ -65,6 +67,7 @@ def test_spacing_is_the_voxel_size_of_the_resized_image(splits, acdc_root):
         assert spacing[edge] * 256 == pytest.approx(shape[edge] * zooms[edge], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_validation_takes_patients_from_the_training_part(splits, acdc_root):
     rest, held = (prom.load("acdc", split, acdc_root, validation=0.1) for split in ("train", "validation"))
     train, test = splits
@@ -175,6 +178,7 @@ def test_missing_data_says_how_to_get_it(tmp_path):
         load("train", tmp_path, all_slices=True)
 
 
+@pytest.mark.slow
 def test_number_of_threads_does_not_change_the_data(acdc_root, monkeypatch):
     """A run of a sweep has one thread and a store, the command that planned it has all threads and none: fingerprints must agree."""
     expected = prom.load("acdc", "train", acdc_root, store=False).fingerprint()

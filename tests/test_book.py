@@ -12,6 +12,8 @@ import pytest
 from browser import DESK, PHONE, absent, opened
 from playwright.sync_api import BrowserContext, Error, Page
 
+pytestmark = pytest.mark.slow
+
 HTML = Path(__file__).parents[1] / "_build" / "html"
 EXPLORER = HTML / "notebooks" / "08_explorer.html"
 HEAVY = 8_000_000  # bytes of a page with everything it loads
@@ -59,13 +61,33 @@ SHOWN = """() => {
     const pressed = [...root.querySelectorAll('button[aria-pressed=true] span')].map(span => span.textContent);
     return {tiles: Object.fromEntries(tiles), scores: root.querySelector('[role=status]').textContent, pressed};
 }"""
-# Colours do not depend on the width, and nothing else on the colours; contrast takes most of the time.
+# Colours do not depend on the width, and nothing else on the colours. Contrast takes most of the time, and depends on how a text looks and
+# on what is painted behind it alone: of the thousands of names in code that look alike, one is examined.
 ACCESSIBILITY = """async contrast => {
     const levels = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
-    const found = await axe.run({exclude: ['mjx-container']}, {
+    const number = new Map(), grounds = new Map([[null, 0]]), examples = new Map();
+    const numbered = key => number.get(key) ?? (number.set(key, number.size + 1), number.size);
+    const ground = element => {
+        if (!grounds.has(element)) {
+            const {backgroundColor, backgroundImage, opacity, filter} = getComputedStyle(element), below = ground(element.parentElement);
+            const painted = [backgroundColor, backgroundImage, opacity, filter].join();
+            grounds.set(element, painted == 'rgba(0, 0, 0, 0),none,1,none' ? below : numbered(painted + below));
+        }
+        return grounds.get(element);
+    };
+    for (const element of contrast ? document.body.querySelectorAll(':not(mjx-container *, script, style)') : []) {
+        if (element.getClientRects().length && [...element.childNodes].some(node => node.nodeType == 3 && node.data.trim())) {
+            const {color, fontSize, fontWeight, textShadow, position} = getComputedStyle(element);
+            const look = [color, fontSize, fontWeight, textShadow, position, ground(element)].join();
+            examples.set(look, examples.get(look) ?? element);
+        }
+    }
+    const found = contrast && !examples.size ? {violations: []} : await axe.run({
+        include: contrast ? [...examples.values()] : [document], exclude: ['mjx-container'],
+    }, {
         resultTypes: ['violations'],
         preload: false, // would read style sheets anew, which a browser forbids on the disk
-        ...contrast == 'only' ? {runOnly: ['color-contrast']} : {runOnly: levels, rules: {'color-contrast': {enabled: contrast}}},
+        ...contrast ? {runOnly: ['color-contrast']} : {runOnly: levels, rules: {'color-contrast': {enabled: false}}},
     });
     return found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html.slice(0, 100))]);
 }"""
@@ -77,6 +99,9 @@ CUT = """() => [...document.querySelectorAll('.math')].filter(box => {
     const hidden = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX == 'hidden';
     return drawn && drawn.width && (hidden || drawn.left < place.left - 1);
 }).map(box => 'cuts off ' + (box.querySelector('mjx-assistive-mml') ?? box).textContent.trim().slice(0, 60))"""
+# Code and output of which a part is out of sight until the reader scrolls sideways; examples in the API reference may be wider.
+SCROLLS = """() => [...document.querySelectorAll('article pre:not(dl.py pre)')].filter(box => box.scrollWidth > box.clientWidth + 1)
+    .map(box => 'is cut off: ' + box.textContent.trim().split('\\n').reduce((a, b) => b.length > a.length ? b : a).slice(0, 100))"""
 FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
 
@@ -100,7 +125,7 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
         foreign.append(route.request.url)
         route.abort()
 
-    def examine(state: str, contrast: bool | str) -> None:
+    def examine(state: str, contrast: bool) -> None:
         for rule, places in page.evaluate(ACCESSIBILITY, contrast):
             if rule not in OF_THE_THEME:
                 accessibility.append(f"{state}: {rule}: {len(places)} times, {places[0]}")
@@ -113,15 +138,17 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
         page.wait_for_function(SETTLED, timeout=20_000)
         found = page.evaluate(INSPECT)
         weight = sum(path.stat().st_size for path in map(path_of, loaded) if path.is_file())
+        scrolls = page.evaluate(SCROLLS)
         page.add_script_tag(path=AXE)
-        examine("wide, light", True)
+        examine("wide, light", contrast=False)
+        examine("wide, light", contrast=True)
         page.emulate_media(color_scheme="dark")
         page.wait_for_function("document.documentElement.dataset.theme != 'light'")
         dark = page.evaluate(DIMMED)
-        examine("wide, dark", "only")
+        examine("wide, dark", contrast=True)
         page.set_viewport_size(PHONE)
         page.wait_for_timeout(600)  # the theme waits 300 ms before it looks what has to scroll now
-        examine("phone", False)
+        examine("phone", contrast=False)
         cut = page.evaluate(CUT)
         needed, given = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
         return {
@@ -132,7 +159,7 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
             "dark mode": dark,
             "errors": [error for error in errors if not any(url in error for url in foreign) and "ERR_FAILED" not in error],
             "foreign requests": foreign,
-            "width": [*cut, *([f"{needed} px wide on a screen of {given} px"] if needed > given else [])],
+            "width": [*scrolls, *cut, *([f"{needed} px wide on a screen of {given} px"] if needed > given else [])],
         }
     except Error as error:
         return {kind: [] for kind in (*FAULTS, "ids")} | {"url": page.url, "weight": 0, "errors": [str(error), *errors]}
@@ -222,6 +249,7 @@ def test_search_works_from_the_disk(context, pages):
         ("links", "<a href='#missing'>x</a>"),
         ("outputs", "<div class='cell_output'>UserWarning: x</div>"),
         ("width", "<div style='width: 500px'>x</div>"),
+        ("width", "<article><pre style='overflow: auto; width: 50px'>a line of code</pre></article>"),
         ("width", "<div class='math' style='overflow: hidden; width: 50px'><mjx-container><svg width='90'></svg></mjx-container></div>"),
         (
             "width",

@@ -76,6 +76,7 @@ def test_a_store_holds_what_is_read_into_memory(tmp_path, monkeypatch, lazy, lab
         assert data.known_fingerprint == expected.fingerprint() == replace(data, known_fingerprint=None).fingerprint()
 
 
+@pytest.mark.slow
 def test_several_processes_keep_the_order(tmp_path):
     plan = write_plan(tmp_path / "data", count=7)
     assert cache.read(plan, store=True, processes=2).fingerprint() == cache.read(plan, store=False).fingerprint()
@@ -157,6 +158,7 @@ def start(data: Path, marks: Path, seconds: float) -> subprocess.Popen:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_build_never_yields_a_store(tmp_path, cache_folder):
     plan = write_plan(tmp_path / "data")
     process = start(tmp_path / "data", tmp_path, 30)
@@ -172,6 +174,7 @@ def test_a_killed_build_never_yields_a_store(tmp_path, cache_folder):
     assert len(stores(cache_folder)) == 1  # what was left of the killed build is gone
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_make_one_store(tmp_path, cache_folder):
     expected = cache.read(write_plan(tmp_path / "data"), store=False).fingerprint()
     marks = [tmp_path / "first", tmp_path / "second"]
@@ -289,6 +292,7 @@ else:
 """
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path):
     """200 MiB of images after 50 MiB: kept in memory, with their k-space, they would need 600 MiB more."""
     for what in ("make", "use"):

@@ -52,6 +52,7 @@ def work(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_picture(work):
     done = prom("optimize", "mine", "--acceleration", 4, "--iterations", 60, "--output", "mask.h5", cwd=work)
     assert done.returncode == 0 and "256 of 1024 k-space samples (x4.00)" in done.stdout and done.stderr == ""
@@ -67,6 +68,7 @@ def test_from_a_folder_to_a_picture(work):
     assert np.array_equal(np.load(work / "mask.npy"), load_mask(work / "mask.h5").mask.numpy())
 
 
+@pytest.mark.slow
 def test_json_of_optimize(work):
     options = ["--pattern", "rows", "--seed", 5, "--recipe", "paper", "--iterations", 3, "--members", 2]
     done = prom("optimize", "mine", "-a", 4, *options, "-o", "rows.h5", "--json", cwd=work)
@@ -76,6 +78,7 @@ def test_json_of_optimize(work):
     assert result.recipe["name"] == "paper" and len(result.history) == 6 and result.pattern == "rows"
 
 
+@pytest.mark.slow
 def test_same_command_same_mask(work):
     masks = []
     for name in ("first.h5", "second.h5"):
@@ -84,6 +87,7 @@ def test_same_command_same_mask(work):
     assert np.array_equal(*masks)
 
 
+@pytest.mark.slow
 def test_datasets(work):
     done = prom("datasets", cwd=work)
     assert done.returncode == 0 and "data/ACDC (not found)" in done.stdout and "register" in done.stdout
@@ -239,6 +243,7 @@ def test_bad_input_is_one_line_and_exit_code_2(hostile, here, line, message):
     assert sorted(p.name for p in hostile.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_bad_input_from_a_shell(hostile):
     done = prom("optimize", "mni_brian", "-a", 4, "-o", "bad.h5", cwd=hostile)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1 and "did you mean" in done.stderr
@@ -251,6 +256,7 @@ def test_unwritable_folder(work):
     assert done.returncode == 2 and "may not be written" in done.stderr
 
 
+@pytest.mark.slow
 def test_from_labels_to_a_mask_for_them(here, tmp_path):
     generator = np.random.default_rng(0)
     (tmp_path / "mine").mkdir()

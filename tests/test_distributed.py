@@ -11,6 +11,8 @@ import pytest
 
 import prom
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("--acceleration", "6", "--seed", "3", "--iterations", "15")
 
 

@@ -32,6 +32,8 @@ import prom
 from prom import InputError, cli
 from prom.datasets import REGISTRY
 
+pytestmark = pytest.mark.slow
+
 INPUTS = int(os.environ.get("PROM_FUZZ", "10000"))
 SECONDS = 20  # for one input; the slowest seed takes .1 s
 MEMORY = 2**20  # KiB that all inputs together may add to the peak

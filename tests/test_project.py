@@ -98,6 +98,16 @@ def test_a_chapter_says_what_it_asks_needs_takes_and_taught(path):
 
 
 @pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+def test_code_and_output_can_be_read_on_the_page(path):
+    """The page shows 88 characters of a line; a cell that is longer than 40 lines holds more than one idea."""
+    code = [cell for cell in cells(path) if cell["cell_type"] == "code"]
+    assert [cell["id"] for cell in code if cell["source"].count("\n") >= 40] == []
+    assert [line for cell in code for line in cell["source"].splitlines() if len(line) > 88] == []
+    printed = ["".join(output["text"]) for cell in code for output in cell["outputs"] if output["output_type"] == "stream"]
+    assert [line for text in printed for line in text.splitlines() if len(line) > 88] == []
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
 def test_exercises_have_folded_solutions_that_ran(path):
     here = cells(path)
     exercises = [i for i, cell in enumerate(here) if "```{admonition} Exercise" in cell["source"]]

@@ -20,6 +20,8 @@ import torch
 from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, rivals, segmentation, sweep
 from prom.cli import main
 
+pytestmark = pytest.mark.slow
+
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
 UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
 
