@@ -11,6 +11,8 @@ import numpy as np
 import papermill
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PROJECT = Path(__file__).parents[1]
 CHAPTERS = sorted(p.stem for p in (PROJECT / "notebooks").glob("*.ipynb"))
 
@@ -55,7 +57,7 @@ OTHER = {
     },
     "06_why_prom_breaks": {
         **{"acceleration": 5, "size": 48, "train_slices": 7, "test_slices": 4, "iterations": 12, "batch": 3, "samples": 1, "seed": 3},
-        **{"default_iterations": 15, "scales": [1.0, 0.02], "ablation_iterations": 5},
+        **{"default_iterations": 15, "scales": [1.0, 0.02], "ablation_iterations": 5, "seeds": 2},
     },
     "07_convergence": {
         **{"accelerations": [3], "paper_accelerations": [5], "runs": 2, "iterations": 20, "paper_iterations": 10, "lengths": [10]},
