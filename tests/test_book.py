@@ -99,8 +99,8 @@ CUT = """() => [...document.querySelectorAll('.math')].filter(box => {
     const hidden = box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX == 'hidden';
     return drawn && drawn.width && (hidden || drawn.left < place.left - 1);
 }).map(box => 'cuts off ' + (box.querySelector('mjx-assistive-mml') ?? box).textContent.trim().slice(0, 60))"""
-# Code and output of which a part is out of sight until the reader scrolls sideways; examples in the API reference may be wider.
-SCROLLS = """() => [...document.querySelectorAll('article pre:not(dl.py pre)')].filter(box => box.scrollWidth > box.clientWidth + 1)
+# Code and output of chapters of which a part is out of sight until the reader scrolls sideways.
+SCROLLS = """() => [...document.querySelectorAll('article .cell pre')].filter(box => box.scrollWidth > box.clientWidth + 1)
     .map(box => 'is cut off: ' + box.textContent.trim().split('\\n').reduce((a, b) => b.length > a.length ? b : a).slice(0, 100))"""
 FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
@@ -249,7 +249,7 @@ def test_search_works_from_the_disk(context, pages):
         ("links", "<a href='#missing'>x</a>"),
         ("outputs", "<div class='cell_output'>UserWarning: x</div>"),
         ("width", "<div style='width: 500px'>x</div>"),
-        ("width", "<article><pre style='overflow: auto; width: 50px'>a line of code</pre></article>"),
+        ("width", "<article><div class='cell'><pre style='overflow: auto; width: 50px'>a line of code</pre></div></article>"),
         ("width", "<div class='math' style='overflow: hidden; width: 50px'><mjx-container><svg width='90'></svg></mjx-container></div>"),
         (
             "width",
