@@ -44,6 +44,7 @@ def test_import_brings_no_other_package():
     assert SLOW & set(evaluated(f"import prom, prom.cli; dir(prom); {LOADED}")) == set()
 
 
+@pytest.mark.slow
 def test_a_name_brings_no_more_than_it_needs():
     """Recipes and errors need no package, transforms only PyTorch, data sets no pandas; learning a mask needs nothing to read or draw."""
     program = """
@@ -135,6 +136,7 @@ def test_help_lists_what_there_is():
     assert all(write.__name__ == f"to_{ending[1:]}" for ending, write in export.FORMATS.items())
 
 
+@pytest.mark.slow
 def test_threads_of_the_command_line(tmp_path):
     """What --threads says holds while the command runs; without it PyTorch is left alone."""
     program = """
@@ -152,6 +154,7 @@ show(sys.argv[1:])
 # --------------------------------------------------------------------------------------------------------------- names of the package
 
 
+@pytest.mark.slow
 def test_public_names_are_there():
     listed = evaluated("import json, prom; print(json.dumps([sorted(prom.__all__), dir(prom)]))")
     assert set(listed[0]) <= set(listed[1])
@@ -199,6 +202,7 @@ print(json.dumps(wrong))
 """
 
 
+@pytest.mark.slow
 def test_functions_stay_functions():
     """prom.optimize is a function, and prom.optimize also a module; so are two more. Whatever is imported, in whatever order."""
     ways = ("import prom.{0}", "from prom.{0} import {0} as _", "from prom import {0}", "import prom; prom.{0}")
@@ -209,6 +213,7 @@ def test_functions_stay_functions():
     assert json.loads(done.stdout) == [] and len(programs) == 24
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported_first():
     done = fresh(AS_FIRST, *(f"import {name}" for name in MODULES))
     assert done.returncode == 0, done.stderr
@@ -220,3 +225,50 @@ def test_a_name_can_be_replaced(monkeypatch):
     assert prom.optimize is len
     monkeypatch.undo()
     assert prom.optimize.__module__ == "prom.optimize"
+
+
+# ---------------------------------------------------------------------------------------------------- systems that are not a Unix
+
+# As on Windows: modules that only a Unix has, and the hook for forks. PyTorch goes by the system's name, so it is imported before.
+NO_UNIX = """
+import os, sys
+import torch
+for name in ("fcntl", "grp", "pwd", "resource", "termios"):
+    sys.modules[name] = None
+del os.register_at_fork
+"""
+
+
+@pytest.mark.slow
+def test_everything_but_sweeps_runs_without_unix(tmp_path):
+    program = """
+from pathlib import Path
+import numpy as np
+import scipy.io
+import prom
+from prom.datasets import cache
+
+images = np.random.default_rng(0).random((4, 16, 16))
+np.save("images.npy", images)
+scipy.io.savemat("images.mat", {"images": images})
+stored, direct = (prom.load("images.npy", "all", store=store) for store in (True, False))
+assert stored.fingerprint() == direct.fingerprint() and list(Path("cache").glob("images*"))
+assert len(prom.load("images.mat", "all")) == 16  # MATLAB's order of axes: H x W x N
+result = prom.optimize(stored, 4)
+result.save("mask.h5")
+for ending in prom.names.FORMATS:
+    prom.export.export(prom.load_mask("mask.h5"), f"mask{ending}")
+    assert Path(f"mask{ending}").exists()
+assert prom.evaluate(result.mask, stored)["psnr"].notna().all() and int(result.mask.sum()) == 64
+assert len(cache.clear([])) == 1 and not list(Path("cache").glob("images*"))
+"""
+    done = fresh(NO_UNIX + program, cwd=tmp_path, PROM_CACHE="cache", XDG_CACHE_HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_sweeps_say_that_they_need_a_unix(tmp_path):
+    line = ("sweep", "reconstruction", "--dataset", "mni_brain")
+    done = fresh(NO_UNIX + "import prom.cli; prom.cli.main()", *line, cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and list(tmp_path.iterdir()) == []
+    assert done.stderr.splitlines()[-1].startswith("prom: sweep: needs a Unix") and "Traceback" not in done.stderr
