@@ -30,8 +30,8 @@ def read_pins() -> dict[str, Version]:
     return pins
 
 
-def needed() -> dict[str, list[Requirement]]:
-    """Everything the project needs on this machine, directly or through others, with who asks for it how."""
+def needed(**elsewhere: str) -> dict[str, list[Requirement]]:
+    """Everything the project needs on this machine, directly or through others, with who asks for it how; or elsewhere, by its markers."""
     wanted: dict[str, list[Requirement]] = {}
     done: set[tuple[str, str]] = set()
     extras = [line for extra in EXTRAS for line in PROJECT["optional-dependencies"][extra]]
@@ -49,13 +49,14 @@ def needed() -> dict[str, list[Requirement]]:
             except PackageNotFoundError:
                 continue  # test_installed_versions_are_the_pinned_ones names it
             children = [Requirement(line) for line in lines]
-            queue += [child for child in children if child.marker is None or child.marker.evaluate({"extra": extra})]
+            queue += [child for child in children if child.marker is None or child.marker.evaluate({**elsewhere, "extra": extra})]
     return wanted
 
 
 PINS = read_pins()
 # What a GPU build of torch brings is its own affair: constraints.txt describes the CPU build.
-NEEDED = {name: asked for name, asked in needed().items() if not re.match(r"nvidia|cuda|triton|pytorch-triton", name)}
+GPU = re.compile(r"nvidia|cuda|triton|pytorch-triton")
+NEEDED = {name: asked for name, asked in needed().items() if not GPU.match(name)}
 
 
 def test_everything_needed_is_pinned():
@@ -86,6 +87,36 @@ def test_installed_versions_are_the_pinned_ones():
         if installed != str(PINS[name]):
             different[name] = f"{installed}, pinned {PINS[name]}"
     assert different == {}
+
+
+# What packages see of a system in the markers of their requirements.
+SYSTEMS = {
+    "linux-x86_64": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
+    "linux-arm64": {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "aarch64"},
+    "macos-arm64": {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
+    "windows-amd64": {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
+}
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+# Asked for on some other system or Python only, so not pinned: constraints.txt was resolved on Linux.
+NOT_PINNED = {"aiohttp", "appnope", "colorama", "pyreadline3", "pywinpty"}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_pins_satisfy_the_requirements_elsewhere(system, python):
+    found = needed(**SYSTEMS[system], python_version=python, python_full_version=f"{python}.0")
+    found = {name: asked for name, asked in found.items() if not GPU.match(name)}
+    refused = [str(r) for name in set(found) & set(PINS) for r in found[name] if not r.specifier.contains(PINS[name], prereleases=True)]
+    assert refused == [] and set(found) - set(PINS) - BUILD_TOOLS <= NOT_PINNED
+    assert set(found) >= {"torch", "numba", "jupyter-book"}
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_pins_can_be_installed_with_the_first_release_of_every_python(python):
+    """Debian 12 has Python 3.11.2: a pin that wants 3.11.5 cannot be installed there."""
+    assert SpecifierSet(PROJECT["requires-python"]).contains(f"{python}.0")
+    wanted = {name: distribution(name).metadata["Requires-Python"] for name in sorted(set(NEEDED) & set(PINS))}
+    assert {name: asked for name, asked in wanted.items() if asked and not SpecifierSet(asked).contains(f"{python}.0")} == {}
 
 
 def test_torch_is_the_tested_one_without_its_relatives():
