@@ -48,7 +48,7 @@ class Row:
 
     @property
     def key(self) -> tuple[str, str, int, str, int]:
-        """What its runs have in common: :data:`CELL` without the acceleration."""
+        """What its runs have in common: ``CELL`` without the acceleration."""
         return self.method, self.variant, self.members, self.pattern, self.tuning_steps
 
 
@@ -150,7 +150,7 @@ class Table:
     accelerations
         The columns, where 1 is fully sampled.
     runs
-        One row a run, indexed by :data:`CELL`, as from :func:`read_runs`.
+        One row a run, indexed by ``CELL``, as from :func:`read_runs`.
     paper
         One row a value of the paper, indexed by method and acceleration, as from :func:`read_paper`.
     slices
@@ -305,7 +305,7 @@ def segmentation(name: str, iterations: int = 100, paper: str = "") -> Table:
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """Recorded runs on a data set as it is, not on rescaled images, indexed by :data:`CELL`; empty where there is no file.
+    """Recorded runs on a data set as it is, not on rescaled images, indexed by ``CELL``; empty where there is no file.
 
     Raises
     ------
