@@ -57,7 +57,10 @@ book: $(STAMP) ## run the chapters and render the book (the second time from cac
 	if [ -s _build/failures.txt ]; then echo "These cells failed:" >&2; cat _build/failures.txt >&2; exit 1; fi; \
 	exit $$pages
 
+# Without its announcements JupyterLab neither asks whether it may fetch news nor fetches any.
 lab: $(STAMP) ## open the chapters in JupyterLab, to rerun and change them
+	@mkdir -p .venv/etc/jupyter/labconfig
+	@echo '{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}' > .venv/etc/jupyter/labconfig/page_config.json
 	.venv/bin/jupyter lab --notebook-dir=notebooks
 
 docs: $(STAMP) ## render the book from the outputs committed with the chapters, running nothing: for prose and the API reference
