@@ -125,13 +125,16 @@ def current_cache():
                 name = path.relative_to(PROJECT).as_posix()
                 digest.update(name.encode() + path.read_bytes())
     key = CACHE / "ingredients"
-    CACHE.mkdir(parents=True, exist_ok=True)
+    CACHE.parent.mkdir(exist_ok=True)
     with FileLock(f"{CACHE}.lock"):
+        CACHE.mkdir(exist_ok=True)
         if not key.exists() or key.read_text() != digest.hexdigest():
             shutil.rmtree(CACHE)
             CACHE.mkdir()
             key.write_text(digest.hexdigest())
-    return get_cache(str(CACHE))
+        cache = get_cache(str(CACHE))
+        _ = cache.db  # makes the tables, which two processes must not do at once
+    return cache
 
 
 def main() -> None:
