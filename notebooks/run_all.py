@@ -27,6 +27,7 @@ from filelock import FileLock
 from joblib import Parallel, cpu_count, delayed
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
+from jupyter_cache.cache.main import JupyterCacheBase
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -52,7 +53,7 @@ def executed(path: Path) -> NotebookNode:
 
 def kept(path: Path) -> NotebookNode | None:
     """A chapter with its outputs from the cache; None where it has to be run."""
-    cache, notebook = current_cache(), nbformat.read(path, 4)
+    cache, notebook = cache_of(ingredients()), nbformat.read(path, 4)
     try:
         _, found = cache.merge_match_into_notebook(notebook)
     except KeyError:
@@ -63,6 +64,7 @@ def kept(path: Path) -> NotebookNode | None:
 def run(path: Path) -> NotebookNode:
     """Run a chapter in a process of its own, and keep it as far as it came."""
     notebook, start = nbformat.read(path, 4), time.perf_counter()
+    before = ingredients()
     for cell in code_cells(notebook):  # what stays empty in the end was not run
         cell.outputs, cell.execution_count = [], None
     with tempfile.TemporaryDirectory(prefix="prom-") as folder:
@@ -85,8 +87,10 @@ def run(path: Path) -> NotebookNode:
             output = new_output("error", ename=name, evalue=text, traceback=[text])
             cell.outputs.append(output)
     seconds = time.perf_counter() - start
-    bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
-    current_cache().cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    if ingredients() == before:  # else nobody knows which of them it ran with
+        bundle = CacheBundleIn(notebook, str(path), data={"execution_seconds": seconds})
+        cache = cache_of(before)
+        cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
     print(f"{path.stem}: {failure(notebook) or f'{seconds:.0f} s'}", flush=True)
     return notebook
 
@@ -116,22 +120,27 @@ def reason(error: NotebookNode) -> str:
     return f"{error.ename}: {words}"
 
 
-def current_cache():
-    """The cache, emptied if its results come from other sources or settings."""
+def ingredients() -> str:
+    """A digest of all that results come from but a chapter's own code."""
     digest = hashlib.sha256(repr([os.environ.get(name) for name in SETTINGS]).encode())
     for source in SOURCES:
         for path in sorted([PROJECT / source, *(PROJECT / source).rglob("*")]):
             if path.is_file() and "__pycache__" not in path.parts:
                 name = path.relative_to(PROJECT).as_posix()
                 digest.update(name.encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def cache_of(digest: str) -> JupyterCacheBase:
+    """The cache, emptied if its results come from other ingredients."""
     key = CACHE / "ingredients"
     CACHE.parent.mkdir(exist_ok=True)
     with FileLock(f"{CACHE}.lock"):
         CACHE.mkdir(exist_ok=True)
-        if not key.exists() or key.read_text() != digest.hexdigest():
+        if not key.exists() or key.read_text() != digest:
             shutil.rmtree(CACHE)
             CACHE.mkdir()
-            key.write_text(digest.hexdigest())
+            key.write_text(digest)
         cache = get_cache(str(CACHE))
         _ = cache.db  # makes the tables, which two processes must not do at once
     return cache

@@ -72,3 +72,12 @@ def test_other_sources_or_settings_run_them_again(project, first, monkeypatch):
     (project / "constraints.txt").write_text("torch==0\n")
     assert not called(project, "notebooks/run_all.py").stderr
     assert len((project / "runs").read_text()) == before + 7
+
+
+def test_what_ran_while_sources_changed_is_not_kept(project, first):
+    """The outputs may come from the old sources, the new ones, or both."""
+    change = "open('../constraints.txt', 'a').write('x')"
+    write(project / "notebooks" / "04_changes.ipynb", (f"_ = {change}; open('../changed', 'a').write('x')", ""))
+    for count in (1, 2):
+        called(project, "-c", "import sys; sys.path.insert(0, 'notebooks'); import run_all; run_all.executed(run_all.CHAPTERS[-1])")
+        assert len((project / "changed").read_text()) == count
