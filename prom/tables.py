@@ -61,6 +61,14 @@ def lines(method: str, variant: str = "", **fields: object) -> Row:
     return Row(method, variant, pattern="columns", **fields)
 
 
+POINTS_WITHOUT_LEARNING = {
+    "Gaussian": Row("gaussian", paper="gaussian"),
+    "Gaussian with centre": Row("gaussian", "protect_centre=true"),
+    "Poisson disc": Row("poisson_disc"),
+    "low-pass": Row("low_pass"),
+    "energy oracle": Row("energy"),
+    "conjugate-aware energy": Row("conjugate_energy"),
+}
 RECONSTRUCTION = {
     "equispaced lines, paper's variant": lines("equispaced", "exact_budget=false", paper="equispaced", ranked=False),
     "equispaced lines": lines("equispaced"),
@@ -73,12 +81,7 @@ RECONSTRUCTION = {
     "scores and pruning, lines": lines("score_prune"),
     "scale-invariant ProM, lines": lines("default"),
     "polished ProM, lines": lines("polished"),
-    "Gaussian": Row("gaussian", paper="gaussian"),
-    "Gaussian with centre": Row("gaussian", "protect_centre=true"),
-    "Poisson disc": Row("poisson_disc"),
-    "low-pass": Row("low_pass"),
-    "energy oracle": Row("energy"),
-    "conjugate-aware energy": Row("conjugate_energy"),
+    **POINTS_WITHOUT_LEARNING,
     "IGS": Row("igs"),
     "LOUPE's layer": Row("loupe"),
     "scores and pruning": Row("score_prune"),
@@ -111,12 +114,7 @@ def segmentation_rows(iterations: int) -> dict[str, Row]:
         "scale-invariant ProM, image, lines": lines("default"),
         "task, from scratch, lines": lines("task-default", scratch),
         "task, lines": lines("task-polished", polish, paper="prom_1d"),
-        "Gaussian": Row("gaussian", paper="gaussian"),
-        "Gaussian with centre": Row("gaussian", "protect_centre=true"),
-        "Poisson disc": Row("poisson_disc"),
-        "low-pass": Row("low_pass"),
-        "energy oracle": Row("energy"),
-        "conjugate-aware energy": Row("conjugate_energy"),
+        **POINTS_WITHOUT_LEARNING,
         "paper's recipe for the image": Row("paper", "members=1"),
         "scale-invariant ProM, image": Row("default"),
         "image (polished ProM)": Row("polished"),
