@@ -64,13 +64,13 @@ def test_the_comparison_runs_no_chapter_again_but_what_failed(project, first):
 
 def test_other_sources_or_settings_run_them_again(project, first, monkeypatch):
     before = len((project / "runs").read_text())
-    assert not called(project, "notebooks/run_all.py").stderr
+    assert called(project, "notebooks/run_all.py").returncode == 1
     assert len((project / "runs").read_text()) == before + 1  # the one that failed
     monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
-    assert not called(project, "notebooks/run_all.py").stderr
+    assert called(project, "notebooks/run_all.py").returncode == 1
     assert len((project / "runs").read_text()) == before + 4
     (project / "constraints.txt").write_text("torch==0\n")
-    assert not called(project, "notebooks/run_all.py").stderr
+    assert called(project, "notebooks/run_all.py").returncode == 1
     assert len((project / "runs").read_text()) == before + 7
 
 
