@@ -25,6 +25,7 @@ def splits(acdc_root):
     return prom.load("acdc", "train", acdc_root), prom.load("acdc", "test", acdc_root)
 
 
+@pytest.mark.slow
 def test_counts_are_the_papers(splits):
     train, test = splits
     assert (len(train), len(test)) == (548, 338) and train.images.shape[1:] == (1, 256, 256)

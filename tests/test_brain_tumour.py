@@ -18,6 +18,8 @@ from torch.nn import functional
 from prom import InputError
 from prom.datasets import brain_tumour, cache
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root():
@@ -39,6 +41,7 @@ def load(folder, split="train", **options):
 # ------------------------------------------------------------------------------------------------------------------------- real subjects
 
 
+@pytest.mark.slow
 def test_eight_subjects_give_four_hundred_slices(splits):
     train, test = splits["train"], splits["test"]
     assert (len(train), len(test)) == (300, 100) and (train.number_of_subjects, test.number_of_subjects) == (6, 2)

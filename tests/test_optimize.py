@@ -46,6 +46,7 @@ def test_default_does_not_see_a_power_of_two(blobs, exponent):
     assert torch.equal(optimize(scaled(blobs, 2.0**exponent), 8, recipe=QUICK).mask, reference.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("factor", [1e-3, 0.3, 1234.5])
 def test_default_sees_other_factors_by_rounding_only(factor):
     data = prom.load("mni_brain", subjects=3).select(range(1, 24, 3))

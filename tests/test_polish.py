@@ -148,6 +148,7 @@ def test_bad_input(blobs):
             bad()
 
 
+@pytest.mark.slow
 def test_partners_come_from_one_side():
     """Choosing the partner of every pair by chance costs something, and the first move takes it back: one evaluation, no swap."""
     brain = load("mni_brain", slices=[80, 90])

@@ -68,6 +68,7 @@ def test_scores_are_monais(regions):
     assert table["dice"].isna().sum() == 6  # the empty slices
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", [False, True])
 def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment, tmp_path, monkeypatch):
     short = {**SMALL, "augment": augment}
