@@ -23,6 +23,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 import prom
 from prom.datasets import cache, folder
 from prom.errors import InputError
+from prom.fourier import ifft2c
 
 RNG = np.random.default_rng(0)
 
@@ -106,7 +107,7 @@ def test_nifti(tmp_path, extension, shape, dtype):
 
 
 def test_nifti_scaling_of_the_header_is_applied(tmp_path):
-    array = random(6, 6, 2, dtype=np.int16)
+    array = random(9, 9, 2, dtype=np.int16)
     image = nibabel.Nifti1Image(array, np.eye(4))
     image.header.set_slope_inter(0.5, 10)
     nibabel.save(image, tmp_path / "a.nii")
@@ -114,8 +115,8 @@ def test_nifti_scaling_of_the_header_is_applied(tmp_path):
     equal(load(tmp_path), (0.5 * array + 10).transpose(2, 0, 1)[:, None].astype(np.float32))
 
 
-SHAPES = {2: (8, 6), 3: (3, 8, 6), 4: (3, 2, 8, 6)}
-AS_STACK = {2: (1, 1, 8, 6), 3: (3, 1, 8, 6), 4: (3, 2, 8, 6)}
+SHAPES = {2: (9, 8), 3: (3, 9, 8), 4: (3, 2, 9, 8)}
+AS_STACK = {2: (1, 1, 9, 8), 3: (3, 1, 9, 8), 4: (3, 2, 9, 8)}
 
 
 @pytest.mark.parametrize("ndim", [2, 3, 4])
@@ -139,7 +140,8 @@ def test_hdf5_chooses_the_dataset(tmp_path):
     with h5py.File(path, "w") as file:
         file["kspace"], file["reconstruction_rss"], file["header"] = kspace, rss, b"<xml/>"
     equal(load(path), rss[:, None])
-    equal(load(path, dataset_name="kspace"), kspace[:, None])
+    assert torch.equal(load(path, dataset_name="kspace").images, ifft2c(torch.from_numpy(kspace[:, None])))  # by its name
+    equal(load(path, dataset_name="kspace", domain="image"), kspace[:, None])
     with h5py.File(path, "a") as file:
         file["reconstruction_esc"] = esc
     equal(load(path), esc[:, None])
@@ -266,7 +268,7 @@ def test_split_by_subject_is_a_partition_that_file_order_does_not_change(numbers
     random_order.shuffle(shuffled)
     with tempfile.TemporaryDirectory() as path:
         for number in shuffled:
-            np.save(Path(path, f"s{number}.npy"), random(2, 4, 4))
+            np.save(Path(path, f"s{number}.npy"), random(2, 8, 8))
         train, test, everything = (loaded_subjects(path, split) for split in ("train", "test", "all"))
         assert everything == [f"s{n}.npy" for n in sorted(numbers)]
         assert test == everything[1::5] and not set(test) & set(train) and sorted(test + train) == sorted(everything)
@@ -276,7 +278,7 @@ def test_split_by_subject_is_a_partition_that_file_order_does_not_change(numbers
 def test_subfolders_are_the_splits(tmp_path):
     for where in ("train/a", "train/b", "val/c", "test/d", "elsewhere/e"):
         (tmp_path / where).parent.mkdir(exist_ok=True)
-        np.save(tmp_path / f"{where}.npy", random(4, 4))
+        np.save(tmp_path / f"{where}.npy", random(8, 8))
     assert loaded_subjects(tmp_path, "train") == ["train/a.npy", "train/b.npy"]
     assert loaded_subjects(tmp_path, "validation") == ["val/c.npy"]
     assert loaded_subjects(tmp_path, "test") == ["test/d.npy"]
@@ -299,7 +301,7 @@ def test_a_patient_in_two_split_folders_is_refused(tmp_path):
 
 
 def test_one_subject_is_train(tmp_path):
-    np.save(tmp_path / "a.npy", random(3, 4, 4))
+    np.save(tmp_path / "a.npy", random(3, 8, 8))
     assert len(load(tmp_path, "train")) == len(load(tmp_path / "a.npy", "train")) == 3
     assert "split='all'" in error(tmp_path, "test")
     assert "validation" in error(tmp_path, "validation")
@@ -354,7 +356,7 @@ def test_a_store_holds_what_is_read_directly(tmp_path, monkeypatch):
     monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
     (tmp_path / "in").mkdir()
     for i in range(3):
-        np.savez(tmp_path / "in" / f"{i}.npz", images=random(3, 8, 6), labels=random(3, 8, 6, dtype=np.uint8))
+        np.savez(tmp_path / "in" / f"{i}.npz", images=random(3, 9, 8), labels=random(3, 9, 8, dtype=np.uint8))
     plan = folder.plan(tmp_path / "in", "all")
     direct, stored = (cache.read(plan, store=store, processes=1) for store in (False, True))
     assert direct.fingerprint() == stored.fingerprint() and torch.equal(direct.labels, stored.labels)
@@ -368,8 +370,8 @@ def test_a_store_holds_what_is_read_directly(tmp_path, monkeypatch):
 def test_links_out_of_the_folder_are_refused(tmp_path):
     inside, outside = tmp_path / "in", tmp_path / "out"
     inside.mkdir(), outside.mkdir()
-    np.save(inside / "a.npy", random(4, 4))
-    np.save(outside / "b.npy", random(4, 4))
+    np.save(inside / "a.npy", random(8, 8))
+    np.save(outside / "b.npy", random(8, 8))
     (inside / "link.npy").symlink_to(outside / "b.npy")
     assert "link.npy" in error(inside)
     (inside / "link.npy").unlink()
@@ -378,7 +380,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
 
 
 def test_links_within_the_folder_are_read_once(tmp_path):
-    array = random(4, 4)
+    array = random(8, 8)
     np.save(tmp_path / "b.npy", array)
     (tmp_path / "a.npy").symlink_to(tmp_path / "b.npy")
     (tmp_path / "loop").symlink_to(tmp_path)
@@ -390,7 +392,7 @@ def test_split_folders_of_links(tmp_path):
     for name in ("pool", "train", "test"):
         (tmp_path / name).mkdir()
     for i in range(2):
-        np.save(tmp_path / "pool" / f"{i}.npy", random(4, 4))
+        np.save(tmp_path / "pool" / f"{i}.npy", random(8, 8))
     (tmp_path / "train" / "0.npy").symlink_to(tmp_path / "pool" / "0.npy")
     (tmp_path / "test" / "1.npy").symlink_to(tmp_path / "pool" / "1.npy")
     assert loaded_subjects(tmp_path, "train") == ["train/0.npy"] and loaded_subjects(tmp_path, "test") == ["test/1.npy"]
@@ -486,7 +488,7 @@ def test_empty_arrays_and_text(tmp_path):
     assert "<U1" in error(tmp_path)
 
 
-@pytest.mark.parametrize("other", [random(2, 8, 7), random(2, 2, 8, 8), random(2, 8, 8, dtype=np.complex64)])
+@pytest.mark.parametrize("other", [random(2, 8, 9), random(2, 2, 8, 8), random(2, 8, 8, dtype=np.complex64)])
 def test_mixed_sizes_channels_and_types_name_both_files(tmp_path, other):
     np.save(tmp_path / "a.npy", random(2, 8, 8))
     np.save(tmp_path / "b.npy", other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,23 +12,33 @@ import torch
 from torch import Tensor
 
 from prom.coils import combine, root_sum_of_squares
+from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.fourier import ifft2c
+from prom.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
 LAST = ("HW", "HWN", "HWNC")  # and where they come last
+LETTERS = "HWNCKR1"
+LEAST = 8  # rows or columns; what has fewer is more likely another axis
+LONGEST = 4  # times the shorter side: likewise
 Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, where known
 
 
 @dataclass(frozen=True)
 class Content:
-    """An array as it is stored, what each of its axes is, labels (N, H, W) uint8 and pixel size in mm where the file has them."""
+    """An array as it is stored, what each of its axes is, labels (N, H, W) uint8 and pixel size in mm where the file has them.
+
+    ``domain`` "image" or "kspace" where the format or the array's name says it, else None. ``keep`` (rows, columns) to which images are
+    cut, around their centre, where the file says that the rest is readout oversampling.
+    """
 
     array: np.ndarray
     axes: str
     labels: np.ndarray | None = None
     spacing: Spacing = None
+    domain: str | None = None
+    keep: tuple[int, int] | None = None
 
 
 def check_axes(
@@ -35,44 +46,84 @@ def check_axes(
 ) -> str:
     """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Judges by the header alone.
 
+    What is usual is taken where it makes slices, no side below 8 or four times the other; a last axis of 1, 3 or 4 is one of channels.
+    Else the axes must be named, for there is more than one way to understand them.
+
     Raises
     ------
     InputError
-        Where it cannot be images (see :func:`prom.datasets.reading.check_declared`), or has other axes than were named.
+        Where it cannot be images (see :func:`prom.datasets.reading.check_declared`), has other axes than were named, or unclear ones.
 
     >>> check_axes(Path("a.npy"), (3, 8, 8), np.dtype("f4"), None, FIRST, stored=768)
     'NHW'
+    >>> check_axes(Path("a.npy"), (3, 8, 9, 2), np.dtype("f4"), None, FIRST, stored=1728)
+    Traceback (most recent call last):
+    prom.errors.InputError: a.npy: array of shape (3, 8, 9, 2): as N, C, H, W it had slices of 9 x 2; name its axes, e.g. axes='NHWR' \
+(R: real and imaginary part) or 'NHWC'
     """
     if axes is None:
         if len(shape) > len(default) + 1 and dtype.kind in "biufc":
             raise InputError(f"{path}: array of shape {tuple(shape)}; must have 2, 3 or 4 axes, or named ones, e.g. axes='HWNKC'")
         check_declared(path, shape, dtype, stored)
-        return default[len(shape) - 2]
-    once = [axes.count(letter) for letter in "HWNCK"]
+        return _usual(path, tuple(shape), dtype, default)
+    once = [axes.count(letter) for letter in "HWNCKR"]
     if (
         once[:2] != [1, 1]
         or max(once) > 1
-        or set(axes) - set("HWNCK1")
+        or set(axes) - set(LETTERS)
         or len(axes) != len(shape)
         or any(letter == "1" and length != 1 for letter, length in zip(axes, shape, strict=True))
     ):
         example = default[len(shape) - 2] if 2 <= len(shape) <= 4 else "HWNKC".ljust(len(shape), "1")
         raise InputError(
             f"{path}: axes {axes!r} for an array of shape {tuple(shape)}; name every axis, each once: H, W, N (slices), C (channels), "
-            f"K (coils), or 1 for one of length 1, e.g. {example!r}"
+            f"K (coils), R (real and imaginary part), or 1 for one of length 1, e.g. {example!r}"
         )
+    if "R" in axes and (shape[axes.index("R")] != 2 or dtype.kind == "c"):
+        raise InputError(f"{path}: axes {axes!r}: R, of {dtype}, has length {shape[axes.index('R')]}; must be 2, of real numbers")
     check_declared(path, shape, dtype, stored, axes=(len(axes),))
     return axes
 
 
+def _usual(path: Path, shape: tuple[int, ...], dtype: np.dtype, default: Sequence[str]) -> str:
+    first, axes = default is FIRST, default[len(shape) - 2]
+    if first and len(shape) > 2 and shape[-1] == 1 and _sides_fit(shape[-3:-1]):
+        return "NHW1"[-len(shape) :]
+    if first and len(shape) == 4 and shape[-1] in (3, 4) and dtype.kind != "c" and _sides_fit(shape[1:3]):
+        return "NHWC"
+    sides = shape[axes.index("H")], shape[axes.index("W")]
+    turned = len(shape) == 3 and max(shape) >= 2 * LEAST  # a square of the two axes that would not be the sides: they rather are
+    turned = turned and (shape[0] == shape[1] != shape[2] if first else shape[1] == shape[2] >= 2 * shape[0])
+    if _sides_fit(sides) and not turned:
+        return axes
+    letters = "NHWR"[-len(shape) :]
+    if shape[-1] == 2 and dtype.kind != "c" and len(shape) > 2:
+        example = f"axes={letters!r} (R: real and imaginary part) or {letters[:-1] + 'C'!r}"
+    else:
+        example = "axes=" + repr({3: LAST if first else FIRST, 4: ("", "", "NHWC")}.get(len(shape), default)[len(shape) - 2])
+    raise InputError(
+        f"{path}: array of shape {shape}: as {', '.join(axes)} it had slices of {sides[0]} x {sides[1]}; name its axes, e.g. {example}"
+    )
+
+
+def _sides_fit(sides: Sequence[int]) -> bool:
+    return min(sides) >= LEAST and max(sides) < LONGEST * min(sides)
+
+
 def arranged(content: Content) -> np.ndarray:
-    """A view with the axes (N, C, K, H, W), of length 1 where there was none.
+    """A view with the axes (N, C, K, H, W), of length 1 where there was none; a copy where real and imaginary part are joined.
 
     >>> arranged(Content(np.zeros((9, 7, 1, 4, 3)), "HW1CN")).shape
     (3, 4, 1, 9, 7)
     """
-    array = content.array.squeeze(tuple(i for i, letter in enumerate(content.axes) if letter == "1"))
-    letters = content.axes.replace("1", "")
+    array, letters = content.array, content.axes
+    if "R" in letters:
+        pair = np.moveaxis(array, letters.index("R"), 0)
+        joined = np.empty(pair.shape[1:], np.result_type(array.dtype, np.complex64))
+        joined.real, joined.imag = pair
+        array, letters = joined, letters.replace("R", "")
+    array = array.squeeze(tuple(i for i, letter in enumerate(letters) if letter == "1"))
+    letters = letters.replace("1", "")
     array = array.transpose([letters.index(letter) for letter in "NCKHW" if letter in letters])
     return array[tuple(slice(None) if letter in letters else None for letter in "NCKHW")]
 
@@ -83,23 +134,59 @@ def numbers(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def slices(path: Path, content: Content, domain: str, maps: Tensor | None) -> np.ndarray:
+def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
+    """ "image" or "kspace": what was said, else what the file says, else what its values look like.
+
+    Raises
+    ------
+    InputError
+        Where nothing says it and the values look like k-space, or where k-space is not centred.
+    """
+    told = domain or content.domain
+    if told == "image":
+        return "image"
+    where = measured.looks_like_kspace(arranged(content))
+    if where == "corner":
+        raise InputError(
+            f"{path}: has its energy in the corners, as k-space that is not centred; move DC to [H // 2, W // 2] (numpy.fft.fftshift) "
+            "and give domain=kspace, or, if these are images, domain=image"
+        )
+    if where and not told:
+        raise InputError(f"{path}: has its energy at the centre, as k-space has; give domain=kspace, or, if these are images, domain=image")
+    return told or "image"
+
+
+def slices(
+    path: Path,
+    content: Content,
+    domain: str | None = None,
+    maps: Tensor | None = None,
+    empty: str = "refuse",
+    nan: float | None = None,
+) -> np.ndarray:
     """Images (N, C, H, W), float32 or complex64: of k-space its inverse Fourier transform, of coil images one image.
 
-    ``maps``: coil sensitivities (K, H, W), or None. Raises InputError where k-space is not complex, a value that is to be combined not
-    finite, or the sensitivities of another shape.
+    ``domain`` None: see :func:`domain_of`. ``maps``: coil sensitivities (K, H, W), or None. ``empty``: see
+    :func:`prom.datasets.measured.checked`. ``nan``: what takes the place of values that are NaN. Raises InputError where k-space is not
+    complex, a value that is to be combined not finite, or the sensitivities of another shape.
     """
     array, coils = arranged(content), "K" in content.axes
+    if nan is not None:
+        array = np.where(np.isnan(array), np.asarray(nan, array.dtype), array) if array.dtype.kind in "fc" else array
+    domain = domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
+    if domain == "kspace":
+        array = measured.checked(path, array, empty)
     if domain == "image" and not coils:
         stack = numbers(array[:, :, 0])
         return stack if stack.flags.writeable else stack.copy()  # of a mapped file
-    result = np.empty((*array.shape[:2], *array.shape[3:]), np.float32 if coils and maps is None else np.complex64)
+    sides = content.keep or array.shape[3:]
+    result = np.empty((*array.shape[:2], *sides), np.float32 if coils and maps is None else np.complex64)
     for number, stored in enumerate(array):  # slice by slice: with coils, a subject's memory should not be needed twice
         _finite(path, number, stored)  # a combination could hide it
         images = torch.tensor(numbers(stored))
-        images = ifft2c(images) if domain == "kspace" else images
+        images = centred(ifft2c(images) if domain == "kspace" else images, sides)
         if coils:
             try:
                 images = root_sum_of_squares(images) if maps is None else combine(images, maps)
@@ -107,6 +194,26 @@ def slices(path: Path, content: Content, domain: str, maps: Tensor | None) -> np
                 raise InputError(f"{path}: {error}") from error
         result[number] = (images if coils else images[:, 0]).numpy()
     return result
+
+
+def centred(images: Tensor, sides: Sequence[int]) -> Tensor:
+    """(..., H, W) cut, or filled up with zeros, to ``sides`` around the centre, [H // 2, W // 2].
+
+    >>> centred(torch.arange(1.0, 6)[None], (1, 3)), centred(torch.ones(1, 2), (1, 4))
+    (tensor([[2., 3., 4.]]), tensor([[0., 1., 1., 0.]]))
+    """
+    for axis, new in zip((-2, -1), sides, strict=True):
+        old = images.shape[axis]
+        start = old // 2 - new // 2
+        if new <= old:
+            images = images.narrow(axis, start, new)
+        else:
+            shape = list(images.shape)
+            shape[axis] = new
+            larger = images.new_zeros(shape)
+            larger.narrow(axis, -start, old).copy_(images)
+            images = larger
+    return images
 
 
 def informative(path: Path, stack: np.ndarray, skip_constant: bool) -> np.ndarray:
@@ -124,4 +231,21 @@ def informative(path: Path, stack: np.ndarray, skip_constant: bool) -> np.ndarra
 def _finite(path: Path, number: int, image: np.ndarray) -> None:
     """Raises the error for a slice with values that are not."""
     if not np.isfinite(image).all():
-        raise InputError(f"{path}: slice {number} has NaN or infinite values; repair or remove it")
+        raise InputError(f"{path}: slice {number} has NaN or infinite values; repair or remove it, or give nan=0 to replace NaN")
+
+
+def fitted(images: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
+    """Images (..., H, W) of ``size``, cut or filled up with zeros around the centre, in "image" space or in "kspace".
+
+    In image space the pixels stay what they are and the field of view changes; in k-space the field of view stays, the pixels change, and
+    the grey value of a uniform region does not. Magnitude images stay magnitude images.
+
+    >>> fitted(np.ones((1, 4, 4), np.float32), (2, 6), "kspace").round(3).tolist()
+    [[[1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]]
+    """
+    stack = torch.from_numpy(images)
+    if where == "image":
+        return centred(stack, size).contiguous().numpy()
+    scale = math.sqrt(math.prod(size) / math.prod(stack.shape[-2:]))  # of the orthonormal transform
+    changed = ifft2c(centred(fft2c(stack), size)) * scale
+    return (changed if stack.is_complex() else changed.abs()).numpy()

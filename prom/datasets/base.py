@@ -234,6 +234,7 @@ class Plan:
     """A data set before it is read: what it consists of, and how to read one piece of it. Items and ``read`` can be pickled.
 
     ``files`` are all files whose content decides what is read, ``options`` whatever else does. ``root`` is the data set's own folder.
+    ``sides`` are the patients of each split, and ``left_out`` the files that are not read, each with the reason, where that is known.
     """
 
     name: str
@@ -245,6 +246,8 @@ class Plan:
     options: dict[str, Any] = field(default_factory=dict)
     label_names: Sequence[str] = ()
     source: str = ""
+    sides: dict[str, Sequence[str]] = field(default_factory=dict)
+    left_out: Sequence[tuple[Path, str]] = ()
 
     def parts(self) -> Iterator[Part]:
         """Read one item after the other."""

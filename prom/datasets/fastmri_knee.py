@@ -336,15 +336,39 @@ def _patient(file: h5py.File) -> str | None:
 
 def _spacing(file: h5py.File) -> tuple[float, float] | None:
     """(row, column) size of a pixel in mm by the ISMRMRD header, x of which is the readout: the rows. None where it does not tell."""
+    text = header(file)
+    return None if text is None else pixel_size(text)  # images do not depend on it
+
+
+def header(file: h5py.File) -> bytes | None:
+    """The ISMRMRD header of a file, or None where there is none that can be read."""
     if not isinstance(file.get("ismrmrd_header", getlink=True), h5py.HardLink):
         return None
-    header = file["ismrmrd_header"]
-    if not isinstance(header, h5py.Dataset) or header.is_virtual or header.external or not _is_text(header):
+    stored = file["ismrmrd_header"]
+    if not isinstance(stored, h5py.Dataset) or stored.is_virtual or stored.external or not _is_text(stored):
         return None
     try:
-        return pixel_size(header[()])
+        return stored[()]
     except OSError:
-        return None  # images do not depend on it
+        return None
+
+
+def without_oversampling(text: bytes | None, rows: int, columns: int) -> tuple[int, int] | None:
+    """(rows, columns) of an image of k-space whose rows are the readout, without its oversampling; None where the header knows of none.
+
+    >>> spaces = "<encodedSpace><matrixSize><x>640</x><y>368</y></matrixSize></encodedSpace>"
+    >>> spaces += "<reconSpace><matrixSize><x>320</x><y>320</y></matrixSize></reconSpace>"
+    >>> without_oversampling(f"<h><encoding>{spaces}</encoding></h>".encode(), 640, 368)
+    (320, 368)
+    """
+    encoding = None if text is None else _encoding(text)
+    if encoding is None:
+        return None
+    try:
+        encoded, wanted = (int(encoding.findtext(f"{{*}}{space}Space/{{*}}matrixSize/{{*}}x")) for space in ("encoded", "recon"))
+    except (ValueError, TypeError):
+        return None
+    return (wanted, columns) if encoded == rows and 0 < wanted < encoded else None
 
 
 def _is_text(stored: h5py.Dataset | h5py.h5a.AttrID) -> bool:
@@ -352,20 +376,29 @@ def _is_text(stored: h5py.Dataset | h5py.h5a.AttrID) -> bool:
     return stored.shape == () and h5py.check_string_dtype(stored.dtype) is not None and stored.dtype.itemsize <= LARGEST_HEADER
 
 
-def pixel_size(header: bytes) -> tuple[float, float] | None:
+def pixel_size(text: bytes) -> tuple[float, float] | None:
     """Field of view by matrix size of the reconstructed space, mm: (x, y), or None where the header is damaged.
 
     >>> matrix, field = "<matrixSize><x>320</x><y>320</y></matrixSize>", "<fieldOfView_mm><x>160</x><y>144</y></fieldOfView_mm>"
     >>> pixel_size(f"<h><encoding><reconSpace>{matrix}{field}</reconSpace></encoding></h>".encode())
     (0.5, 0.45)
     """
+    encoding = _encoding(text)
     try:
-        text = header.decode()
-        if len(header) > LARGEST_HEADER or "<!DOCTYPE" in text or "<!ENTITY" in text:  # entities can expand to gigabytes
-            return None
-        space = ElementTree.fromstring(text).find("{*}encoding/{*}reconSpace")
+        space = encoding.find("{*}reconSpace")
         field, matrix = ([float(space.findtext(f"{{*}}{what}/{{*}}{axis}")) for axis in "xy"] for what in ("fieldOfView_mm", "matrixSize"))
         sizes = field[0] / matrix[0], field[1] / matrix[1]
-    except (ValueError, TypeError, AttributeError, ZeroDivisionError, ElementTree.ParseError):
+    except (ValueError, TypeError, AttributeError, ZeroDivisionError):
         return None
     return sizes if all(math.isfinite(size) and size > 0 for size in sizes) else None
+
+
+def _encoding(text: bytes) -> ElementTree.Element | None:
+    """The first encoding of an ISMRMRD header, or None where it is damaged."""
+    try:
+        decoded = text.decode()
+        if len(text) > LARGEST_HEADER or "<!DOCTYPE" in decoded or "<!ENTITY" in decoded:  # entities can expand to gigabytes
+            return None
+        return ElementTree.fromstring(decoded).find("{*}encoding")
+    except (ValueError, AttributeError, ElementTree.ParseError):
+        return None

@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 
-from prom.datasets import formats
-from prom.datasets.arrays import informative
+from prom.datasets import formats, layout, roles
+from prom.datasets.arrays import fitted, informative, slices
 from prom.datasets.base import Part, Plan
 from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED, kind_of
+from prom.datasets.measured import EMPTY
 from prom.datasets.reading import decoding, inside
+from prom.datasets.roles import File
 from prom.errors import InputError, unknown
 
 SPLITS = ("train", "validation", "test", "all")
 DOMAINS = ("image", "kspace")
-SPLIT_FOLDERS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}  # folder name -> split
-
-
-@dataclass(frozen=True)
-class _File:
-    """One recognised file: which reader reads it, whose it is, and where it comes in that subject's slices."""
-
-    path: Path
-    kind: str
-    subject: str
-    order: tuple
 
 
 def plan(
@@ -40,8 +30,16 @@ def plan(
     *,
     dataset_name: str | None = None,
     axes: str | None = None,
-    domain: str = "image",
+    domain: str | None = None,
     sensitivities: str | os.PathLike | None = None,
+    empty: str = "refuse",
+    patient: str | None = None,
+    labels: str = "auto",
+    contrast: str | None = None,
+    channels: str | Sequence[str] | None = None,
+    size: int | Sequence[int] | None = None,
+    size_in: str = "image",
+    nan: float | None = None,
     name: str | None = None,
     skip_constant: bool = False,
 ) -> Plan:
@@ -64,12 +62,20 @@ def plan(
     the sub-folder; DICOM files with the same PatientID are one subject (no PatientID: the folder they lie in is), their slices sorted by
     SeriesNumber, series, InstanceNumber and ImagePositionPatient. Subject names go into results: de-identify DICOM files first.
 
-    *Splits.* If the folder has sub-folders train, test, validation or val, ``split`` picks one of them. If not, subjects are sorted by
-    name (numbers by value), and every fifth one, beginning with the second, is "test", the others are "train"; there is no
-    "validation". The rule does not depend on the order of files on disk, but adding subjects can move others. A single subject is all
-    "train"; "all" is everything.
+    *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder of which the file's name begins
+    (BraTS); else the topmost folder with others beside it; else the file's name without contrast, session, echo or frame. See
+    :func:`prom.datasets.layout.names`, and ``patient``.
 
-    *Not read.* Hidden files, files of other types, DICOMDIR. Links to files elsewhere in the folder are read once, links out of it refused.
+    *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs), ``split`` picks one of them. If
+    not, patients are sorted by name (numbers by value), and every fifth one, beginning with the second, is "test", the others are
+    "train"; there is no "validation". The rule counts patients of which a file is read and does not depend on the order of files on disk,
+    but adding patients can move others. A single patient is all "train"; "all" is everything.
+
+    *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
+    values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same.
+
+    *Not read.* Hidden files, files of other types, DICOMDIR, masks of this package and what it exports, pictures in black and white,
+    derivatives of BIDS. Links to files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
     ----------
@@ -81,15 +87,33 @@ def plan(
         Which array of npz, HDF5 and MATLAB files to read, e.g. ``"scan/magnitude"`` (HDF5) or ``"data.images"`` (MATLAB).
     axes
         What the axes of arrays in npy, npz, HDF5, MATLAB and NIfTI files are, a letter for each: H and W (rows, columns), N (slices), C
-        (channels: contrasts, echoes, all measured with one mask), K (coils), 1 (one of length 1, to drop). E.g. ``"HWCN"``, or for
-        multi-coil fastMRI ``"NKHW"``. An axis of coils must be named: without a name the axes are those of the table, of which none is.
+        (channels: contrasts, echoes, all measured with one mask), K (coils), R (real and imaginary part), 1 (one of length 1, to drop).
+        E.g. ``"HWCN"``, or for multi-coil k-space ``"NKHW"``. Without names the axes are those of the table where that makes slices, of
+        at least 8 rows and columns; coils must be named, but in k-space of fastMRI.
     domain
         "image", or "kspace": arrays are fully sampled k-space with its centre at ``[H // 2, W // 2]``, complex, and the images are
-        :func:`prom.fourier.ifft2c` of it, for each coil.
+        :func:`prom.fourier.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and one whose energy lies at the
+        centre as in k-space is refused.
     sensitivities
         A file with the sensitivities of the coils, one for all slices, with the axes of ``axes`` in the same order without N, C and 1;
         the images are then complex, :func:`prom.coils.combine`. Without it the images of coils become the magnitude
         :func:`prom.coils.root_sum_of_squares`.
+    empty
+        What to do with k-space in which more than one point in a hundred is 0: "refuse", "crop" (rows and columns at the edges, as
+        zero-padding leaves them), or "keep".
+    patient
+        Who is one, where names do not say it: "file", "name" (of the file, without contrast, session, echo or frame), "folder" (the
+        innermost), or the number of a folder on the path, from 1.
+    labels
+        "auto"; "only": leave out images that have none; "none": read none.
+    contrast, channels
+        Which contrast to read, as the files' names end, e.g. ``"t1"``; or several, as channels: ``"flair,t1,t1ce,t2"``. By default all
+        are read, each as slices of its own.
+    size, size_in
+        Rows and columns of every slice, (256, 256) or 256: cut or filled up with zeros around the centre, in "image" space (the pixels
+        stay) or in "kspace" (the field of view stays).
+    nan
+        What takes the place of NaN, e.g. 0 for a background.
     name
         What to call the data set; by default the name of the folder or file.
     skip_constant
@@ -119,46 +143,83 @@ def plan(
     path = Path(path)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
-    if domain not in DOMAINS:
+    if domain not in (None, *DOMAINS):
         raise unknown("domain", domain, DOMAINS)
     if not path.exists():
         raise InputError(f"{path}: does not exist; give a folder of images or one file")
     if not (path.is_dir() or path.is_file()):
         raise InputError(f"{path}: is neither a folder nor a file; give a folder of images or one file")
+    for option, value, choices in (("empty", empty, EMPTY), ("labels", labels, roles.LABELS), ("size_in", size_in, ("image", "kspace"))):
+        if value not in choices:
+            raise unknown(option, value, choices)
+    if contrast is not None and channels is not None:
+        raise InputError(f"contrast {contrast!r} and channels {channels!r}: give one of them")
+    channels = channels.split(",") if isinstance(channels, str) else channels
+    size = _size(size)
     name = name or path.resolve().name
     if name != Path(name).name:
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
     maps = None if sensitivities is None else _sensitivities(Path(sensitivities), axes)
     folders = _split_folders(path) if path.is_dir() else {}
-    files = _of_split(path, split, _recognised(path, folders, maps), folders)
-    files.sort(key=lambda file: (_natural(file.subject), file.kind, file.order))
+    everything, left_out = _recognised(path, maps, patient, labels, contrast, channels)
+    sides = _sides(path, everything, folders)
+    files = _of_split(path, split, everything, folders, sides)
+    if labels != "none":
+        roles.check_labels(files, split)
+    files.sort(key=lambda file: (formats.natural(file.subject), file.kind, file.order))
     kinds = sorted({file.kind for file in files})
     for option, value, usable in (("dataset_name", dataset_name, NAMED), ("axes", axes, ARRAYS)):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
-    what = "intensities as stored" if domain == "image" else "inverse Fourier transform of fully sampled k-space"
-    if "K" in (axes or ""):
-        what += "; coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
+    settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
+    settings["skip_constant"] = skip_constant
+    used = [part for file in files for part in (file.path, *file.others, *([file.label] if file.label else []))]
     return Plan(
         name=name,
         split=split,
         root=path,
         items=[list(group) for _, group in groupby(files, key=lambda file: file.subject)],
-        read=partial(read, dataset_name=dataset_name, axes=axes, domain=domain, sensitivities=maps, skip_constant=skip_constant),
-        files=[*(file.path for file in files), *([maps] if maps else [])],
-        options={
-            "dataset_name": dataset_name,
-            "axes": axes,
-            "domain": domain,
-            "sensitivities": maps is not None,
-            "skip_constant": skip_constant,
-        },
-        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {what}",
+        read=partial(read, sensitivities=maps, **settings),
+        files=[*used, *([maps] if maps else [])],
+        options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
+        | {"channels": channels, "patients": [file.patient for file in files]},
+        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {_what(files, axes, domain, maps, size, size_in)}",
+        sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
+        left_out=left_out,
     )
 
 
+def _what(files: list[File], axes: str | None, domain: str | None, maps: Path | None, size: tuple[int, int] | None, size_in: str) -> str:
+    """What the values are, for the source."""
+    what = "inverse Fourier transform of fully sampled k-space" if domain == "kspace" else "intensities as stored"
+    if "K" in (axes or ""):
+        what += "; coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
+    contrasts = sorted({file.contrast for file in files if file.contrast})
+    if files[0].others:
+        what += f"; {1 + len(files[0].others)} contrasts as channels"
+    elif len(contrasts) > 1:
+        what += f"; slices of contrasts {', '.join(contrasts)}"
+    return what + (f"; cut or filled up to {size[0]} x {size[1]} in {size_in} space" if size else "").replace("kspace space", "k-space")
+
+
+def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    if size is not None and (len(sides) not in (1, 2) or min(sides) < 8 or max(sides) > 2**14):
+        raise InputError(f"size {size}: must be rows and columns, or one number for both, each from 8 to {2**14}, e.g. 256,256")
+    return (sides * 2)[:2] or None
+
+
 def read(
-    item: list[_File], dataset_name: str | None, axes: str | None, domain: str, sensitivities: Path | None, skip_constant: bool
+    item: list[File],
+    dataset_name: str | None,
+    axes: str | None,
+    domain: str | None,
+    sensitivities: Path | None,
+    empty: str,
+    size: tuple[int, int] | None,
+    size_in: str,
+    nan: float | None,
+    skip_constant: bool,
 ) -> Part:
     """One subject: the slices of its files, numbered through."""
     first = item[0].path
@@ -166,17 +227,28 @@ def read(
     stacks, labels, numbers, spacings = [], [], [], set()
     following = 0
     for file in item:
-        stack, label, spacing = formats.read(file.path, file.kind, dataset_name, axes, domain, maps)
+        channels = [file.path, *file.others]
+        contents = [formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes) for path in channels]
+        images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
+        for path, other in zip(channels, images, strict=True):
+            if other.shape != images[0].shape or other.dtype != images[0].dtype:
+                raise InputError(f"{path}: {_shape(other)}, but {file.path}: {_shape(images[0])}; channels must be on one grid")
+        stack = images[0] if len(images) == 1 else np.concatenate(images, axis=1)
+        label = contents[0].labels if file.label is None else formats.read_labels(file.label, (len(stack), *stack.shape[2:]), axes)
+        if size:
+            stack = fitted(stack, size, size_in)
+            if label is not None and size_in == "kspace":
+                raise InputError(f"{file.path}: has labels, which cannot be resized in k-space; give size_in=image or labels=none")
+            label = label if label is None else fitted(label, size, "image")
         if stacks and (stack.shape[1:] != stacks[0].shape[1:] or stack.dtype != stacks[0].dtype):
-            shapes = [f"{images.dtype}, (channels, H, W) = {images.shape[1:]}" for images in (stacks[0], stack)]
-            raise InputError(f"{first}: {shapes[0]}, but {file.path}: {shapes[1]}; all slices of a subject must be alike")
+            raise InputError(f"{first}: {_shape(stacks[0])}, but {file.path}: {_shape(stack)}; all slices of a subject must be alike")
         kept = informative(file.path, stack, skip_constant)
         numbers += [following + int(i) for i in kept]
         following += len(stack)
         # A file of which nothing is kept still says which shape the others must have.
         stacks.append(stack if len(kept) == len(stack) else stack[kept])
         labels.append(label if label is None or len(kept) == len(stack) else label[kept])
-        spacings.add(spacing)
+        spacings.add(contents[0].spacing)
     if len({label is None for label in labels}) > 1:
         raise InputError(f"{first}: is of subject {item[0].subject!r}, of whose files some have labels and others none")
     return Part(
@@ -186,8 +258,13 @@ def read(
         slices=numbers,
         labels=None if labels[0] is None else np.concatenate(labels),
         spacing=spacings.pop() if len(spacings) == 1 else None,
+        patient=item[0].patient,
         skipped=following - len(numbers),
     )
+
+
+def _shape(images: np.ndarray) -> str:
+    return f"{images.dtype}, (channels, H, W) = {images.shape[1:]}"
 
 
 def _sensitivities(path: Path, axes: str | None) -> Path:
@@ -199,11 +276,6 @@ def _sensitivities(path: Path, axes: str | None) -> Path:
 
 
 # ---------------------------------------------------------------------------------------------------------------- which files, which split
-
-
-def _natural(text: str) -> tuple:
-    """Sort key in which slice2 comes before slice10; the text itself decides between 'a1' and 'a01'."""
-    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)), text
 
 
 def _walk(root: Path) -> list[Path]:
@@ -218,7 +290,7 @@ def _walk(root: Path) -> list[Path]:
         found += [entry for entry in entries if entry.is_file()]
     splits = _split_folders(root)
     # Of a file and links to it one is read: the one in a split's sub-folder first, then the file itself.
-    found.sort(key=lambda e: (_split_of(e, root, splits) is None, e.is_symlink(), _natural(e.as_posix())))
+    found.sort(key=lambda e: (_split_of(e, root, splits) is None, e.is_symlink(), formats.natural(e.as_posix())))
     chosen: dict[Path, Path] = {}
     for entry in found:
         other = chosen.setdefault(entry.resolve(), entry)
@@ -233,7 +305,11 @@ def _unreadable(error: OSError) -> None:
 
 def _split_folders(root: Path) -> dict[str, str]:
     """The split of each sub-folder of the root that is named after one."""
-    return {f.name: SPLIT_FOLDERS[f.name.lower()] for f in sorted(root.iterdir()) if f.is_dir() and f.name.lower() in SPLIT_FOLDERS}
+    names = [f.name for f in sorted(root.iterdir()) if f.is_dir()]
+    found = {name: layout.SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in layout.SPLIT_FOLDERS}
+    if not found and {"imagesTr", "imagesTs"} <= set(names):
+        found = {f"{what}{side}": split for what in ("images", "labels") for side, split in (("Tr", "train"), ("Ts", "test"))}
+    return {name: split for name, split in found.items() if name in names}
 
 
 def _split_of(file: Path, root: Path, folders: dict[str, str]) -> str | None:
@@ -258,22 +334,23 @@ def _looks_like_dicom(path: Path) -> bool:
         raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
-def _recognised(path: Path, folders: dict[str, str], maps: Path | None) -> list[_File]:
-    """All files that can be read but ``maps``, each with its subject. ``folders``: the sub-folders that are splits, not subjects."""
+def _recognised(
+    path: Path, maps: Path | None, patient: str | None, labels: str, contrast: str | None, channels: Sequence[str] | None
+) -> tuple[list[File], list[roles.LeftOut]]:
+    """All files that can be read but ``maps``, each with its subject, and those that are left out, each with the reason."""
     root = path if path.is_dir() else path.parent
     paths = [file for file in (_walk(path) if path.is_dir() else [path]) if maps is None or not file.samefile(maps)]
     if not paths:
         raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
-    files = []
-    for file in paths:
-        kind = _kind(file)
-        relative = file.relative_to(root)
-        if kind == "DICOM":
-            files.append(_dicom_file(file, relative))
-        elif kind == "image" and relative.parent.as_posix() not in (".", *folders):
-            files.append(_File(file, kind, relative.parent.as_posix(), _natural(file.name)))
-        elif kind:
-            files.append(_File(file, kind, relative.as_posix(), ()))
+    kinds = [(file, _kind(file)) for file in paths]
+    files = [_dicom_file(file, file.relative_to(root)) for file, kind in kinds if kind == "DICOM"]
+    others, left_out = roles.assigned(
+        root, [(f, kind) for f, kind in kinds if kind not in (None, "DICOM")], patient, labels, contrast, channels
+    )
+    files += others
+    left_out = [(file, "not a format that is read") for file, kind in kinds if kind is None] + left_out
+    if not files and len(left_out) == len(paths) and any(kind for _, kind in kinds):
+        raise InputError(f"{path}: no image among {len(paths)} file(s); {left_out[-1][0].name!r} is {left_out[-1][1]}")
     if not files:
         raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}; supported are {SUPPORTED}")
     saved: dict[Path, Path] = {}
@@ -282,33 +359,44 @@ def _recognised(path: Path, folders: dict[str, str], maps: Path | None) -> list[
             other = saved.setdefault(formats.without_extension(file.path), file.path)
             if other != file.path:
                 raise InputError(f"{other} and {file.path}: have one name but for the ending; if it is one image saved twice, remove one")
-    return files
+    return files, left_out
 
 
-def _of_split(path: Path, split: str, files: list[_File], folders: dict[str, str]) -> list[_File]:
-    """The files of the split, by sub-folder where those exist and by subject where not."""
+def _sides(path: Path, files: list[File], folders: dict[str, str]) -> dict[str, list[File]]:
+    """The files of each split: by sub-folder where those exist, by patient where not."""
+    if folders:
+        sides: dict[str, list[File]] = {split: [] for split in folders.values()}
+        where: dict[str, str] = {}
+        for file in files:
+            split = _split_of(file.path, path, folders)
+            if split is None:
+                continue
+            sides[split].append(file)
+            if file.sure and where.setdefault(file.patient, split) != split:
+                raise InputError(
+                    f"{file.path}: patient {file.patient!r} is in {where[file.patient]} and in {split}; leave each patient in one of them"
+                )
+        return {split: chosen for split, chosen in sides.items() if chosen}
+    patients = sorted({file.patient for file in files}, key=formats.natural)
+    test = set(patients[1::5])
+    sides = {"train": [file for file in files if file.patient not in test], "test": [file for file in files if file.patient in test]}
+    return {split: chosen for split, chosen in sides.items() if chosen}
+
+
+def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str], sides: dict[str, list[File]]) -> list[File]:
+    """The files of the split."""
     if split == "all":
         return files
+    if split in sides:
+        return sides[split]
     if folders:
-        chosen = [file for file in files if _split_of(file.path, path, folders) == split]
-        if not chosen:
-            raise InputError(f"{path}: no files for split {split!r}; sub-folders found: {', '.join(folders)}")
-        subjects = {file.subject for file in chosen}
-        for file in files:
-            other = _split_of(file.path, path, folders)
-            if file.subject in subjects and other not in (None, split):
-                raise InputError(f"{file.path}: subject {file.subject!r} is in {split} and in {other}; leave each subject in one")
-        return chosen
+        raise InputError(f"{path}: no files for split {split!r}; sub-folders found: {', '.join(folders)}")
     if split == "validation":
-        raise InputError(f"{path}: has no sub-folder 'validation' or 'val', and the split by subject makes train and test only; make one")
-    subjects = sorted({file.subject for file in files}, key=_natural)
-    test = set(subjects[1::5])
-    if split == "test" and not test:
-        raise InputError(f"{path}: has one subject, {subjects[0]!r}, which is all in train; use split='all' or add subjects")
-    return [file for file in files if (file.subject in test) == (split == "test")]
+        raise InputError(f"{path}: has no sub-folder 'validation' or 'val', and the split by patient makes train and test only; make one")
+    raise InputError(f"{path}: has one patient, {files[0].patient!r}, who is all in train; use split='all' or add patients")
 
 
-def _dicom_file(path: Path, relative: Path) -> _File:
+def _dicom_file(path: Path, relative: Path) -> File:
     """Whose file it is and where it comes among the subject's: from the header, without pixels."""
     with decoding(path, "DICOM"):
         from pydicom import dcmread
@@ -324,4 +412,4 @@ def _dicom_file(path: Path, relative: Path) -> _File:
             str(header.get("SeriesInstanceUID", "")),
             math.inf if instance is None else int(instance),
         )
-    return _File(path, "DICOM", subject, (*order, position, _natural(relative.as_posix())))
+    return File(path, "DICOM", subject, (*order, position, formats.natural(relative.as_posix())), patient=subject)

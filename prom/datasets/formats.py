@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,14 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from prom.datasets import matlab
-from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers, slices
+from prom.datasets import fastmri_knee, matlab
+from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers
 from prom.datasets.reading import check_declared, decoding
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
+KSPACE_NAMES = ("kspace", "k_space", "k-space", "ksp")
+FASTMRI_AXES = {3: "NHW", 4: "NKHW"}
 SUPPORTED = (
     "NIfTI (.nii, .nii.gz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), "
     "DICOM (.dcm, .dicom or no extension)"
@@ -29,22 +32,6 @@ if TYPE_CHECKING:
     import pydicom
 
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
-
-
-def read(
-    path: Path, kind: str, dataset_name: str | None = None, axes: str | None = None, domain: str = "image", maps: Tensor | None = None
-) -> tuple[np.ndarray, np.ndarray | None, Spacing]:
-    """One file: images (N, C, H, W) float32 or complex64, labels (N, H, W) uint8 or None, (row, column) size of a pixel in mm or None.
-
-    ``maps``: coil sensitivities (K, H, W). For the other arguments see :func:`prom.datasets.folder.plan`.
-
-    Raises
-    ------
-    InputError
-        Where the file cannot be read, or is not what the arguments say.
-    """
-    content = _content(path, kind, dataset_name, axes)
-    return slices(path, content, domain, maps), content.labels, content.spacing
 
 
 def read_sensitivities(path: Path, axes: str) -> Tensor:
@@ -58,7 +45,7 @@ def read_sensitivities(path: Path, axes: str) -> Tensor:
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    maps = numbers(arranged(_content(path, kind, None, "".join(letter for letter in axes if letter in "HWK")))[0, 0])
+    maps = numbers(arranged(content(path, kind, None, "".join(letter for letter in axes if letter in "HWK")))[0, 0])
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
     return torch.tensor(maps, dtype=torch.complex64)
@@ -73,6 +60,32 @@ def kind_of(path: Path) -> str | None:
     return next((kind for kind, (extensions, _) in FORMATS.items() if path.name.lower().endswith(extensions)), None)
 
 
+def natural(text: str) -> tuple:
+    """Sort key in which slice2 comes before slice10; the text itself decides between 'a1' and 'a01'.
+
+    >>> sorted(["slice10", "slice2"], key=natural)
+    ['slice2', 'slice10']
+    """
+    return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)), text
+
+
+def read_labels(path: Path, shape: tuple[int, ...], axes: str | None = None) -> np.ndarray:
+    """Labels (N, H, W) uint8 of a file of their own, whose axes are those of its images without channels and coils.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, is of another ``shape``, or has other values than whole numbers from 0 to 255.
+    """
+    kind = kind_of(path)
+    with decoding(path, kind):
+        try:
+            found = content(path, kind, None, None if axes is None else "".join(letter for letter in axes if letter in "HWN1"))
+        except InputError:
+            found = content(path, kind)
+        return _labels(path, arranged(found)[:, 0, 0], shape)
+
+
 def without_extension(path: Path) -> Path:
     """The path of a file of known extension, without that.
 
@@ -83,7 +96,14 @@ def without_extension(path: Path) -> Path:
     return path.with_name(path.name[: -len(extension)])
 
 
-def _content(path: Path, kind: str, dataset_name: str | None, axes: str | None) -> Content:
+def content(path: Path, kind: str, dataset_name: str | None = None, axes: str | None = None) -> Content:
+    """What one file holds; for the arguments see :func:`prom.datasets.folder.plan`.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be read, or is not what the arguments say.
+    """
     with decoding(path, kind):
         return FORMATS[kind][1](path, dataset_name, axes)
 
@@ -192,6 +212,12 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         if dataset.is_virtual or dataset.external:
             raise InputError(f"{path}: the values of {name!r} lie in other files, which are not read; copy them into this one")
         stored = min(dataset.id.get_storage_size(), path.stat().st_size)
+        domain = "kspace" if name.lower().rpartition("/")[2].rpartition(".")[2] in KSPACE_NAMES and dtype.kind == "c" else None
+        keep = None
+        if domain and axes is None and "ismrmrd_header" in arrays and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
+            axes, keep = FASTMRI_AXES[len(shape)], fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
+        elif domain and axes is None and len(shape) == 4:
+            raise InputError(f"{path}: {name!r} of shape {shape} is k-space, of coils or of channels; give axes=NKHW or axes=NCHW")
         axes = check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
         array = dataset[()]
@@ -200,7 +226,7 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
-    return Content(array.T if matlab_order else array, axes)
+    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep)
 
 
 def _complex(dtype: np.dtype) -> np.dtype | None:

@@ -1,0 +1,174 @@
+"""What the names in a folder say: who is the patient, which contrast it is, whether it is a label. No file is opened."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from prom.errors import InputError
+
+SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
+IMAGE_FOLDERS = {"imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "anat", "func", "dwi", "mri", "mr"}
+LABEL_FOLDERS = {"labelstr", "labelsts", "labels", "label", "masks", "seg", "segs", "segmentation", "segmentations", "annotations", "gt"}
+LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "annotation", "lesion", "roi"}
+CONTRASTS = {
+    *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
+    *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
+}
+# Several of these belong to one patient: sessions, repetitions, echoes, parts of the heart's cycle.
+PART = re.compile(r"(ses|session|visit|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir)-?[a-z]?\d*", re.I)
+CHANNEL = re.compile(r"(.+)_(\d{4})")  # of nnU-Net: case_0000 is the first contrast of what labelsTr calls case
+
+
+@dataclass(frozen=True)
+class Name:
+    """What the name of one file says.
+
+    ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image
+    and its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs.
+    """
+
+    patient: str
+    contrast: str
+    label: bool
+    volume: str
+    sure: bool = True
+
+
+def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = None) -> list[Name]:
+    """What the paths of all files of a folder, relative to it, say of each. ``stems``: their names without the extension.
+
+    The patient is, in this order: ``sub-XX`` where BIDS names it; the folder whose name the file's name begins with (BraTS); the topmost
+    folder that has others beside it, so that no folder is torn apart; else the file, without words for contrast, label, session, echo
+    or frame at its end. Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
+    "file", "name" (of the file, the words at its end stripped), "folder" (the innermost), or the number of a folder on the path, from 1.
+
+    Raises
+    ------
+    InputError
+        Where folders hold files of the same names, so that either could be the patient.
+
+    >>> paths = ["imagesTr/la_1.nii", "labelsTr/la_1.nii", "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii", "B1/B1_t1.nii", "B1/B1_seg.nii"]
+    >>> found = names([PurePath(p) for p in paths], [PurePath(p).stem for p in paths])
+    >>> [(name.patient, name.contrast, name.label) for name in found]
+    [('la_1', '', False), ('la_1', '', True), ('sub-02', 't1w', False), ('B1', 't1', False), ('B1', '', True)]
+    """
+    channels = _channels(files, stems)
+    words = [_words(file, stem, channels) for file, stem in zip(files, stems, strict=True)]
+    folders = [tuple(part for part in file.parts[:-1] if not says_what(part)) for file in files]
+    if how is None:
+        _refuse_unclear(files, folders, words)
+        shared = _shared_folders(folders)
+        patients = [_patient(*facts, shared) for facts in zip(files, folders, words, strict=True)]
+    else:
+        patients = [_told(file, word, how) for file, word in zip(files, words, strict=True)]
+    return [
+        Name(patient, word.contrast, word.label, "/".join((*folder, word.volume)), sure=patient != (word.case or file.name))
+        for patient, folder, word, file in zip(patients, folders, words, files, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Words:
+    case: str  # without what is stripped
+    volume: str  # without words for contrast and label only
+    contrast: str
+    label: bool
+
+
+def _words(file: PurePath, stem: str, channels: bool) -> _Words:
+    """A name taken apart from its end."""
+    parents = [part.lower() for part in file.parts[:-1]]
+    contrast = next((part for part in reversed(parents) if part in CONTRASTS), "")
+    label = any(part in LABEL_FOLDERS for part in parents)
+    tokens = re.split(r"([-_. ]+)", stem)  # with what stands between them
+    if channels and not label and (found := CHANNEL.fullmatch(stem)):
+        return _Words(found[1], found[1], found[2], False)
+    kept, after = list(tokens), []  # ``after``: session, frame and the like, which a volume keeps
+    while len(kept) > 1:
+        word = kept[-1].lower()
+        if word in LABEL_WORDS and not label:
+            label = True
+        elif word in CONTRASTS:
+            contrast = contrast or word
+        elif PART.fullmatch(word):
+            after = kept[-2:] + after
+        elif word.isdecimal() and len(kept) > 4 and PART.fullmatch(kept[-3]):  # ses-1, of two words
+            after = kept[-4:] + after
+            del kept[-2:]
+        else:
+            break
+        del kept[-2:]
+    case = "".join(kept)
+    if len(tokens) == 1 and stem.lower() in CONTRASTS:
+        return _Words("", "", contrast or stem.lower(), label)
+    if len(tokens) == 1 and stem.lower() in LABEL_WORDS:
+        return _Words("", "", contrast, True)
+    return _Words(case, case + "".join(after), contrast, label)
+
+
+def _channels(files: Sequence[PurePath], stems: Sequence[str]) -> bool:
+    """Whether the numbers at the end of names are channels, as nnU-Net has it: labels are called like images without them."""
+    labels = {stem for file, stem in zip(files, stems, strict=True) if any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1])}
+    matches = [CHANNEL.fullmatch(stem) for stem in stems]
+    return any(match and match[1] in labels and match[0] not in labels for match in matches)
+
+
+def says_what(folder: str) -> bool:
+    """Whether a folder says what lies in it, rather than whose it is."""
+    return folder.lower() in {*SPLIT_FOLDERS, *IMAGE_FOLDERS, *LABEL_FOLDERS, *CONTRASTS}
+
+
+def _shared_folders(folders: Sequence[tuple[str, ...]]) -> int:
+    """How many folders at the top all files lie in, which say nothing."""
+    deepest = min(map(len, folders), default=0)
+    return next((level for level in range(deepest) if len({folder[level] for folder in folders}) > 1), deepest)
+
+
+def _patient(file: PurePath, folders: tuple[str, ...], words: _Words, shared: int) -> str:
+    for part in (*file.parts[:-1], file.name):
+        if found := re.match(r"sub-[A-Za-z0-9]+", part):
+            return found[0]
+    for level in range(len(folders), 0, -1):
+        if file.name.lower().startswith(folders[level - 1].lower()):
+            return "/".join(folders[:level])
+    if len(folders) > shared:
+        return "/".join(folders[: shared + 1])
+    return words.case or file.name
+
+
+def _told(file: PurePath, words: _Words, how: str) -> str:
+    folders = file.parts[:-1]
+    if how == "name":
+        return words.case or file.name
+    if how == "file" or (how == "folder" and not folders):
+        return file.as_posix()
+    if how == "folder":
+        return "/".join(folders)
+    if not (how.isascii() and how.isdecimal() and int(how) >= 1):
+        raise InputError(f"patient {how!r}: must be file, name, folder, or the number of a folder on the path, from 1")
+    if int(how) > len(folders):
+        raise InputError(f"patient {how}: {file.as_posix()} does not lie in {how} folder(s); give a smaller number, or file")
+    return "/".join(folders[: int(how)])
+
+
+def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:
+    """{a, b}/{one, two}.npy: two patients, or two of something else, of the same patients?"""
+    holders: dict[str, set[str]] = defaultdict(set)
+    inside: dict[str, set[str]] = defaultdict(set)
+    for file, folder, word in zip(files, folders, words, strict=True):
+        named_after = folder and file.name.lower().startswith(folder[-1].lower())
+        if len(folder) == 1 and word.case and not named_after and not re.match("sub-", file.as_posix()) and not re.search(r"\d", folder[0]):
+            holders[word.case].add(folder[0])
+            inside[folder[0]].add(word.case)
+    twice = [case for case, where in holders.items() if len(where) > 1]
+    if len(twice) > 1:
+        first, second = sorted(holders[twice[0]])[:2]
+        one, two = twice[:2]
+        raise InputError(
+            f"{first}/{one}, {first}/{two} and {second}/{one}, {second}/{two}: whether {first!r} or {one!r} is a patient is unclear; "
+            "give patient=folder, or patient=name where files of one name in several folders are of one patient"
+        )

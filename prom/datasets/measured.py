@@ -1,0 +1,111 @@
+"""Is it k-space, and was all of it measured? What an array itself says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from prom.errors import InputError
+
+NEAR = 16  # the central (1 / NEAR of the height) x (1 / NEAR of the width)
+SMALLEST = 16  # rows or columns of which one can tell
+SHARE = 0.5  # of the energy, above which it lies there in k-space only
+GAPS = 0.01  # of a slice's points may be 0 by chance, or by rounding
+EMPTY = ("refuse", "crop", "keep")
+
+
+def looks_like_kspace(array: np.ndarray) -> str | None:
+    """Where the energy of most slices has its peak as no image has it: "centre", "corner", or None.
+
+    ``array``: (..., H, W), real or complex. The peak is at ``[H // 2, W // 2]``, give or take two points, or as near to the corners
+    that the FFT begins with, and the points around it, one in 256 of all, hold more than half of the energy.
+
+    >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]
+    >>> disc = (np.hypot(x, y) < 0.6).astype(float)
+    >>> looks_like_kspace(disc), looks_like_kspace(np.fft.fft2(disc)), looks_like_kspace(np.fft.fftshift(np.fft.fft2(disc)))
+    (None, 'corner', 'centre')
+    """
+    height, width = array.shape[-2:]
+    if min(height, width) < SMALLEST:
+        return None  # the centre of a small picture may well be bright
+    votes = {"centre": 0, "corner": 0}
+    stack = array.reshape(-1, height, width)
+    chosen = stack[:: max(1, len(stack) // 16)]  # a few are enough, and a file may have thousands
+    for image in chosen:
+        with np.errstate(over="ignore", invalid="ignore"):
+            magnitude = np.abs(image.astype(np.complex128))
+        peak = magnitude.max()
+        if not 0 < peak < np.inf:
+            continue
+        energy = (magnitude / peak) ** 2
+        total = energy.sum()
+        for where, moved in (("centre", energy), ("corner", np.fft.fftshift(energy))):
+            row, column = np.unravel_index(moved.argmax(), moved.shape)
+            near = abs(int(row) - height // 2) <= 2 and abs(int(column) - width // 2) <= 2
+            rows, columns = (max(1 if n < 32 else 2, n // NEAR // 2) for n in (height, width))
+            centre = moved[height // 2 - rows : height // 2 + rows + 1, width // 2 - columns : width // 2 + columns + 1]
+            votes[where] += bool(near and centre.sum() > SHARE * total)
+    return next((where for where, count in votes.items() if 2 * count > len(chosen)), None)
+
+
+def filled(array: np.ndarray) -> np.ndarray:
+    """Which points of k-space (N, ..., H, W) have a value that is not 0, in any channel or coil: (N, H, W) bool.
+
+    >>> filled(np.eye(3)[None, None] * 1j).sum()
+    np.int64(3)
+    """
+    points = np.zeros((len(array), *array.shape[-2:]), bool)
+    for found, stored in zip(points, array, strict=True):  # one slice at a time: all at once would need as much memory again
+        for image in stored.reshape(-1, *array.shape[-2:]):
+            found |= image != 0
+    return points
+
+
+def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
+    """k-space (N, ..., H, W) that was fully sampled; what is at fault is named with its share.
+
+    ``empty``: "refuse"; "crop" cuts off empty rows and columns at the edges, as zero-padding leaves them, the same number on both sides
+    of the centre; "keep" takes zeros for measurements.
+
+    Raises
+    ------
+    InputError
+        Where more than one in a hundred points of a slice is empty, and they are not to be cut off or kept.
+
+    >>> padded = np.pad(np.ones((1, 6, 8), np.complex64), ((0, 0), (0, 0), (4, 4)))
+    >>> checked(Path("a.npy"), padded, "crop").shape
+    (1, 6, 8)
+    """
+    if empty == "keep":
+        return array
+    points = filled(array)
+    if not points.any():
+        raise InputError(f"{path}: its k-space is empty; remove it")
+    lines = points.any(axis=(0, 2)), points.any(axis=(0, 1))
+    inner = tuple(_middle(line) for line in lines)
+    most = max(1 - slice_[inner].mean() for slice_ in points)
+    counts = [
+        f"{int((~line).sum())} of {len(line)} {name}" for line, name in zip(lines, ("rows", "columns"), strict=True) if not line.all()
+    ]
+    said = f"{', '.join(counts) or 'points in all rows and columns'} empty, {1 - points.mean():.0%} of it"
+    if most > GAPS:
+        raise InputError(
+            f"{path}: k-space with {said}, is undersampled; a mask is learnt from what was fully sampled, use other files "
+            "(empty=keep takes the zeros for measurements)"
+        )
+    if not counts:
+        return array
+    if empty == "crop":
+        return array[(..., *inner)]
+    raise InputError(
+        f"{path}: k-space with {said}, all at its edges, is zero-padded; empty=crop cuts them off, so that a budget counts what was "
+        "measured (empty=keep takes the zeros for measurements)"
+    )
+
+
+def _middle(line: np.ndarray) -> slice:
+    """The part around the centre, n // 2, that leaves out the empty ends, as much on both sides as the fuller one has."""
+    n, (found,) = len(line), np.nonzero(line)
+    half = max(n // 2 - int(found[0]), int(found[-1]) - (n - 1) // 2)
+    return slice(n // 2 - half, min(n, n // 2 - half + 2 * half + (n % 2)))

@@ -1,0 +1,264 @@
+"""What each file of a folder is: an image, a label of one, or nothing that is read, and why."""
+
+from __future__ import annotations
+
+import warnings
+import zlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from prom.datasets import formats, layout
+from prom.errors import InputError
+
+LABELS = ("auto", "only", "none")
+FEW = 24  # different values; a picture of an anatomy has more
+PARTLY = ("NIfTI", "npy")  # formats of which a part can be read without the rest
+
+LeftOut = tuple[Path, str]
+
+
+@dataclass(frozen=True)
+class File:
+    """One file that is read as images: by which reader, whose it is, and where it comes in that subject's slices.
+
+    ``sure``: the patient's name means the same one in every folder. ``label``: the file with its labels. ``others``: the files with the
+    further channels.
+    """
+
+    path: Path
+    kind: str
+    subject: str
+    order: tuple
+    patient: str
+    sure: bool = True
+    contrast: str = ""
+    volume: str = ""
+    label: Path | None = None
+    others: tuple[Path, ...] = ()
+
+
+def assigned(
+    root: Path, paths: Sequence[tuple[Path, str]], patient: str | None, labels: str, contrast: str | None, channels: Sequence[str] | None
+) -> tuple[list[File], list[LeftOut]]:
+    """The files to read as images, from all that have a format (``paths``: each with its kind, none of them DICOM), and what is left out.
+
+    A mask of this package, or another picture in black and white, is not read. A label is known by its name, its folder (see
+    :mod:`prom.datasets.layout`), or by its values: few whole ones, beside an image of the same grid of the same patient. ``labels``:
+    "auto" reads the label of an image where there is one; "only" leaves out images without; "none" reads none. ``contrast`` reads one of
+    the contrasts, ``channels`` several as channels of one image.
+
+    Raises
+    ------
+    InputError
+        Where all files are labels, a contrast is missing, or (with "auto") only some of the images have a label.
+    """
+    left_out: list[LeftOut] = []
+    readable = []
+    for path, kind in paths:
+        reason = "of the derivatives of BIDS" if "derivatives" in path.relative_to(root).parts[:-1] else _not_an_image(path, kind)
+        (left_out.append((path, reason)) if reason else readable.append((path, kind)))
+    relative = [path.relative_to(root) for path, _ in readable]
+    names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
+    found, labelled = [], []
+    for (path, kind), where, name in zip(readable, relative, names, strict=True):
+        subject = where.as_posix()
+        if kind == "image" and any(not layout.says_what(part) for part in where.parts[:-1]):
+            subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume
+        order = formats.natural(where.name) if kind == "image" else ()
+        file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume)
+        (labelled if name.label else found).append(file)
+    if labelled and not found:
+        if all(_values_are_labels(file) for file in labelled):
+            one = labelled[0].path.name
+            raise InputError(f"{root}: all {len(labelled)} file(s), e.g. {one!r}, are labels; give a folder that has their images too")
+        found, labelled = labelled, []  # gt: ground truth, which may be an image
+    more = _labels_by_value(found)
+    found, labelled = [file for file in found if file.path not in more], labelled + [file for file in found if file.path in more]
+    found = _chosen(root, found, contrast, channels, left_out)
+    return _paired(root, found, labelled, labels, left_out), left_out
+
+
+def _not_an_image(path: Path, kind: str) -> str | None:
+    """Why a file is no image by itself, or None. One that cannot be opened is left to its reader, which says what is wrong."""
+    try:
+        if kind == "HDF5":
+            with h5py.File(path, "r") as file:
+                return "a mask of this package" if str(file.attrs.get("format", "")).startswith("prom mask") else None
+        if kind == "npy":
+            return "a mask: true and false" if np.load(path, mmap_mode="r", allow_pickle=False).dtype == bool else None
+        if kind == "MATLAB":
+            return "a mask: true and false" if _starts_with_a_mask(path) else None
+        if kind == "image":
+            return "a picture in black and white: a mask or a label" if _black_and_white(path) else None
+    except Exception:
+        return None
+    return None
+
+
+def _starts_with_a_mask(path: Path) -> bool:
+    """Whether the first variable of a MATLAB v5 file is ``mask``, of logical values, as this package writes it."""
+    with open(path, "rb") as file:
+        start = file.read(128 + 8 + 1024)
+    if start[128:132] == (15).to_bytes(4, "little"):  # compressed
+        start = start[:128] + zlib.decompressobj().decompress(start[136:], 64)
+    matrix = start[128:192]
+    return len(matrix) == 64 and bool(matrix[17] & 2) and b"mask" in matrix[40:]
+
+
+def _black_and_white(path: Path) -> bool:
+    """Whether the first page has the two values 0 and 255 (or 0 and 1) only."""
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of sizes that the reader refuses
+        with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
+            if image.mode not in ("1", "L"):
+                return False
+            colours = image.getcolors(2)
+            return colours is not None and sorted(value for _, value in colours) in ([0, 255], [0, 1])
+
+
+def _values_are_labels(file: File) -> bool:
+    """Whether all values are whole, few, and fit a byte, as labels do. A file that cannot be read has none: its reader says why."""
+    try:
+        array = _stored(file)
+        middle = len(array) // 2
+        for part in (array[middle], array):  # a part first, as an image's shows what it is, and need not be read whole
+            values = np.unique(np.asanyarray(part))
+            if values.dtype.kind not in "biuf" or len(values) > FEW or (values % 1 != 0).any() or values.min() < 0 or values.max() > 255:
+                return False
+    except Exception:
+        return False
+    return True
+
+
+def _stored(file: File) -> np.ndarray:
+    """The array of a file, read where it is looked at if the format allows; its first axis is the last of NIfTI, that of slices."""
+    if file.kind == "NIfTI":
+        import nibabel
+
+        return _Turned(nibabel.load(file.path).dataobj)
+    if file.kind == "npy":
+        return np.load(file.path, mmap_mode="r", allow_pickle=False)
+    return formats.content(file.path, file.kind).array
+
+
+class _Turned:
+    """A NIfTI volume of which single slices are read."""
+
+    def __init__(self, stored: object) -> None:
+        self.stored, self.shape = stored, stored.shape
+
+    def __len__(self) -> int:
+        return self.shape[2] if len(self.shape) > 2 else 1
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        return self.stored[:, :, number] if len(self.shape) > 2 else np.asanyarray(self.stored)
+
+    def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+        return np.asanyarray(self.stored)
+
+
+def _labels_by_value(found: Sequence[File]) -> set[Path]:
+    """The files with values of labels, where another one of the patient's, on the same grid, has those of an image."""
+    patients: dict[str, list[File]] = defaultdict(list)
+    for file in found:
+        if file.kind in PARTLY:
+            patients[file.patient].append(file)
+    labels: set[Path] = set()
+    for files in patients.values():
+        if len(files) < 2:
+            continue
+        like = {file.path: _values_are_labels(file) for file in files}
+        for file in files:
+            if like[file.path] and any(not like[other.path] and _grid(other) == _grid(file) for other in files):
+                labels.add(file.path)
+    return labels
+
+
+def _grid(file: File) -> tuple[int, ...] | None:
+    """Height, width and slices; the channels do not matter."""
+    try:
+        return tuple(_stored(file).shape[:3])
+    except Exception:
+        return None
+
+
+def _chosen(root: Path, found: list[File], contrast: str | None, channels: Sequence[str] | None, left_out: list[LeftOut]) -> list[File]:
+    """The images of the contrast, or of the contrasts as channels, that were asked for."""
+    if contrast is None and channels is None:
+        return found
+    known = sorted({file.contrast for file in found if file.contrast})
+    wanted = [name.lower() for name in ([contrast] if channels is None else channels)]
+    for name in wanted:
+        if name not in known:
+            what = "contrast" if channels is None else "channels"
+            raise InputError(f"{what} {name!r}: the names of the files in {root} have {', '.join(known) or 'no contrast'}")
+    if channels is None:
+        left_out += [(file.path, f"not of contrast {wanted[0]}") for file in found if file.contrast != wanted[0]]
+        return [file for file in found if file.contrast == wanted[0]]
+    volumes: dict[tuple[str, str], dict[str, File]] = defaultdict(dict)
+    for file in found:
+        of_volume = volumes[file.patient, file.volume]
+        if file.contrast in of_volume:
+            other = of_volume[file.contrast].path
+            raise InputError(f"{other} and {file.path}: are both {file.contrast or 'without contrast'} of one volume; remove one")
+        of_volume[file.contrast] = file
+        if file.contrast not in wanted:
+            left_out.append((file.path, "not one of the channels"))
+    joined = []
+    for of_volume in volumes.values():
+        there = [name for name in wanted if name in of_volume]
+        if there and len(there) < len(wanted):
+            missing = ", ".join(name for name in wanted if name not in there)
+            raise InputError(f"{of_volume[there[0]].path}: its volume has no {missing}; every volume must have all channels")
+        if there:
+            first, *others = (of_volume[name] for name in wanted)
+            joined.append(replace(first, others=tuple(other.path for other in others)))
+    return joined
+
+
+def _paired(root: Path, found: list[File], labelled: list[File], labels: str, left_out: list[LeftOut]) -> list[File]:
+    """The images, each with its label."""
+    if labels == "none" or not labelled:
+        if labels == "only":
+            raise InputError(f"labels 'only': no label of an image was found in {root}; leave it out")
+        left_out += [(file.path, "a label") for file in labelled]
+        return found
+    by_volume: dict[tuple[str, str], list[File]] = defaultdict(list)
+    by_patient: dict[str, list[File]] = defaultdict(list)
+    volumes: dict[str, set[str]] = defaultdict(set)
+    for file in labelled:
+        by_volume[file.patient, file.volume].append(file)
+        by_patient[file.patient].append(file)
+    for file in found:
+        volumes[file.patient].add(file.volume)
+    used, paired, without = set(), [], []
+    for file in found:
+        theirs = by_volume.get((file.patient, file.volume)) or (by_patient[file.patient] if len(volumes[file.patient]) == 1 else [])
+        if len(theirs) > 1:
+            raise InputError(
+                f"{theirs[0].path} and {theirs[1].path}: are both labels of {file.path.name!r}; remove one, or give labels=none"
+            )
+        (paired if theirs else without).append(replace(file, label=theirs[0].path) if theirs else file)
+        used |= {label.path for label in theirs}
+    left_out += [(file.path, "a label without an image") for file in labelled if file.path not in used]
+    if labels == "only":
+        left_out += [(file.path, "an image without a label") for file in without]
+        return paired
+    return paired + without
+
+
+def check_labels(files: Sequence[File], split: str) -> None:
+    """Raises InputError where some of the images of a split have labels and others have none."""
+    without = [file.path for file in files if file.label is None]
+    if without and len(without) < len(files):
+        raise InputError(
+            f"{without[0]}: has no label, as {len(without)} of {len(files)} images of split {split!r}; labels=none reads no labels, "
+            "labels=only the images that have one"
+        )
