@@ -144,7 +144,8 @@ class _Collected:
         first, count = self.first, len(part.images)
         if part.images.shape[1:] != first.images.shape[1:] or part.images.dtype != first.images.dtype:
             raise InputError(
-                f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike"
+                f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike; "
+                "size= cuts or fills them to one size"
             )
         if (part.labels is None) != (first.labels is None):
             raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")

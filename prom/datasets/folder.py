@@ -63,7 +63,7 @@ def plan(
     SeriesNumber, series, InstanceNumber and ImagePositionPatient. Subject names go into results: de-identify DICOM files first.
 
     *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder of which the file's name begins
-    (BraTS); else the topmost folder with others beside it; else the file's name without contrast, session, echo or frame. See
+    (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
     :func:`prom.datasets.layout.names`, and ``patient``.
 
     *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs), ``split`` picks one of them. If
@@ -393,7 +393,9 @@ def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str]
         raise InputError(f"{path}: no files for split {split!r}; sub-folders found: {', '.join(folders)}")
     if split == "validation":
         raise InputError(f"{path}: has no sub-folder 'validation' or 'val', and the split by patient makes train and test only; make one")
-    raise InputError(f"{path}: has one patient, {files[0].patient!r}, who is all in train; use split='all' or add patients")
+    raise InputError(
+        f"{path}: has one patient, {files[0].patient!r}, who is all in train; use split='all', add patients, or say who is one (patient=)"
+    )
 
 
 def _dicom_file(path: Path, relative: Path) -> File:

@@ -143,7 +143,8 @@ def _spacing(row: float, column: float) -> Spacing:
 def _read_npy(path: Path, _: str | None, axes: str | None) -> Content:
     with open(path, "rb") as file:
         axes = check_axes(path, *_header(path, file), axes, FIRST)
-    return Content(np.load(path, mmap_mode="r", allow_pickle=False), axes)  # mapped: a truncated file fails at once
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a truncated file fails at once
+    return Content(array, axes, domain=_domain(path, "", array.dtype))
 
 
 def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -173,7 +174,7 @@ def _read_npz(path: Path, dataset_name: str | None, axes: str | None) -> Content
             check_declared(path, *arrays["labels"], stored["labels"], axes=(2, 3))
             lengths = dict(zip(axes, arrays[chosen][0], strict=True))
             labels = _labels(path, members["labels"], (lengths.get("N", 1), lengths["H"], lengths["W"]))
-        return Content(members[chosen], axes, labels)
+        return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]))
 
 
 def _labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -212,7 +213,7 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         if dataset.is_virtual or dataset.external:
             raise InputError(f"{path}: the values of {name!r} lie in other files, which are not read; copy them into this one")
         stored = min(dataset.id.get_storage_size(), path.stat().st_size)
-        domain = "kspace" if name.lower().rpartition("/")[2].rpartition(".")[2] in KSPACE_NAMES and dtype.kind == "c" else None
+        domain = _domain(path, name, dtype)
         keep = None
         if domain and axes is None and "ismrmrd_header" in arrays and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
             axes, keep = FASTMRI_AXES[len(shape)], fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
@@ -229,6 +230,12 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
     return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep)
 
 
+def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
+    """ "kspace" where the array, or the file, is called so and holds complex numbers."""
+    words = [*re.split(r"[/.]", name.lower())[-1:], *re.split(r"[_. ]+", path.name.lower())]
+    return "kspace" if dtype.kind == "c" and set(KSPACE_NAMES) & set(words) else None
+
+
 def _complex(dtype: np.dtype) -> np.dtype | None:
     """The complex type that is stored as a pair (real, imag), or None."""
     if dtype.names != ("real", "imag") or any(dtype[part].kind not in "iuf" for part in dtype.names):
@@ -242,7 +249,7 @@ def _read_matlab(path: Path, dataset_name: str | None, axes: str | None) -> Cont
     with matlab.unpacked(path, dataset_name) as (arrays, load):
         name = _choose(path, arrays, dataset_name)
         axes = check_axes(path, *arrays[name], axes, LAST)
-        return Content(load(name), axes)
+        return Content(load(name), axes, domain=_domain(path, name, arrays[name][1]))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ image formats

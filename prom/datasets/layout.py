@@ -27,8 +27,9 @@ CHANNEL = re.compile(r"(.+)_(\d{4})")  # of nnU-Net: case_0000 is the first cont
 class Name:
     """What the name of one file says.
 
-    ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image
-    and its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs.
+    ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image and
+    its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs, ``phase`` whether the values are
+    angles.
     """
 
     patient: str
@@ -36,13 +37,14 @@ class Name:
     label: bool
     volume: str
     sure: bool = True
+    phase: bool = False
 
 
 def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = None) -> list[Name]:
     """What the paths of all files of a folder, relative to it, say of each. ``stems``: their names without the extension.
 
     The patient is, in this order: ``sub-XX`` where BIDS names it; the folder whose name the file's name begins with (BraTS); the topmost
-    folder that has others beside it, so that no folder is torn apart; else the file, without words for contrast, label, session, echo
+    folder, so that no folder is torn apart; else the file, without words for contrast, label, session, echo
     or frame at its end. Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
     "file", "name" (of the file, the words at its end stripped), "folder" (the innermost), or the number of a folder on the path, from 1.
 
@@ -61,12 +63,11 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     folders = [tuple(part for part in file.parts[:-1] if not says_what(part)) for file in files]
     if how is None:
         _refuse_unclear(files, folders, words)
-        shared = _shared_folders(folders)
-        patients = [_patient(*facts, shared) for facts in zip(files, folders, words, strict=True)]
+        patients = [_patient(*facts) for facts in zip(files, folders, words, strict=True)]
     else:
         patients = [_told(file, word, how) for file, word in zip(files, words, strict=True)]
     return [
-        Name(patient, word.contrast, word.label, "/".join((*folder, word.volume)), sure=patient != (word.case or file.name))
+        Name(patient, word.contrast, word.label, "/".join((*folder, word.volume)), patient != (word.case or file.name), _is_phase(file))
         for patient, folder, word, file in zip(patients, folders, words, files, strict=True)
     ]
 
@@ -110,6 +111,11 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
     return _Words(case, case + "".join(after), contrast, label)
 
 
+def _is_phase(file: PurePath) -> bool:
+    """Whether a name's last word is that of a phase image; with a number it is one of the heart's cycle."""
+    return re.split(r"[-_. ]+", file.name.split(".")[0])[-1].lower() in {"phase", "pha"}
+
+
 def _channels(files: Sequence[PurePath], stems: Sequence[str]) -> bool:
     """Whether the numbers at the end of names are channels, as nnU-Net has it: labels are called like images without them."""
     labels = {stem for file, stem in zip(files, stems, strict=True) if any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1])}
@@ -122,22 +128,14 @@ def says_what(folder: str) -> bool:
     return folder.lower() in {*SPLIT_FOLDERS, *IMAGE_FOLDERS, *LABEL_FOLDERS, *CONTRASTS}
 
 
-def _shared_folders(folders: Sequence[tuple[str, ...]]) -> int:
-    """How many folders at the top all files lie in, which say nothing."""
-    deepest = min(map(len, folders), default=0)
-    return next((level for level in range(deepest) if len({folder[level] for folder in folders}) > 1), deepest)
-
-
-def _patient(file: PurePath, folders: tuple[str, ...], words: _Words, shared: int) -> str:
+def _patient(file: PurePath, folders: tuple[str, ...], words: _Words) -> str:
     for part in (*file.parts[:-1], file.name):
         if found := re.match(r"sub-[A-Za-z0-9]+", part):
             return found[0]
     for level in range(len(folders), 0, -1):
         if file.name.lower().startswith(folders[level - 1].lower()):
             return "/".join(folders[:level])
-    if len(folders) > shared:
-        return "/".join(folders[: shared + 1])
-    return words.case or file.name
+    return folders[0] if folders else words.case or file.name
 
 
 def _told(file: PurePath, words: _Words, how: str) -> str:

@@ -66,6 +66,9 @@ def assigned(
     names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
     found, labelled = [], []
     for (path, kind), where, name in zip(readable, relative, names, strict=True):
+        if name.phase and not name.label:
+            left_out.append((path, "a phase, by its name"))
+            continue
         subject = where.as_posix()
         if kind == "image" and any(not layout.says_what(part) for part in where.parts[:-1]):
             subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume

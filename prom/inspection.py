@@ -1,0 +1,176 @@
+"""What would be read from a folder, and what not: shown before anything is learnt."""
+# No recorded result depends on this file.
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+
+import numpy as np
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from prom.datasets import folder, formats, measured
+from prom.datasets.arrays import arranged, domain_of
+from prom.datasets.base import Part, Plan
+from prom.datasets.roles import File
+from prom.errors import InputError
+from prom.files import atomic
+
+SHOWN = 8  # slices in the picture, and names in a list
+
+
+def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
+    """Read a folder or file of your own images as :func:`prom.load` would, and say what was understood.
+
+    ``settings`` are those of :func:`prom.datasets.folder.plan`. A file that cannot be read does not end it: its error is listed.
+
+    Returns
+    -------
+    dict
+        ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: how many
+        slices of which (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
+        k-space that is 0; ``range``: least and greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
+
+    Raises
+    ------
+    InputError
+        Where nothing can be read at all, or it is unclear what belongs together.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     for i in range(6):
+    ...         np.save(f"{name}/scan{i}.npy", np.random.rand(4, 16, 12))
+    ...     found = inspect(name)
+    >>> found["patients"]["test"], found["shapes"], found["understood"][0]["axes"]
+    (['scan1'], {'float32 (1, 16, 12)': 24}, 'NHW')
+    """
+    plan = folder.plan(path, "all", **settings)
+    shapes: Counter[str] = Counter()
+    refused, pictures, labels, labelled = [], [], set(), 0
+    low, high, slices, subjects = math.inf, 0.0, 0, 0
+    wanted = {round(i) for i in np.linspace(0, len(plan.items) - 1, min(SHOWN, len(plan.items)))}
+    for index, item in enumerate(tqdm(plan.items, desc=f"read {plan.name}", disable=None, leave=False)):
+        try:
+            part: Part = plan.read(item)
+        except InputError as error:
+            refused.append((item[0].path, str(error)))
+            continue
+        subjects, slices = subjects + 1, slices + len(part.images)
+        shapes[f"{part.images.dtype} {part.images.shape[1:]}"] += len(part.images)
+        magnitude = np.abs(part.images)
+        if magnitude.size:
+            low, high = min(low, float(magnitude.min())), max(high, float(magnitude.max()))
+        if part.labels is not None:
+            labels |= {int(value) for value in np.unique(part.labels)}
+            labelled += len(part.labels)
+        if index in wanted and len(magnitude):
+            pictures.append((part.subject, magnitude[len(magnitude) // 2, 0]))
+    return {
+        "name": plan.name,
+        "source": plan.source,
+        "read": {"subjects": subjects, "files": len(plan.files), "slices": slices},
+        "patients": {split: list(names) for split, names in plan.sides.items()},
+        "shapes": dict(shapes),
+        "understood": _understood(plan, settings),
+        "range": (low, high) if slices else None,
+        "labels": {"values": sorted(labels), "slices": labelled} if labelled else None,
+        "left_out": list(plan.left_out),
+        "refused": refused,
+        "pictures": pictures,
+    }
+
+
+def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, object]]:
+    """Axes, domain, coils and empty k-space of the first file of each kind."""
+    first: dict[str, File] = {}
+    for item in plan.items:
+        for file in item:
+            first.setdefault(file.kind, file)
+    rows = []
+    for kind, file in first.items():
+        try:
+            content = formats.content(file.path, kind, settings.get("dataset_name"), settings.get("axes"))
+            domain = domain_of(file.path, content, settings.get("domain"))
+        except InputError:
+            continue  # among those refused
+        array = arranged(content)
+        empty = float(1 - measured.filled(array).mean()) if domain == "kspace" else None
+        coils = array.shape[2] if "K" in content.axes else None
+        rows.append({"file": file.path, "kind": kind, "shape": content.array.shape, "axes": content.axes, "domain": domain})
+        rows[-1] |= {"coils": coils, "empty": empty, "spacing": content.spacing}
+    return rows
+
+
+def report(found: dict[str, object]) -> str:
+    """What :func:`inspect` found, in lines for a terminal.
+
+    >>> print(report({"name": "a", "read": {"subjects": 0, "files": 0, "slices": 0}, "patients": {}, "shapes": {}, "understood": [],
+    ...               "range": None, "labels": None, "left_out": [], "refused": [(Path("a.npy"), "a.npy: is damaged")]}))
+    a: 0 slices of 0 subjects are read
+    refused     a.npy: is damaged
+    """
+    read = found["read"]
+    lines = [f"{found['name']}: {read['slices']} slices of {read['subjects']} subjects are read"]
+    for split, names in found["patients"].items():
+        lines.append(f"{split:11} {len(names)} patient(s): {_listed(names)}")
+    for shape, count in found["shapes"].items():
+        lines.append(f"{'slices':11} {count} of {shape}, (channels, H, W)")
+    if len(found["shapes"]) > 1:
+        lines.append(f"{'':11} slices of one data set must be alike: size= makes them so, or contrast= or series= chooses")
+    for row in found["understood"]:
+        what = f"{row['kind']} {tuple(row['shape'])} as {', '.join(row['axes'])}: {'k-space' if row['domain'] == 'kspace' else 'images'}"
+        what += f", {row['coils']} coils" if row["coils"] else ""
+        what += f", {row['empty']:.1%} of k-space is 0" if row["empty"] is not None else ""
+        what += f", pixels of {row['spacing'][0]:.3g} x {row['spacing'][1]:.3g} mm" if row["spacing"] else ""
+        lines.append(f"{'understood':11} {what}")
+    if found["range"]:
+        lines.append(f"{'values':11} magnitudes from {found['range'][0]:.4g} to {found['range'][1]:.4g}")
+    if found["labels"]:
+        lines.append(f"{'labels':11} of {found['labels']['slices']} slices, values {_listed([str(v) for v in found['labels']['values']])}")
+    reasons = Counter(reason for _, reason in found["left_out"])
+    for reason, count in reasons.items():
+        names = [path.name for path, why in found["left_out"] if why == reason]
+        lines.append(f"{'left out':11} {count} file(s), {reason}: {_listed(names)}")
+    lines += [f"{'refused':11} {error}" for _, error in found["refused"][:SHOWN]]
+    if len(found["refused"]) > SHOWN:
+        lines.append(f"{'':11} and {len(found['refused']) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def picture(found: dict[str, object], path: str | os.PathLike) -> None:
+    """A PNG of a few slices that were read, each in grey from 0 to its own maximum, named by its subject.
+
+    Raises
+    ------
+    InputError
+        Where there is nothing to show, or the file cannot be written.
+    """
+    if not found["pictures"]:
+        raise InputError(f"{found['name']}: nothing was read that a picture could show")
+    pictures = found["pictures"]
+    columns = min(4, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure = Figure(figsize=(2.6 * columns, 2.8 * rows), layout="constrained", facecolor="white")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.axis("off")
+    for ax, (subject, image) in zip(axes, pictures, strict=False):
+        ax.imshow(image, cmap="gray", vmin=0, vmax=float(image.max()) or 1, interpolation="nearest")
+        ax.set_title(subject if len(subject) <= 28 else f"...{subject[-25:]}", fontsize=8)
+    with atomic(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def for_json(found: dict[str, object]) -> dict[str, object]:
+    """What :func:`inspect` found, with paths as text and without the pictures."""
+    plain = {key: value for key, value in found.items() if key != "pictures"}
+    for key in ("left_out", "refused"):
+        plain[key] = [{"file": str(path), "reason": reason} for path, reason in found[key]]
+    plain["understood"] = [{**row, "file": str(row["file"])} for row in found["understood"]]
+    return plain

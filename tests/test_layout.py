@@ -1,0 +1,438 @@
+"""Folders as hospitals and challenges leave them: who is a patient, what is an image, what is a label, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path, PurePath
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import prom
+from prom import InputError, inspection
+from prom.datasets import folder, layout, measured
+from prom.datasets.arrays import FIRST, LAST, check_axes
+from prom.fourier import fft2c
+
+RNG = np.random.default_rng(0)
+FOLDERS = int(os.environ.get("PROM_FUZZ", "10000")) * 3 // 100  # 300; PROM_FUZZ=100000 makes 3,000
+
+
+def image(shape=(16, 12, 3)):
+    return (RNG.random(shape) * 500 + 30).astype(np.int16)
+
+
+def label(shape=(16, 12, 3)):
+    return RNG.integers(0, 4, shape).astype(np.uint8)
+
+
+def save(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".npy":
+        np.save(path, np.moveaxis(array, -1, 0))
+    else:
+        nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), path)
+
+
+def sides(path, **options):
+    return [set(prom.load(path, split, **options).patients or prom.load(path, split, **options).subjects) for split in ("train", "test")]
+
+
+def message(path, **options) -> str:
+    with pytest.raises(InputError) as caught:
+        prom.load(path, "all", **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize(
+    ("paths", "patients"),
+    [
+        (["sub-01/ses-1/anat/sub-01_ses-1_T1w.nii", "sub-02/anat/sub-02_T2w.nii"], ["sub-01", "sub-02"]),
+        (["sub-01_T1w.nii", "sub-01_T2w.nii"], ["sub-01", "sub-01"]),
+        (["B_001/B_001_t1.nii", "B_001/B_001_seg.nii", "B_002/B_002_t1.nii"], ["B_001", "B_001", "B_002"]),
+        (["imagesTr/la_003.nii", "labelsTr/la_003.nii"], ["la_003", "la_003"]),
+        (["imagesTr/c_000_0000.nii", "imagesTr/c_000_0001.nii", "labelsTr/c_000.nii"], ["c_000"] * 3),
+        (["imagesTr/case_0001.nii", "imagesTr/case_0002.nii"], ["case_0001", "case_0002"]),  # no labels called case: no channels
+        (["p1_t1.nii", "p1_flair.nii", "p2_t1.nii"], ["p1", "p1", "p2"]),
+        (["p1_ses-1.nii", "p1_ses-2.nii", "p1_run_3.nii"], ["p1", "p1", "p1"]),
+        (["scan_1.nii", "scan_2.nii", "scan3.nii"], ["scan_1", "scan_2", "scan3"]),
+        (["pat7/T1/a.nii", "pat7/T2/a.nii", "pat8/T1/a.nii"], ["pat7", "pat7", "pat8"]),
+        (["T1/anna.nii", "T2/anna.nii", "T1/ben.nii"], ["anna", "anna", "ben"]),
+        (["study/p1/x.nii", "study/p1/y.nii", "study/p2/x.nii"], ["study"] * 3),
+        (["nifti/a.nii", "nifti/b.nii"], ["a", "b"]),
+        (["patient1/2019-03-01/x.nii", "patient1/2020-05-02/y.nii", "patient2/2020-07-01/x.nii"], ["patient1", "patient1", "patient2"]),
+    ],
+)
+def test_a_patient_is_a_patient(paths, patients):
+    found = layout.names([PurePath(path) for path in paths], [PurePath(path).stem for path in paths])
+    assert [name.patient for name in found] == patients
+
+
+def test_what_names_leave_open_is_asked():
+    paths = [PurePath(f"{a}/{b}.nii") for a in ("left", "right") for b in ("anna", "ben")]
+    stems = [path.stem for path in paths]
+    with pytest.raises(InputError, match="patient=name"):
+        layout.names(paths, stems)
+    assert [name.patient for name in layout.names(paths, stems, "name")] == ["anna", "ben"] * 2
+    assert [name.patient for name in layout.names(paths, stems, "folder")] == ["left", "left", "right", "right"]
+    assert [name.patient for name in layout.names(paths, stems, "1")] == ["left", "left", "right", "right"]
+    for wrong in ("2", "0", "x", "²"):
+        with pytest.raises(InputError, match="patient"):
+            layout.names(paths, stems, wrong)
+
+
+# ------------------------------------------------------------------------------------------------------------------------ real layouts
+
+
+def test_brats(tmp_path):
+    for p in range(6):
+        for contrast in ("flair", "t1", "t1ce", "t2"):
+            save(tmp_path / f"BraTS_{p}" / f"BraTS_{p}_{contrast}.nii.gz", image())
+        save(tmp_path / f"BraTS_{p}" / f"BraTS_{p}_seg.nii.gz", label())
+    train, test = sides(tmp_path)
+    assert (len(train), len(test), train & test) == (5, 1, set())
+    data = prom.load(tmp_path, "all", channels="flair,t1,t1ce,t2")
+    assert data.images.shape == (18, 4, 16, 12) and data.number_of_subjects == 6
+    for index, contrast in enumerate(("flair", "t1", "t1ce", "t2")):
+        expected = nibabel.load(tmp_path / "BraTS_0" / f"BraTS_0_{contrast}.nii.gz").get_fdata()
+        assert np.array_equal(data.images[:3, index].numpy(), np.moveaxis(expected, 2, 0))
+    expected = np.asanyarray(nibabel.load(tmp_path / "BraTS_0" / "BraTS_0_seg.nii.gz").dataobj)
+    assert np.array_equal(data.labels[:3].numpy(), np.moveaxis(expected, 2, 0))
+    assert len(prom.load(tmp_path, "all", contrast="T1")) == 18
+    assert prom.load(tmp_path, "all", labels="none").labels is None
+    assert "flair" in message(tmp_path, contrast="pd")
+    (tmp_path / "BraTS_3" / "BraTS_3_t2.nii.gz").unlink()
+    assert "BraTS_3" in message(tmp_path, channels="t1,t2") and "t2" in message(tmp_path, channels="t1,t2")
+
+
+def test_medical_segmentation_decathlon(tmp_path):
+    for p in range(5):
+        save(tmp_path / "imagesTr" / f"la_{p:03}.nii.gz", image())
+        save(tmp_path / "labelsTr" / f"la_{p:03}.nii.gz", label())
+    data = prom.load(tmp_path, "all")
+    assert data.labels.shape == (15, 16, 12) and data.number_of_subjects == 5
+    save(tmp_path / "imagesTs" / "la_100.nii.gz", image())
+    assert prom.load(tmp_path, "test").labels is None and len(prom.load(tmp_path)) == 15
+    (tmp_path / "labelsTr" / "la_002.nii.gz").unlink()
+    with pytest.raises(InputError, match="labels=only"):
+        prom.load(tmp_path)
+    assert len(prom.load(tmp_path, labels="only")) == 12
+
+
+def test_labels_are_known_by_their_values_too(tmp_path):
+    for p in range(5):
+        save(tmp_path / f"p{p}" / "picture.nii", image())
+        save(tmp_path / f"p{p}" / "outline.nii", label())
+    data = prom.load(tmp_path, "all")
+    assert data.images.min() >= 30 and data.labels.max() == 3 and len(data) == 15
+
+
+def test_labels_alone_are_no_images(tmp_path):
+    for p in range(3):
+        save(tmp_path / f"p{p}_seg.nii", label())
+    assert "labels" in message(tmp_path)
+    for p in range(3):
+        save(tmp_path / f"p{p}_seg.nii", image())  # ground truth, which is an image
+    assert len(prom.load(tmp_path, "all")) == 9
+
+
+def test_label_of_another_grid_is_refused(tmp_path):
+    save(tmp_path / "p_t1.nii", image())
+    save(tmp_path / "p_seg.nii", label((16, 12, 2)))
+    assert "p_seg.nii" in message(tmp_path)
+
+
+def test_what_this_package_wrote_is_never_input(tmp_path):
+    for i in range(6):
+        np.save(tmp_path / f"scan{i}.npy", RNG.random((2, 16, 16)))
+    before = sides(tmp_path)
+    result = prom.baselines.as_result(prom.baselines.energy(prom.load(tmp_path), 4), "energy", 4)
+    result.save(tmp_path / "a.h5")
+    for name in ("b.npy", "c.png", "d.mat", "e.csv"):
+        prom.export.export(result, tmp_path / name)
+    assert sides(tmp_path) == before and len(prom.load(tmp_path, "all")) == 12
+    reasons = {path.name: reason for path, reason in folder.plan(tmp_path, "all").left_out}
+    assert set(reasons) == {"a.h5", "b.npy", "c.png", "d.mat", "e.csv"} and all(
+        "mask" in reasons[n] for n in ("a.h5", "b.npy", "c.png", "d.mat")
+    )
+
+
+def test_phase_images_are_not_read_as_images(tmp_path):
+    save(tmp_path / "p1_mag.nii", image())
+    save(tmp_path / "p1_phase.nii", image())
+    data = prom.load(tmp_path, "all")
+    assert len(data) == 3 and set(data.subjects) == {"p1_mag.nii"}
+
+
+# --------------------------------------------------------------------------------------------------------------------------------- axes
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "default", "axes"),
+    [
+        ((4, 32, 48), "f4", FIRST, "NHW"),
+        ((4, 32, 48, 1), "f4", FIRST, "NHW1"),
+        ((4, 32, 48, 3), "u1", FIRST, "NHWC"),
+        ((32, 48, 1), "f4", FIRST, "HW1"),
+        ((4, 2, 32, 48), "c8", FIRST, "NCHW"),
+        ((176, 256, 256), "i2", LAST, "HWN"),
+        ((32, 48, 1), "i2", LAST, "HWN"),
+        ((4, 32, 48, 2), "f4", FIRST, None),  # real and imaginary part, or two channels
+        ((4, 32, 48, 2), "c8", FIRST, None),
+        ((32, 48, 2), "f4", FIRST, None),
+        ((256, 256, 30), "f4", FIRST, None),  # slices last
+        ((240, 200, 30), "f4", FIRST, None),
+        ((1, 32, 48), "f4", LAST, None),
+        ((30, 256, 256), "f4", LAST, None),
+        ((4, 32), "f4", FIRST, None),
+    ],
+)
+def test_axes_are_understood_where_there_is_one_way(shape, dtype, default, axes):
+    def found():
+        return check_axes(Path("a.npy"), shape, np.dtype(dtype), None, default, stored=2**40)
+
+    if axes:
+        assert found() == axes
+    else:
+        with pytest.raises(InputError, match="name its axes, e.g. axes="):
+            found()
+
+
+def test_the_complex_pair(tmp_path):
+    values = RNG.normal(size=(3, 16, 12)) + 1j * RNG.normal(size=(3, 16, 12))
+    np.save(tmp_path / "a.npy", np.stack([values.real, values.imag], -1).astype("f4"))
+    assert "NHWR" in message(tmp_path)
+    assert np.array_equal(prom.load(tmp_path, "all", axes="NHWR").images[:, 0].numpy(), values.astype("c8"))
+    assert "R" in message(tmp_path, axes="RNHW")
+
+
+# ------------------------------------------------------------------------------------------------------------------------------- k-space
+
+
+def anatomy(number=6, size=(40, 32)):
+    y, x = np.mgrid[-1 : 1 : size[0] * 1j, -1 : 1 : size[1] * 1j]
+    return np.stack([(np.hypot((x - 0.2) * 1.3, y + 0.1) < 0.5 + 0.02 * s) * (1 + 0.3 * RNG.random(size)) for s in range(number)])
+
+
+def kspace(images):
+    return fft2c(torch.from_numpy(images).to(torch.complex64)).numpy()
+
+
+def test_images_and_kspace_are_told_apart(tmp_path):
+    np.save(tmp_path / "a.npy", anatomy().astype("c8"))
+    assert prom.load(tmp_path, "all").images.shape == (6, 1, 40, 32)
+    np.save(tmp_path / "a.npy", kspace(anatomy()))
+    assert "domain=kspace" in message(tmp_path)
+    np.save(tmp_path / "a.npy", np.fft.fft2(anatomy()).astype("c8"))
+    assert "fftshift" in message(tmp_path) and "fftshift" in message(tmp_path, domain="kspace")
+    assert len(prom.load(tmp_path, "all", domain="image")) == 6
+
+
+def fastmri(path, k, header="<xml/>"):
+    with h5py.File(path, "w") as file:
+        file["kspace"], file["ismrmrd_header"] = k, header
+
+
+def test_multicoil_fastmri_without_options(tmp_path):
+    images = anatomy()
+    y, x = np.mgrid[-1:1:40j, -1:1:32j]
+    maps = np.stack([np.exp(-((x - a) ** 2) - (y - b) ** 2) for a, b in ((-1, 0), (1, 0), (0, 1))])
+    fastmri(tmp_path / "a.h5", kspace(images[:, None] * maps))
+    data = prom.load(tmp_path, "all")
+    assert data.images.shape == (6, 1, 40, 32)
+    expected = np.sqrt(((images[:, None] * maps) ** 2).sum(1))
+    assert np.allclose(data.images[:, 0].numpy(), expected, atol=1e-5)
+    with h5py.File(tmp_path / "a.h5", "w") as file:  # of an unknown layout
+        file["kspace"] = kspace(images[:, None] * maps)
+    assert "axes=NKHW" in message(tmp_path)
+
+
+def test_readout_oversampling_is_cut_off(tmp_path):
+    wide = np.pad(anatomy(), ((0, 0), (20, 20), (0, 0)))
+    space = "<{0}Space><matrixSize><x>{1}</x><y>32</y></matrixSize></{0}Space>"
+    header = f"<h><encoding>{space.format('encoded', 80)}{space.format('recon', 40)}</encoding></h>"
+    fastmri(tmp_path / "a.h5", kspace(wide), header)
+    found = prom.load(tmp_path, "all").images[:, 0].abs().numpy()
+    assert found.shape == (6, 40, 32) and np.allclose(found, wide[:, 20:60], atol=1e-5)
+
+
+def test_kspace_that_was_not_fully_sampled(tmp_path):
+    k = kspace(anatomy())
+    lines = np.zeros(32)
+    lines[::4] = lines[14:18] = 1
+    fastmri(tmp_path / "a.h5", k * lines)
+    assert f"{int((lines == 0).sum())} of 32 columns" in message(tmp_path) and "undersampled" in message(tmp_path)
+    padded = np.zeros(32)
+    padded[6:26] = 1
+    fastmri(tmp_path / "a.h5", k * padded)
+    assert "12 of 32 columns" in message(tmp_path) and "empty=crop" in message(tmp_path)
+    cropped = prom.load(tmp_path, "all", empty="crop")
+    assert cropped.shape == (40, 20)
+    assert np.allclose(fft2c(cropped.images)[:, 0].numpy(), k[..., 6:26], atol=1e-4)
+    assert prom.load(tmp_path, "all", empty="keep").shape == (40, 32)
+    different = np.stack([np.roll(k[s] * lines, 0) if s % 2 else k[s] * np.roll(lines, 1) for s in range(6)])  # full only in the union
+    fastmri(tmp_path / "a.h5", different)
+    assert "undersampled" in message(tmp_path)
+
+
+def test_dc_stays_in_the_middle_of_what_is_cut():
+    for n in (8, 9, 31, 32):
+        for left in range(4):
+            line = np.ones(n, bool)
+            line[:left] = False
+            part = measured._middle(line)
+            length = len(range(n)[part])
+            assert part.start + length // 2 == n // 2 and part.start <= left
+
+
+# -------------------------------------------------------------------------------------------------------------------- sizes, NaN, inspect
+
+
+def test_sizes_on_request(tmp_path):
+    for i, width in enumerate((32, 36)):
+        np.save(tmp_path / f"s{i}.npy", anatomy(3, (40, width)))
+    assert "size=" in message(tmp_path)
+    data = prom.load(tmp_path, "all", size=(40, 34))
+    expected = np.load(tmp_path / "s1.npy")[..., 1:35].astype("f4")
+    assert data.shape == (40, 34) and np.array_equal(data.images[3:, 0].numpy(), expected)
+    assert prom.load(tmp_path, "all", size=32, size_in="kspace").images.mean() == pytest.approx(float(expected.mean()), rel=0.1)
+    assert "size" in message(tmp_path, size=4)
+
+
+def test_nan_background(tmp_path):
+    array = RNG.random((3, 16, 16))
+    array[:, :4] = np.nan
+    np.save(tmp_path / "a.npy", array)
+    assert "nan=0" in message(tmp_path)
+    assert np.array_equal(prom.load(tmp_path, "all", nan=0.0).images[:, 0].numpy(), np.nan_to_num(array).astype("f4"))
+
+
+def test_inspect_says_what_is_read_and_what_not(tmp_path):
+    for p in range(6):
+        save(tmp_path / f"sub-{p}" / "anat" / f"sub-{p}_T1w.nii.gz", image())
+        save(tmp_path / f"sub-{p}" / "anat" / f"sub-{p}_dseg.nii.gz", label())
+    (tmp_path / "notes.txt").write_text("x")
+    save(tmp_path / "sub-6" / "anat" / "sub-6_T1w.nii.gz", image())
+    (tmp_path / "sub-6" / "anat" / "sub-6_T1w.nii.gz").write_bytes(b"no image")
+    found = inspection.inspect(tmp_path, labels="only")
+    assert found["patients"]["test"] == ["sub-1"] and len(found["patients"]["train"]) == 5
+    assert found["labels"] == {"values": [0, 1, 2, 3], "slices": 18} and found["understood"][0]["axes"] == "HWN"
+    assert {path.name for path, _ in found["left_out"]} == {"notes.txt", "sub-6_T1w.nii.gz"}
+    assert "notes.txt" in inspection.report(found)
+    inspection.picture(found, tmp_path / "x.png")
+    from PIL import Image
+
+    assert len(np.unique(np.asarray(Image.open(tmp_path / "x.png").convert("L")))) > 50  # it shows something
+
+
+# ------------------------------------------------------------------------------------------------------------------------ random folders
+
+
+def bids(root: Path, chance: random.Random) -> None:
+    for p in range(chance.randint(1, 7)):
+        for session in ["", *(f"ses-{s}" for s in range(1, chance.randint(1, 3)))]:
+            for contrast in chance.sample(["T1w", "T2w", "FLAIR", "PDw"], chance.randint(1, 3)):
+                name = "_".join(part for part in (f"sub-{p:02}", session, contrast) if part)
+                save(root / f"sub-{p:02}" / session / "anat" / f"{name}.nii.gz", image())
+                if chance.random() < 0.2:
+                    save(root / "derivatives" / f"sub-{p:02}" / f"{name}_dseg.nii.gz", label())
+
+
+def brats(root: Path, chance: random.Random) -> None:
+    words = chance.choice([("flair", "t1", "t1ce", "t2"), ("t1n", "t1c", "t2w", "t2f"), ("T1", "T2")])
+    ending = chance.choice(["seg", "gt", "label", "labels"])
+    for p in range(chance.randint(1, 7)):
+        case = chance.choice([f"Brats18_{p}_1", f"BraTS-GLI-{p:05}-000", f"patient{p}"]) if p else "Brats18_0_1"
+        for word in words:
+            save(root / case / f"{case}_{word}.nii.gz", image())
+        save(root / case / f"{case}{chance.choice('_-')}{ending}.nii.gz", label())
+
+
+def decathlon(root: Path, chance: random.Random) -> None:
+    for p in range(chance.randint(1, 7)):
+        save(root / "imagesTr" / f"organ_{p:03}.nii.gz", image())
+        save(root / "labelsTr" / f"organ_{p:03}.nii.gz", label())
+
+
+def nnunet(root: Path, chance: random.Random) -> None:
+    channels = chance.randint(1, 3)
+    for p in range(chance.randint(1, 7)):
+        for channel in range(channels):
+            save(root / "imagesTr" / f"case_{p:03}_{channel:04}.nii.gz", image())
+        save(root / "labelsTr" / f"case_{p:03}.nii.gz", label())
+
+
+def visits(root: Path, chance: random.Random) -> None:
+    for p in range(chance.randint(1, 7)):
+        for visit in range(chance.randint(1, 3)):
+            date = f"20{chance.randint(10, 29)}-0{chance.randint(1, 9)}-1{visit}"
+            for name in chance.sample(["t1", "scan", "knee"], chance.randint(1, 2)):
+                save(root / f"pat{p}" / date / f"{name}.npy", image())
+
+
+def flat(root: Path, chance: random.Random) -> None:
+    for p in range(chance.randint(1, 7)):
+        for word in chance.sample(["t1", "t2", "flair", "frame01", "run-2", "ses_2"], chance.randint(1, 4)):
+            save(root / f"case{p}_{word}.npy", image())
+        if chance.random() < 0.5:
+            save(root / f"case{p}_mask.npy", label())
+
+
+def knees(root: Path, chance: random.Random) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    coils = chance.randint(0, 4)
+    for p in range(chance.randint(1, 4)):
+        fastmri(root / f"file100{p}.h5", kspace(anatomy(2)) if not coils else kspace(anatomy(2 * coils).reshape(2, coils, 40, 32)))
+
+
+LAYOUTS = {
+    bids: lambda name: name.split("_")[0],
+    brats: lambda name: name.split("/")[0],
+    decathlon: lambda name: name,
+    nnunet: lambda name: name.split("/")[-1][:8],
+    visits: lambda name: name.split("/")[0],
+    flat: lambda name: name.split("_")[0],
+    knees: lambda name: name,
+}
+
+
+@pytest.mark.slow
+def test_random_folders_of_real_layouts(tmp_path):
+    """No patient on both sides, no label among the images, no traceback; strays move nobody."""
+    chance = random.Random(0)
+    read = refused = 0
+    for number in range(FOLDERS):
+        write = chance.choice(list(LAYOUTS))
+        root = tmp_path / f"f{number}"
+        write(root, chance)
+        try:
+            plans = {split: folder.plan(root, split, labels="none") for split in ("train", "test")}
+        except InputError as error:
+            assert "\n" not in str(error)
+            if "one patient" not in str(error):
+                refused += 1
+            continue
+        who = {}
+        for split, plan in plans.items():
+            who[split] = set()
+            for item in plan.items:
+                name = item[0].path.relative_to(root).as_posix()
+                who[split].add(LAYOUTS[write](name.split("/")[-1] if write is bids else name))
+                part = plan.read(item)
+                if write is not knees:
+                    assert np.abs(part.images).min() >= 29, name  # labels are below 5
+        assert not who["train"] & who["test"], write.__name__
+        read += 1
+        np.save(root / "a_mask.npy", np.eye(16, dtype=bool))
+        (root / "README.md").write_text("hello")
+        again = folder.plan(root, "test", labels="none")
+        assert again.sides == plans["test"].sides
+    assert read > FOLDERS // 2 and refused == 0
