@@ -66,7 +66,7 @@ def optimize(
     Raises
     ------
     InputError
-        Where the data, the acceleration, a name or the device cannot be used.
+        Where the data, the acceleration, a name or the device cannot be used, or the loss is not finite.
 
     >>> from dataclasses import replace
     >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
@@ -78,6 +78,9 @@ def optimize(
     grid = patterns.make(pattern, data.shape)
     target = grid.budget(acceleration)
     judge = objectives.make(objective, data.images, device)
+    loss_unit = getattr(judge, "loss_unit", 1.0)
+    if loss_unit != 1 and recipe.step_rule == "adam":
+        raise InputError(f"{data.name}: has values up to {judge.data.unit:.0e}, where Adam fails; use recipe default, or the option scale")
     most = min(recipe.batch_size, len(judge.data))
     if distributed.size() > most:
         raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
@@ -111,6 +114,10 @@ def optimize(
     bar.close()
     theta = bernoulli.average(solutions).cpu()
     loss, active = said.cpu().double().T
+    if not loss.isfinite().all():
+        raise InputError(
+            f"{data.name}: the loss is {loss[~loss.isfinite()][0]:g}; change the objective, or the unit of the images by scale"
+        )
     mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
     if recipe.polish:
         mask = polish(mask, data, pattern, evaluations=recipe.polish, hold_out=recipe.hold_out, device=device, judge=judge)
@@ -122,7 +129,7 @@ def optimize(
         acceleration=float(acceleration),
         recipe=recipe.as_dict(),
         seed=seed,
-        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss, active_fraction=active),
+        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss * loss_unit, active_fraction=active),
         provenance=provenance(data, objective, device),
     )
 

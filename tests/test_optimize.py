@@ -222,3 +222,21 @@ def test_polished_recipe_continues_the_default(blobs, pattern):
     assert torch.equal(polished.theta, learnt.theta) and polished.mask.sum() == learnt.mask.sum()
     assert torch.equal(polished.mask, polish(learnt.mask, blobs, pattern, evaluations=16))
     assert pattern == "columns" or not torch.equal(polished.mask, learnt.mask)
+
+
+@pytest.mark.parametrize("recipe", ["default", "polished"])
+@pytest.mark.parametrize("exponent", [60, -67, -99, 99])
+def test_extreme_units_change_no_mask_and_the_loss_has_their_square(blobs, recipe, exponent):
+    recipe = replace(prom.recipes.get(recipe), iterations=30)
+    reference = optimize(blobs, 8, recipe=recipe)
+    result = optimize(scaled(blobs, 2.0**exponent), 8, recipe=recipe)
+    assert torch.equal(result.mask, reference.mask) and torch.equal(result.theta, reference.theta)
+    np.testing.assert_allclose(result.history["loss"], reference.history["loss"] * 4.0**exponent, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e-20])
+def test_adam_and_other_objectives_refuse_units_in_which_they_fail(blobs, factor):
+    with pytest.raises(InputError, match="where Adam fails"):
+        optimize(scaled(blobs, factor), 8, recipe=QUICK_PAPER)
+    with pytest.raises(InputError, match="the loss is inf"):
+        optimize(scaled(blobs, 1e25), 8, recipe=replace(QUICK, iterations=3), objective=torch.nn.functional.mse_loss)
