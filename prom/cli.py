@@ -8,6 +8,7 @@ do not wait for PyTorch.
 from __future__ import annotations
 
 import json as jsonlib
+import math
 import os
 import shlex
 import signal
@@ -141,13 +142,13 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
     roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
     if clear_cache:
         removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])
-        click.echo(jsonlib.dumps([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
+        click.echo(strict_json([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
         return
     rows = {
         name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in registry.items()
     }
     if json:
-        click.echo(jsonlib.dumps(rows))
+        click.echo(strict_json(rows))
         return
     for name, row in rows.items():
         click.echo(f"{name}: {row['what']}\n  looked for: {row['looked for']} ({'found' if row['found'] else 'not found'})")
@@ -265,15 +266,19 @@ def average_command(masks, output, json) -> None:
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, json) -> None:
-    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes)."""
-    result = prom.load_mask(mask)
+    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
+
+    MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
+    """
+    sampled = prom.mask_files.read(mask)
     data = dataset()
-    scores = prom.evaluate(result.mask, data, convention)
+    scores = prom.evaluate(sampled, data, convention)
+    true = sampled.numel() / int(sampled.sum())
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
     summary = {
         "mask": mask,
-        "true_acceleration": result.true_acceleration,
+        "true_acceleration": true,
         "dataset": data.name,
         "split": data.split,
         "slices": len(data),
@@ -283,10 +288,10 @@ def evaluate_command(mask, dataset, convention, json) -> None:
         **{f"{name}_std": float(spread[name]) for name in columns},
     }
     if json:
-        click.echo(jsonlib.dumps(summary))
+        click.echo(strict_json(summary))
         return
     heading = f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects"
-    click.echo(f"{heading}, x{result.true_acceleration:.2f}, {convention} convention")
+    click.echo(f"{heading}, x{true:.2f}, {convention} convention")
     click.echo(
         f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
         f"NMSE {mean['nmse']:.4f} +- {spread['nmse']:.4f}"
@@ -331,16 +336,17 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
     check_writable(output)
     import torch
 
-    seen = torch.stack([prom.load_mask(mask).mask for mask in masks]) if masks else None
+    seen = [prom.mask_files.read(mask) for mask in masks]
     first = prom.segmentation.load(start) if start else None
     data = dataset()
+    seen = torch.stack([prom.masks.as_mask(mask, data.shape, data.name) for mask in seen]) if seen else None
     rest, held = data.hold_out(0.2)
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
     network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
     network.save(output)
     said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
     if json:
-        click.echo(jsonlib.dumps(said))
+        click.echo(strict_json(said))
         return
     click.echo(f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.story['validation_dice']:.3f} on {len(held)} slices")
 
@@ -354,14 +360,14 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
 def segment_evaluate_command(network, dataset, mask, json) -> None:
     """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
     segmenter = prom.segmentation.load(network)
-    result = prom.load_mask(mask) if mask else None
+    sampled = prom.mask_files.read(mask) if mask else None
     data = dataset()
-    table = prom.segmentation.evaluate(segmenter, data, result.mask if result else None)
+    table = prom.segmentation.evaluate(segmenter, data, sampled)
     mean = table.drop(columns=["subject", "slice"]).mean()
-    true = result.true_acceleration if result else 1.0
+    true = sampled.numel() / int(sampled.sum()) if mask else 1.0
     if json:
         said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
-        click.echo(jsonlib.dumps({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
+        click.echo(strict_json({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
         return
     click.echo(f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects, x{true:.2f}")
     for name in ("", *(f" {region}" for region in segmenter.regions)):
@@ -436,12 +442,29 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         sys.exit(1)
 
 
+def strict_json(value: object) -> str:
+    """A value as JSON that every program reads: where a number is NaN or infinite, which JSON does not have, null.
+
+    >>> strict_json({"loss": float("nan"), "scores": [1.0, float("inf")]})
+    '{"loss": null, "scores": [1.0, null]}'
+    """
+
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: finite(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return jsonlib.dumps(finite(value), allow_nan=False)
+
+
 def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
     """Tell what was written, as text or as JSON."""
     samples = int(result.mask.sum())
     if json:
         summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}
-        click.echo(jsonlib.dumps({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
+        click.echo(strict_json({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
         return
     spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
     click.echo(

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "act
 
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
 SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
+LARGEST_MASK = 2**26  # samples; a file that declares more is no mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,6 +125,41 @@ def load_mask(path: str | os.PathLike) -> MaskResult:
     if arrays["theta"].shape != make(plain["pattern"], tuple(mask.shape)).shape:
         raise InputError(f"mask {path}: theta of {tuple(arrays['theta'].shape)} does not fit pattern {plain['pattern']}")
     return MaskResult(**arrays, **plain, **records, seed=seed, history=history)
+
+
+def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Tensor:
+    """A mask for slices of this shape, as ``(H, W)`` bool on its own device: bool, or 0 and 1 in any type. ``name`` says whose slices.
+
+    Raises
+    ------
+    InputError
+        Where it is no array, of another shape, or has other values than 0 and 1: what 255 or .3 would mean is not certain.
+
+    >>> as_mask(np.eye(2), (2, 2), "demo").int().tolist()
+    [[1, 0], [0, 1]]
+    >>> as_mask(255 * np.eye(2), (2, 2), "demo")
+    Traceback (most recent call last):
+    prom.errors.InputError: mask with the value 255.0: must have 0 and 1 only; use mask > 127.5
+    """
+    if isinstance(mask, str | os.PathLike):
+        raise InputError(f"mask {os.fspath(mask)!r}: is a path; use prom.load_mask(path).mask")
+    if isinstance(mask, MaskResult):
+        raise InputError("mask of type MaskResult: must be an array; use its .mask")
+    if not isinstance(mask, Tensor):
+        array = np.asarray(mask)
+        if array.dtype.kind not in "biufc":
+            raise InputError(f"mask of type {type(mask).__name__}: must be an array or a tensor of 0 and 1")
+        mask = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
+    if tuple(mask.shape) != tuple(shape):
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {name}, whose slices are {tuple(shape)}")
+    if mask.dtype == torch.bool:
+        return mask
+    values = mask.detach().to(torch.complex128 if mask.is_complex() else torch.float64)  # has every operation, as not all types do
+    wrong = values[(values != 0) & (values != 1)]
+    if len(wrong):
+        half = f"{float(values.abs().max()) / 2:g}"
+        raise InputError(f"mask with the value {wrong[0].item()}: must have 0 and 1 only; use mask > {half}")
+    return values == 1
 
 
 def average(results: Sequence[MaskResult]) -> MaskResult:

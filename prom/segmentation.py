@@ -24,6 +24,7 @@ from prom.device import choose_device
 from prom.errors import InputError
 from prom.files import atomic, check_writable
 from prom.fourier import undersample
+from prom.masks import as_mask
 from prom.objectives import ImageLoss
 from prom.optimize import shuffled_batches
 
@@ -310,8 +311,7 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
         Where the data have no labels, or the mask is of another size.
     """
     labels = _labels(data)
-    if mask is not None and tuple(mask.shape) != data.shape:
-        raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {data.shape}")
+    mask = None if mask is None else as_mask(mask, data.shape, data.name)
     device = choose_device(device)
     segmenter.network.to(device).eval()
     scores, losses = [], []

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from prom import load, load_mask
-from prom.cli import main
+from prom.cli import main, strict_json
 
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -178,6 +178,26 @@ def test_export_names_both_files_of_bart(work, here):
     assert done.stdout == "wrote energy.cfl and energy.hdr\n" and (work / "energy.hdr").exists()
 
 
+def test_evaluate_takes_exported_masks(work, here):
+    assert here("baseline", "gaussian", "mine", "-a", "5", "-o", "five.h5", cwd=work).returncode == 0
+    scores = []
+    for name in ("five.h5", "five.npy", "five.mat", "five.png"):
+        if name != "five.h5":
+            assert here("export", "five.h5", "-o", name, cwd=work).returncode == 0
+        done = here("evaluate", name, "mine", "--json", cwd=work)
+        assert done.returncode == 0, done.stderr
+        scores.append({**json.loads(done.stdout), "mask": ""})
+    assert scores[0]["true_acceleration"] == 1024 / 204 and scores.count(scores[0]) == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_null_for_what_it_cannot_say(value):
+    assert json.loads(strict_json({"a": [value, 1.5], "b": {"c": value}}), parse_constant=pytest.fail) == {
+        "a": [None, 1.5],
+        "b": {"c": None},
+    }
+
+
 BAD = [
     ("baseline gaussian mine --option sigma=wide -a 4 -o bad.h5", "must be float, e.g. sigma=0.1"),
     ("baseline energy mine --option sigma=3 -a 4 -o bad.h5", "option of baseline energy 'sigma' is not known"),
@@ -213,7 +233,8 @@ BAD = [
     ("baseline energi mine -a 4 -o bad.h5", "did you mean 'energy'"),
     ("baseline equispaced mine --pattern points -a 4 -o bad.h5", "use columns or rows"),
     ("evaluate bad.h5 mine", "bad.h5"),
-    ("evaluate mine/subject0.npy mine", "not a mask file"),
+    ("evaluate mine/subject0.npy mine", "is no mask"),
+    ("evaluate mine mine", "mask mine"),
     ("export bad.h5 -o bad.npy", "bad.h5"),
     ("optimise mine", "optimise"),
 ]

@@ -186,7 +186,7 @@ def test_bad_input_is_one_line():
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 6), "images of 32 x 32: sides must be multiples of 32, and larger"),
         (
             lambda: segmentation.evaluate(Segmenter(nn.Identity(), {"disc": (1,)}), TRAIN, torch.ones(4, 4).bool()),
-            "does not fit the slices",
+            "does not fit discs, whose slices are",
         ),
     ):
         with pytest.raises(InputError, match=message) as caught:
