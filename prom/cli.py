@@ -197,7 +197,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @click.option("--network", help="Learn through this network (of 'prom segment train'), for its segmentations instead of the image.")
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, network, seed, device, output, json) -> None:
@@ -206,6 +206,7 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(chosen, **changes)
     check_writable(output)
+    prom.device.choose_device(device)
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
     data = dataset()
@@ -328,12 +329,13 @@ def segment_group() -> None:
 @click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
 @json_option
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
     check_writable(output)
+    prom.device.choose_device(device)
     import torch
 
     seen = [prom.mask_files.read(mask) for mask in masks]

@@ -228,6 +228,8 @@ BAD = [
     ("optimize mine --recipe papper -a 4 -o bad.h5", "did you mean 'paper'"),
     ("optimize mine --iterations 0 -a 4 -o bad.h5", "iterations=0"),
     ("optimize mine --device quantum -a 4 -o bad.h5", "device 'quantum'"),
+    ("optimize mine --device mps -a 4 -o bad.h5", "device 'mps': must be auto, cpu, cuda"),
+    ("segment train mine --device cpu:3 -o bad.pt", "device 'cpu:3'"),
     ("optimize mine -a 4 -o no/folder/bad.h5", "no/folder"),
     ("optimize mine -a 4 -o empty", "is a folder"),
     ("baseline energi mine -a 4 -o bad.h5", "did you mean 'energy'"),
