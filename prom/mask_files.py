@@ -15,7 +15,8 @@ from torch import Tensor
 
 from prom.datasets import matlab
 from prom.errors import InputError
-from prom.masks import LARGEST_MASK, load_mask
+from prom.mask_checks import LARGEST_MASK
+from prom.masks import load_mask
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -19,10 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from prom import bernoulli
+from prom import bernoulli, hdf5
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.files import atomic
+from prom.mask_checks import LARGEST_MASK, LONGEST_RECORD, check, record_as_json
 from prom.patterns import make
 
 HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
@@ -30,7 +31,7 @@ HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "act
 
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
 SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
-LARGEST_MASK = 2**26  # samples; a file that declares more is no mask
+FORMAT = "prom mask 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,47 +85,64 @@ class MaskResult:
     def save(self, path: str | os.PathLike) -> None:
         """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
 
+        All of it has checksums, so that a damaged file is not read as another mask.
+
         Raises
         ------
         InputError
-            Where the file cannot be written.
+            Where the file cannot be written, or the fields do not fit each other (:func:`prom.mask_checks.check`).
         """
-        with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-            file["mask"] = self.mask.numpy()
-            file["probabilities"] = self.probabilities.numpy()
-            file["theta"] = self.theta.numpy()
-            for name in self.history:
-                file[f"history/{name}"] = self.history[name].to_numpy()
-            attributes = {"format": "prom mask 1", "pattern": self.pattern, "acceleration": self.acceleration, "seed": self.seed}
-            file.attrs.update({**attributes, "recipe": json.dumps(self.recipe), "provenance": json.dumps(self.provenance)})
+        try:
+            check(self)
+        except InputError as error:
+            raise InputError(f"output {os.fspath(path)}: cannot hold this mask; {error}") from error
+        texts = {"format": FORMAT, "pattern": self.pattern}
+        texts |= {name: record_as_json(name, getattr(self, name)) for name in ("recipe", "provenance")}
+        arrays = {name: getattr(self, name).numpy() for name in ("mask", "probabilities", "theta")}
+        arrays |= {f"history/{name}": self.history[name].to_numpy() for name in self.history}
+        # From HDF5 1.8 on, headers have checksums, and with them attributes of a fixed length.
+        with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
+            for name, values in arrays.items():
+                file.create_dataset(name, data=values, fletcher32=values.size > 0 or None)
+            file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
+            file.attrs.update({"acceleration": self.acceleration, "seed": self.seed})
 
 
 def load_mask(path: str | os.PathLike) -> MaskResult:
-    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed.
+    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed or believed, and no other file is read.
 
     Raises
     ------
     InputError
-        Where the file is missing, not HDF5, or not such a mask.
+        Where the file is missing, not HDF5, not such a mask, damaged, or says what does not fit together.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"mask {path}: no such file; make one with 'prom optimize' or 'prom baseline'")
     try:
-        with h5py.File(path, "r") as file:
-            arrays = {name: torch.from_numpy(file[name][()]) for name in ("mask", "probabilities", "theta")}
-            history = {name: file[f"history/{name}"][()] for name in HISTORY}
-            plain = {"pattern": str(file.attrs["pattern"]), "acceleration": float(file.attrs["acceleration"])}
-            records = {name: json.loads(file.attrs[name]) for name in ("recipe", "provenance")}
-            seed = int(file.attrs["seed"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"mask {path}: is not a mask file of prom ({' '.join(str(error).split())})") from error
-    mask = arrays["mask"]
-    if mask.dtype != torch.bool or mask.ndim != 2 or arrays["probabilities"].shape != mask.shape:
-        raise InputError(f"mask {path}: its mask must be a 2D array of bool, with probabilities of the same shape")
-    if arrays["theta"].shape != make(plain["pattern"], tuple(mask.shape)).shape:
-        raise InputError(f"mask {path}: theta of {tuple(arrays['theta'].shape)} does not fit pattern {plain['pattern']}")
-    return MaskResult(**arrays, **plain, **records, seed=seed, history=history)
+        result = _read(path)
+        check(result)
+    except InputError as error:
+        raise InputError(f"mask {path}: is damaged or was changed by hand; {error}") from error
+    except Exception as error:  # a damaged file fails in any of many ways
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"mask {path}: is not a mask file of prom ({cause})") from error
+    return result
+
+
+def _read(path: Path) -> MaskResult:
+    with h5py.File(path, "r") as file:
+        if (written := hdf5.text(file, "format", 100)) != FORMAT:
+            raise ValueError(f"is of format {written!r}, not {FORMAT!r}")
+        types = {"mask": bool, "probabilities": np.float32, "theta": np.float32}
+        arrays = {name: torch.from_numpy(hdf5.array(file, name, dtype, LARGEST_MASK)) for name, dtype in types.items()}
+        history = {name: hdf5.array(file, f"history/{name}", np.dtype(kind), LARGEST_MASK) for name, kind in HISTORY.items()}
+        if {values.shape for values in history.values()} != {(len(history["loss"]),)}:
+            raise ValueError("its history has columns of different length")
+        records = {name: json.loads(hdf5.text(file, name, LONGEST_RECORD)) for name in ("recipe", "provenance")}
+        plain = {"pattern": hdf5.text(file, "pattern", 100), "acceleration": float(hdf5.number(file, "acceleration", "f"))}
+        seed = hdf5.number(file, "seed", "iu")
+    return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history))
 
 
 def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Tensor:

@@ -32,7 +32,7 @@ def random_mask(pattern: str, shape: tuple[int, int]) -> MaskResult:
     count = max(1, grid.size // 3)
     chosen = torch.zeros(grid.size, dtype=torch.bool)
     chosen[theta.flatten().topk(count).indices] = True
-    result = as_result(grid.expand(chosen.reshape(grid.shape)).contiguous(), "random", 3.0, pattern)
+    result = as_result(grid.expand(chosen.reshape(grid.shape)).contiguous(), "random", grid.size / count, pattern)
     assert int(result.mask.sum()) == count * (result.mask.numel() // grid.size)
     theta = theta / 2
     return replace(result, probabilities=grid.expand(theta).contiguous(), theta=theta, provenance={"dataset": "drawn"})
@@ -68,7 +68,7 @@ def test_matlab(result, tmp_path):
     np.testing.assert_array_equal(read["mask"], result.mask.numpy())
     np.testing.assert_array_equal(read["probabilities"], result.probabilities.numpy())
     assert read["mask"].sum() == int(result.mask.sum()) and read["probabilities"].dtype == np.float32
-    assert read["acceleration"].item() == 3.0 and read["pattern"].item() == result.pattern
+    assert read["acceleration"].item() == result.acceleration and read["pattern"].item() == result.pattern
     row, column = (int(number) for number in read["layout"].item().split("= (")[1].rstrip(")").split(", "))
     centred = np.fft.fftshift(np.fft.fft2(np.ones(result.mask.shape)))  # all of it is at DC
     assert (row - 1, column - 1) == np.unravel_index(np.abs(centred).argmax(), centred.shape)
