@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prom import curvature
+from prom import curvature, network_files
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
@@ -105,9 +105,10 @@ class Segmenter:
         Raises
         ------
         InputError
-            Where the data have no labels, or the mask does not fit them.
+            Where the data have no labels, or the network or the mask does not fit them.
         """
         device = choose_device(device)
+        _check_fit(self.story, data)
         self.network.to(device).eval().requires_grad_(False)
         judge = ImageLoss(data.images, self.loss, device, targets=_labels(data))
         if near is not None:
@@ -130,23 +131,22 @@ def load(path: str | os.PathLike) -> Segmenter:
     Raises
     ------
     InputError
-        Where the file is missing or not such a network.
+        Where the file is missing, damaged, or not such a network.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
     try:
-        said = torch.load(path, map_location="cpu", weights_only=True)
-        regions = {name: tuple(values) for name, values in said["regions"].items()}
-        segmenter = Segmenter(_unet(regions, said["story"]), regions, said["story"])
-        segmenter.network.load_state_dict(said["weights"])
-        right = said["format"] == FORMAT
-    except InputError:
-        raise
+        regions, story, weights = network_files.described(network_files.read(path), FORMAT)
+        with torch.device("meta"):  # where it takes no memory
+            network_files.check_weights(weights, _unet(regions, story))
+        segmenter = Segmenter(_unet(regions, story), regions, story)
+        segmenter.network.load_state_dict(weights)
     except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
-        raise InputError(f"network {path}: is not a network file of prom; make one with 'prom segment train'") from error
-    if not right:
-        raise InputError(f"network {path}: is of format {said['format']!r}, not {FORMAT!r}; make one with 'prom segment train'")
+        if isinstance(error, InputError):
+            raise
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"network {path}: is not a network file of prom ({cause}); make one with 'prom segment train'") from error
     segmenter.network.eval()
     return segmenter
 
@@ -224,10 +224,8 @@ def train(
         raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
     regions = dict(start.regions if start else regions or default_regions(data))
     story = {"channels": list(start.story["channels"] if start else channels), "in_channels": data.images.shape[1]}
-    halvings = 2 ** (len(story["channels"]) - 1)
-    if any(side % halvings or side == halvings for side in data.shape):
-        levels = f"{len(story['channels'])} levels"
-        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+    _check_fit(start.story if start else story, data)
+    _check_fit(start.story if start else story, validation)
     asked = {
         "steps": steps,
         "batch_size": batch_size,
@@ -308,11 +306,12 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     Raises
     ------
     InputError
-        Where the data have no labels, or the mask is of another size.
+        Where the data have no labels, or the network or the mask does not fit them.
     """
     labels = _labels(data)
     mask = None if mask is None else as_mask(mask, data.shape, data.name)
     device = choose_device(device)
+    _check_fit(segmenter.story, data)
     segmenter.network.to(device).eval()
     scores, losses = [], []
     starts = range(0, len(data), AT_ONCE)
@@ -393,6 +392,18 @@ def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.
     return _monai("nets").UNet(2, story["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
 
 
+def _check_fit(story: Mapping[str, Any], data: SliceDataset) -> None:
+    """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known."""
+    if "channels" not in story:
+        return
+    channels, halvings = data.images.shape[1], 2 ** (len(story["channels"]) - 1)
+    if channels != story["in_channels"]:
+        raise InputError(f"{data.name}: has {channels} channel(s), and the network is for {story['in_channels']}; train one on such data")
+    if any(side % halvings or side == halvings for side in data.shape):
+        levels = f"{len(story['channels'])} levels"
+        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+
+
 def _labels(data: SliceDataset) -> Tensor:
     if data.labels is None:
         raise InputError(f"{data.name}: has no labels; a segmentation needs them")
@@ -420,7 +431,7 @@ def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | No
 
 def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(network_files.checked(path), map_location="cpu", weights_only=True)
         same = state.pop("asked") == asked
         if same:
             network.load_state_dict(state.pop("network"))
