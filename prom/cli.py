@@ -7,6 +7,7 @@ do not wait for PyTorch.
 
 from __future__ import annotations
 
+import errno
 import json as jsonlib
 import math
 import os
@@ -25,7 +26,10 @@ import click
 import prom
 from prom import names, options, patterns, recipes
 from prom.errors import InputError
-from prom.files import check_writable
+from prom.files import check_writable, reason
+
+# What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
 
 def main() -> None:
@@ -40,6 +44,11 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in SURROUNDINGS and "temporary directory" not in str(error):
+            raise
+        click.echo(f"prom: {error.filename or 'a file'}: {reason(error)}; free some space, or name another folder with TMPDIR", err=True)
+        sys.exit(2)
 
 
 @contextmanager
@@ -304,6 +313,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
 @click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(names.FORMATS)}.")
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
+    check_writable(output)
     prom.export.export(prom.load_mask(mask), output)
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
 
@@ -335,6 +345,7 @@ def segment_group() -> None:
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
     check_writable(output)
+    check_writable(f"{output}.part")
     prom.device.choose_device(device)
     import torch
 

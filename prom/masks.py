@@ -100,12 +100,17 @@ class MaskResult:
         texts |= {name: record_as_json(name, getattr(self, name)) for name in ("recipe", "provenance")}
         arrays = {name: getattr(self, name).numpy() for name in ("mask", "probabilities", "theta")}
         arrays |= {f"history/{name}": self.history[name].to_numpy() for name in self.history}
-        # From HDF5 1.8 on, headers have checksums, and with them attributes of a fixed length.
-        with atomic(path) as temporary, h5py.File(temporary, "w", libver=("v108", "v108")) as file:
+        # In memory first, so that a full disk is an error like any other. From HDF5 1.8 on, headers have checksums, and with them
+        # attributes of a fixed length.
+        with h5py.File("mask", "w", driver="core", backing_store=False, libver=("v108", "v108")) as file:
             for name, values in arrays.items():
                 file.create_dataset(name, data=values, fletcher32=values.size > 0 or None)
             file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
             file.attrs.update({"acceleration": self.acceleration, "seed": self.seed})
+            file.flush()
+            image = file.id.get_file_image()
+        with atomic(path) as temporary:
+            temporary.write_bytes(image)
 
 
 def load_mask(path: str | os.PathLike) -> MaskResult:

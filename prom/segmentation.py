@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -121,8 +122,7 @@ class Segmenter:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         regions = {name: list(values) for name, values in self.regions.items()}
-        with atomic(path) as temporary:
-            torch.save({"format": FORMAT, "regions": regions, "story": self.story, "weights": weights}, temporary)
+        _write(path, {"format": FORMAT, "regions": regions, "story": self.story, "weights": weights})
 
 
 def load(path: str | os.PathLike) -> Segmenter:
@@ -279,9 +279,8 @@ def train(
             if dice > state["best"]:
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
-                with atomic(checkpoint) as temporary:
-                    live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                    torch.save({**state, **live, "asked": asked}, temporary)
+                live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
+                _write(checkpoint, {**state, **live, "asked": asked})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -427,6 +426,13 @@ def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | No
     device = next(segmenter.network.parameters()).device
     tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
+
+
+def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
+    torch.save(content, packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
 
 
 def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:

@@ -300,3 +300,16 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
         assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 150, done.stdout
+
+
+def test_a_user_without_a_home_folder(tmp_path, monkeypatch):
+    def none(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.user_folder() == tmp_path / "cache"  # PROM_CACHE
+    monkeypatch.delenv("PROM_CACHE")
+    assert cache.folder_for(tmp_path) == tmp_path / cache.FOLDER
+    with pytest.raises(InputError, match="home folder: this user has none; .* PROM_CACHE"):
+        cache.folder_for(tmp_path / "missing" / "data")

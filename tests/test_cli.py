@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -308,3 +309,33 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
         wrong = here(*arguments, cwd=tmp_path)
         assert wrong.returncode == 2 and message in wrong.stderr and wrong.stderr.count("\n") == 1
         assert not (tmp_path / "x.pt").exists() and not (tmp_path / "x.h5").exists()
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "/tmp/x: the disk is full"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "No usable temporary directory"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(work, here, monkeypatch, error, message):
+    monkeypatch.setattr("prom.datasets.load", raising(error))
+    monkeypatch.setitem(vars(sys.modules["prom"]), "load", raising(error))
+    done = here("baseline", "energy", "mine", "-a", "4", "-o", "none.h5", cwd=work)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr and not (work / "none.h5").exists()
+
+
+def test_outputs_that_are_no_files_are_refused_before_anything_is_read(work, here):
+    os.mkfifo(work / "pipe")
+    for command in ("optimize none -a 4", "baseline energy none -a 4", "average none", "export none", "segment train none"):
+        done = here(*command.split(), "-o", "pipe", cwd=work)
+        assert done.returncode == 2 and done.stderr == "prom: output pipe: is no file, but a pipe; give another name\n"
+    (work / "pipe").unlink()

@@ -180,7 +180,7 @@ def test_bart_has_both_files_or_none(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="the disk is full"):
         export(result, tmp_path / "mask.cfl")
     assert not list(tmp_path.iterdir())
 

@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError
-from prom.files import atomic
+from prom.files import replacing
 
 FORMAT = "prom store 1"
 FOLDER = ".prom-cache"
@@ -202,15 +202,31 @@ def folder_for(root: Path) -> Path:
     """
     if os.environ.get("PROM_CACHE"):
         return Path(os.environ["PROM_CACHE"])
-    if root == user_folder():
-        return root
     beside = (root if root.is_dir() else root.parent) / FOLDER
-    return beside if os.access(beside if beside.exists() else beside.parent, os.W_OK) else user_folder()
+    writable = os.access(beside if beside.exists() else beside.parent, os.W_OK)
+    try:
+        user = user_folder()
+    except InputError:
+        if writable:
+            return beside
+        raise
+    return root if root == user else beside if writable else user
 
 
 def user_folder() -> Path:
-    """The user's cache. It is also the root of data sets that have no folder of their own."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+    """The user's cache. It is also the root of data sets that have no folder of their own.
+
+    Raises
+    ------
+    InputError
+        Where the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+    except RuntimeError as error:
+        if os.environ.get("PROM_CACHE"):
+            return Path(os.environ["PROM_CACHE"])
+        raise InputError("home folder: this user has none; name a folder for preprocessed data with PROM_CACHE") from error
 
 
 def usable(folder: Path) -> bool:
@@ -298,7 +314,7 @@ def _digests(files: Sequence[Path], folder: Path) -> list[tuple[Path, str]]:
             raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
         result.append((file, entry[3]))
     if fresh != known:
-        with _explained(folder), atomic(folder / DIGESTS) as temporary:
+        with _explained(folder), replacing(folder / DIGESTS) as temporary:
             temporary.write_text(json.dumps(fresh))
     return result
 
