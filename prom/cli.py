@@ -25,6 +25,7 @@ import click
 
 import prom
 from prom import names, options, patterns, recipes
+from prom.cli_types import real, whole
 from prom.errors import InputError
 from prom.files import check_writable, reason
 
@@ -103,7 +104,9 @@ def input_options(split: str) -> Callable:
             click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
             click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
             click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
-            click.option("--validation", default=0.0, help="Hold out this share of the training patients as split 'validation'."),
+            click.option(
+                "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
+            ),
             click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
             click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
             click.argument("dataset"),
@@ -126,17 +129,17 @@ def threads_option(command: Callable) -> Callable:
         return command(**rest)
 
     text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
-    return click.option("--threads", type=click.IntRange(min=1), help=text)(limited)
+    return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
 
 
 json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
 acceleration_option = click.option(
-    "--acceleration", "-a", type=float, required=True, help="alpha: measure floor(D / alpha) samples, exactly."
+    "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
 )
 pattern_option = click.option(
     "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same mask.")
+seed_option = click.option("--seed", type=whole(), default=0, show_default=True, help="Same seed, same machine: same mask.")
 
 
 @cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
@@ -201,8 +204,8 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @acceleration_option
 @pattern_option
 @click.option("--recipe", default="default", show_default=True, help="default (scale-invariant ProM) or paper (the authors' procedure).")
-@click.option("--iterations", type=int, help="Instead of the recipe's own number.")
-@click.option("--members", type=int, help="Independent solutions to average, instead of the recipe's own number.")
+@click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
+@click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
 @click.option("--network", help="Learn through this network (of 'prom segment train'), for its segmentations instead of the image.")
 @seed_option
 @threads_option
@@ -331,9 +334,11 @@ def segment_group() -> None:
     ),
 )
 @input_options(split="train")
-@click.option("--steps", default=900, show_default=True, help="Batches.")
-@click.option("--batch-size", default=12, show_default=True, help="Slices in each.")
-@click.option("--learning-rate", default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine.")
+@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="Batches.")
+@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="Slices in each.")
+@click.option(
+    "--learning-rate", type=real("(0, 1e6]"), default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine."
+)
 @click.option("--start", help="Go on from this network: fine-tuning.")
 @click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
 @click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
@@ -424,12 +429,16 @@ class Lists(click.Command):
     help="Baselines, recipes, variants of them: paper:members=1; task-NAME: learnt through the network.",
 )
 @click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
-@click.option("--accelerations", multiple=True, type=float, default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
-@click.option("--seeds", default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ...")
+@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
+@click.option(
+    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ..."
+)
 @click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
 @click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
-@click.option("--tuning-steps", default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask.")
-@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of one thread each.")
+@click.option(
+    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask."
+)
+@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="Runs at a time, of one thread each.")
 @click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
 @click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
 @click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")

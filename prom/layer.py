@@ -12,6 +12,7 @@ from prom import bernoulli, patterns
 from prom.errors import InputError
 from prom.fourier import to_centred
 from prom.masks import SAMPLE_STREAM
+from prom.options import check_seed
 from prom.projection import project
 
 
@@ -72,7 +73,7 @@ class MaskLayer(nn.Module):
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
         self.theta = nn.Parameter(project(begin, self.budget))
         self.theta.register_hook(lambda gradient: gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny))
-        self.seed, self.drawn = SAMPLE_STREAM + seed, 0
+        self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
 
     def forward(self, images: Tensor) -> Tensor:
         """``(B, C, H, W)`` images, real or complex, to the magnitudes of their zero-filled reconstructions: real, in the same precision."""

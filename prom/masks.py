@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from prom import bernoulli, hdf5
+from prom import bernoulli, hdf5, options
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.files import atomic
@@ -79,7 +79,8 @@ class MaskResult:
         >>> as_result(torch.eye(4, dtype=torch.bool), "identity", acceleration=4).sample(3).sum(dim=(1, 2)).tolist()
         [4, 4, 4]
         """
-        draws = bernoulli.sample(self.theta, torch.Generator().manual_seed(SAMPLE_STREAM + seed), count)
+        generator = torch.Generator().manual_seed(SAMPLE_STREAM + options.check_seed(seed))
+        draws = bernoulli.sample(self.theta, generator, options.check("count", count, "[1, 1e9]", whole=True))
         return make(self.pattern, tuple(self.mask.shape)).expand(draws).bool()
 
     def save(self, path: str | os.PathLike) -> None:

@@ -16,6 +16,7 @@ from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.masks import MaskResult, provenance
+from prom.options import check_seed
 from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
@@ -73,7 +74,7 @@ def optimize(
     >>> result.mask.shape, int(result.mask.sum())
     (torch.Size([16, 16]), 64)
     """
-    data = as_dataset(data)
+    data, seed = as_dataset(data), check_seed(seed)
     device = choose_device(device)
     grid = patterns.make(pattern, data.shape)
     target = grid.budget(acceleration)

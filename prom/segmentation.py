@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prom import curvature, network_files
+from prom import curvature, network_files, options
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
@@ -215,9 +215,14 @@ def train(
         Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, or a
         checkpoint is of another training.
     """
-    for name, value in {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}.items():
-        if not value > 0:
-            raise InputError(f"{name} {value}: must be > 0")
+    options.check("steps", steps, "[1, 1e9]", whole=True)
+    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    options.check("learning_rate", learning_rate, "(0, 1e6]")
+    for number in channels:
+        options.check("channels", number, "[1, 4096]", whole=True)
+    if not 2 <= len(channels) <= 10:
+        raise InputError(f"channels {list(channels)}: must be 2 to 10 numbers, one for each level")
+    seed = options.check_seed(seed)
     labels = _labels(data)
     both = set(data.patients or data.subjects) & set(validation.patients or validation.subjects)
     if both:

@@ -219,7 +219,7 @@ BAD = [
     ("optimize mine --set axis=HW -a 4 -o bad.h5", "did you mean 'axes'"),
     ("optimize mine --set skip_constant=perhaps -a 4 -o bad.h5", "e.g. skip_constant=true"),
     ("optimize mine --validation 0.01 --split validation -a 9999 -o bad.h5", "must be <= 1024"),
-    ("optimize mine --validation 2 -a 4 -o bad.h5", "validation 2.0"),
+    ("optimize mine --validation 2 -a 4 -o bad.h5", "'--validation': number 2.0: must be >= 0 and < 1"),
     ("optimize mni_brain --validation 0.1 -a 4 -o bad.h5", "has a validation split of its own"),
     ("optimize fastmri_knee -a 4 -o bad.h5", "fastmri.med.nyu.edu"),
     ("optimize brain_tumour -a 4 -o bad.h5", "medicaldecathlon.com"),
@@ -240,6 +240,31 @@ BAD = [
     ("evaluate mine mine", "mask mine"),
     ("export bad.h5 -o bad.npy", "bad.h5"),
     ("optimise mine", "optimise"),
+    ("optimize mine -a nan -o bad.h5", "'nan' is not a finite number"),
+    ("optimize mine -a 1e999 -o bad.h5", "'1e999' is not a finite number"),
+    ("optimize mine -a 1_0 -o bad.h5", "'1_0' is not a finite number"),
+    ("optimize mine -a ٤ -o bad.h5", "'٤' is not a finite number"),
+    ("optimize mine -a 4 --seed 18446744073709551616 -o bad.h5", "'18446744073709551616' is not a whole number of 64 bits"),
+    ("optimize mine -a 4 --seed 1_0 -o bad.h5", "'1_0' is not a whole number"),
+    ("optimize mine -a 4 --seed ٥ -o bad.h5", "'٥' is not a whole number"),
+    ("optimize mine -a 4 --seed 1.0 -o bad.h5", "'1.0' is not a whole number"),
+    ("optimize mine -a 4 --threads 0 -o bad.h5", "must be >= 1 and <= 1024"),
+    ("optimize mine -a 4 --threads 99999999 -o bad.h5", "must be >= 1 and <= 1024"),
+    ("optimize mine -a 4 --iterations 1000000000000 -o bad.h5", "iterations=1000000000000: must be >= 1 and <= 1e8"),
+    ("optimize mine -a 4 --iterations 100000 --members 100000 -o bad.h5", "together"),
+    ("optimize mine -a 4 --validation nan -o bad.h5", "'nan' is not a finite number"),
+    ("optimize mine -a 4 --set scale=inf -o bad.h5", "scale=inf"),
+    ("baseline gaussian mine -a 4 --option sigma=1e200 -o bad.h5", "sigma 1e+200: must be >= 0.001 and <= 1e9"),
+    ("baseline gaussian mine -a 4 --option sigma=nan -o bad.h5", "sigma=nan"),
+    ("baseline equispaced mine -a 4 --option centre_fraction=-1 -o bad.h5", "centre_fraction -1.0: must be >= 0 and <= 1"),
+    ("baseline equispaced mine -a 4 --option centre_fraction=1_0 -o bad.h5", "centre_fraction=1_0"),
+    ("baseline loupe mine -a 4 --option iterations=0 -o bad.h5", "iterations 0: must be >= 1"),
+    ("baseline score_prune mine -a 4 --option learning_rate=1e30 -o bad.h5", "learning_rate 1e+30: must be > 0 and <= 1e6"),
+    ("segment train mine --learning-rate nan -o bad.pt", "'nan' is not a finite number"),
+    ("segment train mine --learning-rate 0 -o bad.pt", "must be > 0 and <= 1e6"),
+    ("segment train mine --batch-size -1 -o bad.pt", "must be >= 1"),
+    ("sweep reconstruction --dataset mine --jobs 0", "must be >= 1"),
+    ("sweep reconstruction --dataset mine --accelerations 4 8x", "'8x' is not a finite number"),
 ]
 
 
@@ -265,6 +290,13 @@ def test_bad_input_is_one_line_and_exit_code_2(hostile, here, line, message):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("prom: ") and message in done.stderr
     assert sorted(p.name for p in hostile.iterdir()) == before
+
+
+@pytest.mark.parametrize("text", [" 5", "5 ", "+ 5", "0x5", "5\n", ""])
+@pytest.mark.parametrize("option", ["--seed", "-a", "--validation"])
+def test_numbers_have_no_blanks(hostile, here, option, text):
+    done = here("optimize", "mine", "-o", "bad.h5", *(() if option == "-a" else ("-a", "4")), option, text, cwd=hostile)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is not a" in done.stderr
 
 
 @pytest.mark.slow
@@ -303,7 +335,7 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
 
     for arguments, message in (
         (("segment", "evaluate", "mask.h5", "mine"), "network mask.h5: is not a network file of prom"),
-        (("segment", "train", "mni_brain", "--steps", "0", "-o", "x.pt", "--set", "subjects=5", "--set", "size=32"), "steps 0"),
+        (("segment", "train", "mni_brain", "--steps", "0", "-o", "x.pt", "--set", "subjects=5", "--set", "size=32"), "'--steps': number 0"),
         (("optimize", "mine", "-a", "4", "--network", "none.pt", "-o", "x.h5"), "network none.pt: no such file"),
     ):
         wrong = here(*arguments, cwd=tmp_path)

@@ -183,7 +183,11 @@ def test_bad_input_is_one_line():
     for call, message in (
         (lambda: segmentation.train(TRAIN, TRAIN, **SMALL), "patient s0: is in the training and in the validation slices"),
         (lambda: segmentation.train(without, VALIDATION), "has no labels"),
-        (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be > 0"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be >= 1"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, learning_rate=float("inf")), "learning_rate inf: must be > 0 and <= 1e6"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, batch_size=2.5), "batch_size 2.5: must be a whole number"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, channels=(16,)), "must be 2 to 10 numbers"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, seed=2**70), "seed .* must be a whole number of 64 bits"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 7), "sides must be multiples of 64, and larger"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 6), "images of 32 x 32: sides must be multiples of 32, and larger"),
         (
