@@ -67,7 +67,17 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Silent(click.Group):
+    """Ends on ^C with exit code 130, and without the empty line that click writes."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=Silent, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="prom-mri")
 def cli() -> None:
     """Learn which points of k-space to measure.

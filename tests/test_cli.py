@@ -371,3 +371,13 @@ def test_outputs_that_are_no_files_are_refused_before_anything_is_read(work, her
         done = here(*command.split(), "-o", "pipe", cwd=work)
         assert done.returncode == 2 and done.stderr == "prom: output pipe: is no file, but a pipe; give another name\n"
     (work / "pipe").unlink()
+
+
+@pytest.mark.parametrize("module", ["click", "torch"])
+@pytest.mark.parametrize("program", [["-m", "prom"], ["-c", "from prom.__main__ import main; main()"]])
+def test_ctrl_c_while_importing_is_silent(work, tmp_path, module, program):
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, *program, "baseline", "energy", "mine", "-a", "4", "-o", "stopped.h5"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "") and not (work / "stopped.h5").exists()
