@@ -163,7 +163,7 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Ten
     [[1, 0], [0, 1]]
     >>> as_mask(255 * np.eye(2), (2, 2), "demo")
     Traceback (most recent call last):
-    prom.errors.InputError: mask with the value 255.0: must have 0 and 1 only; use mask > 127.5
+    prom.errors.InputError: mask with the value 255: must have 0 and 1 only; if 255 is measured, use mask == 255
     """
     if isinstance(mask, str | os.PathLike):
         raise InputError(f"mask {os.fspath(mask)!r}: is a path; use prom.load_mask(path).mask")
@@ -181,8 +181,10 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Ten
     values = mask.detach().to(torch.complex128 if mask.is_complex() else torch.float64)  # has every operation, as not all types do
     wrong = values[(values != 0) & (values != 1)]
     if len(wrong):
-        half = f"{float(values.abs().max()) / 2:g}"
-        raise InputError(f"mask with the value {wrong[0].item()}: must have 0 and 1 only; use mask > {half}")
+        value = wrong[0].item()
+        alone = bool((wrong == value).all()) and not (values == 1).any()
+        way = f"if {value:g} is measured, use mask == {value:g}" if alone else "of probabilities, use the mask that was made with them"
+        raise InputError(f"mask with the value {value:g}: must have 0 and 1 only; {way}")
     return values == 1
 
 

@@ -122,9 +122,11 @@ def test_evaluate_takes_zeros_and_ones_of_any_type(blobs, same):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (lambda m: m.byte() * 255, "the value 255.0: must have 0 and 1 only; use mask > 127.5"),
+        (lambda m: m.byte() * 255, "the value 255: must have 0 and 1 only; if 255 is measured, use mask == 255"),
         (lambda m: m.numpy() * 0.5, "the value 0.5"),
         (lambda m: m.float() * torch.nan, "the value nan"),
+        (lambda m: m * torch.linspace(0, 1, 32), "of probabilities, use the mask that was made with them"),
+        (lambda m: m * 1j, "the value 0.*1j"),
         (lambda m: m[8], r"mask of \(32,\): does not fit"),
         (lambda m: m[None, ..., None], r"mask of \(1, 32, 32, 1\): does not fit"),
         (lambda m: "mask.npy", "'mask.npy': is a path"),
