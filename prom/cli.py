@@ -457,12 +457,16 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
 
     The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
     """
+    try:
+        more = shlex.split(snakemake)
+    except ValueError as error:
+        raise InputError(f"snakemake {snakemake!r}: cannot be taken apart ({error}); close every quotation mark") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
     sweep = prom.sweep
     plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")
-    failed = sweep.run(plan, jobs, executor, shlex.split(snakemake))
+    failed = sweep.run(plan, jobs, executor, more)
     table = sweep.collect(plan)
     if len(table):
         click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")

@@ -116,7 +116,7 @@ def described(said: Any, format: str) -> tuple[dict[str, tuple[int, ...]], dict[
     if not all(isinstance(part, dict) for part in (regions, story, weights)) or not 0 < len(regions) < 256:
         raise ValueError("its regions, story and weights are no dictionaries")
     for name, values in regions.items():
-        if not isinstance(values, list | tuple) or not values or not all(_whole(value, 1, 255) for value in values):
+        if not isinstance(values, list | tuple) or not values or not all(_whole(value, 0, 255) for value in values):
             raise ValueError(f"its region {name[:40]!r} is no list of labels")
     channels = story.get("channels")
     if not isinstance(channels, list | tuple) or not 2 <= len(channels) <= 10 or not all(_whole(value, 1, 4096) for value in channels):

@@ -212,14 +212,13 @@ def train(
     Raises
     ------
     InputError
-        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, or a
-        checkpoint is of another training.
+        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, no
+        slice for validation shows what is to be segmented, the loss is not finite, or a checkpoint is of another training.
     """
     options.check("steps", steps, "[1, 1e9]", whole=True)
     options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
     options.check("learning_rate", learning_rate, "(0, 1e6]")
-    for number in channels:
-        options.check("channels", number, "[1, 4096]", whole=True)
+    channels = [options.check("channels", number, "[1, 4096]", whole=True) for number in channels]
     if not 2 <= len(channels) <= 10:
         raise InputError(f"channels {list(channels)}: must be 2 to 10 numbers, one for each level")
     seed = options.check_seed(seed)
@@ -250,6 +249,9 @@ def train(
     if start:
         network.load_state_dict(start.network.state_dict())
     segmenter = Segmenter(network.to(device), regions, {**story, **asked})
+    held = _labels(validation)
+    if not any(bool(segmenter.targets(held[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(held), AT_ONCE)):
+        raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
@@ -273,6 +275,8 @@ def train(
             classes = classes[:, 0]
         adam.zero_grad()
         loss = segmenter.loss(images.to(device), classes.to(device))
+        if not loss.isfinite():
+            raise InputError(f"{data.name}: the loss is {loss.item():g} in step {state['step'] + 1}; use a lower learning rate")
         loss.backward()
         adam.step()
         schedule.step()

@@ -292,6 +292,11 @@ def test_bad_input_is_one_line_and_exit_code_2(hostile, here, line, message):
     assert sorted(p.name for p in hostile.iterdir()) == before
 
 
+def test_snakemakes_options_need_both_quotation_marks(work, here):
+    done = here("sweep", "reconstruction", "--dataset", "mine", "--snakemake", "--config 'a", cwd=work)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "close every quotation mark" in done.stderr
+
+
 @pytest.mark.parametrize("text", [" 5", "5 ", "+ 5", "0x5", "5\n", ""])
 @pytest.mark.parametrize("option", ["--seed", "-a", "--validation"])
 def test_numbers_have_no_blanks(hostile, here, option, text):

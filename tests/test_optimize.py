@@ -152,6 +152,9 @@ def test_batches_visit_every_image_once_a_pass():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"acceleration": "4"}, "acceleration 4: must be a number"),
+        ({"acceleration": None}, "acceleration None: must be a number"),
+        ({"acceleration": float("nan")}, "acceleration nan: must be >= 1"),
         ({"acceleration": 0.5}, "acceleration 0.5: must be >= 1"),
         ({"acceleration": 2000}, "must be <= 1024"),
         ({"pattern": "spiral"}, "pattern 'spiral'"),

@@ -185,6 +185,10 @@ def test_bad_input_is_one_line():
         (lambda: segmentation.train(without, VALIDATION), "has no labels"),
         (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be >= 1"),
         (lambda: segmentation.train(TRAIN, VALIDATION, learning_rate=float("inf")), "learning_rate inf: must be > 0 and <= 1e6"),
+        (
+            lambda: segmentation.train(TRAIN, replace(VALIDATION, labels=VALIDATION.labels * 0), **SMALL),
+            "no slice for validation shows any of disc, core",
+        ),
         (lambda: segmentation.train(TRAIN, VALIDATION, batch_size=2.5), "batch_size 2.5: must be a whole number"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(16,)), "must be 2 to 10 numbers"),
         (lambda: segmentation.train(TRAIN, VALIDATION, seed=2**70), "seed .* must be a whole number of 64 bits"),
@@ -311,3 +315,9 @@ def test_data_that_a_network_cannot_take_are_refused(saved):
         segmentation.train(TRAIN, replace(four, subjects=[f"v{name}" for name in four.subjects]), **SMALL)
     with pytest.raises(InputError, match="does not fit"):
         segmentation.evaluate(saved[0], TRAIN, mask)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(monkeypatch):
+    monkeypatch.setattr(Segmenter, "loss", lambda self, images, labels: self.network(images).mean() * torch.nan)
+    with pytest.raises(InputError, match="discs: the loss is nan in step 1; use a lower learning rate"):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
