@@ -72,7 +72,7 @@ class MaskLayer(nn.Module):
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
         self.theta = nn.Parameter(project(begin, self.budget))
-        self.theta.register_hook(lambda gradient: gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny))
+        self.theta.register_hook(_divided)
         self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -106,10 +106,24 @@ class MaskLayer(nn.Module):
             changed = change(tensor)
             return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
 
-        return super()._apply(kept, recurse)
+        theta = self.theta
+        super()._apply(kept, recurse)
+        if self.theta is not theta:
+            self.theta.register_hook(_divided)
+        return self
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Of a copy: hooks are not copied."""
+        super().__setstate__(state)
+        self.theta.register_hook(_divided)
 
     def _sample(self) -> Tensor:
         generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
         self.drawn += 1
         hard = bernoulli.sample(self.theta.detach(), generator)[0]
         return self.grid.expand(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
+
+
+def _divided(gradient: Tensor) -> Tensor:
+    """By its largest magnitude."""
+    return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)

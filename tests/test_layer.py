@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -134,3 +137,11 @@ def test_gpus_are_counted(monkeypatch):
     ]
     with pytest.raises(InputError, match="has 2 GPU"):
         choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_divide_the_gradient_too(again):
+    layer = MaskLayer((8, 8), 4)
+    for one in (layer, again(layer), again(layer).double()):
+        (one(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))) * 1e3).sum().backward()
+        assert float(one.theta.grad.abs().max()) == pytest.approx(1.0)
