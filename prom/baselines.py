@@ -21,6 +21,7 @@ from prom.errors import InputError, unknown
 from prom.fourier import opposite
 from prom.masks import MaskResult, provenance
 from prom.objectives import Measurements
+from prom.options import check, check_seed
 from prom.patterns import make
 from prom.rivals import RIVALS
 
@@ -57,7 +58,7 @@ def equispaced(
     Raises
     ------
     InputError
-        Where the pattern is "points", which has no lines, or the acceleration is out of range.
+        Where the pattern is "points", which has no lines, the centre is not a share from 0 to 1, or the acceleration is out of range.
 
     >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 256), ["a"], [0])
     >>> int(equispaced(data, 8)[0].sum()), int(equispaced(data, 8, exact_budget=False)[0].sum()) > 32
@@ -65,9 +66,10 @@ def equispaced(
     """
     if pattern == "points":
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
+    check("centre_fraction", centre_fraction, "[0, 1]")
     grid = make(pattern, train.shape)
     lines, budget = grid.size, grid.budget(acceleration)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     centre = torch.zeros(lines, dtype=torch.bool)
     count = round(lines * centre_fraction)
     first = (lines - count + 1) // 2
@@ -127,18 +129,17 @@ def gaussian(
     Raises
     ------
     InputError
-        Where sigma is below .001, or the acceleration is out of range.
+        Where sigma is not from .001 to 1e9 samples, or the acceleration is out of range.
 
     >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 64, 64), ["a"], [0])
     >>> mask = gaussian(data, acceleration=8, sigma=10, protect_centre=True)
     >>> int(mask.sum()), bool(mask[31:34, 31:34].all())
     (512, True)
     """
-    if not sigma >= 1e-3:
-        raise InputError(f"sigma {sigma}: must be >= 0.001 samples")
+    check("sigma", sigma, "[0.001, 1e9]")
     grid = make(pattern, train.shape)
     distance = _squared_distance(grid.shape)
-    uniform = torch.rand(grid.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    uniform = torch.rand(grid.shape, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=torch.float64)
     noise = -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log()
     keys = noise - distance / (2 * sigma**2)
     if protect_centre:
@@ -170,8 +171,7 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     if pattern != "points":
         make(pattern, train.shape)
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
-    if calibration < 0:
-        raise InputError(f"calibration {calibration}: must be >= 0")
+    check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
     budget = make(pattern, train.shape).budget(acceleration)
     side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)
@@ -181,7 +181,7 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
 
     from sigpy.mri import poisson  # here, as it takes seconds: it loads numba, which compiles
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(check_seed(seed))
     wanted = max(height * width / budget, DENSEST)
     inner = (min(side, height - 1), min(side, width - 1))  # SigPy divides by the extent of what lies outside
     for _ in range(10):
@@ -308,4 +308,4 @@ def as_result(
     theta = grid.gather(mask.float()) / (mask.numel() / grid.size)
     record = {} if train is None else provenance(train, f"baseline {name}", "cpu")
     recipe = {"name": name, **(options or {})}
-    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, seed, provenance=record)
+    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record)

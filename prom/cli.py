@@ -7,7 +7,9 @@ do not wait for PyTorch.
 
 from __future__ import annotations
 
+import errno
 import json as jsonlib
+import math
 import os
 import shlex
 import signal
@@ -23,8 +25,12 @@ import click
 
 import prom
 from prom import names, options, patterns, recipes
+from prom.cli_types import real, whole
 from prom.errors import InputError
-from prom.files import check_writable
+from prom.files import check_writable, reason
+
+# What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
 
 def main() -> None:
@@ -39,6 +45,11 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        if error.errno not in SURROUNDINGS and "temporary directory" not in str(error):
+            raise
+        click.echo(f"prom: {error.filename or 'a file'}: {reason(error)}; free some space, or name another folder with TMPDIR", err=True)
+        sys.exit(2)
 
 
 @contextmanager
@@ -56,7 +67,17 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Silent(click.Group):
+    """Ends on ^C with exit code 130, and without the empty line that click writes."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=Silent, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="prom-mri")
 def cli() -> None:
     """Learn which points of k-space to measure.
@@ -93,7 +114,9 @@ def input_options(split: str) -> Callable:
             click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
             click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
             click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
-            click.option("--validation", default=0.0, help="Hold out this share of the training patients as split 'validation'."),
+            click.option(
+                "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
+            ),
             click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
             click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
             click.argument("dataset"),
@@ -116,17 +139,17 @@ def threads_option(command: Callable) -> Callable:
         return command(**rest)
 
     text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
-    return click.option("--threads", type=click.IntRange(min=1), help=text)(limited)
+    return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
 
 
 json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
 acceleration_option = click.option(
-    "--acceleration", "-a", type=float, required=True, help="alpha: measure floor(D / alpha) samples, exactly."
+    "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
 )
 pattern_option = click.option(
     "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
 )
-seed_option = click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same machine: same mask.")
+seed_option = click.option("--seed", type=whole(), default=0, show_default=True, help="Same seed, same machine: same mask.")
 
 
 @cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
@@ -141,13 +164,13 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
     roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
     if clear_cache:
         removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])
-        click.echo(jsonlib.dumps([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
+        click.echo(strict_json([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
         return
     rows = {
         name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in registry.items()
     }
     if json:
-        click.echo(jsonlib.dumps(rows))
+        click.echo(strict_json(rows))
         return
     for name, row in rows.items():
         click.echo(f"{name}: {row['what']}\n  looked for: {row['looked for']} ({'found' if row['found'] else 'not found'})")
@@ -191,12 +214,12 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @acceleration_option
 @pattern_option
 @click.option("--recipe", default="default", show_default=True, help="default (scale-invariant ProM) or paper (the authors' procedure).")
-@click.option("--iterations", type=int, help="Instead of the recipe's own number.")
-@click.option("--members", type=int, help="Independent solutions to average, instead of the recipe's own number.")
+@click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
+@click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
 @click.option("--network", help="Learn through this network (of 'prom segment train'), for its segmentations instead of the image.")
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, network, seed, device, output, json) -> None:
@@ -205,6 +228,7 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(chosen, **changes)
     check_writable(output)
+    prom.device.choose_device(device)
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
     data = dataset()
@@ -265,15 +289,19 @@ def average_command(masks, output, json) -> None:
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, json) -> None:
-    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes)."""
-    result = prom.load_mask(mask)
+    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
+
+    MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
+    """
+    sampled = prom.mask_files.read(mask)
     data = dataset()
-    scores = prom.evaluate(result.mask, data, convention)
+    scores = prom.evaluate(sampled, data, convention)
+    true = sampled.numel() / int(sampled.sum())
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
     summary = {
         "mask": mask,
-        "true_acceleration": result.true_acceleration,
+        "true_acceleration": true,
         "dataset": data.name,
         "split": data.split,
         "slices": len(data),
@@ -283,10 +311,10 @@ def evaluate_command(mask, dataset, convention, json) -> None:
         **{f"{name}_std": float(spread[name]) for name in columns},
     }
     if json:
-        click.echo(jsonlib.dumps(summary))
+        click.echo(strict_json(summary))
         return
     heading = f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects"
-    click.echo(f"{heading}, x{result.true_acceleration:.2f}, {convention} convention")
+    click.echo(f"{heading}, x{true:.2f}, {convention} convention")
     click.echo(
         f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
         f"NMSE {mean['nmse']:.4f} +- {spread['nmse']:.4f}"
@@ -298,6 +326,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
 @click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(names.FORMATS)}.")
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
+    check_writable(output)
     prom.export.export(prom.load_mask(mask), output)
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
 
@@ -315,32 +344,37 @@ def segment_group() -> None:
     ),
 )
 @input_options(split="train")
-@click.option("--steps", default=900, show_default=True, help="Batches.")
-@click.option("--batch-size", default=12, show_default=True, help="Slices in each.")
-@click.option("--learning-rate", default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine.")
+@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="Batches.")
+@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="Slices in each.")
+@click.option(
+    "--learning-rate", type=real("(0, 1e6]"), default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine."
+)
 @click.option("--start", help="Go on from this network: fine-tuning.")
 @click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
 @click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
 @json_option
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
     check_writable(output)
+    check_writable(f"{output}.part")
+    prom.device.choose_device(device)
     import torch
 
-    seen = torch.stack([prom.load_mask(mask).mask for mask in masks]) if masks else None
+    seen = [prom.mask_files.read(mask) for mask in masks]
     first = prom.segmentation.load(start) if start else None
     data = dataset()
+    seen = torch.stack([prom.masks.as_mask(mask, data.shape, data.name) for mask in seen]) if seen else None
     rest, held = data.hold_out(0.2)
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
     network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
     network.save(output)
     said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
     if json:
-        click.echo(jsonlib.dumps(said))
+        click.echo(strict_json(said))
         return
     click.echo(f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.story['validation_dice']:.3f} on {len(held)} slices")
 
@@ -354,14 +388,14 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
 def segment_evaluate_command(network, dataset, mask, json) -> None:
     """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
     segmenter = prom.segmentation.load(network)
-    result = prom.load_mask(mask) if mask else None
+    sampled = prom.mask_files.read(mask) if mask else None
     data = dataset()
-    table = prom.segmentation.evaluate(segmenter, data, result.mask if result else None)
+    table = prom.segmentation.evaluate(segmenter, data, sampled)
     mean = table.drop(columns=["subject", "slice"]).mean()
-    true = result.true_acceleration if result else 1.0
+    true = sampled.numel() / int(sampled.sum()) if mask else 1.0
     if json:
         said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
-        click.echo(jsonlib.dumps({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
+        click.echo(strict_json({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
         return
     click.echo(f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects, x{true:.2f}")
     for name in ("", *(f" {region}" for region in segmenter.regions)):
@@ -405,12 +439,16 @@ class Lists(click.Command):
     help="Baselines, recipes, variants of them: paper:members=1; task-NAME: learnt through the network.",
 )
 @click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
-@click.option("--accelerations", multiple=True, type=float, default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
-@click.option("--seeds", default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ...")
+@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
+@click.option(
+    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ..."
+)
 @click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
 @click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
-@click.option("--tuning-steps", default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask.")
-@click.option("--jobs", default=1, show_default=True, help="Runs at a time, of one thread each.")
+@click.option(
+    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask."
+)
+@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="Runs at a time, of one thread each.")
 @click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
 @click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
 @click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
@@ -419,12 +457,16 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
 
     The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
     """
+    try:
+        more = shlex.split(snakemake)
+    except ValueError as error:
+        raise InputError(f"snakemake {snakemake!r}: cannot be taken apart ({error}); close every quotation mark") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
     sweep = prom.sweep
     plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")
-    failed = sweep.run(plan, jobs, executor, shlex.split(snakemake))
+    failed = sweep.run(plan, jobs, executor, more)
     table = sweep.collect(plan)
     if len(table):
         click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")
@@ -436,12 +478,29 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         sys.exit(1)
 
 
+def strict_json(value: object) -> str:
+    """A value as JSON that every program reads: where a number is NaN or infinite, which JSON does not have, null.
+
+    >>> strict_json({"loss": float("nan"), "scores": [1.0, float("inf")]})
+    '{"loss": null, "scores": [1.0, null]}'
+    """
+
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: finite(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return jsonlib.dumps(finite(value), allow_nan=False)
+
+
 def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
     """Tell what was written, as text or as JSON."""
     samples = int(result.mask.sum())
     if json:
         summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}
-        click.echo(jsonlib.dumps({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
+        click.echo(strict_json({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
         return
     spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
     click.echo(

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from prom.errors import InputError
 
 
 def choose_device(name: str | torch.device) -> torch.device:
-    """The device called ``name``; "auto" is CUDA where there is one, else the CPU.
+    """The device called ``name``: "auto" is CUDA where there is one, else the CPU; or "cpu", "cuda", or "cuda:1" for the second GPU.
+
+    Raises
+    ------
+    InputError
+        Where it is any other, or a GPU that this machine does not have.
 
     >>> choose_device("cpu")
     device(type='cpu')
+    >>> choose_device("mps")
+    Traceback (most recent call last):
+    prom.errors.InputError: device 'mps': must be auto, cpu, cuda, or cuda:N of GPU number N
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise InputError(f"device {name!r}: must be auto, cpu or cuda") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError(f"device {name!r}: this machine has no usable CUDA device; use cpu or auto")
-    return device
+    text = str(name)
+    found = re.fullmatch("cpu|auto|cuda(?::(0|[1-9][0-9]{0,3}))?", text)
+    if found is None:
+        raise InputError(f"device {text!r}: must be auto, cpu, cuda, or cuda:N of GPU number N")
+    usable = torch.cuda.is_available()
+    if text == "auto":
+        return torch.device("cuda" if usable else "cpu")
+    if text != "cpu" and not usable:
+        raise InputError(f"device {text!r}: this machine has no usable CUDA device; use cpu or auto")
+    if found[1] and int(found[1]) >= torch.cuda.device_count():
+        raise InputError(f"device {text!r}: this machine has {torch.cuda.device_count()} GPU(s), counted from 0; use cuda or auto")
+    return torch.device(text)
 
 
 def named(device: str) -> str:

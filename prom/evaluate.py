@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
@@ -10,19 +11,21 @@ from prom import metrics
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.fourier import undersample
+from prom.masks import as_mask
+from prom.units import unit
 
 CHUNK = 2**17  # pixels reconstructed at once, 2 slices of 256 x 256: they stay in cache, which is five times as fast as 32
 
 
-def evaluate(mask: Tensor, dataset: SliceDataset, convention: str = "paper") -> pd.DataFrame:
+def evaluate(mask: Tensor | np.ndarray, dataset: SliceDataset, convention: str = "paper") -> pd.DataFrame:
     """Score a mask: one row per slice ("paper") or per volume ("fastmri", where ``slice`` is the number of slices averaged over).
 
     Parameters
     ----------
     mask
-        ``(H, W)`` bool, centred.
+        ``(H, W)``, centred, bool or 0 and 1 in any type.
     dataset
-        Slices of the same size. Complex images are compared by magnitude.
+        Slices of the same size, in any unit. Complex images are compared by magnitude.
     convention
         ``"paper"`` or ``"fastmri"``; see :mod:`prom.metrics`.
 
@@ -34,7 +37,8 @@ def evaluate(mask: Tensor, dataset: SliceDataset, convention: str = "paper") -> 
     Raises
     ------
     InputError
-        Where sizes differ, the convention is unknown, or a slice is constant (its PSNR is not defined).
+        Where sizes differ, the mask has other values than 0 and 1, the convention is unknown, or a slice is constant (its PSNR is not
+        defined).
 
     >>> import torch
     >>> data = SliceDataset("demo", "test", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
@@ -43,8 +47,7 @@ def evaluate(mask: Tensor, dataset: SliceDataset, convention: str = "paper") -> 
     """
     if convention not in metrics.CONVENTIONS:
         raise unknown("convention", convention, metrics.CONVENTIONS)
-    if tuple(mask.shape) != dataset.shape:
-        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {dataset.name}, whose slices are {dataset.shape}")
+    mask = as_mask(mask, dataset.shape, dataset.name)
     subjects, slices = list(dataset.subjects), list(dataset.slices)
     members: dict[str, list[int]] = {}
     for index, subject in enumerate(subjects):
@@ -56,6 +59,7 @@ def evaluate(mask: Tensor, dataset: SliceDataset, convention: str = "paper") -> 
     parts = []
     for group in tqdm(groups, desc=f"evaluate {dataset.name}", disable=None, leave=False):
         target = dataset.images[group].to(mask.device)
+        target = target / unit(target.abs().amax(dim=(0, 1, 2, 3) if fastmri else (1, 2, 3), keepdim=True))
         prediction, target = undersample(target, mask), target.abs()
         _refuse_constant(target, dataset, group)
         scores = (metrics.fastmri_scores if fastmri else metrics.paper_scores)(prediction, target)

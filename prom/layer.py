@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from prom import bernoulli, patterns
+from prom.errors import InputError
 from prom.fourier import to_centred
 from prom.masks import SAMPLE_STREAM
+from prom.options import check_seed
 from prom.projection import project
 
 
@@ -31,6 +35,9 @@ class MaskLayer(nn.Module):
             optimiser.step(), masks.step()
             layer.project()
 
+    In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
+    small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in.
+
     Parameters
     ----------
     shape
@@ -47,7 +54,7 @@ class MaskLayer(nn.Module):
     Raises
     ------
     InputError
-        Where the acceleration or the pattern cannot be used.
+        Where the acceleration, the pattern or the start cannot be used, or the images are not of this shape, or integers.
 
     >>> layer = MaskLayer((8, 8), acceleration=4)
     >>> layer(torch.rand(2, 1, 8, 8)).shape, int(layer.mask().sum()), layer.theta.sum().item()
@@ -61,15 +68,27 @@ class MaskLayer(nn.Module):
         self.grid = patterns.make(pattern, shape)
         self.budget = self.grid.budget(acceleration)
         even = torch.full(self.grid.shape, self.budget / self.grid.size)
-        self.theta = nn.Parameter(project(even if start is None else start.detach().float().reshape(self.grid.shape), self.budget))
-        self.theta.register_hook(lambda gradient: gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny))
-        self.seed, self.drawn = SAMPLE_STREAM + seed, 0
+        begin = even if start is None else start.detach().float()
+        if begin.shape != even.shape or not begin.isfinite().all():
+            raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
+        self.theta = nn.Parameter(project(begin, self.budget))
+        self.theta.register_hook(_divided)
+        self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
 
     def forward(self, images: Tensor) -> Tensor:
-        """``(B, C, H, W)`` images, real or complex, to the magnitudes of their zero-filled reconstructions, float32."""
-        mask = self.mask().to(images.real.dtype) if not self.training else self._sample()
-        kspace = to_centred(torch.fft.fft2(images, norm="ortho"))
-        return torch.fft.ifft2(kspace * mask, norm="ortho").abs()  # not shifted back: that is a phase, and the magnitude has none
+        """``(B, C, H, W)`` images, real or complex, to the magnitudes of their zero-filled reconstructions: real, in the same precision."""
+        if not isinstance(images, Tensor) or not (images.is_floating_point() or images.is_complex()):
+            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise InputError(f"images of type {kind}: must be a tensor of real or complex floating-point numbers; use images.float()")
+        if tuple(images.shape[-2:]) != self.grid.grid:
+            raise InputError(f"images of {tuple(images.shape[-2:])}: do not fit the mask, which is {self.grid.grid}")
+        with torch.autocast(images.device.type, enabled=False):
+            mask = self._sample() if self.training else self.mask()
+            half = images.real.dtype.itemsize < 4
+            exact = images.to(torch.complex64 if images.is_complex() else torch.float32) if half else images
+            kspace = to_centred(torch.fft.fft2(exact, norm="ortho"))
+            found = torch.fft.ifft2(kspace * mask, norm="ortho").abs()  # not shifted back: that is a phase, and the magnitude has none
+        return found.to(images.real.dtype)
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
@@ -80,8 +99,31 @@ class MaskLayer(nn.Module):
         """Bring theta back to 0 <= theta <= 1, sum <= S (Eq. 6, 7)."""
         self.theta.copy_(project(self.theta, self.budget))
 
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLayer:
+        """What ``to``, ``half`` and the like do to theta: it goes to another device, and stays float32."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            changed = change(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        theta = self.theta
+        super()._apply(kept, recurse)
+        if self.theta is not theta:
+            self.theta.register_hook(_divided)
+        return self
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Of a copy: hooks are not copied."""
+        super().__setstate__(state)
+        self.theta.register_hook(_divided)
+
     def _sample(self) -> Tensor:
         generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
         self.drawn += 1
         hard = bernoulli.sample(self.theta.detach(), generator)[0]
         return self.grid.expand(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
+
+
+def _divided(gradient: Tensor) -> Tensor:
+    """By its largest magnitude."""
+    return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)

@@ -14,14 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from prom import bernoulli
+from prom import bernoulli, hdf5, options
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.files import atomic
+from prom.mask_checks import LARGEST_MASK, LONGEST_RECORD, check, record_as_json
 from prom.patterns import make
 
 HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
@@ -29,6 +31,7 @@ HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "act
 
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
 SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
+FORMAT = "prom mask 1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,53 +79,113 @@ class MaskResult:
         >>> as_result(torch.eye(4, dtype=torch.bool), "identity", acceleration=4).sample(3).sum(dim=(1, 2)).tolist()
         [4, 4, 4]
         """
-        draws = bernoulli.sample(self.theta, torch.Generator().manual_seed(SAMPLE_STREAM + seed), count)
+        generator = torch.Generator().manual_seed(SAMPLE_STREAM + options.check_seed(seed))
+        draws = bernoulli.sample(self.theta, generator, options.check("count", count, "[1, 1e9]", whole=True))
         return make(self.pattern, tuple(self.mask.shape)).expand(draws).bool()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
 
+        All of it has checksums, so that a damaged file is not read as another mask.
+
         Raises
         ------
         InputError
-            Where the file cannot be written.
+            Where the file cannot be written, or the fields do not fit each other (:func:`prom.mask_checks.check`).
         """
-        with atomic(path) as temporary, h5py.File(temporary, "w") as file:
-            file["mask"] = self.mask.numpy()
-            file["probabilities"] = self.probabilities.numpy()
-            file["theta"] = self.theta.numpy()
-            for name in self.history:
-                file[f"history/{name}"] = self.history[name].to_numpy()
-            attributes = {"format": "prom mask 1", "pattern": self.pattern, "acceleration": self.acceleration, "seed": self.seed}
-            file.attrs.update({**attributes, "recipe": json.dumps(self.recipe), "provenance": json.dumps(self.provenance)})
+        try:
+            check(self)
+        except InputError as error:
+            raise InputError(f"output {os.fspath(path)}: cannot hold this mask; {error}") from error
+        texts = {"format": FORMAT, "pattern": self.pattern}
+        texts |= {name: record_as_json(name, getattr(self, name)) for name in ("recipe", "provenance")}
+        arrays = {name: getattr(self, name).numpy() for name in ("mask", "probabilities", "theta")}
+        arrays |= {f"history/{name}": self.history[name].to_numpy() for name in self.history}
+        # In memory first, so that a full disk is an error like any other. From HDF5 1.8 on, headers have checksums, and with them
+        # attributes of a fixed length.
+        with h5py.File("mask", "w", driver="core", backing_store=False, libver=("v108", "v108")) as file:
+            for name, values in arrays.items():
+                file.create_dataset(name, data=values, fletcher32=values.size > 0 or None)
+            file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
+            file.attrs.update({"acceleration": self.acceleration, "seed": self.seed})
+            file.flush()
+            image = file.id.get_file_image()
+        with atomic(path) as temporary:
+            temporary.write_bytes(image)
 
 
 def load_mask(path: str | os.PathLike) -> MaskResult:
-    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed.
+    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed or believed, and no other file is read.
 
     Raises
     ------
     InputError
-        Where the file is missing, not HDF5, or not such a mask.
+        Where the file is missing, not HDF5, not such a mask, damaged, or says what does not fit together.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"mask {path}: no such file; make one with 'prom optimize' or 'prom baseline'")
     try:
-        with h5py.File(path, "r") as file:
-            arrays = {name: torch.from_numpy(file[name][()]) for name in ("mask", "probabilities", "theta")}
-            history = {name: file[f"history/{name}"][()] for name in HISTORY}
-            plain = {"pattern": str(file.attrs["pattern"]), "acceleration": float(file.attrs["acceleration"])}
-            records = {name: json.loads(file.attrs[name]) for name in ("recipe", "provenance")}
-            seed = int(file.attrs["seed"])
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"mask {path}: is not a mask file of prom ({' '.join(str(error).split())})") from error
-    mask = arrays["mask"]
-    if mask.dtype != torch.bool or mask.ndim != 2 or arrays["probabilities"].shape != mask.shape:
-        raise InputError(f"mask {path}: its mask must be a 2D array of bool, with probabilities of the same shape")
-    if arrays["theta"].shape != make(plain["pattern"], tuple(mask.shape)).shape:
-        raise InputError(f"mask {path}: theta of {tuple(arrays['theta'].shape)} does not fit pattern {plain['pattern']}")
-    return MaskResult(**arrays, **plain, **records, seed=seed, history=history)
+        result = _read(path)
+        check(result)
+    except InputError as error:
+        raise InputError(f"mask {path}: is damaged or was changed by hand; {error}") from error
+    except Exception as error:  # a damaged file fails in any of many ways
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"mask {path}: is not a mask file of prom ({cause})") from error
+    return result
+
+
+def _read(path: Path) -> MaskResult:
+    with h5py.File(path, "r") as file:
+        if (written := hdf5.text(file, "format", 100)) != FORMAT:
+            raise ValueError(f"is of format {written!r}, not {FORMAT!r}")
+        types = {"mask": bool, "probabilities": np.float32, "theta": np.float32}
+        arrays = {name: torch.from_numpy(hdf5.array(file, name, dtype, LARGEST_MASK)) for name, dtype in types.items()}
+        history = {name: hdf5.array(file, f"history/{name}", np.dtype(kind), LARGEST_MASK) for name, kind in HISTORY.items()}
+        if {values.shape for values in history.values()} != {(len(history["loss"]),)}:
+            raise ValueError("its history has columns of different length")
+        records = {name: json.loads(hdf5.text(file, name, LONGEST_RECORD)) for name in ("recipe", "provenance")}
+        plain = {"pattern": hdf5.text(file, "pattern", 100), "acceleration": float(hdf5.number(file, "acceleration", "f"))}
+        seed = hdf5.number(file, "seed", "iu")
+    return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history))
+
+
+def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Tensor:
+    """A mask for slices of this shape, as ``(H, W)`` bool on its own device: bool, or 0 and 1 in any type. ``name`` says whose slices.
+
+    Raises
+    ------
+    InputError
+        Where it is no array, of another shape, or has other values than 0 and 1: what 255 or .3 would mean is not certain.
+
+    >>> as_mask(np.eye(2), (2, 2), "demo").int().tolist()
+    [[1, 0], [0, 1]]
+    >>> as_mask(255 * np.eye(2), (2, 2), "demo")
+    Traceback (most recent call last):
+    prom.errors.InputError: mask with the value 255: must have 0 and 1 only; if 255 is measured, use mask == 255
+    """
+    if isinstance(mask, str | os.PathLike):
+        raise InputError(f"mask {os.fspath(mask)!r}: is a path; use prom.load_mask(path).mask")
+    if isinstance(mask, MaskResult):
+        raise InputError("mask of type MaskResult: must be an array; use its .mask")
+    if not isinstance(mask, Tensor):
+        array = np.asarray(mask)
+        if array.dtype.kind not in "biufc":
+            raise InputError(f"mask of type {type(mask).__name__}: must be an array or a tensor of 0 and 1")
+        mask = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
+    if tuple(mask.shape) != tuple(shape):
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {name}, whose slices are {tuple(shape)}")
+    if mask.dtype == torch.bool:
+        return mask
+    values = mask.detach().to(torch.complex128 if mask.is_complex() else torch.float64)  # has every operation, as not all types do
+    wrong = values[(values != 0) & (values != 1)]
+    if len(wrong):
+        value = wrong[0].item()
+        alone = bool((wrong == value).all()) and not (values == 1).any()
+        way = f"if {value:g} is measured, use mask == {value:g}" if alone else "of probabilities, use the mask that was made with them"
+        raise InputError(f"mask with the value {value:g}: must have 0 and 1 only; {way}")
+    return values == 1
 
 
 def average(results: Sequence[MaskResult]) -> MaskResult:

@@ -11,7 +11,8 @@ SSIM     Gaussian window 7, sigma 1, no padding      uniform window 7 x 7, no pa
 NMSE     per slice                                   over the volume
 ======== =========================================== ==================================================
 
-Inputs are real magnitude images ``(N, C, H, W)``; every function returns one float per slice (paper) or per volume (fastMRI).
+Inputs are real magnitude images ``(N, C, H, W)``; every function returns one float per slice (paper) or per volume (fastMRI). No score
+depends on the unit of the images, from 1e-30 to 1e30: every entry is first divided by a power of two near its peak.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from prom import names
 from prom.errors import InputError
+from prom.units import unit
 
 WINDOW = 7
 CONVENTIONS = names.CONVENTIONS
@@ -34,8 +36,9 @@ def psnr(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0) -
     >>> psnr(torch.zeros(1, 1, 8, 8), torch.full((1, 1, 8, 8), 0.1))
     tensor([20.])
     """
+    prediction, target, data_range = _without_unit(prediction, target, data_range)
     mse = (prediction - target).square().flatten(1).mean(dim=1)
-    return 10 * torch.log10(torch.as_tensor(data_range, dtype=mse.dtype, device=mse.device) ** 2 / mse)
+    return 10 * torch.log10(data_range**2 / mse)
 
 
 def nmse(prediction: Tensor, target: Tensor) -> Tensor:
@@ -44,6 +47,7 @@ def nmse(prediction: Tensor, target: Tensor) -> Tensor:
     >>> nmse(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
     tensor([1.])
     """
+    prediction, target, _ = _without_unit(prediction, target, 0.0)
     return (prediction - target).square().flatten(1).sum(dim=1) / target.square().flatten(1).sum(dim=1)
 
 
@@ -70,6 +74,7 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     else:
         weights, unbiased = [1.0] * WINDOW, WINDOW**2 / (WINDOW**2 - 1)
     weights = [weight / sum(weights) for weight in weights]
+    prediction, target, data_range = _without_unit(prediction, target, data_range)
 
     def smooth(image: Tensor) -> Tensor:
         image = image.flatten(0, 1).unsqueeze(1)
@@ -85,11 +90,18 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     var_x = unbiased * (smooth(prediction**2) - mean_x**2)
     var_y = unbiased * (smooth(target**2) - mean_y**2)
     covariance = unbiased * (smooth(prediction * target) - mean_x * mean_y)
-    data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
     data_range = data_range.repeat_interleave(target.shape[1]).view(-1, 1, 1, 1)
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
     return similarity.flatten(1).mean(dim=1).view(len(target), -1).mean(dim=1)
+
+
+def _without_unit(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
+    """Each entry, and its range ``(N,)``, divided by the unit of the larger of the two: the range, or the target's peak."""
+    data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
+    divisor = unit(torch.maximum(target.abs().flatten(1).amax(dim=1), data_range))
+    each = divisor.view(-1, *[1] * (target.ndim - 1))
+    return prediction / each, target / each, data_range / divisor
 
 
 def paper_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:

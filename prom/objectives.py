@@ -28,6 +28,8 @@ PIECE = 2  # images made ready at once: what a piece takes comes on top of the d
 TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
 CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
 
+USUAL = (1e-12, 1e12)  # units whose squares, and the small and large numbers that gradients are made of, float32 holds
+
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -122,7 +124,7 @@ class Measurements:
         return to_centred(torch.fft.fft2(images, norm="ortho")), images.abs()
 
     def power(self, most: int | None = None) -> Tensor:
-        """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in the squared unit of the images.
+        """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in units of ``unit`` squared.
 
         ``most``: of no more images than this, evenly spaced.
         """
@@ -131,7 +133,7 @@ class Measurements:
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
             total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
-        return total * (self.unit**2 / len(chosen))
+        return total * (1 / len(chosen))
 
 
 def _largest(images: Tensor) -> float:
@@ -151,7 +153,9 @@ class MagnitudeMSE:
     Parameters
     ----------
     images
-        ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square.
+        ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square. Where their peak is below 1e-12 or above 1e12, the
+        square of which float32 hardly holds, the loss is that of the images divided by ``data.unit``, and ``loss_unit`` is what it has
+        to be multiplied by; else ``loss_unit`` is 1.
     device
         Where to work. On a CPU pair by pair, so that all of it stays in cache, several images at once where PyTorch may use several
         threads; their number changes no bit of the result. On a GPU all pairs at once.
@@ -166,18 +170,21 @@ class MagnitudeMSE:
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
         self.data = Measurements(images, device)
+        square = self.data.unit**2
+        self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
+        self.loss_unit = square / self._square
 
     @cached_property
     def curvature(self) -> Tensor:
         r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out."""
-        power = self.data.power(most=CURVATURE_IMAGES)
+        power = self.data.power(most=CURVATURE_IMAGES) * self._square
         return power / power.numel()
 
     def __call__(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         indices = indices if isinstance(indices, Tensor) else list(indices)
         loss, gradient = (self._on_gpu if masks.is_cuda else self._on_cpu)(indices, masks.contiguous())
         pairs = masks.shape[-3] * len(indices)
-        unit = self.data.unit**2 / (pairs * math.prod(self.data.shape[1:]))
+        unit = self._square / (pairs * math.prod(self.data.shape[1:]))
         return loss * unit, gradient.mul_(2 * unit * self._scale)
 
     @property

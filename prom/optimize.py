@@ -16,6 +16,7 @@ from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.masks import MaskResult, provenance
+from prom.options import check_seed
 from prom.polish import polish
 from prom.projection import project
 from prom.recipes import DEFAULT, Recipe
@@ -66,18 +67,21 @@ def optimize(
     Raises
     ------
     InputError
-        Where the data, the acceleration, a name or the device cannot be used.
+        Where the data, the acceleration, a name or the device cannot be used, or the loss is not finite.
 
     >>> from dataclasses import replace
     >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
     >>> result.mask.shape, int(result.mask.sum())
     (torch.Size([16, 16]), 64)
     """
-    data = as_dataset(data)
+    data, seed = as_dataset(data), check_seed(seed)
     device = choose_device(device)
     grid = patterns.make(pattern, data.shape)
     target = grid.budget(acceleration)
     judge = objectives.make(objective, data.images, device)
+    loss_unit = getattr(judge, "loss_unit", 1.0)
+    if loss_unit != 1 and recipe.step_rule == "adam":
+        raise InputError(f"{data.name}: has values up to {judge.data.unit:.0e}, where Adam fails; use recipe default, or the option scale")
     most = min(recipe.batch_size, len(judge.data))
     if distributed.size() > most:
         raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
@@ -111,6 +115,10 @@ def optimize(
     bar.close()
     theta = bernoulli.average(solutions).cpu()
     loss, active = said.cpu().double().T
+    if not loss.isfinite().all():
+        raise InputError(
+            f"{data.name}: the loss is {loss[~loss.isfinite()][0]:g}; change the objective, or the unit of the images by scale"
+        )
     mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
     if recipe.polish:
         mask = polish(mask, data, pattern, evaluations=recipe.polish, hold_out=recipe.hold_out, device=device, judge=judge)
@@ -122,7 +130,7 @@ def optimize(
         acceleration=float(acceleration),
         recipe=recipe.as_dict(),
         seed=seed,
-        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss, active_fraction=active),
+        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss * loss_unit, active_fraction=active),
         provenance=provenance(data, objective, device),
     )
 

@@ -1,10 +1,13 @@
-"""Options of a function as text, as the command line takes them: ``name=value``, in the type that the function's signature says."""
+"""Numbers that people give: as text (``name=value``, in the type that the function's signature says), and as arguments, with a range."""
 # No recorded result depends on this file.
 
 from __future__ import annotations
 
 import inspect
+import math
+import re
 from collections.abc import Callable, Collection
+from numbers import Integral, Real
 
 from prom.errors import InputError, unknown
 
@@ -36,8 +39,82 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
         if "bool" in kind:
             return name, {"true": True, "false": False}[value.lower()]
         if "Sequence[int]" in kind:
-            return name, [int(part) for part in value.split(",")]
-        return name, int(value) if "int" in kind else float(value) if "float" in kind else value
+            return name, [whole_number(part) for part in value.split(",")]
+        return name, whole_number(value) if "int" in kind else real_number(value) if "float" in kind else value
     except (KeyError, ValueError) as error:
         example = f"{name}={EXAMPLES[kind.split(' ')[0]]}"
         raise InputError(f"option {text!r}: {name} of {of} must be {kind}, e.g. {example}") from error
+
+
+def whole_number(text: str) -> int:
+    """A whole number of 64 bits, in digits from 0 to 9 alone: ``int`` also takes blanks, ``1_0`` and digits of other scripts.
+
+    Raises
+    ------
+    ValueError
+        Where it is anything else.
+
+    >>> whole_number("-3")
+    -3
+    """
+    if not re.fullmatch("[+-]?[0-9]{1,20}", text) or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"{text[:40]!r} is not a whole number of 64 bits")
+    return int(text)
+
+
+def real_number(text: str) -> float:
+    """A finite number, with a point or an exponent or without, likewise.
+
+    Raises
+    ------
+    ValueError
+        Where it is anything else, as NaN or 1e999.
+
+    >>> real_number("1.5e-3")
+    0.0015
+    """
+    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text) or not math.isfinite(float(text)):
+        raise ValueError(f"{text[:40]!r} is not a finite number")
+    return float(text)
+
+
+def check(name: str, value: object, interval: str, whole: bool = False) -> int | float:
+    """A number of this interval, ``"(0, 1]"`` for 0 < value <= 1, as Python's own ``int`` or ``float``. ``name`` is for the message.
+
+    Raises
+    ------
+    InputError
+        Where it is no number, NaN, outside the interval, or not whole where it must be.
+
+    >>> check("steps", 20, "[1, 1e9]", whole=True)
+    20
+    >>> check("momentum", float("nan"), "[0, 1)")
+    Traceback (most recent call last):
+    prom.errors.InputError: momentum nan: must be >= 0 and < 1
+    """
+    said = f"{name}{'' if name.endswith('=') else ' '}{str(value)[:40]}"
+    if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
+        raise InputError(f"{said}: must be a {'whole ' if whole else ''}number")
+    least, most = (part.strip() for part in interval[1:-1].split(","))
+    above = value > float(least) if interval[0] == "(" else value >= float(least)
+    below = value < float(most) if interval[-1] == ")" else value <= float(most)
+    if not (above and below):
+        raise InputError(f"{said}: must be {'>' if interval[0] == '(' else '>='} {least} and {'<' if interval[-1] == ')' else '<='} {most}")
+    return int(value) if whole else float(value)
+
+
+def check_seed(seed: object) -> int:
+    """A seed, as Python's own ``int``.
+
+    Raises
+    ------
+    InputError
+        Where it is not a whole number of 64 bits.
+
+    >>> check_seed(2**63)
+    Traceback (most recent call last):
+    prom.errors.InputError: seed 9223372036854775808: must be a whole number of 64 bits
+    """
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
+        raise InputError(f"seed {str(seed)[:40]}: must be a whole number of 64 bits")
+    return int(seed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError, unknown
+from prom.options import check
 
 if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
     from torch import Tensor
@@ -42,10 +43,9 @@ class Points:
         Raises
         ------
         InputError
-            Where alpha is below 1 (more than everything) or above D (not even one sample).
+            Where alpha is no number, below 1 (more than everything) or above D (not even one sample).
         """
-        if not acceleration >= 1:
-            raise InputError(f"acceleration {acceleration}: must be >= 1")
+        check("acceleration", acceleration, "[1, inf)")
         if acceleration > self.size:
             raise InputError(f"acceleration {acceleration}: must be <= {self.size}, the number of {self.name} of a {self.grid} grid")
         return math.floor(self.size / acceleration)

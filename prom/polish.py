@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import objectives, patterns
+from prom import objectives, options, patterns
 from prom.curvature import factor
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
@@ -96,8 +96,9 @@ def polish(
     >>> int(start.sum()), int(better.sum())
     (16, 16)
     """
-    if evaluations < 1:
-        raise InputError(f"evaluations {evaluations}: must be >= 1")
+    options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
+    options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
+    options.check("hold_out", hold_out, "[0, 1)")
     device = choose_device(device)
     grid = patterns.make(pattern, train.shape)
     members = parameters_of(mask, grid).to(device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 
+from prom import options
 from prom.errors import InputError, unknown
 
 CHOICES = {
@@ -11,6 +12,21 @@ CHOICES = {
     "step_rule": ("adam", "quantile"),
     "initialisation": ("uniform", "energy"),
 }
+MOST_ITERATIONS = 10**8  # of all members together; the history has a row for each
+WHOLE = {"iterations": "[1, 1e8]", "batch_size": "[1, 1e9]", "samples": "[1, 1e6]", "members": "[1, 1e8]", "polish": "[0, 1e9]"}
+REAL = {
+    "learning_rate": "(0, 1e6]",
+    "momentum": "[0, 1)",
+    "rms_decay": "[0, 1)",
+    "epsilon": "[0, 1e6]",
+    "tau_start": "(0, 1e6]",
+    "tau_end": "(0, 1e6]",
+    "exploration": "[0, 1)",
+    "exploitation": "[0, 1)",
+    "anneal_power": "(0, 1000]",
+    "hold_out": "[0, 1)",
+}
+SWITCHES = ("shared_mask", "curvature", "project_after_step", "independent_members")
 
 
 @dataclass(frozen=True)
@@ -25,7 +41,7 @@ class Recipe:
     >>> from dataclasses import replace
     >>> replace(PAPER, iterations=0)
     Traceback (most recent call last):
-    prom.errors.InputError: recipe field iterations=0: must be >= 1
+    prom.errors.InputError: recipe field iterations=0: must be >= 1 and <= 1e8
     """
 
     name: str
@@ -53,21 +69,19 @@ class Recipe:
     hold_out: float = 0.0  # share of the patients whose loss must fall as well for a swap of polishing to be kept; they propose none
 
     def __post_init__(self) -> None:
-        for name in ("iterations", "batch_size", "samples", "members"):
-            if getattr(self, name) < 1:
-                raise InputError(f"recipe field {name}={getattr(self, name)}: must be >= 1")
+        for name, interval in (*WHOLE.items(), *REAL.items()):
+            options.check(f"recipe field {name}=", getattr(self, name), interval, whole=name in WHOLE)
+        for name in SWITCHES:
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"recipe field {name}={getattr(self, name)!r}: must be True or False")
         for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise unknown(f"recipe field {name}", getattr(self, name), allowed)
-        if self.polish < 0:
-            raise InputError(f"recipe field polish={self.polish}: must be >= 0 evaluations")
-        if not 0 <= self.hold_out < 1:
-            raise InputError(f"recipe field hold_out={self.hold_out}: must be >= 0 and < 1")
-        if not self.learning_rate > 0:
-            raise InputError(f"recipe field learning_rate={self.learning_rate}: must be > 0")
-        if not 0 < self.tau_end <= self.tau_start:
+        if self.iterations * self.members > MOST_ITERATIONS:
+            raise InputError(f"recipe fields iterations={self.iterations}, members={self.members}: must be <= {MOST_ITERATIONS} together")
+        if self.tau_end > self.tau_start:
             raise InputError(f"recipe field tau_end={self.tau_end}: must be > 0 and <= tau_start={self.tau_start}")
-        if min(self.exploration, self.exploitation) < 0 or self.exploration + self.exploitation >= 1:
+        if self.exploration + self.exploitation >= 1:
             raise InputError(f"recipe fields exploration={self.exploration}, exploitation={self.exploitation}: must be >= 0 and sum to < 1")
         if self.curvature and self.estimator != "straight_through":
             raise InputError("recipe field curvature=True: needs estimator='straight_through'")

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import bernoulli, names, objectives, patterns
+from prom import bernoulli, names, objectives, options, patterns
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
-from prom.errors import InputError
 from prom.objectives import whole_set
 from prom.optimize import shuffled_batches
 from prom.schedules import annealed_budget
@@ -77,9 +76,10 @@ def igs(
     budget = grid.budget(acceleration)
     if per_round is None:
         per_round = math.ceil(budget / ROUNDS) if pattern == "points" else 1
-    _positive(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
+    _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     judge = objectives.make(objective, train.images, device)
-    batches = None if batch_size is None else shuffled_batches(len(judge.data), batch_size, torch.Generator(device).manual_seed(seed))
+    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
+    batches = None if batch_size is None else shuffled_batches(len(judge.data), batch_size, generator)
     members = bernoulli.mode(torch.zeros(grid.shape, device=device), 1)  # of equal values the one at the centre
     rounds = math.ceil((budget - 1) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
@@ -143,12 +143,12 @@ def loupe(
     >>> int(loupe(data, acceleration=4, iterations=5).sum())
     16
     """
-    _positive(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
+    _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
     device = choose_device(device)
     grid = patterns.make(pattern, train.shape)
     budget = grid.budget(acceleration)
     judge = objectives.make(objective, train.images, device)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
     weights = (torch.rand(grid.shape, generator=generator, device=device) * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
     batches = shuffled_batches(len(judge.data), batch_size, generator)
@@ -238,14 +238,13 @@ def score_prune(
     >>> int(score_prune(data, acceleration=4, iterations=5).sum())
     16
     """
-    _positive(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate)
-    if not 0 <= momentum < 1:
-        raise InputError(f"momentum {momentum}: must be >= 0 and < 1")
+    _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate)
+    options.check("momentum", momentum, "[0, 1)")
     device = choose_device(device)
     grid = patterns.make(pattern, train.shape)
     budget = grid.budget(acceleration)
     judge = objectives.make(objective, train.images, device)
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
     scores = torch.rand(grid.shape, generator=generator, device=device)
     mean = torch.zeros_like(scores)
     batches = shuffled_batches(len(judge.data), batch_size, generator)
@@ -262,7 +261,8 @@ def score_prune(
 RIVALS = {name: globals()[name] for name in names.RIVALS}
 
 
-def _positive(**values: float) -> None:
+def _check(**values: float) -> None:
+    """Counts from 1 on, and rates and slopes above 0."""
     for name, value in values.items():
-        if not value > 0:
-            raise InputError(f"{name} {value}: must be > 0")
+        whole = name in ("per_round", "batch_size", "iterations")
+        options.check(name, value, "[1, 1e9]" if whole else "(0, 1e6]", whole)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
@@ -18,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prom import curvature
+from prom import curvature, network_files, options
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.files import atomic, check_writable
 from prom.fourier import undersample
+from prom.masks import as_mask
 from prom.objectives import ImageLoss
 from prom.optimize import shuffled_batches
 
@@ -104,9 +106,10 @@ class Segmenter:
         Raises
         ------
         InputError
-            Where the data have no labels, or the mask does not fit them.
+            Where the data have no labels, or the network or the mask does not fit them.
         """
         device = choose_device(device)
+        _check_fit(self.story, data)
         self.network.to(device).eval().requires_grad_(False)
         judge = ImageLoss(data.images, self.loss, device, targets=_labels(data))
         if near is not None:
@@ -119,8 +122,7 @@ class Segmenter:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         regions = {name: list(values) for name, values in self.regions.items()}
-        with atomic(path) as temporary:
-            torch.save({"format": FORMAT, "regions": regions, "story": self.story, "weights": weights}, temporary)
+        _write(path, {"format": FORMAT, "regions": regions, "story": self.story, "weights": weights})
 
 
 def load(path: str | os.PathLike) -> Segmenter:
@@ -129,23 +131,22 @@ def load(path: str | os.PathLike) -> Segmenter:
     Raises
     ------
     InputError
-        Where the file is missing or not such a network.
+        Where the file is missing, damaged, or not such a network.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
     try:
-        said = torch.load(path, map_location="cpu", weights_only=True)
-        regions = {name: tuple(values) for name, values in said["regions"].items()}
-        segmenter = Segmenter(_unet(regions, said["story"]), regions, said["story"])
-        segmenter.network.load_state_dict(said["weights"])
-        right = said["format"] == FORMAT
-    except InputError:
-        raise
+        regions, story, weights = network_files.described(network_files.read(path), FORMAT)
+        with torch.device("meta"):  # where it takes no memory
+            network_files.check_weights(weights, _unet(regions, story))
+        segmenter = Segmenter(_unet(regions, story), regions, story)
+        segmenter.network.load_state_dict(weights)
     except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
-        raise InputError(f"network {path}: is not a network file of prom; make one with 'prom segment train'") from error
-    if not right:
-        raise InputError(f"network {path}: is of format {said['format']!r}, not {FORMAT!r}; make one with 'prom segment train'")
+        if isinstance(error, InputError):
+            raise
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"network {path}: is not a network file of prom ({cause}); make one with 'prom segment train'") from error
     segmenter.network.eval()
     return segmenter
 
@@ -211,22 +212,24 @@ def train(
     Raises
     ------
     InputError
-        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, or a
-        checkpoint is of another training.
+        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, no
+        slice for validation shows what is to be segmented, the loss is not finite, or a checkpoint is of another training.
     """
-    for name, value in {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}.items():
-        if not value > 0:
-            raise InputError(f"{name} {value}: must be > 0")
+    options.check("steps", steps, "[1, 1e9]", whole=True)
+    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    options.check("learning_rate", learning_rate, "(0, 1e6]")
+    channels = [options.check("channels", number, "[1, 4096]", whole=True) for number in channels]
+    if not 2 <= len(channels) <= 10:
+        raise InputError(f"channels {list(channels)}: must be 2 to 10 numbers, one for each level")
+    seed = options.check_seed(seed)
     labels = _labels(data)
     both = set(data.patients or data.subjects) & set(validation.patients or validation.subjects)
     if both:
         raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
     regions = dict(start.regions if start else regions or default_regions(data))
     story = {"channels": list(start.story["channels"] if start else channels), "in_channels": data.images.shape[1]}
-    halvings = 2 ** (len(story["channels"]) - 1)
-    if any(side % halvings or side == halvings for side in data.shape):
-        levels = f"{len(story['channels'])} levels"
-        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+    _check_fit(start.story if start else story, data)
+    _check_fit(start.story if start else story, validation)
     asked = {
         "steps": steps,
         "batch_size": batch_size,
@@ -246,6 +249,9 @@ def train(
     if start:
         network.load_state_dict(start.network.state_dict())
     segmenter = Segmenter(network.to(device), regions, {**story, **asked})
+    held = _labels(validation)
+    if not any(bool(segmenter.targets(held[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(held), AT_ONCE)):
+        raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
@@ -269,6 +275,8 @@ def train(
             classes = classes[:, 0]
         adam.zero_grad()
         loss = segmenter.loss(images.to(device), classes.to(device))
+        if not loss.isfinite():
+            raise InputError(f"{data.name}: the loss is {loss.item():g} in step {state['step'] + 1}; use a lower learning rate")
         loss.backward()
         adam.step()
         schedule.step()
@@ -280,9 +288,8 @@ def train(
             if dice > state["best"]:
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
-                with atomic(checkpoint) as temporary:
-                    live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                    torch.save({**state, **live, "asked": asked}, temporary)
+                live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
+                _write(checkpoint, {**state, **live, "asked": asked})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -307,12 +314,12 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     Raises
     ------
     InputError
-        Where the data have no labels, or the mask is of another size.
+        Where the data have no labels, or the network or the mask does not fit them.
     """
     labels = _labels(data)
-    if mask is not None and tuple(mask.shape) != data.shape:
-        raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {data.shape}")
+    mask = None if mask is None else as_mask(mask, data.shape, data.name)
     device = choose_device(device)
+    _check_fit(segmenter.story, data)
     segmenter.network.to(device).eval()
     scores, losses = [], []
     starts = range(0, len(data), AT_ONCE)
@@ -393,6 +400,18 @@ def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.
     return _monai("nets").UNet(2, story["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
 
 
+def _check_fit(story: Mapping[str, Any], data: SliceDataset) -> None:
+    """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known."""
+    if "channels" not in story:
+        return
+    channels, halvings = data.images.shape[1], 2 ** (len(story["channels"]) - 1)
+    if channels != story["in_channels"]:
+        raise InputError(f"{data.name}: has {channels} channel(s), and the network is for {story['in_channels']}; train one on such data")
+    if any(side % halvings or side == halvings for side in data.shape):
+        levels = f"{len(story['channels'])} levels"
+        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+
+
 def _labels(data: SliceDataset) -> Tensor:
     if data.labels is None:
         raise InputError(f"{data.name}: has no labels; a segmentation needs them")
@@ -418,9 +437,16 @@ def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | No
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
 
 
+def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
+    torch.save(content, packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
+
+
 def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(network_files.checked(path), map_location="cpu", weights_only=True)
         same = state.pop("asked") == asked
         if same:
             network.load_state_dict(state.pop("network"))

@@ -45,6 +45,7 @@ from prom.datasets import REGISTRY, data_root, load
 from prom.errors import InputError, unknown
 from prom.files import atomic
 from prom.masks import versions
+from prom.options import check
 from prom.segmentation import file_fingerprint
 
 try:
@@ -112,8 +113,7 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     for acceleration in accelerations:
         if not 1 <= acceleration < float("inf"):
             raise InputError(f"acceleration {acceleration}: must be >= 1")
-    if seeds < 1:
-        raise InputError(f"seeds {seeds}: must be >= 1")
+    check("seeds", seeds, "[1, 1e6]", whole=True)
     pairs = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if _possible(*pair)]
     if not pairs or not accelerations:
         raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
@@ -185,8 +185,7 @@ def plan(
     for method in methods:
         if method.startswith(results.TASK) and not through:
             raise InputError(f"method {method}: is learnt through a network, and {kind} has none")
-    if tuning_steps < 0:
-        raise InputError(f"tuning steps {tuning_steps}: must be >= 0")
+    check("tuning steps", tuning_steps, "[0, 1e9]", whole=True)
     for method in ensembles:
         if method not in methods:
             raise unknown("ensemble", method, methods)
@@ -259,8 +258,7 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
     InputError
         Where Snakemake or its plugin is not installed, ``jobs`` is below 1 or the folder cannot be written to.
     """
-    if jobs < 1:
-        raise InputError(f"jobs {jobs}: must be >= 1")
+    check("jobs", jobs, "[1, 1e6]", whole=True)
     for package in ("snakemake", *([] if executor == "local" else [f"snakemake_executor_plugin_{executor.replace('-', '_')}"])):
         if not find_spec(package):
             raise InputError(f"Python package {package}: is not installed; pip install -e '.[sweep]' brings Snakemake with local and slurm")

@@ -288,3 +288,12 @@ def test_conjugate_energy_is_not_for_images_with_phase(blobs):
     data = SliceDataset("phased", "train", blobs.images.to(torch.complex64), blobs.subjects, blobs.slices)
     with pytest.raises(InputError, match="phased: has complex images.*use the baseline energy"):
         baselines.conjugate_energy(data, 4)
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e-20])
+@pytest.mark.parametrize("name", ["energy", "conjugate_energy", "igs", "score_prune"])
+def test_the_unit_of_the_images_changes_no_mask(blobs, name, factor):
+    unit = 2.0 ** round(math.log2(factor))  # so that nothing is rounded, and masks are equal bit by bit
+    data = SliceDataset(blobs.name, blobs.split, blobs.images * unit, blobs.subjects, blobs.slices)
+    short = {"iterations": 20} if name == "score_prune" else {}
+    assert torch.equal(baselines.get(name)(data, 8, **short), baselines.get(name)(blobs, 8, **short))

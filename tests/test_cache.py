@@ -187,6 +187,123 @@ def test_two_processes_at_once_make_one_store(tmp_path, cache_folder):
     assert len(stores(cache_folder)) == 1
 
 
+EDITS = {
+    "edited": lambda path: path.write_text("9"),
+    "replaced": lambda path: (path.with_suffix(".new").write_text("9"), os.replace(path.with_suffix(".new"), path)),
+    "edited with its old time": lambda path: (path.write_text("9"), os.utime(path, ns=(0, 0))),
+    "longer": lambda path: path.write_text("99"),
+    "gone": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("how", EDITS)
+@pytest.mark.parametrize("when", [0, 2])
+@pytest.mark.parametrize("old", [True, False])
+def test_files_that_change_during_a_build_are_named_and_nothing_is_stored(tmp_path, cache_folder, how, when, old):
+    plan = write_plan(tmp_path / "data")
+    if old:
+        for file in plan.files:
+            os.utime(file, ns=(0, 0))
+    victim = plan.files[1]
+
+    def interfering(path: Path) -> Part:
+        part = read_file(path)
+        if path == plan.files[when]:
+            EDITS[how](victim)
+        return part
+
+    with pytest.raises(InputError, match=r"b1.txt: (was changed while it was read|cannot be read)|No such file"):
+        try:
+            cache.read(replace(plan, read=interfering), store=True)
+        except FileNotFoundError as error:  # a reader would have said it so
+            raise InputError(str(error)) from error
+    assert stores(cache_folder) == []
+    victim.write_text("1")
+    assert cache.read(plan, store=True).fingerprint() == cache.read(plan, store=False).fingerprint()
+
+
+def test_a_change_within_one_tick_of_the_clock_is_seen(tmp_path, monkeypatch):
+    """The stamps are the same; a file that is as new as that is read again."""
+    plan = write_plan(tmp_path / "data")
+    now = time.time_ns()
+    monkeypatch.setattr(cache, "_stamp", lambda file: [1, now, now, 7])
+    first = cache.read(plan, store=True).fingerprint()
+    plan.files[0].write_text("8")
+    assert cache.read(plan, store=True).fingerprint() != first
+
+    def interfering(path: Path) -> Part:
+        plan.files[1].write_text("7")
+        return read_file(path)
+
+    with pytest.raises(InputError, match="b1.txt: was changed while it was read"):
+        cache.read(replace(plan, read=interfering, options={"other": True}), store=True)
+
+
+WORKERS = """
+import os, sys, time
+from pathlib import Path
+from dataclasses import replace
+sys.path.insert(0, sys.argv[2])
+from test_cache import write_plan
+from prom.datasets import cache
+
+def slow(path):
+    Path(sys.argv[1], f"worker-{os.getpid()}").touch()
+    time.sleep(600)
+
+plan = replace(write_plan(Path(sys.argv[1], "data")), read=slow)
+cache.read(plan, store=True, processes=2)
+"""
+
+
+def runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+def test_workers_end_with_their_parent(tmp_path, cache_folder, sent):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WORKERS, str(tmp_path), str(ROOT / "tests")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    for _ in range(600):
+        if len(workers := [int(path.name.split("-")[1]) for path in tmp_path.glob("worker-*")]) == 2:
+            break
+        time.sleep(0.1)
+    assert len(workers) == 2 and all(map(runs, workers)) and process.pid not in workers
+    process.send_signal(sent)
+    process.wait(timeout=60)
+    for _ in range(100):
+        if not any(map(runs, workers)):
+            break
+        time.sleep(0.1)
+    assert not any(map(runs, workers))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
+def test_a_watching_thread_ends_a_worker_too(tmp_path):
+    """Where the system has no signal for it: a process between this one and the worker is killed."""
+    worker = "import time, sys; sys.platform = 'other'; from prom.datasets import cache; cache._end_with(int(sys.argv[1])); "
+    worker += "print('ready', flush=True); time.sleep(600)"
+    middle = "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())], "
+    middle += "stdout=subprocess.PIPE, text=True); p.stdout.readline(); print(p.pid, flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", middle, worker], stdout=subprocess.PIPE, text=True)
+    number = int(process.stdout.readline())
+    assert runs(number)
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if not runs(number):
+            break
+        time.sleep(0.1)
+    assert not runs(number)
+
+
 def test_damaged_stores_are_refused(tmp_path, cache_folder):
     plan = write_plan(tmp_path / "data")
     cache.read(plan, store=True)
@@ -300,3 +417,16 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
         assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 150, done.stdout
+
+
+def test_a_user_without_a_home_folder(tmp_path, monkeypatch):
+    def none(*_):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", none)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache.user_folder() == tmp_path / "cache"  # PROM_CACHE
+    monkeypatch.delenv("PROM_CACHE")
+    assert cache.folder_for(tmp_path) == tmp_path / cache.FOLDER
+    with pytest.raises(InputError, match="home folder: this user has none; .* PROM_CACHE"):
+        cache.folder_for(tmp_path / "missing" / "data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from prom import load, load_mask
-from prom.cli import main
+from prom.cli import main, strict_json
 
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -178,6 +179,26 @@ def test_export_names_both_files_of_bart(work, here):
     assert done.stdout == "wrote energy.cfl and energy.hdr\n" and (work / "energy.hdr").exists()
 
 
+def test_evaluate_takes_exported_masks(work, here):
+    assert here("baseline", "gaussian", "mine", "-a", "5", "-o", "five.h5", cwd=work).returncode == 0
+    scores = []
+    for name in ("five.h5", "five.npy", "five.mat", "five.png"):
+        if name != "five.h5":
+            assert here("export", "five.h5", "-o", name, cwd=work).returncode == 0
+        done = here("evaluate", name, "mine", "--json", cwd=work)
+        assert done.returncode == 0, done.stderr
+        scores.append({**json.loads(done.stdout), "mask": ""})
+    assert scores[0]["true_acceleration"] == 1024 / 204 and scores.count(scores[0]) == 4
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_null_for_what_it_cannot_say(value):
+    assert json.loads(strict_json({"a": [value, 1.5], "b": {"c": value}}), parse_constant=pytest.fail) == {
+        "a": [None, 1.5],
+        "b": {"c": None},
+    }
+
+
 BAD = [
     ("baseline gaussian mine --option sigma=wide -a 4 -o bad.h5", "must be float, e.g. sigma=0.1"),
     ("baseline energy mine --option sigma=3 -a 4 -o bad.h5", "option of baseline energy 'sigma' is not known"),
@@ -198,7 +219,7 @@ BAD = [
     ("optimize mine --set axis=HW -a 4 -o bad.h5", "did you mean 'axes'"),
     ("optimize mine --set skip_constant=perhaps -a 4 -o bad.h5", "e.g. skip_constant=true"),
     ("optimize mine --validation 0.01 --split validation -a 9999 -o bad.h5", "must be <= 1024"),
-    ("optimize mine --validation 2 -a 4 -o bad.h5", "validation 2.0"),
+    ("optimize mine --validation 2 -a 4 -o bad.h5", "'--validation': number 2.0: must be >= 0 and < 1"),
     ("optimize mni_brain --validation 0.1 -a 4 -o bad.h5", "has a validation split of its own"),
     ("optimize fastmri_knee -a 4 -o bad.h5", "fastmri.med.nyu.edu"),
     ("optimize brain_tumour -a 4 -o bad.h5", "medicaldecathlon.com"),
@@ -208,14 +229,42 @@ BAD = [
     ("optimize mine --recipe papper -a 4 -o bad.h5", "did you mean 'paper'"),
     ("optimize mine --iterations 0 -a 4 -o bad.h5", "iterations=0"),
     ("optimize mine --device quantum -a 4 -o bad.h5", "device 'quantum'"),
+    ("optimize mine --device mps -a 4 -o bad.h5", "device 'mps': must be auto, cpu, cuda"),
+    ("segment train mine --device cpu:3 -o bad.pt", "device 'cpu:3'"),
     ("optimize mine -a 4 -o no/folder/bad.h5", "no/folder"),
     ("optimize mine -a 4 -o empty", "is a folder"),
     ("baseline energi mine -a 4 -o bad.h5", "did you mean 'energy'"),
     ("baseline equispaced mine --pattern points -a 4 -o bad.h5", "use columns or rows"),
     ("evaluate bad.h5 mine", "bad.h5"),
-    ("evaluate mine/subject0.npy mine", "not a mask file"),
+    ("evaluate mine/subject0.npy mine", "is no mask"),
+    ("evaluate mine mine", "mask mine"),
     ("export bad.h5 -o bad.npy", "bad.h5"),
     ("optimise mine", "optimise"),
+    ("optimize mine -a nan -o bad.h5", "'nan' is not a finite number"),
+    ("optimize mine -a 1e999 -o bad.h5", "'1e999' is not a finite number"),
+    ("optimize mine -a 1_0 -o bad.h5", "'1_0' is not a finite number"),
+    ("optimize mine -a ٤ -o bad.h5", "'٤' is not a finite number"),
+    ("optimize mine -a 4 --seed 18446744073709551616 -o bad.h5", "'18446744073709551616' is not a whole number of 64 bits"),
+    ("optimize mine -a 4 --seed 1_0 -o bad.h5", "'1_0' is not a whole number"),
+    ("optimize mine -a 4 --seed ٥ -o bad.h5", "'٥' is not a whole number"),
+    ("optimize mine -a 4 --seed 1.0 -o bad.h5", "'1.0' is not a whole number"),
+    ("optimize mine -a 4 --threads 0 -o bad.h5", "must be >= 1 and <= 1024"),
+    ("optimize mine -a 4 --threads 99999999 -o bad.h5", "must be >= 1 and <= 1024"),
+    ("optimize mine -a 4 --iterations 1000000000000 -o bad.h5", "iterations=1000000000000: must be >= 1 and <= 1e8"),
+    ("optimize mine -a 4 --iterations 100000 --members 100000 -o bad.h5", "together"),
+    ("optimize mine -a 4 --validation nan -o bad.h5", "'nan' is not a finite number"),
+    ("optimize mine -a 4 --set scale=inf -o bad.h5", "scale=inf"),
+    ("baseline gaussian mine -a 4 --option sigma=1e200 -o bad.h5", "sigma 1e+200: must be >= 0.001 and <= 1e9"),
+    ("baseline gaussian mine -a 4 --option sigma=nan -o bad.h5", "sigma=nan"),
+    ("baseline equispaced mine -a 4 --option centre_fraction=-1 -o bad.h5", "centre_fraction -1.0: must be >= 0 and <= 1"),
+    ("baseline equispaced mine -a 4 --option centre_fraction=1_0 -o bad.h5", "centre_fraction=1_0"),
+    ("baseline loupe mine -a 4 --option iterations=0 -o bad.h5", "iterations 0: must be >= 1"),
+    ("baseline score_prune mine -a 4 --option learning_rate=1e30 -o bad.h5", "learning_rate 1e+30: must be > 0 and <= 1e6"),
+    ("segment train mine --learning-rate nan -o bad.pt", "'nan' is not a finite number"),
+    ("segment train mine --learning-rate 0 -o bad.pt", "must be > 0 and <= 1e6"),
+    ("segment train mine --batch-size -1 -o bad.pt", "must be >= 1"),
+    ("sweep reconstruction --dataset mine --jobs 0", "must be >= 1"),
+    ("sweep reconstruction --dataset mine --accelerations 4 8x", "'8x' is not a finite number"),
 ]
 
 
@@ -241,6 +290,18 @@ def test_bad_input_is_one_line_and_exit_code_2(hostile, here, line, message):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("prom: ") and message in done.stderr
     assert sorted(p.name for p in hostile.iterdir()) == before
+
+
+def test_snakemakes_options_need_both_quotation_marks(work, here):
+    done = here("sweep", "reconstruction", "--dataset", "mine", "--snakemake", "--config 'a", cwd=work)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "close every quotation mark" in done.stderr
+
+
+@pytest.mark.parametrize("text", [" 5", "5 ", "+ 5", "0x5", "5\n", ""])
+@pytest.mark.parametrize("option", ["--seed", "-a", "--validation"])
+def test_numbers_have_no_blanks(hostile, here, option, text):
+    done = here("optimize", "mine", "-o", "bad.h5", *(() if option == "-a" else ("-a", "4")), option, text, cwd=hostile)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "is not a" in done.stderr
 
 
 @pytest.mark.slow
@@ -279,9 +340,49 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
 
     for arguments, message in (
         (("segment", "evaluate", "mask.h5", "mine"), "network mask.h5: is not a network file of prom"),
-        (("segment", "train", "mni_brain", "--steps", "0", "-o", "x.pt", "--set", "subjects=5", "--set", "size=32"), "steps 0"),
+        (("segment", "train", "mni_brain", "--steps", "0", "-o", "x.pt", "--set", "subjects=5", "--set", "size=32"), "'--steps': number 0"),
         (("optimize", "mine", "-a", "4", "--network", "none.pt", "-o", "x.h5"), "network none.pt: no such file"),
     ):
         wrong = here(*arguments, cwd=tmp_path)
         assert wrong.returncode == 2 and message in wrong.stderr and wrong.stderr.count("\n") == 1
         assert not (tmp_path / "x.pt").exists() and not (tmp_path / "x.h5").exists()
+
+
+def raising(error):
+    def call(*_, **__):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/tmp/x"), "/tmp/x: the disk is full"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"), "No usable temporary directory"),
+        (OSError(errno.EFBIG, "File too large"), "ulimit -f"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(work, here, monkeypatch, error, message):
+    monkeypatch.setattr("prom.datasets.load", raising(error))
+    monkeypatch.setitem(vars(sys.modules["prom"]), "load", raising(error))
+    done = here("baseline", "energy", "mine", "-a", "4", "-o", "none.h5", cwd=work)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr and not (work / "none.h5").exists()
+
+
+def test_outputs_that_are_no_files_are_refused_before_anything_is_read(work, here):
+    os.mkfifo(work / "pipe")
+    for command in ("optimize none -a 4", "baseline energy none -a 4", "average none", "export none", "segment train none"):
+        done = here(*command.split(), "-o", "pipe", cwd=work)
+        assert done.returncode == 2 and done.stderr == "prom: output pipe: is no file, but a pipe; give another name\n"
+    (work / "pipe").unlink()
+
+
+@pytest.mark.parametrize("module", ["click", "torch"])
+@pytest.mark.parametrize("program", [["-m", "prom"], ["-c", "from prom.__main__ import main; main()"]])
+def test_ctrl_c_while_importing_is_silent(work, tmp_path, module, program):
+    (tmp_path / f"{module}.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, *program, "baseline", "energy", "mine", "-a", "4", "-o", "stopped.h5"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "") and not (work / "stopped.h5").exists()

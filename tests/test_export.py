@@ -12,7 +12,7 @@ import scipy.io
 import torch
 from PIL import Image
 
-from prom import InputError, load_mask
+from prom import InputError, load_mask, mask_files
 from prom.baselines import as_result
 from prom.cli import main
 from prom.export import FORMATS, export
@@ -32,9 +32,10 @@ def random_mask(pattern: str, shape: tuple[int, int]) -> MaskResult:
     count = max(1, grid.size // 3)
     chosen = torch.zeros(grid.size, dtype=torch.bool)
     chosen[theta.flatten().topk(count).indices] = True
-    result = as_result(grid.expand(chosen.reshape(grid.shape)).contiguous(), "random", 3.0, pattern)
+    result = as_result(grid.expand(chosen.reshape(grid.shape)).contiguous(), "random", grid.size / count, pattern)
     assert int(result.mask.sum()) == count * (result.mask.numel() // grid.size)
-    return replace(result, probabilities=grid.expand(theta / 2).contiguous(), provenance={"dataset": "drawn"})
+    theta = theta / 2
+    return replace(result, probabilities=grid.expand(theta).contiguous(), theta=theta, provenance={"dataset": "drawn"})
 
 
 def read_cfl(name: Path) -> np.ndarray:
@@ -67,7 +68,7 @@ def test_matlab(result, tmp_path):
     np.testing.assert_array_equal(read["mask"], result.mask.numpy())
     np.testing.assert_array_equal(read["probabilities"], result.probabilities.numpy())
     assert read["mask"].sum() == int(result.mask.sum()) and read["probabilities"].dtype == np.float32
-    assert read["acceleration"].item() == 3.0 and read["pattern"].item() == result.pattern
+    assert read["acceleration"].item() == result.acceleration and read["pattern"].item() == result.pattern
     row, column = (int(number) for number in read["layout"].item().split("= (")[1].rstrip(")").split(", "))
     centred = np.fft.fftshift(np.fft.fft2(np.ones(result.mask.shape)))  # all of it is at DC
     assert (row - 1, column - 1) == np.unravel_index(np.abs(centred).argmax(), centred.shape)
@@ -179,7 +180,7 @@ def test_bart_has_both_files_or_none(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError):
+    with pytest.raises(InputError, match="the disk is full"):
         export(result, tmp_path / "mask.cfl")
     assert not list(tmp_path.iterdir())
 
@@ -203,3 +204,70 @@ def test_help_names_every_ending(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["prom", "export", "--help"])
     main()
     assert ", ".join(FORMATS) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("ending", [".npy", ".mat", ".png", ".h5"])
+def test_exported_masks_are_read_again(result, ending, tmp_path):
+    export(result, tmp_path / f"mask{ending}")
+    read = mask_files.read(tmp_path / f"mask{ending}")
+    assert read.dtype == torch.bool and torch.equal(read, result.mask)
+
+
+def write_wrong(path: Path, what: str) -> Path:
+    """A file that is no mask, though its ending is that of one."""
+    grey = np.tile(np.arange(8, dtype=np.uint8) * 36, (8, 1))
+    match what:
+        case "255.npy":
+            np.save(path, grey // 252 * 255)
+        case "half.npy":
+            np.save(path, np.full((8, 8), 0.5))
+        case "empty.npy":
+            np.save(path, np.zeros((8, 8), bool))
+        case "line.npy":
+            np.save(path, np.ones(8, bool))
+        case "objects.npy":
+            np.save(path, np.full((2, 2), None), allow_pickle=True)
+        case "archive.npy":
+            np.savez(path.with_suffix(".npz"), mask=np.ones((8, 8)))
+            path.with_suffix(".npz").rename(path)
+        case "huge.npy":
+            np.lib.format.write_array_header_1_0(path.open("wb"), {"descr": "|b1", "fortran_order": False, "shape": (2**20, 2**20)})
+        case "other.mat":
+            scipy.io.savemat(path, {"images": np.ones((8, 8))})
+        case "grey.png":
+            Image.fromarray(grey).save(path)
+        case "colour.png":
+            Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(path)
+        case "jpeg.png":
+            Image.fromarray(grey // 252 * 255).save(path, format="JPEG")
+        case _:
+            path.write_bytes(b"no mask at all")
+    return path
+
+
+WRONG = {
+    "255.npy": "other values than 0 and 1",
+    "half.npy": "other values than 0 and 1",
+    "empty.npy": "measures nothing",
+    "line.npy": "the shape (8,)",
+    "objects.npy": "is no mask",
+    "archive.npy": "npz archive",
+    "huge.npy": "is no mask",
+    "other.mat": "no variable mask, only images",
+    "grey.png": "grey pixels",
+    "colour.png": "of mode RGB",
+    "jpeg.png": "is no mask",
+    "text.npy": "is no mask",
+    "text.mat": "is no mask",
+    "text.png": "is no mask",
+    "text.txt": "is not a mask file",
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_mask_is_refused_in_one_line(what, tmp_path):
+    with pytest.raises(InputError) as caught:
+        mask_files.read(write_wrong(tmp_path / what, what))
+    assert WRONG[what] in str(caught.value) and "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no such file"):
+        mask_files.read(tmp_path / f"missing{what}")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,6 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import prom
+from prom import InputError
+from prom.device import choose_device
 from prom.layer import MaskLayer
 
 
@@ -63,3 +68,80 @@ def test_it_learns_together_with_a_network(blobs):
     random = prom.baselines.gaussian(blobs, 8, sigma=100.0)
     psnr = [prom.evaluate(mask, blobs)["psnr"].mean() for mask in (layer.mask(), random)]
     assert int(layer.mask().sum()) == 128 and psnr[0] > psnr[1] + 6
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64", "complex32", "complex64", "complex128"])
+def test_what_comes_out_has_the_precision_of_what_went_in(kind, training):
+    dtype = getattr(torch, kind)
+    images = 9 * torch.rand(2, 1, 12, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    images = (images * torch.exp(6j * images) if dtype.is_complex else images).to(dtype)
+    exact = images.to(torch.complex128 if dtype.is_complex else torch.float64)
+    layer, reference = (MaskLayer((12, 10), 4).train(training) for _ in range(2))
+    found, expected = layer(images), reference(exact)
+    assert found.dtype == torch.empty(0, dtype=dtype).real.dtype and expected.dtype == torch.float64
+    # The transform adds nothing to the rounding of the result.
+    torch.testing.assert_close(found.double(), expected, rtol=torch.finfo(found.dtype).eps, atol=1e-5)
+    found.float().square().mean().backward() if training else None
+    assert not training or layer.theta.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_networks(dtype):
+    images = torch.rand(2, 1, 12, 10, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), MaskLayer((12, 10), 4), nn.Conv2d(1, 1, 3, padding=1))
+    with torch.autocast("cpu", dtype=dtype):
+        result = network(images)
+    result.float().mean().backward()
+    assert result.dtype == dtype and network[1].theta.grad.isfinite().all()
+    before = network[1].theta.detach().clone()
+    network.to(dtype)
+    assert network(images.to(dtype)).dtype == dtype
+    assert torch.equal(network[1].theta, before) and before.dtype == torch.float32  # steps of theta are smaller than half precision
+
+
+@pytest.mark.parametrize("images", [torch.ones(1, 1, 8, 8, dtype=torch.uint8), torch.ones(1, 1, 8, 8).bool(), torch.ones(8, 8).numpy()])
+def test_what_is_no_image_is_refused(images):
+    with pytest.raises(InputError, match="must be a tensor of real or complex floating-point numbers"):
+        MaskLayer((8, 8), 4)(images)
+
+
+def test_sizes_that_do_not_fit_are_refused():
+    with pytest.raises(InputError, match=r"images of \(10, 8\): do not fit the mask, which is \(8, 10\)"):
+        MaskLayer((8, 10), 4)(torch.rand(1, 1, 10, 8))
+    with pytest.raises(InputError, match=r"start of \(8,\)"):
+        MaskLayer((8, 10), 4, start=torch.rand(8))
+    with pytest.raises(InputError, match="must be finite"):
+        MaskLayer((8, 10), 4, start=torch.full((8, 10), torch.nan))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["mps", "xpu", "meta", "hpu", "vulkan", "ipu", "gpu", "CUDA", "cpu:0", "cpu:3", "cuda:-1", "cuda:99", "cuda:٣", "", " cpu", None],
+)
+def test_other_devices_are_refused_in_one_line(name):
+    for asked in (name, torch.device(name)) if name in ("mps", "meta", "cpu:3") else (name,):
+        with pytest.raises(InputError, match="device '") as caught:
+            choose_device(asked)
+        assert "\n" not in str(caught.value)
+
+
+def test_gpus_are_counted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [str(choose_device(name)) for name in ("auto", "cuda", "cuda:1", torch.device("cuda", 0))] == [
+        "cuda",
+        "cuda",
+        "cuda:1",
+        "cuda:0",
+    ]
+    with pytest.raises(InputError, match="has 2 GPU"):
+        choose_device("cuda:2")
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_copies_divide_the_gradient_too(again):
+    layer = MaskLayer((8, 8), 4)
+    for one in (layer, again(layer), again(layer).double()):
+        (one(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))) * 1e3).sum().backward()
+        assert float(one.theta.grad.abs().max()) == pytest.approx(1.0)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -78,6 +81,213 @@ def test_what_is_not_a_mask_file_is_refused(result, tmp_path, how):
     with pytest.raises(InputError) as caught:
         load_mask(path)
     assert "\n" not in str(caught.value)
+
+
+def replaced(file, name, values, **settings):
+    del file[name]
+    file.create_dataset(name, data=values, **settings)
+
+
+def flipped(file, at):
+    mask = file["mask"][()]
+    mask[at] = ~mask[at]
+    replaced(file, "mask", mask)
+
+
+def external(file, name):
+    """The dataset now lies in another file beside this one."""
+    Path(file.filename).with_suffix(".raw").write_bytes(file[name][()].tobytes())
+    shape, dtype = file[name].shape, file[name].dtype
+    del file[name]
+    file.create_dataset(name, shape, dtype, external=[(str(Path(file.filename).with_suffix(".raw")), 0, h5py.h5f.UNLIMITED)])
+
+
+def linked(file, name):
+    """The dataset is now a link into another file that holds the same."""
+    with h5py.File(Path(file.filename).with_suffix(".other"), "w") as other:
+        other[name] = file[name][()]
+    del file[name]
+    file[name] = h5py.ExternalLink(str(Path(file.filename).with_suffix(".other")), name)
+
+
+def virtual(file, name):
+    with h5py.File(Path(file.filename).with_suffix(".other"), "w") as other:
+        other[name] = file[name][()]
+    layout = h5py.VirtualLayout(file[name].shape, file[name].dtype)
+    layout[...] = h5py.VirtualSource(str(Path(file.filename).with_suffix(".other")), name, file[name].shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout)
+
+
+def declared(file, name, shape, **settings):
+    """Any size can be declared: nothing is stored before it is written."""
+    dtype = file[name].dtype
+    del file[name]
+    file.create_dataset(name, shape, dtype, **settings)
+
+
+def record(file, name, **changes):
+    file.attrs[name] = json.dumps({**json.loads(file.attrs[name]), **changes})
+
+
+# Of a mask of columns: 6 of 32, so 192 of 1024 samples.
+CHANGES = {
+    "a sample more": (lambda f: flipped(f, (3, 0)), "measured in part"),
+    "a line more": (lambda f: flipped(f, np.s_[:, 0]), "makes 6"),
+    "another line": (lambda f: replaced(f, "mask", np.roll(f["mask"][()], 13, axis=1)), "more probable"),
+    "another acceleration": (lambda f: f.attrs.__setitem__("acceleration", 4.0), "makes 8"),
+    "NaN as acceleration": (lambda f: f.attrs.__setitem__("acceleration", np.nan), "acceleration"),
+    "infinite acceleration": (lambda f: f.attrs.__setitem__("acceleration", np.inf), "acceleration"),
+    "an acceleration below 1": (lambda f: f.attrs.__setitem__("acceleration", 0.5), "must be >= 1"),
+    "two accelerations": (lambda f: f.attrs.__setitem__("acceleration", [5.0, 5.0]), "is an array"),
+    "a text as acceleration": (lambda f: f.attrs.__setitem__("acceleration", "5"), "not a number"),
+    "a broken seed": (lambda f: f.attrs.__setitem__("seed", 2.5), "not a number"),
+    "another pattern": (lambda f: f.attrs.__setitem__("pattern", "rows"), "measured in part|not those of theta"),
+    "points": (lambda f: f.attrs.__setitem__("pattern", "points"), "theta"),
+    "probabilities": (lambda f: replaced(f, "probabilities", f["probabilities"][()] / 2), "not those of theta"),
+    "NaN": (lambda f: replaced(f, "theta", np.full(32, np.nan, "f4")), "outside 0 to 1"),
+    "above 1": (lambda f: (replaced(f, "theta", np.full(32, 2, "f4")), replaced(f, "probabilities", np.full((32, 32), 2, "f4"))), "0 to 1"),
+    "float64": (lambda f: replaced(f, "theta", f["theta"][()].astype(float)), "of type float64"),
+    "3D": (lambda f: replaced(f, "mask", f["mask"][()][None]), "2D"),
+    "nothing": (lambda f: replaced(f, "mask", np.zeros((0, 32), bool)), "declares|2D"),
+    "huge": (lambda f: declared(f, "mask", (2**20, 2**20), chunks=(64, 64)), "declares the shape"),
+    "unwritten": (lambda f: declared(f, "mask", (2**12, 2**12)), "declares the shape"),
+    "a bomb": (
+        lambda f: replaced(f, "mask", np.zeros((2**13, 2**13 + 1), bool), compression=9, chunks=(2**13, 2**13)),
+        "declares the shape",
+    ),
+    "a chunk": (lambda f: replaced(f, "theta", f["theta"][()], chunks=(2**24,), maxshape=(None,)), "declares chunks"),
+    "a foreign filter": (lambda f: replaced(f, "theta", f["theta"][()], compression="lzf"), "packed by filter"),
+    "an external link": (lambda f: linked(f, "theta"), "is a link"),
+    "a soft link": (lambda f: (f.move("theta", "other"), f.__setitem__("theta", h5py.SoftLink("/other"))), "is a link"),
+    "external storage": (lambda f: external(f, "theta"), "in another file"),
+    "a virtual dataset": (lambda f: virtual(f, "mask"), "in another file"),
+    "a group": (lambda f: (f.__delitem__("theta"), f.create_group("theta")), "is a Group"),
+    "another format": (lambda f: f.attrs.__setitem__("format", "prom mask 9"), "prom mask 9"),
+    "a list as recipe": (lambda f: f.attrs.__setitem__("recipe", "[]"), "no dictionary"),
+    "no name": (lambda f: f.attrs.__setitem__("recipe", "{}"), "no name"),
+    "no provenance": (lambda f: f.attrs.__delitem__("provenance"), "provenance is missing"),
+    "NaN in a record": (lambda f: record(f, "provenance", seconds=float("nan")), "provenance is no JSON"),
+    "deep JSON": (lambda f: f.attrs.__setitem__("provenance", "[" * 30000), "is not a mask file"),
+    "short history": (lambda f: replaced(f, "history/loss", np.zeros(3)), "different length"),
+    "2D history": (lambda f: [replaced(f, f"history/{n}", np.zeros((5, 3), d.dtype)) for n, d in f["history"].items()], "different length"),
+    "NaN in the history": (lambda f: replaced(f, "history/loss", np.full(15, np.nan)), "history has NaN"),
+    "a share of 2": (lambda f: replaced(f, "history/active_fraction", np.full(15, 2.0)), "shares outside"),
+    "texts as history": (lambda f: replaced(f, "history/member", np.full(15, b"a")), "of type"),
+    "a linked history": (lambda f: (f.move("history", "h"), f.__setitem__("history", h5py.SoftLink("/h"))), "is a link"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_mask_files_whose_fields_do_not_fit_are_refused(result, tmp_path, what):
+    path = tmp_path / "mask.h5"
+    result.save(path)
+    change, message = CHANGES[what]
+    with h5py.File(path, "r+") as file:
+        change(file)
+    with pytest.raises(InputError, match=message) as caught:
+        load_mask(path)
+    assert "\n" not in str(caught.value) and str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*baselines.BASELINES, "equispaced:exact_budget=false", "default", "paper:members=2", "polished"])
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+def test_whatever_a_method_makes_is_saved_and_loaded(blobs, tmp_path, name, pattern):
+    if (name.startswith("equispaced") and pattern == "points") or (name == "poisson_disc" and pattern != "points"):
+        return
+    quick = {"default": ":iterations=3", "paper:members=2": ",iterations=3", "polished": ":iterations=3,polish=3"}
+    quick |= dict.fromkeys(("loupe", "score_prune"), ":iterations=3")
+    result = results.make(name + quick.get(name, ""), blobs, 5.3, pattern, seed=-3)
+    result.save(tmp_path / "mask.h5")
+    loaded = load_mask(tmp_path / "mask.h5")
+    for field in ("mask", "probabilities", "theta"):
+        assert torch.equal(getattr(loaded, field), getattr(result, field))
+    assert (loaded.recipe, loaded.provenance, loaded.seed) == (result.recipe, result.provenance, -3)
+
+
+def test_recorded_masks_can_be_read():
+    recorded = sorted((Path(__file__).parents[1] / "data/recorded/masks").glob("*.h5"))
+    assert len(recorded) > 10 and all(load_mask(path).mask.any() for path in recorded)
+
+
+def test_what_does_not_fit_together_is_not_written(result, tmp_path):
+    for wrong in ({"acceleration": 4.0}, {"seed": 2**64}, {"seed": True}, {"recipe": {"name": "x", "rate": float("inf")}}, {"recipe": {}}):
+        with pytest.raises(InputError, match="mask.h5: cannot hold this mask; its"):
+            replace(result, **wrong).save(tmp_path / "mask.h5")
+    assert not list(tmp_path.iterdir())
+    replace(result, seed=2**64 - 1).save(tmp_path / "mask.h5")
+    assert load_mask(tmp_path / "mask.h5").seed == 2**64 - 1
+
+
+def assert_consistent(read):
+    """Whatever a file holds, these are one mask."""
+    height, width = read.mask.shape
+    lines = {"points": read.mask.flatten(), "columns": read.mask[0], "rows": read.mask[:, 0]}[read.pattern]
+    full = {"points": read.mask, "columns": lines.expand(height, width), "rows": lines[:, None].expand(height, width)}[read.pattern]
+    assert torch.equal(full, read.mask) and int(lines.sum()) == int(len(lines) / read.acceleration)
+    assert float(read.probabilities.min()) >= 0 and float(read.probabilities.max()) <= 1
+    theta = {"points": read.theta, "columns": read.theta[None], "rows": read.theta[:, None]}[read.pattern]
+    assert torch.equal(theta.expand(height, width), read.probabilities)
+    assert read.history.notna().all(axis=None) and isinstance(read.recipe, dict) and isinstance(read.provenance, dict)
+
+
+def test_damaged_bytes_are_refused_or_change_no_number(result, tmp_path):
+    """``PROM_FUZZ`` says how many; the seed is fixed, so that a failure comes again."""
+    path = tmp_path / "mask.h5"
+    result.save(path)
+    content = path.read_bytes()
+    generator = np.random.default_rng(5)
+    refused, count = 0, int(os.environ.get("PROM_FUZZ", "300"))
+    for number in range(count):
+        changed = bytearray(content)
+        for _ in range(generator.integers(1, 4)):
+            at, run = int(generator.integers(0, len(changed))), int(generator.integers(1, 9))
+            match generator.integers(0, 4):
+                case 0:
+                    changed[at] ^= 1 << int(generator.integers(0, 8))
+                case 1:
+                    changed[at : at + run] = generator.bytes(run)
+                case 2:
+                    changed[at : at + run] = bytes([int(generator.choice([0, 255]))]) * run
+                case 3:
+                    del changed[at : at + run]
+        path.write_bytes(changed)
+        try:
+            read = load_mask(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+            continue
+        except BaseException as error:
+            raise AssertionError(f"input {number}: {type(error).__name__}: {error}") from error
+        assert_consistent(read)
+        for name in ("mask", "probabilities", "theta"):  # by their checksums
+            assert torch.equal(getattr(read, name), getattr(result, name)), f"input {number}: {name}"
+        assert (read.recipe, read.seed, read.acceleration) == (result.recipe, result.seed, result.acceleration), f"input {number}"
+    assert refused > count / 4
+
+
+def test_damaged_numbers_are_refused_or_fit_together(result, tmp_path):
+    """Here the file is whole, and one number in it is another."""
+    path = tmp_path / "mask.h5"
+    generator = np.random.default_rng(6)
+    numbers = [0, 1, -1, 0.5, 2, np.nan, np.inf, -np.inf, 1e30, 2**31, 2**62]
+    for _ in range(int(os.environ.get("PROM_FUZZ", "300")) // 3):
+        result.save(path)
+        with h5py.File(path, "r+") as file:
+            names = ["mask", "probabilities", "theta", *(f"history/{name}" for name in file["history"]), "acceleration", "seed"]
+            name, value = names[generator.integers(len(names))], numbers[generator.integers(len(numbers))]
+            if name in file.attrs:
+                file.attrs[name] = value
+            else:
+                values = file[name][()]
+                with np.errstate(invalid="ignore", over="ignore"):
+                    values.flat[generator.integers(values.size)] = np.array(value).astype(values.dtype)
+                file[name][...] = values
+        try:
+            assert_consistent(load_mask(path))
+        except InputError as error:
+            assert "\n" not in str(error)
 
 
 def test_exports_hold_the_mask(result, tmp_path):

@@ -82,3 +82,58 @@ def test_evaluate_refuses_what_has_no_score(blobs):
         evaluate(mask[:16], blobs)
     with pytest.raises(InputError, match="did you mean 'fastmri'"):
         evaluate(mask, blobs, "fastmr")
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-20, 1e-10, 1e-7, 3.0, 1e9, 1e20, 1e30])
+@pytest.mark.parametrize("convention", ["paper", "fastmri"])
+@pytest.mark.parametrize("phase", [False, True])
+def test_scores_do_not_depend_on_the_unit(blobs, unit, convention, phase):
+    mask = torch.zeros(32, 32, dtype=torch.bool)
+    mask[10:22, 10:22] = True
+    images = blobs.images.clone()
+    images[..., :8, :] = 0  # a background without noise: here the constants of SSIM are all there is
+    images = images * torch.exp(6j * images) if phase else images
+    data, other = (SliceDataset("x", "test", images * factor, blobs.subjects, blobs.slices) for factor in (1.0, unit))
+    expected, found = evaluate(mask, data, convention), evaluate(mask, other, convention)
+    columns = ["psnr", "ssim", "nmse"]
+    np.testing.assert_allclose(found[columns], expected[columns], rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1e-30, 1e-10, 1e10, 1e30])
+def test_fastmri_convention_is_scikit_images_in_any_unit(pair, unit):
+    prediction, target = (volume[:, :1] * unit for volume in pair)
+    ours = fastmri_scores(prediction, target)
+    p, t = prediction[:, 0].double().numpy() / unit, target[:, 0].double().numpy() / unit  # scikit-image's constants underflow
+    assert float(ours["psnr"]) == pytest.approx(skimage.peak_signal_noise_ratio(t, p, data_range=t.max()), abs=1e-3)
+    expected = np.mean([skimage.structural_similarity(a, b, data_range=t.max()) for a, b in zip(t, p, strict=True)])
+    assert float(ours["ssim"]) == pytest.approx(expected, abs=1e-4)
+    assert float(ours["nmse"]) == pytest.approx(np.linalg.norm(t - p) ** 2 / np.linalg.norm(t) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "same",
+    [torch.Tensor.float, torch.Tensor.double, torch.Tensor.half, torch.Tensor.byte, torch.Tensor.numpy, lambda m: m.numpy()[::-1][::-1]],
+)
+def test_evaluate_takes_zeros_and_ones_of_any_type(blobs, same):
+    mask = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) < 0.3
+    assert evaluate(same(mask), blobs).equals(evaluate(mask, blobs))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda m: m.byte() * 255, "the value 255: must have 0 and 1 only; if 255 is measured, use mask == 255"),
+        (lambda m: m.numpy() * 0.5, "the value 0.5"),
+        (lambda m: m.float() * torch.nan, "the value nan"),
+        (lambda m: m * torch.linspace(0, 1, 32), "of probabilities, use the mask that was made with them"),
+        (lambda m: m * 1j, "the value 0.*1j"),
+        (lambda m: m[8], r"mask of \(32,\): does not fit"),
+        (lambda m: m[None, ..., None], r"mask of \(1, 32, 32, 1\): does not fit"),
+        (lambda m: "mask.npy", "'mask.npy': is a path"),
+        (lambda m: None, "of type NoneType"),
+    ],
+)
+def test_evaluate_refuses_what_is_no_mask(blobs, wrong, message):
+    with pytest.raises(InputError, match=message) as caught:
+        evaluate(wrong(torch.ones(32, 32, dtype=torch.bool)), blobs)
+    assert "\n" not in str(caught.value)

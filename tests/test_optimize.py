@@ -152,6 +152,9 @@ def test_batches_visit_every_image_once_a_pass():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        ({"acceleration": "4"}, "acceleration 4: must be a number"),
+        ({"acceleration": None}, "acceleration None: must be a number"),
+        ({"acceleration": float("nan")}, "acceleration nan: must be >= 1"),
         ({"acceleration": 0.5}, "acceleration 0.5: must be >= 1"),
         ({"acceleration": 2000}, "must be <= 1024"),
         ({"pattern": "spiral"}, "pattern 'spiral'"),
@@ -222,3 +225,61 @@ def test_polished_recipe_continues_the_default(blobs, pattern):
     assert torch.equal(polished.theta, learnt.theta) and polished.mask.sum() == learnt.mask.sum()
     assert torch.equal(polished.mask, polish(learnt.mask, blobs, pattern, evaluations=16))
     assert pattern == "columns" or not torch.equal(polished.mask, learnt.mask)
+
+
+@pytest.mark.parametrize("recipe", ["default", "polished"])
+@pytest.mark.parametrize("exponent", [60, -67, -99, 99])
+def test_extreme_units_change_no_mask_and_the_loss_has_their_square(blobs, recipe, exponent):
+    recipe = replace(prom.recipes.get(recipe), iterations=30)
+    reference = optimize(blobs, 8, recipe=recipe)
+    result = optimize(scaled(blobs, 2.0**exponent), 8, recipe=recipe)
+    assert torch.equal(result.mask, reference.mask) and torch.equal(result.theta, reference.theta)
+    np.testing.assert_allclose(result.history["loss"], reference.history["loss"] * 4.0**exponent, rtol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e18, 1e-20])
+def test_adam_and_other_objectives_refuse_units_in_which_they_fail(blobs, factor):
+    with pytest.raises(InputError, match="where Adam fails"):
+        optimize(scaled(blobs, factor), 8, recipe=QUICK_PAPER)
+    with pytest.raises(InputError, match="the loss is inf"):
+        optimize(scaled(blobs, 1e25), 8, recipe=replace(QUICK, iterations=3), objective=torch.nn.functional.mse_loss)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(
+            (name, bad)
+            for name in ("momentum", "rms_decay", "exploration", "exploitation", "hold_out")
+            for bad in (float("nan"), -0.1, 1.0, "x")
+        ),
+        *(
+            (name, bad)
+            for name in ("learning_rate", "tau_start", "tau_end", "anneal_power")
+            for bad in (float("nan"), float("inf"), 0.0, None)
+        ),
+        *((name, bad) for name in ("iterations", "batch_size", "samples", "members") for bad in (0, -1, 2.5, True, float("nan"), 10**30)),
+        *((name, 1) for name in ("shared_mask", "curvature", "project_after_step", "independent_members")),
+        ("epsilon", float("nan")),
+        ("polish", -1),
+    ],
+)
+def test_fields_of_a_recipe_have_a_range(field, value):
+    with pytest.raises(InputError, match=f"recipe field {field}=.*: must be") as caught:
+        replace(DEFAULT, **{field: value})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 10**30, 1.5, True, "1", None])
+def test_seeds_have_64_bits(blobs, seed):
+    quick = replace(QUICK, iterations=1)
+    for call in (
+        lambda: optimize(blobs, 4, recipe=quick, seed=seed),
+        lambda: baselines.gaussian(blobs, 4, seed=seed),
+        lambda: baselines.get("igs")(blobs, 4, seed=seed),
+        lambda: prom.MaskLayer((8, 8), 4, seed=seed),
+        lambda: optimize(blobs, 4, recipe=quick).sample(seed=seed),
+    ):
+        with pytest.raises(InputError, match="must be a whole number of 64 bits"):
+            call()
+    assert optimize(blobs, 4, recipe=quick, seed=np.int64(3)).seed == 3

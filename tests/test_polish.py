@@ -179,5 +179,5 @@ def test_held_out_patients_have_a_say(blobs):
     for part in (rest, held):
         assert whole_set(judge, part, kept.float())[0] < whole_set(judge, part, start.float())[0]
     assert whole_set(judge, held, kept.float())[0] < whole_set(judge, held, alone.float())[0]
-    with pytest.raises(InputError, match="validation 2"):
+    with pytest.raises(InputError, match="hold_out 2.0: must be"):
         polish(start, blobs, hold_out=2.0)

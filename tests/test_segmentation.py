@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import zipfile
 from dataclasses import replace
 
 import numpy as np
@@ -181,12 +183,20 @@ def test_bad_input_is_one_line():
     for call, message in (
         (lambda: segmentation.train(TRAIN, TRAIN, **SMALL), "patient s0: is in the training and in the validation slices"),
         (lambda: segmentation.train(without, VALIDATION), "has no labels"),
-        (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be > 0"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, steps=0), "steps 0: must be >= 1"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, learning_rate=float("inf")), "learning_rate inf: must be > 0 and <= 1e6"),
+        (
+            lambda: segmentation.train(TRAIN, replace(VALIDATION, labels=VALIDATION.labels * 0), **SMALL),
+            "no slice for validation shows any of disc, core",
+        ),
+        (lambda: segmentation.train(TRAIN, VALIDATION, batch_size=2.5), "batch_size 2.5: must be a whole number"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, channels=(16,)), "must be 2 to 10 numbers"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, seed=2**70), "seed .* must be a whole number of 64 bits"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 7), "sides must be multiples of 64, and larger"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 6), "images of 32 x 32: sides must be multiples of 32, and larger"),
         (
             lambda: segmentation.evaluate(Segmenter(nn.Identity(), {"disc": (1,)}), TRAIN, torch.ones(4, 4).bool()),
-            "does not fit the slices",
+            "does not fit discs, whose slices are",
         ),
     ):
         with pytest.raises(InputError, match=message) as caught:
@@ -200,3 +210,114 @@ def test_tumours_have_the_regions_of_brats():
     from prom.datasets.brain_tumour import regions
 
     assert not segmenter.exclusive and torch.equal(segmenter.targets(data.labels), regions(data.labels))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small network and its file."""
+    segmenter = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 2}, device="cpu")
+    path = tmp_path_factory.mktemp("network") / "net.pt"
+    segmenter.save(path)
+    return segmenter, path
+
+
+def recursive(said):
+    said["story"]["steps"] = said["story"]
+
+
+def doubling(said):
+    """Sixty lists, each twice in the next: 2^60 entries if they were written out."""
+    entry = []
+    for _ in range(60):
+        entry = [entry, entry]
+    said["format"] = entry
+
+
+CHANGES = {
+    "another format": (lambda said: said.update(format="prom network 9"), "prom network 9"),
+    "no format": (lambda said: said.pop("format"), "does not have format"),
+    "a recursive story": (recursive, "contains itself"),
+    "a doubling format": (doubling, "contains itself"),
+    "a program": (lambda said: said["story"].update(steps=print), "is not a network file"),
+    "huge channels": (lambda said: said["story"].update(channels=[2**40, 2**40]), "channels"),
+    "large channels": (lambda said: said["story"].update(channels=[4096] * 10), "weights"),
+    "no channels": (lambda said: said["story"].update(channels=[]), "channels"),
+    "many levels": (lambda said: said["story"].update(channels=[1] * 1000), "channels"),
+    "text as channels": (lambda said: said["story"].update(channels="48"), "channels"),
+    "negative in_channels": (lambda said: said["story"].update(in_channels=-1), "in_channels"),
+    "more regions": (lambda said: said["regions"].update(more=(3,)), "weights"),
+    "regions of no label": (lambda said: said["regions"].update(disc=()), "no list of labels"),
+    "text as labels": (lambda said: said["regions"].update(disc="12"), "no list of labels"),
+    "NaN weights": (lambda said: next(iter(said["weights"].values())).fill_(torch.nan), "NaN or infinite"),
+    "infinite weights": (lambda said: next(iter(said["weights"].values())).fill_(-torch.inf), "NaN or infinite"),
+    "missing weights": (lambda said: said["weights"].pop("model.0.residual.bias"), "another network"),
+    "expanded": (lambda said: said["weights"].update({"model.0.residual.bias": torch.zeros(1).expand(2**40)}), "model.0.residual.bias"),
+    "double weights": (lambda said: said["weights"].update({"model.0.residual.bias": torch.zeros(4).double()}), "float64"),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_network_files_are_not_believed(saved, tmp_path, what):
+    said = torch.load(saved[1], weights_only=True)
+    change, message = CHANGES[what]
+    change(said)
+    torch.save(said, tmp_path / "net.pt")
+    with pytest.raises(InputError, match=message) as caught:
+        segmentation.load(tmp_path / "net.pt")
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_damaged_network_files_are_refused_or_change_nothing(saved, tmp_path):
+    segmenter, whole = saved
+    content, path = whole.read_bytes(), tmp_path / "net.pt"
+    generator, refused = np.random.default_rng(7), 0
+    for _ in range(count := int(os.environ.get("PROM_FUZZ", "150"))):
+        changed = bytearray(content)
+        at, run = int(generator.integers(0, len(changed))), int(generator.integers(1, 9))
+        changed[at : at + run] = generator.bytes(run if generator.random() < 0.8 else int(generator.integers(0, 9)))
+        path.write_bytes(changed)
+        try:
+            read = segmentation.load(path)
+        except InputError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert same(read, segmenter) and read.story == segmenter.story and dict(read.regions) == dict(segmenter.regions)
+    assert refused > count / 4
+
+
+def test_compressed_or_old_archives_are_refused(saved, tmp_path):
+    with zipfile.ZipFile(saved[1]) as archive, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as other:
+        for part in archive.infolist():
+            other.writestr(part.filename, archive.read(part))
+    torch.save(torch.load(saved[1], weights_only=True), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    for name in ("bomb.pt", "old.pt"):
+        with pytest.raises(InputError, match="is not a network file of prom"):
+            segmentation.load(tmp_path / name)
+
+
+def test_data_that_a_network_cannot_take_are_refused(saved):
+    four = replace(TRAIN, images=TRAIN.images.expand(-1, 4, -1, -1))
+    odd = replace(TRAIN, images=TRAIN.images[..., 1:], labels=TRAIN.labels[..., 1:])
+    mask = torch.ones(32, 31, dtype=torch.bool)
+    for data, message in (
+        (four, r"discs: has 4 channel\(s\), and the network is for 1"),
+        (odd, "images of 32 x 31: sides must be multiples of 2"),
+    ):
+        for call in (
+            lambda data=data: segmentation.evaluate(saved[0], data),
+            lambda data=data: saved[0].objective(data, "cpu"),
+            lambda data=data: segmentation.train(data, VALIDATION, **SMALL, start=saved[0]),
+        ):
+            with pytest.raises(InputError, match=message):
+                call()
+    with pytest.raises(InputError, match="has 4 channel"):
+        segmentation.train(TRAIN, replace(four, subjects=[f"v{name}" for name in four.subjects]), **SMALL)
+    with pytest.raises(InputError, match="does not fit"):
+        segmentation.evaluate(saved[0], TRAIN, mask)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training(monkeypatch):
+    monkeypatch.setattr(Segmenter, "loss", lambda self, images, labels: self.network(images).mean() * torch.nan)
+    with pytest.raises(InputError, match="discs: the loss is nan in step 1; use a lower learning rate"):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")

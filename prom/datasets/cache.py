@@ -7,13 +7,19 @@ everything that it depends on, so that no other data, option or version of the c
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
+import signal
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,12 +34,14 @@ from tqdm import tqdm
 
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError
-from prom.files import atomic
+from prom.files import replacing
 
 FORMAT = "prom store 1"
 FOLDER = ".prom-cache"
 BUILDING = ".building-"  # then the key, then what makes the name unique
 DIGESTS = "digests.json"
+COARSE = 2 * 10**9  # nanoseconds; FAT counts in steps of two seconds
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
 LARGE = 64 * 2**20  # bytes of source files above which a data set goes through a store, which several processes make
 IN_MEMORY = 2**29  # bytes of images up to which a store is read into memory; with k-space that makes 2 GiB, which a laptop has
 NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
@@ -111,7 +119,8 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
     Raises
     ------
     InputError
-        Where a file cannot be used or parts do not fit each other (the message names the file), or the store cannot be written.
+        Where a file cannot be used, changes while a store is made of it, or parts do not fit each other (the message names the file),
+        or the store cannot be written.
     """
     size = sum(file.stat().st_size for file in plan.files if file.exists())
     if store or (store is None and size > LARGE):
@@ -203,15 +212,31 @@ def folder_for(root: Path) -> Path:
     """
     if os.environ.get("PROM_CACHE"):
         return Path(os.environ["PROM_CACHE"])
-    if root == user_folder():
-        return root
     beside = (root if root.is_dir() else root.parent) / FOLDER
-    return beside if os.access(beside if beside.exists() else beside.parent, os.W_OK) else user_folder()
+    writable = os.access(beside if beside.exists() else beside.parent, os.W_OK)
+    try:
+        user = user_folder()
+    except InputError:
+        if writable:
+            return beside
+        raise
+    return root if root == user else beside if writable else user
 
 
 def user_folder() -> Path:
-    """The user's cache. It is also the root of data sets that have no folder of their own."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+    """The user's cache. It is also the root of data sets that have no folder of their own.
+
+    Raises
+    ------
+    InputError
+        Where the user has no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prom"
+    except RuntimeError as error:
+        if os.environ.get("PROM_CACHE"):
+            return Path(os.environ["PROM_CACHE"])
+        raise InputError("home folder: this user has none; name a folder for preprocessed data with PROM_CACHE") from error
 
 
 def usable(folder: Path) -> bool:
@@ -266,10 +291,10 @@ def _is_store(folder: Path) -> bool:
 # ------------------------------------------------------------------------------------------------------------------ what it depends on
 
 
-def _key(plan: Plan, folder: Path) -> str:
+def _key(plan: Plan, digests: Sequence[tuple[Path, str]]) -> str:
     """16 hex digits of everything that decides what is read: contents of the files, options, this code, torch (which resizes)."""
     root = plan.root.resolve()
-    contents = [(os.path.relpath(file.resolve(), root), digest) for file, digest in _digests(plan.files, folder)]
+    contents = [(os.path.relpath(file.resolve(), root), digest) for file, digest in digests]
     what = (plan.name, plan.split, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
     return hashlib.sha256(repr((FORMAT, *what, _code(), torch.__version__)).encode()).hexdigest()[:16]
 
@@ -283,31 +308,63 @@ def _code() -> str:
 
 
 def _digests(files: Sequence[Path], folder: Path) -> list[tuple[Path, str]]:
-    """The SHA-256 of every file. What was read once is not read again while size, time and place on disk are the same, as git does it."""
+    """The SHA-256 of every file. What was read once is not read again while its stamp is the same, as git does it."""
     known = _known_digests(folder)
     fresh, result = dict(known), []
     for file in tqdm(files, desc="check source files", disable=None, leave=False):
-        try:
-            status = file.stat()
-            stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-            entry = known.get(str(file.resolve()))
-            if not entry or entry[:3] != stamp:
-                with open(file, "rb") as opened:
-                    entry = [*stamp, hashlib.file_digest(opened, "sha256").hexdigest()]
-                fresh[str(file.resolve())] = entry
-        except OSError as error:
-            raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
-        result.append((file, entry[3]))
+        name, stamp = str(file.resolve()), _stamp(file)
+        entry = known.get(name)
+        if not entry or entry[:-1] != stamp:
+            entry = [*stamp, _digest(file)]
+            if _stamp(file) != stamp:
+                raise _changed(file)
+            fresh[name] = entry
+            if _recent(stamp):  # it may change again without a change of its stamp
+                fresh.pop(name)
+        result.append((file, entry[-1]))
     if fresh != known:
-        with _explained(folder), atomic(folder / DIGESTS) as temporary:
+        with _explained(folder), replacing(folder / DIGESTS) as temporary:
             temporary.write_text(json.dumps(fresh))
     return result
+
+
+def _stamp(file: Path) -> list[int]:
+    """What changes with a file: its size, when its content and anything else of it changed, and its place on disk."""
+    try:
+        status = file.stat()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _recent(stamp: Sequence[int]) -> bool:
+    """Whether the file was changed so recently that another change could get the same times; clocks of file systems are coarse."""
+    return max(stamp[1:3]) > time.time_ns() - COARSE
+
+
+def _digest(file: Path) -> str:
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
+
+
+def _changed(file: Path) -> InputError:
+    return InputError(f"{file}: was changed while it was read; run this again when it is complete")
+
+
+def _check_unchanged(stamps: Sequence[tuple[Path, list[int], bool]], digests: Sequence[tuple[Path, str]]) -> None:
+    """Refuse what was made of files of which one is another now than when its digest was taken."""
+    for (file, stamp, recent), (_, digest) in zip(stamps, digests, strict=True):
+        if _stamp(file) != stamp or (recent and _digest(file) != digest):
+            raise _changed(file)
 
 
 def _known_digests(folder: Path) -> dict[str, list]:
     try:
         known = json.loads((folder / DIGESTS).read_text())
-        return {str(name): list(entry) for name, entry in known.items() if len(entry) == 4}
+        return {str(name): list(entry) for name, entry in known.items() if len(entry) == 5}
     except (OSError, ValueError, AttributeError, TypeError):
         return {}
 
@@ -335,7 +392,9 @@ def _stored(plan: Plan, processes: int) -> Path:
     folder = folder_for(plan.root)
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    key = _key(plan, folder)
+    stamps = [(file, stamp := _stamp(file), _recent(stamp)) for file in plan.files]  # before the digests
+    digests = _digests(plan.files, folder)
+    key = _key(plan, digests)
     target = folder / f"{plan.name}-{plan.split}-{key}"
     if _is_store(target):
         return target
@@ -346,6 +405,7 @@ def _stored(plan: Plan, processes: int) -> Path:
             temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f"{BUILDING}{key}-"))
             try:
                 _build(plan, processes, temporary)
+                _check_unchanged(stamps, digests)
                 temporary.chmod(0o755)
                 os.replace(temporary, target)
             finally:
@@ -381,14 +441,36 @@ def _parts(plan: Plan, processes: int) -> Iterator[Part]:
         return
     work = joblib.Parallel(n_jobs=min(processes, len(plan.items)), return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
     try:
-        yield from work(joblib.delayed(_read_alone)(plan.read, item) for item in plan.items)
+        yield from work(joblib.delayed(_read_alone)(plan.read, item, os.getpid()) for item in plan.items)
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)  # they would keep their memory
 
 
-def _read_alone(read: Any, item: Any) -> Part:
+def _read_alone(read: Any, item: Any, parent: int) -> Part:
+    _end_with(parent)
     torch.set_num_threads(1)  # each process has a core
     return read(item)
+
+
+@cache
+def _end_with(parent: int) -> None:
+    """This process, a worker, ends as soon as its parent does, however that ends; ^C is for the parent."""
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    told = False
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            told = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
+    if not told:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before this began
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _write(file: BinaryIO, array: np.ndarray) -> None:

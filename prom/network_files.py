@@ -1,0 +1,153 @@
+"""Files of networks that are not believed: whole, without anything that runs, and with no size that is merely declared."""
+# No recorded result depends on this file.
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickletools
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+LARGEST_RECORD = 2**24  # bytes of what is no weights: names, shapes, and the story of the training
+ENTRIES = 10_000  # of the archive, and of everything that is in the story
+# All that a file of plain tensors, numbers and text calls for.
+NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
+NAMES |= {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")}
+CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"}  # ways to call for more
+
+
+def read(path: Path) -> Any:
+    """What ``torch.save`` wrote, where that is dictionaries and lists of tensors, numbers and text.
+
+    Raises
+    ------
+    Exception
+        Of any kind, where the file is damaged (its archive has a checksum for every part), or holds anything else.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"weights": torch.ones(2)}, f"{folder}/a.pt")
+    ...     read(Path(folder, "a.pt"))
+    {'weights': tensor([1., 1.])}
+    """
+    parts = checked_parts(path)
+    folder = {name.split("/")[0] for name in parts}
+    if len(folder) != 1 or parts.get(f"{min(folder)}/byteorder") not in (b"little", b"big"):
+        raise ValueError("it is no archive as PyTorch writes it")
+    record = parts[f"{min(folder)}/data.pkl"]
+    if len(record) > LARGEST_RECORD:
+        raise ValueError("its record is too long")
+    for code, what, _ in pickletools.genops(record):
+        if code.name in CALLS or (code.name == "GLOBAL" and what not in NAMES):
+            raise ValueError(f"it calls for {what or code.name}")
+    said = torch.load(_archive(parts), map_location="cpu", weights_only=True)
+    for count, _ in enumerate(_entries(said)):
+        if count > ENTRIES:
+            raise ValueError("it has too many entries, or contains itself")
+    return said
+
+
+def checked_parts(path: str | os.PathLike) -> dict[str, bytes]:
+    """The parts of a file of ``torch.save`` by name; the checksum of each was right, and none is compressed.
+
+    Raises
+    ------
+    ValueError, OSError, zipfile.BadZipFile
+        Where the file is damaged, or no such archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = archive.infolist()
+        stored = all(part.compress_type == zipfile.ZIP_STORED for part in parts)
+        if not stored or len(parts) > ENTRIES or sum(part.file_size for part in parts) > os.path.getsize(path):
+            raise ValueError("it is no archive as PyTorch writes it")
+        return {part.filename: archive.read(part) for part in parts}
+
+
+def checked(path: str | os.PathLike) -> io.BytesIO:
+    """The same as a file for ``torch.load``, which looks at no checksum, and finds parts in a damaged file that others do not see."""
+    return _archive(checked_parts(path))
+
+
+def _archive(parts: dict[str, bytes]) -> io.BytesIO:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    packed.seek(0)
+    return packed
+
+
+def _entries(value: Any) -> Iterator[Any]:
+    """Everything in nested dictionaries and lists, which may contain themselves: without end then."""
+    waiting = [value]
+    while waiting:
+        entry = waiting.pop()
+        yield entry
+        if isinstance(entry, dict):
+            if not all(isinstance(name, str) for name in entry):
+                raise ValueError("it has names that are no text")
+            waiting.extend(entry.values())
+        elif isinstance(entry, list | tuple):
+            waiting.extend(entry)
+        elif not isinstance(entry, str | int | float | None | Tensor):
+            raise ValueError(f"it has a value of type {type(entry).__name__}")
+
+
+def described(said: Any, format: str) -> tuple[dict[str, tuple[int, ...]], dict[str, Any], dict[str, Tensor]]:
+    """Regions, story and weights of what a file of this format holds, each checked by itself.
+
+    Raises
+    ------
+    ValueError
+        Where one of them cannot be what it is called.
+    """
+    if not isinstance(said, dict) or set(said) != {"format", "regions", "story", "weights"}:
+        raise ValueError("it does not have format, regions, story and weights")
+    if said["format"] != format:
+        raise ValueError(f"it is of format {str(said['format'])[:40]!r}, not {format!r}")
+    regions, story, weights = said["regions"], said["story"], said["weights"]
+    if not all(isinstance(part, dict) for part in (regions, story, weights)) or not 0 < len(regions) < 256:
+        raise ValueError("its regions, story and weights are no dictionaries")
+    for name, values in regions.items():
+        if not isinstance(values, list | tuple) or not values or not all(_whole(value, 0, 255) for value in values):
+            raise ValueError(f"its region {name[:40]!r} is no list of labels")
+    channels = story.get("channels")
+    if not isinstance(channels, list | tuple) or not 2 <= len(channels) <= 10 or not all(_whole(value, 1, 4096) for value in channels):
+        raise ValueError("its channels are no list of 2 to 10 numbers up to 4096")
+    if not _whole(story.get("in_channels"), 1, 1024):
+        raise ValueError("its in_channels is no number up to 1024")
+    if any(isinstance(value, Tensor) or (isinstance(value, float) and math.isnan(value)) for value in _entries(story)):
+        raise ValueError("its story has NaN or tensors")
+    for name, value in weights.items():
+        if type(value) is not Tensor or value.layout != torch.strided:
+            raise ValueError(f"its weights {name[:80]!r} are no plain tensor")
+    return {name: tuple(values) for name, values in regions.items()}, story, weights
+
+
+def check_weights(weights: dict[str, Tensor], network: torch.nn.Module) -> None:
+    """Whether these are the weights of a network, which may be on the device "meta", where its size costs no memory.
+
+    Raises
+    ------
+    ValueError
+        Where names, shapes or types differ, or a weight is not finite.
+    """
+    expected = network.state_dict()
+    if set(expected) != set(weights):
+        raise ValueError("its weights are of another network")
+    for name, value in weights.items():
+        if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
+            raise ValueError(f"its weights {name} are {tuple(value.shape)} of {value.dtype}, not {tuple(expected[name].shape)}")
+        if not value.isfinite().all():
+            raise ValueError(f"its weights {name} have NaN or infinite values")
+
+
+def _whole(value: object, least: int, most: int) -> bool:
+    return type(value) is int and least <= value <= most
