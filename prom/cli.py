@@ -201,6 +201,33 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     return {**row, "found": True, "splits": found["found"], "missing": found["missing"]}
 
 
+@cli.command("inspect", epilog=example("prom inspect path/to/my/images", "prom inspect path/to/my/images --png look.png"))
+@click.argument("folder")
+@click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files.")
+@click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the reader.")
+@click.option("--png", help="Draw a few of the slices into this file.")
+@json_option
+def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
+    """Show what would be read from FOLDER, or one file, and how it was understood, before anything is learnt.
+
+    Patients of each split, slices, axes, k-space or images, coils, values, labels, empty k-space; files left out, and those refused, with
+    the reason. Exit code 2 where a file is refused.
+    """
+    if png:
+        check_writable(png)
+    if folder in prom.datasets.REGISTRY:
+        raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
+    given = {"dataset_name": key, "skip_constant": skip_constant}
+    given |= dict(prom.datasets.parse_option(folder, text) for text in settings)
+    found = prom.inspection.inspect(folder, **given)
+    if png and found["pictures"]:
+        prom.inspection.picture(found, png)
+    click.echo(strict_json(prom.inspection.for_json(found)) if json else prom.inspection.report(found))
+    if found["refused"]:
+        sys.exit(2)
+
+
 @cli.command(
     "optimize",
     epilog=example(
@@ -306,6 +333,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
         "split": data.split,
         "slices": len(data),
         "subjects": data.number_of_subjects,
+        "patients": data.patient_names(),
         "convention": convention,
         **{name: float(mean[name]) for name in columns},
         **{f"{name}_std": float(spread[name]) for name in columns},
@@ -313,7 +341,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
     if json:
         click.echo(strict_json(summary))
         return
-    heading = f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects"
+    heading = f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}"
     click.echo(f"{heading}, x{true:.2f}, {convention} convention")
     click.echo(
         f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
@@ -397,7 +425,7 @@ def segment_evaluate_command(network, dataset, mask, json) -> None:
         said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
         click.echo(strict_json({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
         return
-    click.echo(f"{data.name} {data.split}: {len(data)} slices of {data.number_of_subjects} subjects, x{true:.2f}")
+    click.echo(f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}, x{true:.2f}")
     for name in ("", *(f" {region}" for region in segmenter.regions)):
         click.echo(f"{name.strip() or 'mean'}: Dice {mean[f'dice{name}']:.4f}, IoU {mean[f'iou{name}']:.4f}")
 
@@ -495,6 +523,16 @@ def strict_json(value: object) -> str:
     return jsonlib.dumps(finite(value), allow_nan=False)
 
 
+def people(subjects: int, patients: int) -> str:
+    """How many subjects, and how many patients where some have several.
+
+    >>> people(1, 1), people(8, 2)
+    ('1 subject', '8 subjects, 2 patients')
+    """
+    said = f"{subjects} subject{'' if subjects == 1 else 's'}"
+    return said if patients == subjects else f"{said}, {patients} patient{'' if patients == 1 else 's'}"
+
+
 def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
     """Tell what was written, as text or as JSON."""
     samples = int(result.mask.sum())
@@ -505,7 +543,7 @@ def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: objec
     spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
     click.echo(
         f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
-        f"from {result.provenance['slices']} slices of {result.provenance['subjects']} subjects{spent}"
+        f"from {result.provenance['slices']} slices of {people(result.provenance['subjects'], result.provenance['patients'])}{spent}"
     )
 
 

@@ -241,6 +241,7 @@ def provenance(data: SliceDataset, objective: object, device: object) -> dict[st
         "source": data.source,
         "slices": len(data),
         "subjects": data.number_of_subjects,
+        "patients": len(data.patient_names()),
         "shape": list(data.images.shape),
         "fingerprint": data.fingerprint(),
         "objective": objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__),

@@ -248,7 +248,7 @@ import scipy.io
 import prom
 from prom.datasets import cache
 
-images = np.random.default_rng(0).random((4, 16, 16))
+images = np.random.default_rng(0).random((16, 16, 4))
 np.save("images.npy", images)
 scipy.io.savemat("images.mat", {"images": images})
 stored, direct = (prom.load("images.npy", "all", store=store) for store in (True, False))

@@ -97,6 +97,10 @@ class SliceDataset:
         """How many different subjects the slices come from."""
         return len(set(self.subjects))
 
+    def patient_names(self) -> list[str]:
+        """The patients, sorted; subjects where nothing is known of patients."""
+        return sorted(set(self.patients or self.subjects))
+
     def describe(self, index: int) -> str:
         """``name, subject s, slice i`` of one entry, for messages."""
         return f"{self.name}, subject {self.subjects[index]}, slice {self.slices[index]}"

@@ -183,7 +183,8 @@ def plan(
         files=[*used, *([maps] if maps else [])],
         options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
         | {"channels": channels, "patients": [file.patient for file in files]},
-        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {_what(files, axes, domain, maps, size, size_in)}",
+        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {_what(files, axes, domain, maps, size, size_in)}; "
+        f"patients: {', '.join(f'{len({file.patient for file in chosen})} {side}' for side, chosen in sides.items())}",
         sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
         left_out=left_out,
     )
