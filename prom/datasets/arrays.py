@@ -22,12 +22,16 @@ Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, whe
 
 @dataclass(frozen=True)
 class Content:
-    """An array as it is stored, what each of its axes is, labels (N, H, W) uint8 and pixel size in mm where the file has them."""
+    """An array as it is stored, what each of its axes is, labels (N, H, W) uint8 and pixel size in mm where the file has them.
+
+    ``domain``: "image" or "kspace" where the file itself says which, else None.
+    """
 
     array: np.ndarray
     axes: str
     labels: np.ndarray | None = None
     spacing: Spacing = None
+    domain: str | None = None
 
 
 def check_axes(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from prom.datasets import formats
+from prom.datasets import dicom, formats
 from prom.datasets.arrays import informative
 from prom.datasets.base import Part, Plan
-from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED, kind_of
-from prom.datasets.reading import decoding, inside
+from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED, recognise
+from prom.datasets.reading import inside
 from prom.errors import InputError, unknown
 
 SPLITS = ("train", "validation", "test", "all")
@@ -32,6 +31,7 @@ class _File:
     kind: str
     subject: str
     order: tuple
+    second: Path | None = None  # of DICOM the file with the phase or imaginary part, if they are joined
 
 
 def plan(
@@ -44,6 +44,8 @@ def plan(
     sensitivities: str | os.PathLike | None = None,
     name: str | None = None,
     skip_constant: bool = False,
+    series: str | int | None = None,
+    part: str | None = None,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
 
@@ -57,19 +59,23 @@ def plan(
     MATLAB          versions 5 to 7.3, shapes as NIfTI: the array ``dataset_name``, fields of structs by dots, else the only numeric one
                     with two axes longer than 1
     PNG/TIFF/JPEG   grey, or colour with equal channels (an alpha channel is ignored); a TIFF's pages are slices
-    DICOM           ``.dcm``, ``.dicom``, or recognised without an extension; single- or multi-frame; rescale slope and intercept applied
+    DICOM           recognised by content, whatever the file is called; single- or multi-frame, a frame is a slice, by position; rescale
+                    slope and intercept applied; compressed pixels need ``pip install 'prom-mri[dicom]'``
     ==============  ==================================================================================================================
 
     *Subjects.* A file is a subject, named by its path in the folder. Two exceptions: PNG/TIFF/JPEG files in a sub-folder are one subject,
-    the sub-folder; DICOM files with the same PatientID are one subject (no PatientID: the folder they lie in is), their slices sorted by
-    SeriesNumber, series, InstanceNumber and ImagePositionPatient. Subject names go into results: de-identify DICOM files first.
+    the sub-folder; DICOM files with the same PatientID are one subject, their slices sorted by SeriesNumber, series, InstanceNumber and
+    ImagePositionPatient. Where the PatientID was removed (empty, "anonymous", or the same in all files although they are of several
+    studies, or of several sub-folders with the same series in each), the StudyInstanceUID takes its place, or the sub-folder where that
+    does not differ either; ``source`` says so. Subject names go into results: de-identify DICOM files first.
 
     *Splits.* If the folder has sub-folders train, test, validation or val, ``split`` picks one of them. If not, subjects are sorted by
     name (numbers by value), and every fifth one, beginning with the second, is "test", the others are "train"; there is no
     "validation". The rule does not depend on the order of files on disk, but adding subjects can move others. A single subject is all
     "train"; "all" is everything.
 
-    *Not read.* Hidden files, files of other types, DICOMDIR. Links to files elsewhere in the folder are read once, links out of it refused.
+    *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
+    secondary captures; ``source`` counts them). Links to files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
     ----------
@@ -94,6 +100,11 @@ def plan(
         What to call the data set; by default the name of the folder or file.
     skip_constant
         Leave out slices in which all values are equal, which say nothing about k-space, instead of refusing them; ``source`` says how many.
+    series
+        Which DICOM series to read: its SeriesDescription (in any case), SeriesNumber or SeriesInstanceUID. Needed where a patient has
+        several that differ in size or description.
+    part
+        Where DICOM files are magnitude and phase, or real and imaginary part: "magnitude", or "complex", which joins them.
 
     Returns
     -------
@@ -130,10 +141,16 @@ def plan(
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
     maps = None if sensitivities is None else _sensitivities(Path(sensitivities), axes)
     folders = _split_folders(path) if path.is_dir() else {}
-    files = _of_split(path, split, _recognised(path, folders, maps), folders)
+    recognised, notes = _recognised(path, folders, maps, series, part)
+    files = _of_split(path, split, recognised, folders)
     files.sort(key=lambda file: (_natural(file.subject), file.kind, file.order))
     kinds = sorted({file.kind for file in files})
-    for option, value, usable in (("dataset_name", dataset_name, NAMED), ("axes", axes, ARRAYS)):
+    for option, value, usable in (
+        ("dataset_name", dataset_name, NAMED),
+        ("axes", axes, ARRAYS),
+        ("series", series, ("DICOM",)),
+        ("part", part, ("DICOM",)),
+    ):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
     what = "intensities as stored" if domain == "image" else "inverse Fourier transform of fully sampled k-space"
@@ -144,21 +161,29 @@ def plan(
         split=split,
         root=path,
         items=[list(group) for _, group in groupby(files, key=lambda file: file.subject)],
-        read=partial(read, dataset_name=dataset_name, axes=axes, domain=domain, sensitivities=maps, skip_constant=skip_constant),
-        files=[*(file.path for file in files), *([maps] if maps else [])],
+        read=partial(read, dataset_name=dataset_name, axes=axes, domain=domain, sensitivities=maps, skip_constant=skip_constant, part=part),
+        files=[*(file.path for file in files), *(file.second for file in files if file.second), *([maps] if maps else [])],
         options={
             "dataset_name": dataset_name,
             "axes": axes,
             "domain": domain,
             "sensitivities": maps is not None,
             "skip_constant": skip_constant,
+            "series": series,
+            "part": part,
         },
-        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {what}",
+        source="; ".join([f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {what}", *notes]),
     )
 
 
 def read(
-    item: list[_File], dataset_name: str | None, axes: str | None, domain: str, sensitivities: Path | None, skip_constant: bool
+    item: list[_File],
+    dataset_name: str | None,
+    axes: str | None,
+    domain: str,
+    sensitivities: Path | None,
+    skip_constant: bool,
+    part: str | None,
 ) -> Part:
     """One subject: the slices of its files, numbered through."""
     first = item[0].path
@@ -166,7 +191,7 @@ def read(
     stacks, labels, numbers, spacings = [], [], [], set()
     following = 0
     for file in item:
-        stack, label, spacing = formats.read(file.path, file.kind, dataset_name, axes, domain, maps)
+        stack, label, spacing = formats.read(file.path, file.kind, dataset_name, axes, domain, maps, part, file.second)
         if stacks and (stack.shape[1:] != stacks[0].shape[1:] or stack.dtype != stacks[0].dtype):
             shapes = [f"{images.dtype}, (channels, H, W) = {images.shape[1:]}" for images in (stacks[0], stack)]
             raise InputError(f"{first}: {shapes[0]}, but {file.path}: {shapes[1]}; all slices of a subject must be alike")
@@ -241,48 +266,35 @@ def _split_of(file: Path, root: Path, folders: dict[str, str]) -> str | None:
     return folders.get(file.relative_to(root).parts[0])
 
 
-def _kind(path: Path) -> str | None:
-    """Which format a file has by its name, or None for one that is not read."""
-    # DICOM exports name files IM0001, or by UID, 1.2.840.113619: no extension, or one of digits.
-    no_extension = not path.suffix or path.suffix[1:].isdecimal()
-    by_content = no_extension and path.name.lower() != "dicomdir" and _looks_like_dicom(path)
-    return kind_of(path) or ("DICOM" if by_content else None)
-
-
-def _looks_like_dicom(path: Path) -> bool:
-    try:
-        from pydicom.misc import is_dicom  # here, as below: a tenth of the time that importing prom takes
-
-        return is_dicom(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
-
-
-def _recognised(path: Path, folders: dict[str, str], maps: Path | None) -> list[_File]:
-    """All files that can be read but ``maps``, each with its subject. ``folders``: the sub-folders that are splits, not subjects."""
+def _recognised(
+    path: Path, folders: dict[str, str], maps: Path | None, series: str | int | None, part: str | None
+) -> tuple[list[_File], list[str]]:
+    """All files that can be read but ``maps``, each with its subject, and notes. ``folders``: the sub-folders that are splits."""
     root = path if path.is_dir() else path.parent
     paths = [file for file in (_walk(path) if path.is_dir() else [path]) if maps is None or not file.samefile(maps)]
     if not paths:
         raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
-    files = []
-    for file in paths:
-        kind = _kind(file)
+    kinds = {file: recognise(file) for file in paths}
+    slices, notes = dicom.organise(root, [file for file, kind in kinds.items() if kind == "DICOM"], folders, series, part)
+    files = [_File(one.path, "DICOM", one.subject, one.order, one.second) for one in slices]
+    for file, kind in kinds.items():
         relative = file.relative_to(root)
         if kind == "DICOM":
-            files.append(_dicom_file(file, relative))
-        elif kind == "image" and relative.parent.as_posix() not in (".", *folders):
+            continue
+        if kind == "image" and relative.parent.as_posix() not in (".", *folders):
             files.append(_File(file, kind, relative.parent.as_posix(), _natural(file.name)))
         elif kind:
             files.append(_File(file, kind, relative.as_posix(), ()))
     if not files:
-        raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}; supported are {SUPPORTED}")
+        why = "".join(f" ({note})" for note in notes)
+        raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}{why}; supported are {SUPPORTED}")
     saved: dict[Path, Path] = {}
     for file in files:
         if file.kind != "DICOM":
             other = saved.setdefault(formats.without_extension(file.path), file.path)
             if other != file.path:
                 raise InputError(f"{other} and {file.path}: have one name but for the ending; if it is one image saved twice, remove one")
-    return files
+    return files, notes
 
 
 def _of_split(path: Path, split: str, files: list[_File], folders: dict[str, str]) -> list[_File]:
@@ -306,22 +318,3 @@ def _of_split(path: Path, split: str, files: list[_File], folders: dict[str, str
     if split == "test" and not test:
         raise InputError(f"{path}: has one subject, {subjects[0]!r}, which is all in train; use split='all' or add subjects")
     return [file for file in files if (file.subject in test) == (split == "test")]
-
-
-def _dicom_file(path: Path, relative: Path) -> _File:
-    """Whose file it is and where it comes among the subject's: from the header, without pixels."""
-    with decoding(path, "DICOM"):
-        from pydicom import dcmread
-
-        header = dcmread(path, stop_before_pixels=True)
-        subject = str(header.get("PatientID") or "").strip() or (relative.parent.as_posix() if relative.parent.parts else "subject")
-        # Position along the slice normal; files without one keep their names' order.
-        x, y = np.reshape(np.array(header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0), dtype=float), (2, 3))
-        position = float(np.cross(x, y) @ np.array(header.get("ImagePositionPatient") or (0, 0, 0), dtype=float))
-        instance = header.get("InstanceNumber")
-        order = (
-            int(header.get("SeriesNumber") or 0),
-            str(header.get("SeriesInstanceUID", "")),
-            math.inf if instance is None else int(instance),
-        )
-    return _File(path, "DICOM", subject, (*order, position, _natural(relative.as_posix())))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import h5py
 import numpy as np
@@ -15,35 +14,45 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from prom.datasets import matlab
+from prom.datasets import dicom, matlab
 from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers, slices
-from prom.datasets.reading import check_declared, decoding
+from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
 SUPPORTED = (
     "NIfTI (.nii, .nii.gz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), "
-    "DICOM (.dcm, .dicom or no extension)"
+    "DICOM (whatever the file is called)"
 )
-if TYPE_CHECKING:
-    import pydicom
 
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
 def read(
-    path: Path, kind: str, dataset_name: str | None = None, axes: str | None = None, domain: str = "image", maps: Tensor | None = None
+    path: Path,
+    kind: str,
+    dataset_name: str | None = None,
+    axes: str | None = None,
+    domain: str = "image",
+    maps: Tensor | None = None,
+    part: str | None = None,
+    second: Path | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None, Spacing]:
     """One file: images (N, C, H, W) float32 or complex64, labels (N, H, W) uint8 or None, (row, column) size of a pixel in mm or None.
 
-    ``maps``: coil sensitivities (K, H, W). For the other arguments see :func:`prom.datasets.folder.plan`.
+    ``maps``: coil sensitivities (K, H, W). ``part``, ``second``: see :func:`prom.datasets.dicom.read`. For the other arguments see
+    :func:`prom.datasets.folder.plan`.
 
     Raises
     ------
     InputError
         Where the file cannot be read, or is not what the arguments say.
     """
-    content = _content(path, kind, dataset_name, axes)
+    if kind == "DICOM":
+        with decoding(path, kind):
+            content = dicom.read(path, part, second)
+    else:
+        content = _content(path, kind, dataset_name, axes)
     return slices(path, content, domain, maps), content.labels, content.spacing
 
 
@@ -71,6 +80,15 @@ def kind_of(path: Path) -> str | None:
     'NIfTI'
     """
     return next((kind for kind, (extensions, _) in FORMATS.items() if path.name.lower().endswith(extensions)), None)
+
+
+def recognise(path: Path) -> str | None:
+    """Which format a file has: by its extension, or DICOM by its content, whatever it is called; None for one that is not read.
+
+    >>> recognise(Path("scan.NII.GZ"))
+    'NIfTI'
+    """
+    return kind_of(path) or ("DICOM" if path.name.lower() == "dicomdir" or dicom.is_dicom(path) else None)
 
 
 def without_extension(path: Path) -> Path:
@@ -112,12 +130,7 @@ def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
     volume = nibabel.load(path)
     axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()
-    return Content(np.asanyarray(volume.dataobj), axes, spacing=_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
-
-
-def _spacing(row: float, column: float) -> Spacing:
-    row, column = float(row), float(column)
-    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
+    return Content(np.asanyarray(volume.dataobj), axes, spacing=pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
 
 
 def _read_npy(path: Path, _: str | None, axes: str | None) -> Content:
@@ -222,13 +235,6 @@ def _read_matlab(path: Path, dataset_name: str | None, axes: str | None) -> Cont
 # ------------------------------------------------------------------------------------------------------------------------ image formats
 
 
-def _grey(path: Path, array: np.ndarray) -> np.ndarray:
-    """(..., channels) with equal channels as (...)."""
-    if (array != array[..., :1]).any():
-        raise InputError(f"{path}: is a colour image whose channels differ; convert it to grey")
-    return array[..., 0]
-
-
 def _read_image(path: Path, _: str | None, __: str | None) -> Content:
     pages: list[np.ndarray] = []
     with warnings.catch_warnings():
@@ -242,7 +248,7 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
                     page = page.convert("RGBA")
                 array = np.asarray(page)
                 if page.mode in ("LA", "RGB", "RGBA"):
-                    array = _grey(path, array[..., : len(page.mode.removesuffix("A"))])
+                    array = grey(path, array[..., : len(page.mode.removesuffix("A"))])
                 elif array.ndim != 2:
                     raise InputError(f"{path}: is an image of colour mode {page.mode}; convert it to grey")
                 if pages and array.shape != pages[0].shape:
@@ -254,30 +260,7 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
 
 
 def _read_dicom(path: Path, _: str | None, __: str | None) -> Content:
-    from pydicom import dcmread  # here: a tenth of the time that importing prom takes
-    from pydicom.pixels import apply_rescale
-
-    data = dcmread(path)
-    if "Rows" not in data or not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(data.dir()):
-        raise InputError(f"{path}: is DICOM without an image; remove it from the folder")
-    frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel", 1))
-    check_declared(path, (frames, samples, data.Rows, data.Columns), np.dtype(f"u{max(1, data.BitsAllocated // 8)}"))
-    array = data.pixel_array
-    array = _grey(path, array) if samples > 1 else array
-    array = array if array.ndim == 3 else array[None]
-    rescaled = np.empty(array.shape, np.float32)
-    for number, frame in enumerate(array):
-        transformation = _of_frame(data, number, "PixelValueTransformationSequence")
-        rescaled[number] = apply_rescale(frame, transformation or data)
-    spacing = (_of_frame(data, 0, "PixelMeasuresSequence") or data).get("PixelSpacing")
-    return Content(rescaled, "NHW", spacing=_spacing(*spacing) if np.size(spacing) == 2 else None)
-
-
-def _of_frame(data: pydicom.Dataset, number: int, sequence: str) -> pydicom.Dataset | None:
-    """In an enhanced multi-frame file, what the sequence says of this frame, or of all; else None."""
-    groups = [data.PerFrameFunctionalGroupsSequence[number]] if "PerFrameFunctionalGroupsSequence" in data else []
-    groups += data.get("SharedFunctionalGroupsSequence") or []
-    return next((group[sequence][0] for group in groups if sequence in group), None)
+    return dicom.read(path)
 
 
 _Reader = Callable[[Path, str | None, str | None], Content]

@@ -101,6 +101,32 @@ def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, stored: in
         )
 
 
+def grey(path: Path, array: np.ndarray) -> np.ndarray:
+    """A colour image (..., channels) with equal channels as a grey one (...).
+
+    Raises
+    ------
+    InputError
+        Where the channels differ.
+
+    >>> grey(Path("a.png"), np.ones((4, 6, 3))).shape
+    (4, 6)
+    """
+    if (array != array[..., :1]).any():
+        raise InputError(f"{path}: is a colour image whose channels differ; convert it to grey")
+    return array[..., 0]
+
+
+def pixel_spacing(row: float, column: float) -> tuple[float, float] | None:
+    """(row, column) size of a pixel in mm, or None where the numbers are none.
+
+    >>> pixel_spacing(0.5, 2), pixel_spacing(0, 2)
+    ((0.5, 2.0), None)
+    """
+    row, column = float(row), float(column)
+    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
+
+
 def read_text(path: Path, what: str) -> str:
     """A small UTF-8 text file.
 
