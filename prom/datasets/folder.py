@@ -61,6 +61,11 @@ def plan(
     PNG/TIFF/JPEG   grey, or colour with equal channels (an alpha channel is ignored); a TIFF's pages are slices
     DICOM           recognised by content, whatever the file is called; single- or multi-frame, a frame is a slice, by position; rescale
                     slope and intercept applied; compressed pixels need ``pip install 'prom-mri[dicom]'``
+    Analyze, MGH    ``.img`` with its ``.hdr`` (also a NIfTI pair), ``.mgh``, ``.mgz``: as NIfTI
+    ISMRMRD, twix   ``.h5`` with a table of lines, Siemens ``.dat``: k-space of slices, coils, lines (rows) and samples (columns), 2D
+                    Cartesian and complete; readout oversampling cut off, averages averaged; ``pip install 'prom-mri[scanner]'``
+    BART            ``.cfl`` with its ``.hdr``: the two of its first three axes that are longer than 1, coils, slices; k-space where its
+                    energy lies in the centre, images where that of its transform does
     ==============  ==================================================================================================================
 
     *Subjects.* A file is a subject, named by its path in the folder. Two exceptions: PNG/TIFF/JPEG files in a sub-folder are one subject,
@@ -156,13 +161,15 @@ def plan(
     what = "intensities as stored" if domain == "image" else "inverse Fourier transform of fully sampled k-space"
     if "K" in (axes or ""):
         what += "; coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
+    others = [other for file in files for other in formats.companions(file.path, file.kind) if other.is_file()]
+    others += [file.second for file in files if file.second]
     return Plan(
         name=name,
         split=split,
         root=path,
         items=[list(group) for _, group in groupby(files, key=lambda file: file.subject)],
         read=partial(read, dataset_name=dataset_name, axes=axes, domain=domain, sensitivities=maps, skip_constant=skip_constant, part=part),
-        files=[*(file.path for file in files), *(file.second for file in files if file.second), *([maps] if maps else [])],
+        files=[*(file.path for file in files), *others, *([maps] if maps else [])],
         options={
             "dataset_name": dataset_name,
             "axes": axes,

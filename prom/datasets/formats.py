@@ -14,15 +14,16 @@ import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from prom.datasets import dicom, matlab
+from prom.datasets import dicom, matlab, raw
 from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers, slices
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
 SUPPORTED = (
-    "NIfTI (.nii, .nii.gz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), "
-    "DICOM (whatever the file is called)"
+    "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr), FreeSurfer (.mgh, .mgz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), "
+    "MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), DICOM (whatever the file is called), raw data of ISMRMRD (.h5), "
+    "Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
 
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
@@ -53,7 +54,9 @@ def read(
             content = dicom.read(path, part, second)
     else:
         content = _content(path, kind, dataset_name, axes)
-    return slices(path, content, domain, maps), content.labels, content.spacing
+    if content.domain == "image" and domain == "kspace":
+        raise InputError(f"{path}: domain 'kspace', but it is images; leave it out")
+    return slices(path, content, content.domain or domain, maps), content.labels, content.spacing
 
 
 def read_sensitivities(path: Path, axes: str) -> Tensor:
@@ -67,7 +70,8 @@ def read_sensitivities(path: Path, axes: str) -> Tensor:
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    maps = numbers(arranged(_content(path, kind, None, "".join(letter for letter in axes if letter in "HWK")))[0, 0])
+    letters = None if kind == "BART" else "".join(letter for letter in axes if letter in "HWK")  # BART has an order of its own
+    maps = numbers(arranged(_content(path, kind, None, letters))[0, 0])
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
     return torch.tensor(maps, dtype=torch.complex64)
@@ -88,7 +92,21 @@ def recognise(path: Path) -> str | None:
     >>> recognise(Path("scan.NII.GZ"))
     'NIfTI'
     """
-    return kind_of(path) or ("DICOM" if path.name.lower() == "dicomdir" or dicom.is_dicom(path) else None)
+    kind = kind_of(path)
+    if kind in (None, "Analyze", "twix") and (path.name.lower() == "dicomdir" or dicom.is_dicom(path)):
+        return "DICOM"
+    return None if kind == "twix" and not raw.is_twix(path) else kind  # .dat is an ending of anything
+
+
+def companions(path: Path, kind: str) -> list[Path]:
+    """The other files that decide what this one says: the header of a pair.
+
+    >>> companions(Path("full.cfl"), "BART")
+    [PosixPath('full.hdr')]
+    """
+    if kind == "Analyze":
+        return [path.with_name(f"{path.name[: path.name.lower().rindex('.img')]}.{header}") for header in ("hdr", "HDR")]
+    return [path.with_suffix(".hdr")] if kind == "BART" else []
 
 
 def without_extension(path: Path) -> Path:
@@ -131,6 +149,12 @@ def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
     axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()
     return Content(np.asanyarray(volume.dataobj), axes, spacing=pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
+
+
+def _read_analyze(path: Path, _: str | None, axes: str | None) -> Content:
+    if not any(header.is_file() for header in companions(path, "Analyze")):
+        raise InputError(f"{path}: has no header {path.stem}.hdr beside it, and is no DICOM file; copy the header too, or remove it")
+    return _read_nifti(path, None, axes)
 
 
 def _read_npy(path: Path, _: str | None, axes: str | None) -> Content:
@@ -184,6 +208,10 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
     """``matlab_order``: MATLAB 7.3 reverses axes, calls dataset c of group a/b field a.b.c, and writes text as numbers."""
     arrays, links, datasets, candidates = {}, [], {}, []
     with h5py.File(path, "r") as file:
+        if measured := [group for group in raw.ismrmrd_groups(file) if dataset_name in (None, group, f"{group}/data")]:
+            if len(measured) > 1:
+                raise InputError(f"{path}: has several ISMRMRD measurements, give dataset_name: {', '.join(measured)}")
+            return raw.read_ismrmrd(path, measured[0], axes)
 
         def visit(key: str, link: object) -> None:
             name = key.replace("/", ".") if matlab_order else key
@@ -259,10 +287,6 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
     return Content(np.stack(pages), "NHW")
 
 
-def _read_dicom(path: Path, _: str | None, __: str | None) -> Content:
-    return dicom.read(path)
-
-
 _Reader = Callable[[Path, str | None, str | None], Content]
 FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "NIfTI": ((".nii", ".nii.gz"), _read_nifti),
@@ -271,7 +295,11 @@ FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "HDF5": ((".h5", ".hdf5"), _read_hdf5),
     "MATLAB": ((".mat",), _read_matlab),
     "image": ((".png", ".tif", ".tiff", ".jpg", ".jpeg"), _read_image),
-    "DICOM": ((".dcm", ".dicom"), _read_dicom),
+    "DICOM": ((".dcm", ".dicom"), lambda path, _, __: dicom.read(path)),
+    "Analyze": ((".img",), _read_analyze),
+    "MGH": ((".mgh", ".mgz"), _read_nifti),
+    "BART": ((".cfl",), lambda path, _, axes: raw.read_cfl(path, axes)),
+    "twix": ((".dat",), lambda path, _, axes: raw.read_twix(path, axes)),
 }
-ARRAYS = ("NIfTI", "npy", "npz", "HDF5", "MATLAB")  # whose axes can be named
+ARRAYS = ("NIfTI", "npy", "npz", "HDF5", "MATLAB", "Analyze", "MGH", "BART", "twix")  # whose axes can be named
 NAMED = ("npz", "HDF5", "MATLAB")  # that hold arrays by name
