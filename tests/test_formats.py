@@ -236,6 +236,105 @@ def test_size_of_a_pixel_of_nifti(tmp_path):
         assert load(tmp_path / "a.nii.gz").spacing == ()
 
 
+# ---------------------------------------------------------------------------------------------------- volumes of other programs, and others
+
+
+@pytest.mark.parametrize("form", [nibabel.Nifti1Pair, nibabel.AnalyzeImage, nibabel.Spm99AnalyzeImage])
+def test_pairs_of_image_and_header(tmp_path, form):
+    array = random(9, 7, 3, dtype=np.int16)
+    nibabel.save(form(array, np.diag([2, 1.5, 4, 1])), tmp_path / "a.img")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".mat") == ["a.hdr", "a.img"]
+    for path in tmp_path.glob("*.mat"):
+        path.unlink()  # SPM's affine map
+    data = load(tmp_path)
+    assert np.array_equal(data.images[:, 0], array.transpose(2, 0, 1)) and data.spacing[0] == (2, 1.5) and data.subjects[0] == "a.img"
+    assert {path.name for path in folder.plan(tmp_path, "all").files} == {"a.img", "a.hdr"}
+    (tmp_path / "a.hdr").unlink()
+    assert "has no header a.hdr beside it" in error(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.mgh"])
+def test_freesurfer_volumes(tmp_path, name):
+    array = random(9, 7, 3)
+    nibabel.save(nibabel.MGHImage(array, np.diag([2, 1.5, 4, 1])), tmp_path / name)
+    data = load(tmp_path)
+    assert np.array_equal(data.images[:, 0], array.transpose(2, 0, 1)) and data.spacing[0] == (2, 1.5)
+    assert load(tmp_path, axes="NHW").images.shape == (9, 1, 7, 3)
+
+
+@pytest.mark.parametrize("names", [("r", "i"), ("re", "im"), ("real", "imag"), ("Re", "Im")])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "<i2", "<i4", "<u1"])
+def test_complex_numbers_as_pairs(tmp_path, names, dtype):
+    array = np.zeros((2, 8, 6), [(name, dtype) for name in names])
+    for name in names:
+        array[name] = random(2, 8, 6, dtype=np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = array
+    data = load(tmp_path)
+    expected = array[names[0]].astype(float) + 1j * array[names[1]].astype(float)
+    assert data.images.dtype == torch.complex64 and np.array_equal(data.images[:, 0], expected)
+
+
+def test_hdf5_of_other_programs(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["model/weights"], file["name"] = np.zeros(9), "a model"
+    assert "no array of numbers that could be images" in (message := error(tmp_path)) and "'model/weights' (9,)" in message
+
+
+def contents(root):
+    """One file of each format, by its right ending."""
+    array = random(4, 8, 6)
+    for name in ("a.npy", "a.npz", "a.h5", "a.nii", "a.nii.gz", "a.mat"):
+        save(root / name, array)
+    nibabel.save(nibabel.MGHImage(array, np.eye(4)), root / "a.mgz")
+    for name in ("a.png", "a.tif", "a.jpg"):
+        Image.fromarray(random(8, 6, dtype=np.uint8)).save(root / name)
+    (root / "a.dcm").write_bytes(bytes(128) + b"DICM")
+    return {path.name[1:]: path.read_bytes() for path in root.iterdir()}
+
+
+def test_endings_that_are_wrong(tmp_path):
+    (tmp_path / "right").mkdir()
+    (tmp_path / "wrong").mkdir()
+    right, checked = contents(tmp_path / "right"), 0
+    pictures, gzipped = {".png", ".tif", ".jpg"}, {".nii.gz", ".mgz"}
+    for ending in right:
+        for other, content in right.items():
+            alike = {ending, other} <= pictures or {ending, other} <= gzipped or (ending, other) == (".mat", ".h5")
+            if other == ending or alike:
+                continue
+            path = tmp_path / "wrong" / f"b{ending}"
+            path.write_bytes(content)
+            message = error(path)
+            assert "by its content" in message and f"its ending {ending} says" in message and other in message, (ending, other)
+            checked += 1
+    assert checked > 90
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.h5", "a.dcm", "a.png", "a.mat", "a.npy"])
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s9--0.nii.gz\n", "git annex get"),
+        (b"\n<!DOCTYPE html><html>Not found</html>", "is a web page"),
+        (b"%PDF-1.7", "is PDF by its content"),
+    ],
+)
+def test_files_that_only_stand_for_others(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    assert what in (message := error(tmp_path)) and name in message and "damaged" not in message
+
+
+def test_links_of_git_annex_without_their_content(tmp_path):
+    for number, target in enumerate(("../.git/annex/objects/x/a.nii.gz", ".git/annex/objects/x/a.nii.gz")):
+        root = tmp_path / str(number)
+        root.mkdir()
+        (root / "a.nii.gz").symlink_to(target)
+        np.save(root / "b.npy", random(8, 8))
+        assert "git annex get" in error(root)
+
+
 # ----------------------------------------------------------------------------------------------------------------------- k-space, coils
 
 

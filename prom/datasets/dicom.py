@@ -14,6 +14,7 @@ import numpy as np
 
 from prom.datasets.arrays import Content
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
+from prom.datasets.signatures import check_signature
 from prom.errors import InputError, unknown
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
     if path.name.lower() == "dicomdir":
         return _Head(path, "", NO_IMAGES[DIRECTORY], "", "", "", None, "", "", (0, 0), False, None, (), None, 0)
     with decoding(path, "DICOM"):
+        check_signature(path)
         header = open_file(path, pixels=False)
         kind = str(header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID") or "")
         description = _text(header.get("SeriesDescription"))

@@ -17,6 +17,7 @@ from torch import Tensor
 from prom.datasets import dicom, matlab, raw
 from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers, slices
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
+from prom.datasets.signatures import check_signature
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
@@ -26,6 +27,7 @@ SUPPORTED = (
     "Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
 
+COMPLEX_PAIRS = (("real", "imag"), ("re", "im"), ("r", "i"))
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
@@ -121,6 +123,7 @@ def without_extension(path: Path) -> Path:
 
 def _content(path: Path, kind: str, dataset_name: str | None, axes: str | None) -> Content:
     with decoding(path, kind):
+        check_signature(path)
         return FORMATS[kind][1](path, dataset_name, axes)
 
 
@@ -137,6 +140,8 @@ def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[
         return name
     if candidates is None:
         candidates = [k for k, (shape, dtype) in arrays.items() if sum(n > 1 for n in shape) >= 2 and dtype.kind in "biufc"]
+    if not candidates and not any(dtype.kind in "biufc" and len(shape) >= 2 for shape, dtype in arrays.values()):
+        raise InputError(f"{path}: has no array of numbers that could be images, remove it; arrays in it: {listing}")
     if len(candidates) != 1:
         raise InputError(f"{path}: which array to read is unclear, give dataset_name; arrays in it: {listing}")
     return candidates[0]
@@ -237,7 +242,7 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
         array = dataset[()]
     if array.dtype.names:
-        real, imag = array["real"], array["imag"]
+        real, imag = (array[part] for part in array.dtype.names)
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
@@ -245,8 +250,8 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
 
 
 def _complex(dtype: np.dtype) -> np.dtype | None:
-    """The complex type that is stored as a pair (real, imag), or None."""
-    if dtype.names != ("real", "imag") or any(dtype[part].kind not in "iuf" for part in dtype.names):
+    """The complex type that is stored as a pair (real, imag), by any of its names, or None."""
+    if tuple(name.lower() for name in dtype.names or ()) not in COMPLEX_PAIRS or any(dtype[part].kind not in "iuf" for part in dtype.names):
         return None
     return np.result_type(*(dtype[part] for part in dtype.names), np.complex64)
 

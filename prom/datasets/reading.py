@@ -29,11 +29,13 @@ def inside(path: Path, root: Path) -> Path:
     Raises
     ------
     InputError
-        Where a link leads out of the folder.
+        Where a link leads out of the folder, or is of git-annex and its content is not there.
 
     >>> inside(Path("/data/ACDC/a.nii"), Path("/data/ACDC")).as_posix()
     '/data/ACDC/a.nii'
     """
+    if "annex/objects" in path.resolve().as_posix() and not path.exists():
+        raise InputError(f"{path}: is a link of git-annex, the file itself was not downloaded; run git annex get")
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{path}: is a link to {path.resolve()}, outside the folder; copy what it points to into the folder")
     return path
