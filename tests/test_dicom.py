@@ -1,6 +1,7 @@
 """DICOM as scanners and archives write it: names, patients, series, magnitude and phase, frames, compression; pydicom is the oracle."""
 
 import math
+import struct
 import zlib
 
 import numpy as np
@@ -402,3 +403,19 @@ def test_deflated_file_that_expands_without_end(tmp_path, monkeypatch):
     content = path.read_bytes()
     begin = 144 + pydicom.dcmread(path).file_meta.FileMetaInformationGroupLength
     assert zlib.decompress(content[begin:], -15)  # what the limit counts
+
+
+def test_compressed_pixels_larger_than_declared_are_not_decoded(tmp_path):
+    write(tmp_path / "a.dcm", pixels(32, 32, high=4096))
+    compress(tmp_path / "a.dcm", JPEG2000Lossless)
+    data = pydicom.dcmread(tmp_path / "a.dcm")
+    content = data.PixelData
+    at = content.index(b"\xff\x4f\xff\x51") + 8
+    data.PixelData = content[:at] + struct.pack(">2I", 60000, 50000) + content[at + 8 :]
+    data.save_as(tmp_path / "a.dcm")
+    assert "compressed pixels are 50000 x 60000, but it declares 32 x 32" in error(tmp_path)
+    jpeg = b"\xff\xd8\xff\xe0\0\x04ab" + b"\xff\xc3\0\x0b\x0c" + struct.pack(">2H", 40000, 30000) + b"\x01\x01\x11\0" + b"\xff\xd9"
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg]), JPEGLosslessSV1
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "a.dcm")
+    assert "compressed pixels are 40000 x 30000" in error(tmp_path)

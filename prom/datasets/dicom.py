@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence
@@ -510,6 +511,7 @@ def _stored(path: Path, data: FileDataset) -> np.ndarray:
 
 def _check_decoder(path: Path, data: FileDataset) -> None:
     """Refuse compressed pixels that nothing installed can decode: the file is not at fault."""
+    from pydicom.encaps import generate_frames
     from pydicom.pixels import get_decoder
 
     syntax = data.file_meta.TransferSyntaxUID
@@ -523,6 +525,24 @@ def _check_decoder(path: Path, data: FileDataset) -> None:
         raise InputError(
             f"{path}: its pixels are compressed as {syntax.name}, for which no decoder is installed; pip install 'prom-mri[dicom]'"
         )
+    declared = int(data.Rows), int(data.Columns)
+    for frame in generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames") or 1)):
+        if (size := _coded_size(frame)) not in (None, declared):
+            raise InputError(f"{path}: its compressed pixels are {size[0]} x {size[1]}, but it declares {declared[0]} x {declared[1]}")
+
+
+def _coded_size(frame: bytes) -> tuple[int, int] | None:
+    """(rows, columns) that the beginning of a JPEG, JPEG-LS or JPEG 2000 frame declares, which its decoder asks memory for; or None."""
+    if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:  # JPEG 2000: SIZ comes first
+        width, height, left, top = struct.unpack(">4I", frame[8:24])
+        return height - top, width - left
+    at = 2 if frame[:2] == b"\xff\xd8" else len(frame)
+    while at + 9 <= len(frame) and frame[at] == 0xFF:
+        kind, length = frame[at + 1], int.from_bytes(frame[at + 2 : at + 4])
+        if kind == 0xF7 or (0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC)):  # the start of a frame
+            return struct.unpack(">2H", frame[at + 5 : at + 9])
+        at += 2 + length
+    return None
 
 
 def _of_frame(data: Dataset, number: int, sequence: str) -> Dataset | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import h5py
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, TiffImagePlugin
 from torch import Tensor
 
 from prom.datasets import dicom, matlab, raw
@@ -27,7 +28,11 @@ SUPPORTED = (
     "Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
 
+DEPTH, OBJECTS = 100, 100_000  # of groups in groups, and of groups and arrays in an HDF5 file
 COMPLEX_PAIRS = (("real", "imag"), ("re", "im"), ("r", "i"))
+PAGES = 4096  # of a TIFF: the time that its library takes grows with their square
+TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
+NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
@@ -151,6 +156,8 @@ def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
     import nibabel  # here: it takes a third of a second
 
     volume = nibabel.load(path)
+    if (offset := getattr(volume.dataobj, "offset", 0)) > NIFTI_OFFSET:
+        raise InputError(f"{path}: its voxels begin at byte {offset}, behind more than any header; it is damaged")
     axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()
     return Content(np.asanyarray(volume.dataobj), axes, spacing=pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
@@ -218,16 +225,14 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
                 raise InputError(f"{path}: has several ISMRMRD measurements, give dataset_name: {', '.join(measured)}")
             return raw.read_ismrmrd(path, measured[0], axes)
 
-        def visit(key: str, link: object) -> None:
+        for key, item in _walk(file, skip="#" if matlab_order else None):
             name = key.replace("/", ".") if matlab_order else key
-            if not isinstance(link, h5py.HardLink):
+            if item is None:
                 links.append(name)
-            elif isinstance(item := file[key], h5py.Dataset) and not (matlab_order and key.startswith("#")):
+            else:
                 shape = item.shape or ()
                 arrays[name] = (shape[::-1] if matlab_order else shape, _complex(item.dtype) or item.dtype)
                 datasets[name] = item
-
-        file.visititems_links(visit)
         if matlab_order:
             texts = [name for name, item in datasets.items() if item.attrs.get("MATLAB_class") == b"char"]
             arrays = {name: array for name, array in arrays.items() if name not in texts}
@@ -247,6 +252,37 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
     return Content(array.T if matlab_order else array, axes)
+
+
+def _walk(file: h5py.File, skip: str | None = None) -> Iterator[tuple[str, h5py.Dataset | None]]:
+    """All data sets of a file by name, and None for links, which are not followed; a group that is in itself is entered once.
+
+    ``skip``: how the names of groups at the top begin that are left out. Not by HDF5's own walk, whose time grows with the square of
+    the depth. Raises InputError for a file of more than `OBJECTS` or deeper than `DEPTH`.
+    """
+    seen: set[int] = set()
+    count = 0
+
+    def below(group: h5py.Group, prefix: str, depth: int) -> Iterator[tuple[str, h5py.Dataset | None]]:
+        nonlocal count
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            return
+        seen.add(address)
+        count += len(group)
+        if depth > DEPTH or count > OBJECTS:
+            raise InputError(f"{file.filename}: has groups nested deeper than {DEPTH}, or more than {OBJECTS} objects; take the images out")
+        for name in group:
+            if skip and depth == 0 and name.startswith(skip):
+                continue
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                yield prefix + name, None
+            elif isinstance(item := group[name], h5py.Group):
+                yield from below(item, f"{prefix}{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                yield prefix + name, item
+
+    yield from below(file["/"], "", 0)
 
 
 def _complex(dtype: np.dtype) -> np.dtype | None:
@@ -272,11 +308,15 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
     pages: list[np.ndarray] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which is not used
+        _check_picture(path)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:  # by content: others would run a PostScript interpreter
             for page in ImageSequence.Iterator(image):
-                bands = len(page.getbands())
-                check_declared(path, (len(pages) + 1, bands, page.height, page.width), np.dtype(np.uint8))
+                if len(pages) == PAGES:
+                    raise InputError(f"{path}: has more than {PAGES} pages; split it, or save it as npy")
+                tags = getattr(page, "tag_v2", {})
+                dtype = _check_tiff(path, tags) if tags else np.dtype(np.uint8)
+                check_declared(path, (len(pages) + 1, len(page.getbands()), page.height, page.width), dtype)
                 if page.mode in ("P", "PA"):
                     page = page.convert("RGBA")
                 array = np.asarray(page)
@@ -284,12 +324,46 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
                     array = grey(path, array[..., : len(page.mode.removesuffix("A"))])
                 elif array.ndim != 2:
                     raise InputError(f"{path}: is an image of colour mode {page.mode}; convert it to grey")
+                elif page.mode in ("I", "L") and array.dtype.itemsize == dtype.itemsize:
+                    array = array.view(dtype)  # Pillow has no uint32 and no int8
                 if pages and array.shape != pages[0].shape:
                     raise InputError(
                         f"{path}: page 0 has shape {pages[0].shape}, page {len(pages)} {array.shape}; save them as separate files"
                     )
                 pages.append(array)
+            stated = re.search(r"^images=(\d+)", str(getattr(image, "tag_v2", {}).get(270, "")), re.MULTILINE)
+    if stated and int(stated[1]) != len(pages):
+        raise InputError(f"{path}: says that it has {stated[1]} images, but has {len(pages)} pages (ImageJ writes so); save it as npy")
     return Content(np.stack(pages), "NHW")
+
+
+def _check_picture(path: Path) -> None:
+    """Refuse what Pillow does not read, or would read with fewer bits than there are."""
+    with open(path, "rb") as file:
+        head = file.read(26)
+        if head[:4] in (b"II*\0", b"MM\0*"):
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+            file.seek(tags.next)
+            tags.load(file)
+            _check_tiff(path, tags)
+    if head[:4] == b"\x89PNG" and len(head) == 26 and head[24] == 16 and head[25] != 0:
+        raise InputError(f"{path}: is PNG of 16 bits with colours or transparency, of which 8 would be read; save it as 16-bit grey")
+
+
+def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.dtype:
+    """The type of the values that a page of a TIFF declares; refuses those that Pillow cannot read, or not as they are."""
+    bits, kinds = (np.atleast_1d(tags.get(tag, 1)) for tag in (TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.SAMPLEFORMAT))
+    kind = {1: "u", 2: "i", 3: "f"}.get(int(kinds[0]), "")
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        raise InputError(f"{path}: is TIFF in which 0 is white (MinIsWhite); invert it and save it with 0 as black")
+    if len(set(bits)) > 1 or len(set(kinds)) > 1 or (len(bits) > 1 and bits[0] > 8):
+        raise InputError(f"{path}: is TIFF of {len(bits)} channels of {bits.max()} bits, of which 8 would be read; save it as grey")
+    if (kind, int(bits[0])) not in TIFF_TYPES or (kind, int(bits[0]), tags.prefix) == ("u", 32, b"MM"):
+        raise InputError(
+            f"{path}: is TIFF of {bits[0]}-bit {dict(u='unsigned', i='signed', f='floating').get(kind, 'complex or other')} numbers, which "
+            "Pillow cannot read; save it with 32 bits, or as npy"
+        )
+    return np.dtype(f"{kind}{max(1, int(bits[0]) // 8)}")
 
 
 _Reader = Callable[[Path, str | None, str | None], Content]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import ismrmrd
 
 AXES = "NKHW"  # slices, coils, lines, samples of a line
+BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
 CENTRE = 8  # a 1/8 of each axis is its centre
@@ -58,9 +59,10 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
         import ismrmrd
     _check_own_axes(path, axes)
     _check_sizes(path, group)
-    with ismrmrd.Dataset(path, group, mode="r") as file:
+    with h5py.File(path, "r") as file:
+        table, text = file[group]["data"], file[group].get("xml")
         try:
-            [encoding] = ismrmrd.xsd.CreateFromDocument(file.read_xml_header()).encoding
+            [encoding] = ismrmrd.xsd.CreateFromDocument(text[0] if text.shape else text[()]).encoding
             width, centre = _geometry(path, encoding)
         except InputError:
             raise
@@ -69,8 +71,8 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
                 f"{path}: {group}/xml is no ISMRMRD header of one encoding with encodedSpace and reconSpace; export it again"
             ) from error
         lines = _Lines(path, encoding.encodedSpace.matrixSize.y, centre)
-        for number in range(file.number_of_acquisitions()):
-            acquisition = file.read_acquisition(number)
+        for number, row in enumerate(row for begin in range(0, len(table), BLOCK) for row in table[begin : begin + BLOCK]):
+            acquisition = ismrmrd.Acquisition(row["head"])  # the library's own Dataset reads each row three times
             if not _is_image(acquisition, ismrmrd):
                 continue
             samples = acquisition.number_of_samples
@@ -95,7 +97,8 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
                 segment=index.segment,
                 encoding=acquisition.encoding_space_ref,
             )
-            lines.add(index.slice, index.kspace_encode_step_1, acquisition.data)
+            data = row["data"].view(np.complex64).reshape(acquisition.active_channels, samples)
+            lines.add(index.slice, index.kspace_encode_step_1, data)
     return Content(_cut_readout(lines.complete(), width), AXES, domain="kspace")
 
 
@@ -208,7 +211,7 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
         shape = [int(word) for word in text[text.index("# Dimensions") + 1].split()]
     except (ValueError, IndexError) as error:
         raise InputError(f"{path.with_suffix('.hdr')}: has no '# Dimensions' with their lengths; it is not of a BART file") from error
-    if min(shape, default=0) < 1 or math.prod(shape) * 8 != path.stat().st_size:
+    if min(shape, default=0) < 1 or len(shape) > 16 or math.prod(shape) * 8 != path.stat().st_size:
         raise InputError(f"{path}: holds {path.stat().st_size} bytes, but its header declares {shape}, complex64; one of both is damaged")
     while len(shape) > max(2, len(axes or "")) and shape[-1] == 1:
         shape.pop()

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST = 64 * 2**30  # bytes a file may declare; more is a damaged header rather than a slice stack
 EXPANSION = 1100  # deflate shrinks by 1032 at most, so whatever declares more than this many times its bytes on disk is damaged
+SUSPICIOUS, DENSE = 512 * 2**20, 100  # more bytes than these in memory must be no more than DENSE times those on disk
 SMALL_TEXT = 64 * 2**20  # bytes of a text file (json, csv, cfg)
 
 
@@ -96,10 +97,11 @@ def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, stored: in
         raise InputError(f"{path}: array of shape {tuple(shape)} is empty; remove it")
     size = math.prod(int(n) for n in shape) * dtype.itemsize
     stored = path.stat().st_size if stored is None else stored
-    if size > min(LARGEST, EXPANSION * stored + 2**20):
+    in_memory = size // dtype.itemsize * max(dtype.itemsize, 4)  # float32
+    if size > min(LARGEST, EXPANSION * stored + 2**20) or (in_memory > SUSPICIOUS and size > DENSE * stored):
         raise InputError(
             f"{path}: declares shape {tuple(shape)}, {size / 2**30:.3g} GiB, but holds {stored / 2**20:.3g} MiB; "
-            f"it is damaged{', or split it' if size > LARGEST else ''}"
+            f"it is damaged{', or split it' if size > LARGEST else ' or almost empty'}"
         )
 
 
