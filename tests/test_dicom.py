@@ -352,6 +352,26 @@ def test_values_that_are_not_intensities(tmp_path, photometric):
 # ---------------------------------------------------------------------------------------------------------------------------- compression
 
 
+def jpeg_lossless(array):
+    """JPEG lossless, first-order prediction, of (H, W) uint16 (ITU T.81, annex H); no library here writes it."""
+    values = array.astype(int)
+    predicted = np.empty_like(values)
+    predicted[:, 1:], predicted[1:, 0], predicted[0, 0] = values[:, :-1], values[:-1, 0], 2**15
+    differences = (values - predicted + 2**15) % 2**16 - 2**15
+    bits = ""
+    for difference in differences.ravel():
+        size = 16 if difference == -(2**15) else int(abs(difference)).bit_length()
+        bits += f"{size:05b}"  # 17 categories, each with a code of 5 bits
+        if 0 < size < 16:
+            bits += f"{difference if difference > 0 else difference + 2**size - 1:0{size}b}"
+    bits += "1" * (-len(bits) % 8)
+    scan = int(bits, 2).to_bytes(len(bits) // 8).replace(b"\xff", b"\xff\0")
+    table = b"\0" + bytes([0, 0, 0, 0, 17, *[0] * 11]) + bytes(range(17))
+    frame = struct.pack(">BHHB3B", 16, *array.shape, 1, 1, 0x11, 0)
+    segments = ((0xC3, frame), (0xC4, table), (0xDA, b"\x01\x01\0\x01\0\0"))
+    return b"\xff\xd8" + b"".join(struct.pack(">BBH", 255, kind, len(body) + 2) + body for kind, body in segments) + scan + b"\xff\xd9"
+
+
 def compress(path, syntax):
     data = pydicom.dcmread(path)
     if syntax == RLELossless:
@@ -373,6 +393,26 @@ def test_compressed_pixels_are_the_same(tmp_path, syntax):
     compress(tmp_path / "a", syntax)
     assert pydicom.dcmread(tmp_path / "a").file_meta.TransferSyntaxUID == syntax
     assert torch.equal(load(tmp_path).images[0, 0], expected)
+
+
+@pytest.mark.parametrize("high", [2, 4096, 65536])
+def test_jpeg_lossless_pixels_are_the_same(tmp_path, high):
+    expected = write(tmp_path / "a", pixels(32, 24, high=high))
+    data = pydicom.dcmread(tmp_path / "a")
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg_lossless(data.pixel_array)]), JPEGLosslessSV1
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "a")
+    assert torch.equal(load(tmp_path).images[0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_jpeg_ls_lossless", "MR_small_jp2klossless", "MR_small_RLE", "MR_small_bigendian", "MR_small_implicit"]
+)
+def test_real_image_in_every_compression(name):
+    plain, other = (pydicom.data.get_testdata_file(f"{file}.dcm", download=False) for file in ("MR_small", name))
+    if plain is None or other is None:
+        pytest.skip("this pydicom comes without its test files")
+    assert np.array_equal(load(other).images[0, 0], pydicom.dcmread(plain).pixel_array)
 
 
 @pytest.mark.parametrize("syntax, name", [(JPEGLosslessSV1, "JPEG Lossless"), (JPEGLSLossless, "JPEG-LS"), (JPEG2000Lossless, "JPEG 2000")])

@@ -323,10 +323,11 @@ def _is_series(head: _Head, wanted: str) -> bool:
 
 
 def _choice(heads: Sequence[_Head]) -> str:
-    """What to give for the largest of the series: its description where only one has that."""
-    [((uid, number, description), _)] = Counter((head.series, head.number, head.description) for head in heads).most_common(1)
+    """What to give for the largest of the series, the last of several (the first is the localiser): its description if only it has that."""
+    counts = Counter((head.number or 0, head.series, head.description) for head in heads)
+    number, uid, description = max(counts, key=lambda series: (counts[series], series))
     alone = len({head.series for head in heads if head.description.casefold() == description.casefold()}) == 1
-    return description if description and alone else str(number) if number is not None else uid
+    return description if description and alone else str(number) if number else uid
 
 
 def _listing(heads: Sequence[_Head]) -> str:

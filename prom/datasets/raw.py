@@ -108,6 +108,8 @@ def _check_sizes(path: Path, group: str) -> None:
         table = file[group]["data"]
         check_declared(path, (table.size, table.dtype.itemsize), np.dtype("u1"), table.id.get_storage_size(), axes=(2,))
         heads = table.fields("head")[()]
+        if not {"active_channels", "number_of_samples", "trajectory_dimensions"} <= set(heads.dtype.names or ()):
+            raise InputError(f"{path}: {group}/data is no table of ISMRMRD lines, whose heads have other fields; export it again")
         sizes = heads["active_channels"].astype(int) * (heads["number_of_samples"].astype(int) + heads["trajectory_dimensions"])
         check_declared(path, (int(sizes.max(initial=1)) or 1, 1), np.dtype(np.complex64))
 
