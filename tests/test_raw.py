@@ -1,7 +1,5 @@
 """Raw data: ISMRMRD files written with its own library from known images, and real twix and BART files; their libraries are the oracles."""
 
-import builtins
-
 import h5py
 import ismrmrd
 import numpy as np
@@ -10,7 +8,7 @@ import torch
 import twixtools
 from conftest import SHARED
 
-from prom.datasets import cache, folder, raw
+from prom.datasets import cache, folder, raw, twix
 from prom.errors import InputError
 
 RNG = np.random.default_rng(3)
@@ -187,14 +185,7 @@ def test_ismrmrd_files_that_were_made_to_do_harm(tmp_path):
 def test_a_missing_library_is_named(tmp_path, monkeypatch, library):
     write(tmp_path / "a.h5", lines_of(images(1, 2, 8, 6)), header(8, 6, 6))
     (tmp_path / "b.dat").write_bytes(bytes(100) + raw.TWIX_MARK)
-    imported = builtins.__import__
-
-    def without(name, *arguments, **keywords):
-        if name == library:
-            raise ImportError(name)
-        return imported(name, *arguments, **keywords)
-
-    monkeypatch.setattr(builtins, "__import__", without)
+    monkeypatch.setattr(raw, "find_spec", lambda name: None if name == library else name)
     message = error(tmp_path / ("a.h5" if library == "ismrmrd" else "b.dat"))
     assert f"{library}, which reads it, is not installed: pip install 'prom-mri[scanner]'" in message
 
@@ -227,6 +218,13 @@ def test_twix_of_epi_and_files_that_are_none(tmp_path):
     assert "no file of a supported type" in error(tmp_path)
     (tmp_path / "a.dat").write_bytes(real("twix_gre_2ch/gre.dat").read_bytes()[:900_000])
     assert "a.dat" in error(tmp_path)
+
+
+def test_twix_file_that_takes_too_long(monkeypatch):
+    path = real("twix_gre_2ch/gre.dat")
+    monkeypatch.setattr(twix, "SECONDS", 0.01)
+    monkeypatch.setattr(twix, "SECONDS_PER_BYTE", 0)
+    assert "gre.dat: cannot be read as twix (twixtools took more than 0.01 s)" in error(path)
 
 
 # ------------------------------------------------------------------------------------------------------------------------------------ BART

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
+from prom.datasets import twix
 from prom.datasets.arrays import Content, check_axes
 from prom.datasets.reading import check_declared, read_text
 from prom.errors import InputError
@@ -55,8 +55,9 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
     InputError
         Where it is not 2D Cartesian and complete, or has several contrasts, phases, repetitions, sets or segments.
     """
-    with _library(path, "ISMRMRD raw data", "ismrmrd"):
-        import ismrmrd
+    _check_library(path, "ISMRMRD raw data", "ismrmrd")
+    import ismrmrd
+
     _check_own_axes(path, axes)
     _check_sizes(path, group)
     with h5py.File(path, "r") as file:
@@ -158,39 +159,24 @@ def is_twix(path: Path) -> bool:
 
 def read_twix(path: Path, axes: str | None = None) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of Siemens raw data; as :func:`read_ismrmrd`."""
-    with _library(path, "Siemens raw data (twix)", "twixtools"):
-        import twixtools
+    _check_library(path, "Siemens raw data (twix)", "twixtools")
     _check_own_axes(path, axes)
-    scans = twixtools.read_twix(str(path), verbose=False)
-    measured = [[block for block in scan["mdb"] if block.is_image_scan()] for scan in scans]
-    found = [(scan, blocks) for scan, blocks in zip(scans, measured, strict=True) if blocks]
-    if len(found) != 1:
-        raise InputError(f"{path}: has {len(found)} measurements with images; must be one")
-    [(scan, blocks)] = found
-    protocol = scan["hdr"]["MeasYaps"]["sKSpace"]
-    if protocol.get("ucTrajectory", 1) != 1:
-        raise InputError(f"{path}: its trajectory is not Cartesian (ucTrajectory {protocol['ucTrajectory']}); grid it first")
-    if any(block.is_flag_set("REFLECT") for block in blocks):
+    found = twix.lines(path)
+    samples, width = found["data"].shape[-1], int(found["columns"])
+    if found["trajectory"] != 1:
+        raise InputError(f"{path}: its trajectory is not Cartesian (ucTrajectory {found['trajectory']}); grid it first")
+    if found["backwards"].any():
         raise InputError(f"{path}: has lines that were measured backwards (EPI); reconstruct it with a tool that corrects them")
-    rows, width = max(int(protocol["lPhaseEncodingLines"]), *(block.cLin + 1 for block in blocks)), int(protocol["lBaseResolution"])
-    lines = _Lines(path, rows, blocks[0].mdh.CenterLin)
-    for block in blocks:
-        data = np.asarray(block.data)
-        if data.shape[-1] % width or block.mdh.CenterCol != data.shape[-1] // 2 or block.mdh.CutOff.Pre or block.mdh.CutOff.Post:
-            raise InputError(
-                f"{path}: has lines of {data.shape[-1]} samples with the centre at {block.mdh.CenterCol}; must be a multiple of {width} "
-                "with it in the middle (no asymmetric echo)"
-            )
-        lines.check_one(
-            partition=block.cPar,
-            contrast=block.cEco,
-            phase=block.cPhs,
-            repetition=block.cRep,
-            set=block.cSet,
-            segment=block.cSeg,
-            centre=block.mdh.CenterLin,
+    if width < 1 or samples % width or (found["centre_sample"] != samples // 2).any() or found["cut"].any():
+        raise InputError(
+            f"{path}: has lines of {samples} samples with the centre at {found['centre_sample'][0]}; must be a multiple of {width} with it "
+            "in the middle (no asymmetric echo)"
         )
-        lines.add(block.cSlc, block.cLin, data)
+    lines = _Lines(path, max(int(found["rows"]), int(found["line"].max()) + 1), int(found["centre_line"][0]))
+    alike = ("partition", "contrast", "phase", "repetition", "set", "segment", "centre_line")
+    for number, data in enumerate(found["data"]):
+        lines.check_one(**{name: int(found[name][number]) for name in alike})
+        lines.add(int(found["slice"][number]), int(found["line"][number]), data)
     return Content(_cut_readout(lines.complete(), width), AXES, domain="kspace")
 
 
@@ -254,12 +240,9 @@ def _central_share(array: np.ndarray) -> float:
 # ------------------------------------------------------------------------------------------------------------------------- what all share
 
 
-@contextmanager
-def _library(path: Path, what: str, name: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise InputError(f"{path}: is {what}; {name}, which reads it, is not installed: pip install 'prom-mri[scanner]'") from error
+def _check_library(path: Path, what: str, name: str) -> None:
+    if find_spec(name) is None:
+        raise InputError(f"{path}: is {what}; {name}, which reads it, is not installed: pip install 'prom-mri[scanner]'")
 
 
 def _check_own_axes(path: Path, axes: str | None) -> None:
