@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from prom.datasets import folder, formats, measured
+from prom.datasets import folder, measured
 from prom.datasets.arrays import arranged, domain_of
 from prom.datasets.base import Part, Plan
 from prom.datasets.roles import File
@@ -91,7 +91,7 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
     rows = []
     for kind, file in first.items():
         try:
-            content = formats.content(file.path, kind, settings.get("dataset_name"), settings.get("axes"))
+            content = folder.content_of(file, file.path, *(settings.get(name) for name in ("dataset_name", "axes", "part")))
             domain = domain_of(file.path, content, settings.get("domain"))
         except InputError:
             continue  # among those refused

@@ -1,8 +1,10 @@
 """Arrays of a user's own files: MATLAB, named axes, k-space and coils, and files made to do harm."""
 
+import gzip
 import pickle
 import struct
 import sys
+import time
 import tracemalloc
 import zipfile
 import zlib
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 import scipy.io
 import scipy.sparse
+import tifffile
 import torch
 from conftest import SHARED
 from hypothesis import given, settings
@@ -234,6 +237,105 @@ def test_size_of_a_pixel_of_nifti(tmp_path):
         image.header["pixdim"][1] = wrong
         nibabel.save(image, tmp_path / "a.nii.gz")
         assert load(tmp_path / "a.nii.gz").spacing == ()
+
+
+# ---------------------------------------------------------------------------------------------------- volumes of other programs, and others
+
+
+@pytest.mark.parametrize("form", [nibabel.Nifti1Pair, nibabel.AnalyzeImage, nibabel.Spm99AnalyzeImage])
+def test_pairs_of_image_and_header(tmp_path, form):
+    array = random(9, 7, 3, dtype=np.int16)
+    nibabel.save(form(array, np.diag([2, 1.5, 4, 1])), tmp_path / "a.img")
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".mat") == ["a.hdr", "a.img"]
+    for path in tmp_path.glob("*.mat"):
+        path.unlink()  # SPM's affine map
+    data = load(tmp_path)
+    assert np.array_equal(data.images[:, 0], array.transpose(2, 0, 1)) and data.spacing[0] == (2, 1.5) and data.subjects[0] == "a.img"
+    assert {path.name for path in folder.plan(tmp_path, "all").files} == {"a.img", "a.hdr"}
+    (tmp_path / "a.hdr").unlink()
+    assert "has no header a.hdr beside it" in error(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.mgh"])
+def test_freesurfer_volumes(tmp_path, name):
+    array = random(9, 7, 3)
+    nibabel.save(nibabel.MGHImage(array, np.diag([2, 1.5, 4, 1])), tmp_path / name)
+    data = load(tmp_path)
+    assert np.array_equal(data.images[:, 0], array.transpose(2, 0, 1)) and data.spacing[0] == (2, 1.5)
+    assert load(tmp_path, axes="NHW").images.shape == (9, 1, 7, 3)
+
+
+@pytest.mark.parametrize("names", [("r", "i"), ("re", "im"), ("real", "imag"), ("Re", "Im")])
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "<i2", "<i4", "<u1"])
+def test_complex_numbers_as_pairs(tmp_path, names, dtype):
+    array = np.zeros((2, 8, 6), [(name, dtype) for name in names])
+    for name in names:
+        array[name] = random(2, 8, 6, dtype=np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = array
+    data = load(tmp_path)
+    expected = array[names[0]].astype(float) + 1j * array[names[1]].astype(float)
+    assert data.images.dtype == torch.complex64 and np.array_equal(data.images[:, 0], expected)
+
+
+def test_hdf5_of_other_programs(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["model/weights"], file["name"] = np.zeros(9), "a model"
+    assert "no array of numbers that could be images" in (message := error(tmp_path)) and "'model/weights' (9,)" in message
+
+
+def contents(root):
+    """One file of each format, by its right ending."""
+    array = random(4, 8, 6)
+    for name in ("a.npy", "a.npz", "a.h5", "a.nii", "a.nii.gz", "a.mat"):
+        save(root / name, array)
+    nibabel.save(nibabel.MGHImage(array, np.eye(4)), root / "a.mgz")
+    for name in ("a.png", "a.tif", "a.jpg"):
+        Image.fromarray(random(8, 6, dtype=np.uint8)).save(root / name)
+    (root / "a.dcm").write_bytes(bytes(128) + b"DICM")
+    return {path.name[1:]: path.read_bytes() for path in root.iterdir()}
+
+
+def test_endings_that_are_wrong(tmp_path):
+    (tmp_path / "right").mkdir()
+    (tmp_path / "wrong").mkdir()
+    right, checked = contents(tmp_path / "right"), 0
+    pictures, gzipped = {".png", ".tif", ".jpg"}, {".nii.gz", ".mgz"}
+    for ending in right:
+        for other, content in right.items():
+            alike = {ending, other} <= pictures or {ending, other} <= gzipped or (ending, other) == (".mat", ".h5")
+            if other == ending or alike:
+                continue
+            path = tmp_path / "wrong" / f"b{ending}"
+            path.write_bytes(content)
+            message = error(path)
+            assert "by its content" in message and f"its ending {ending} says" in message and other in message, (ending, other)
+            checked += 1
+    assert checked > 90
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.h5", "a.dcm", "a.png", "a.mat", "a.npy"])
+@pytest.mark.parametrize(
+    "content, what",
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"/annex/objects/MD5E-s9--0.nii.gz\n", "git annex get"),
+        (b"\n<!DOCTYPE html><html>Not found</html>", "is a web page"),
+        (b"%PDF-1.7", "is PDF by its content"),
+    ],
+)
+def test_files_that_only_stand_for_others(tmp_path, name, content, what):
+    (tmp_path / name).write_bytes(content)
+    assert what in (message := error(tmp_path)) and name in message and "damaged" not in message
+
+
+def test_links_of_git_annex_without_their_content(tmp_path):
+    for number, target in enumerate(("../.git/annex/objects/x/a.nii.gz", ".git/annex/objects/x/a.nii.gz")):
+        root = tmp_path / str(number)
+        root.mkdir()
+        (root / "a.nii.gz").symlink_to(target)
+        np.save(root / "b.npy", random(8, 8))
+        assert "git annex get" in error(root)
 
 
 # ----------------------------------------------------------------------------------------------------------------------- k-space, coils
@@ -471,6 +573,66 @@ def test_tiff_pages_that_share_their_data(tmp_path):
     assert "declares shape" in error(tmp_path / "b.tif")
 
 
+@pytest.mark.slow
+def test_tiff_of_many_pages(tmp_path):
+    tiff_of_pages(tmp_path / "c.tif", 2, 5000)
+    begin = time.monotonic()
+    assert "more than 4096 pages" in error(tmp_path / "c.tif")
+    assert time.monotonic() - begin < 20
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", ">u2", "i2", ">i2", "u4", "i4", ">i4", "f4", ">f4", "?"])
+def test_tiff_values_are_those_that_the_file_declares(tmp_path, dtype):
+    kind = np.dtype(dtype)
+    info = np.iinfo(kind) if kind.kind in "iu" else None
+    array = RNG.integers(info.min, info.max, (3, 8, 6), endpoint=True).astype(dtype) if info else (random(3, 8, 6) > 0.5).astype(dtype)
+    array = random(3, 8, 6).astype(dtype) if kind.kind == "f" else array
+    tifffile.imwrite(tmp_path / "a.tif", array, photometric="minisblack", byteorder=kind.byteorder if kind.byteorder == ">" else "<")
+    assert np.array_equal(load(tmp_path).images[:, 0], array.astype(np.float32))
+    for page in array:
+        if dtype in ("u1", "i1", "u2", "u4", "i4", "f4"):
+            tifffile.imwrite(tmp_path / "a.tif", page, photometric="minisblack", compression="zlib")
+            assert np.array_equal(load(tmp_path).images[0, 0], page.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype, bits", [("f2", 16), ("f8", 64), ("u8", 64), ("c8", 64), (">u4", 32)])
+def test_tiff_of_numbers_that_pillow_does_not_read(tmp_path, dtype, bits):
+    tifffile.imwrite(tmp_path / "a.tif", random(8, 6).astype(dtype), photometric="minisblack", byteorder=dtype[0].strip("fuc") or "<")
+    assert f"{bits}-bit" in (message := error(tmp_path)) and "damaged" not in message and "npy" in message
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "u4", "f4", "?"])
+def test_tiff_in_which_0_is_white(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (random(8, 6) * 9).astype(dtype), photometric="miniswhite")
+    assert "MinIsWhite" in error(tmp_path)
+
+
+def test_pictures_of_16_bits_and_several_channels(tmp_path):
+    """Pillow would read 8 of the bits."""
+    grey = random(8, 6, dtype=np.uint16) * 300
+    for channels, photometric in ((3, "rgb"), (2, "minisblack")):
+        array = np.stack([grey] * channels, axis=-1)
+        tifffile.imwrite(tmp_path / "a.tif", array, photometric=photometric, planarconfig="contig")
+        assert "channels of 16 bits" in error(tmp_path)
+    (tmp_path / "a.tif").unlink()
+    for kind, channels in ((0, 1), (2, 3), (4, 2), (6, 4)):
+        rows = np.repeat(grey[..., None], channels, axis=-1).astype(">u2")
+        content = b"".join(b"\0" + row.tobytes() for row in rows)
+        chunks = ((b"IHDR", struct.pack(">IIBBBBB", 6, 8, 16, kind, 0, 0, 0)), (b"IDAT", zlib.compress(content)), (b"IEND", b""))
+        data = b"".join(struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks)
+        (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+        if kind:
+            assert "PNG of 16 bits" in error(tmp_path)
+        else:
+            assert np.array_equal(load(tmp_path).images[0, 0], grey)
+
+
+def test_tiff_whose_pages_are_not_all_there(tmp_path):
+    """ImageJ writes one page for a stack of more than 4 GiB, and says in it how many images follow."""
+    tifffile.imwrite(tmp_path / "a.tif", random(8, 6), photometric="minisblack", description="ImageJ=1.53\nimages=5\nslices=5\n")
+    assert "says that it has 5 images, but has 1 pages" in error(tmp_path)
+
+
 def test_pictures_are_of_the_kinds_that_are_named(tmp_path):
     """A PostScript file would be given to an interpreter of programs, whatever its name."""
     (tmp_path / "a.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
@@ -482,6 +644,45 @@ def test_picture_with_more_pixels_than_pillow_allows(tmp_path, monkeypatch):
     for limit in (3000, 1000):  # Pillow warns beyond its limit, and refuses beyond twice of it
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
         assert "a.png" in (message := error(tmp_path)) and "limit of" in message
+
+
+def test_hdf5_that_expands_without_end(tmp_path):
+    """Zeros, of which gzip needs a thousandth of their bytes."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        images = file.create_dataset("images", (1024, 1024, 1024), "u1", chunks=(64, 1024, 1024), compression="gzip")
+        chunk = zlib.compress(bytes(2**26), 9)
+        for begin in range(0, 1024, 64):
+            images.id.write_direct_chunk((begin, 0, 0), chunk)
+    tracemalloc.start()
+    assert "declares shape (1024, 1024, 1024)" in error(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
+
+
+def test_hdf5_groups_nested_deeply_and_in_themselves(tmp_path):
+    array = random(3, 8, 8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/b/images"] = array
+        file["a/b/up"], file["a/b/root"], file["a/b/soft"] = file["a"], file["/"], h5py.SoftLink("/a/b/soft")
+    assert np.array_equal(load(tmp_path).images[:, 0], array)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group = file
+        for _ in range(2000):
+            group = group.create_group("g")
+        group["images"] = array
+    begin = time.monotonic()
+    assert "nested deeper than 100" in error(tmp_path)
+    assert time.monotonic() - begin < 20
+
+
+def test_nifti_whose_voxels_begin_far_away(tmp_path):
+    save(tmp_path / "a.nii", random(8, 6, 3))
+    content = bytearray((tmp_path / "a.nii").read_bytes())
+    content[108:112] = struct.pack("<f", 2.0**31)
+    (tmp_path / "a.nii.gz").write_bytes(gzip.compress(content))
+    (tmp_path / "a.nii").unlink()
+    assert "a.nii.gz" in (message := error(tmp_path)) and "voxels begin at byte" in message
 
 
 def nested_mat(path, kind, depth):

@@ -142,6 +142,8 @@ def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
     InputError
         Where nothing says it and the values look like k-space, or where k-space is not centred.
     """
+    if domain == "kspace" and content.domain == "image":
+        raise InputError(f"{path}: domain 'kspace', but it is images; leave it out")
     told = domain or content.domain
     if told == "image":
         return "image"

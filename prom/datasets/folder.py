@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from prom.datasets import formats, layout, roles
-from prom.datasets.arrays import fitted, informative, slices
+from prom.datasets import dicom, formats, layout, roles
+from prom.datasets.arrays import Content, fitted, informative, slices
 from prom.datasets.base import Part, Plan
-from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED, kind_of
+from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED
 from prom.datasets.measured import EMPTY
 from prom.datasets.reading import decoding, inside
 from prom.datasets.roles import File
@@ -42,6 +41,8 @@ def plan(
     nan: float | None = None,
     name: str | None = None,
     skip_constant: bool = False,
+    series: str | int | None = None,
+    part: str | None = None,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
 
@@ -55,12 +56,20 @@ def plan(
     MATLAB          versions 5 to 7.3, shapes as NIfTI: the array ``dataset_name``, fields of structs by dots, else the only numeric one
                     with two axes longer than 1
     PNG/TIFF/JPEG   grey, or colour with equal channels (an alpha channel is ignored); a TIFF's pages are slices
-    DICOM           ``.dcm``, ``.dicom``, or recognised without an extension; single- or multi-frame; rescale slope and intercept applied
+    DICOM           recognised by content, whatever the file is called; single- or multi-frame, a frame is a slice, by position; rescale
+                    slope and intercept applied; compressed pixels need ``pip install 'prom-mri[dicom]'``
+    Analyze, MGH    ``.img`` with its ``.hdr`` (also a NIfTI pair), ``.mgh``, ``.mgz``: as NIfTI
+    ISMRMRD, twix   ``.h5`` with a table of lines, Siemens ``.dat``: k-space of slices, coils, lines (rows) and samples (columns), 2D
+                    Cartesian and complete; readout oversampling cut off, averages averaged; ``pip install 'prom-mri[scanner]'``
+    BART            ``.cfl`` with its ``.hdr``: the two of its first three axes that are longer than 1, coils, slices; k-space where its
+                    energy lies in the centre, images where that of its transform does
     ==============  ==================================================================================================================
 
     *Subjects.* A file is a subject, named by its path in the folder. Two exceptions: PNG/TIFF/JPEG files in a sub-folder are one subject,
-    the sub-folder; DICOM files with the same PatientID are one subject (no PatientID: the folder they lie in is), their slices sorted by
-    SeriesNumber, series, InstanceNumber and ImagePositionPatient. Subject names go into results: de-identify DICOM files first.
+    the sub-folder; DICOM files with the same PatientID are one subject, their slices sorted by SeriesNumber, series, InstanceNumber and
+    ImagePositionPatient. Where the PatientID was removed (empty, "anonymous", or the same in all files although they are of several
+    studies, or of several sub-folders with the same series in each), the StudyInstanceUID takes its place, or the sub-folder where that
+    does not differ either; ``source`` says so. Subject names go into results: de-identify DICOM files first.
 
     *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder of which the file's name begins
     (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
@@ -74,7 +83,8 @@ def plan(
     *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
     values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same.
 
-    *Not read.* Hidden files, files of other types, DICOMDIR, masks of this package and what it exports, pictures in black and white,
+    *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
+    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases,
     derivatives of BIDS. Links to files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
@@ -118,6 +128,11 @@ def plan(
         What to call the data set; by default the name of the folder or file.
     skip_constant
         Leave out slices in which all values are equal, which say nothing about k-space, instead of refusing them; ``source`` says how many.
+    series
+        Which DICOM series to read: its SeriesDescription (in any case), SeriesNumber or SeriesInstanceUID. Needed where a patient has
+        several that differ in size or description.
+    part
+        Where DICOM files are magnitude and phase, or real and imaginary part: "magnitude", or "complex", which joins them.
 
     Returns
     -------
@@ -161,19 +176,25 @@ def plan(
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
     maps = None if sensitivities is None else _sensitivities(Path(sensitivities), axes)
     folders = _split_folders(path) if path.is_dir() else {}
-    everything, left_out = _recognised(path, maps, patient, labels, contrast, channels)
+    everything, left_out, notes = _recognised(path, folders, maps, patient, labels, contrast, channels, series, part)
     sides = _sides(path, everything, folders)
     files = _of_split(path, split, everything, folders, sides)
     if labels != "none":
         roles.check_labels(files, split)
     files.sort(key=lambda file: (formats.natural(file.subject), file.kind, file.order))
     kinds = sorted({file.kind for file in files})
-    for option, value, usable in (("dataset_name", dataset_name, NAMED), ("axes", axes, ARRAYS)):
+    for option, value, usable in (
+        ("dataset_name", dataset_name, NAMED),
+        ("axes", axes, ARRAYS),
+        ("series", series, ("DICOM",)),
+        ("part", part, ("DICOM",)),
+    ):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
-    settings["skip_constant"] = skip_constant
-    used = [part for file in files for part in (file.path, *file.others, *([file.label] if file.label else []))]
+    settings |= {"skip_constant": skip_constant, "part": part}
+    used = [used for file in files for used in (file.path, *file.others, file.label, file.second) if used]
+    used += [other for file in files for other in formats.companions(file.path, file.kind) if other.is_file()]
     return Plan(
         name=name,
         split=split,
@@ -182,9 +203,15 @@ def plan(
         read=partial(read, sensitivities=maps, **settings),
         files=[*used, *([maps] if maps else [])],
         options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
-        | {"channels": channels, "patients": [file.patient for file in files]},
-        source=f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}, {_what(files, axes, domain, maps, size, size_in)}; "
-        f"patients: {', '.join(f'{len({file.patient for file in chosen})} {side}' for side, chosen in sides.items())}",
+        | {"channels": channels, "series": series, "patients": [file.patient for file in files]},
+        source="; ".join(
+            [
+                f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}",
+                _what(files, axes, domain, maps, size, size_in),
+                f"patients: {', '.join(f'{len({file.patient for file in chosen})} {side}' for side, chosen in sides.items())}",
+                *notes,
+            ]
+        ),
         sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
         left_out=left_out,
     )
@@ -221,6 +248,7 @@ def read(
     size_in: str,
     nan: float | None,
     skip_constant: bool,
+    part: str | None,
 ) -> Part:
     """One subject: the slices of its files, numbered through."""
     first = item[0].path
@@ -229,7 +257,7 @@ def read(
     following = 0
     for file in item:
         channels = [file.path, *file.others]
-        contents = [formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes) for path in channels]
+        contents = [content_of(file, path, dataset_name, axes, part) for path in channels]
         images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
         for path, other in zip(channels, images, strict=True):
             if other.shape != images[0].shape or other.dtype != images[0].dtype:
@@ -262,6 +290,14 @@ def read(
         patient=item[0].patient,
         skipped=following - len(numbers),
     )
+
+
+def content_of(file: File, path: Path, dataset_name: str | None, axes: str | None, part: str | None) -> Content:
+    """What one of the files of an image holds: its own, or one with a further channel."""
+    if file.kind == "DICOM":
+        with decoding(path, file.kind):
+            return dicom.read(path, part, file.second)
+    return formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes)
 
 
 def _shape(images: np.ndarray) -> str:
@@ -318,49 +354,42 @@ def _split_of(file: Path, root: Path, folders: dict[str, str]) -> str | None:
     return folders.get(file.relative_to(root).parts[0])
 
 
-def _kind(path: Path) -> str | None:
-    """Which format a file has by its name, or None for one that is not read."""
-    # DICOM exports name files IM0001, or by UID, 1.2.840.113619: no extension, or one of digits.
-    no_extension = not path.suffix or path.suffix[1:].isdecimal()
-    by_content = no_extension and path.name.lower() != "dicomdir" and _looks_like_dicom(path)
-    return kind_of(path) or ("DICOM" if by_content else None)
-
-
-def _looks_like_dicom(path: Path) -> bool:
-    try:
-        from pydicom.misc import is_dicom  # here, as below: a tenth of the time that importing prom takes
-
-        return is_dicom(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened ({error.strerror}); check its permissions") from error
-
-
 def _recognised(
-    path: Path, maps: Path | None, patient: str | None, labels: str, contrast: str | None, channels: Sequence[str] | None
-) -> tuple[list[File], list[roles.LeftOut]]:
-    """All files that can be read but ``maps``, each with its subject, and those that are left out, each with the reason."""
+    path: Path,
+    folders: dict[str, str],
+    maps: Path | None,
+    patient: str | None,
+    labels: str,
+    contrast: str | None,
+    channels: Sequence[str] | None,
+    series: str | int | None,
+    part: str | None,
+) -> tuple[list[File], list[roles.LeftOut], list[str]]:
+    """All files that can be read but ``maps``, those left out, each with the reason, and notes. ``folders``: those that are splits."""
     root = path if path.is_dir() else path.parent
     paths = [file for file in (_walk(path) if path.is_dir() else [path]) if maps is None or not file.samefile(maps)]
     if not paths:
         raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
-    kinds = [(file, _kind(file)) for file in paths]
-    files = [_dicom_file(file, file.relative_to(root)) for file, kind in kinds if kind == "DICOM"]
-    others, left_out = roles.assigned(
-        root, [(f, kind) for f, kind in kinds if kind not in (None, "DICOM")], patient, labels, contrast, channels
-    )
-    files += others
-    left_out = [(file, "not a format that is read") for file, kind in kinds if kind is None] + left_out
-    if not files and len(left_out) == len(paths) and any(kind for _, kind in kinds):
+    kinds = {file: formats.recognise(file) for file in paths}
+    frames, notes = dicom.organise(root, [file for file, kind in kinds.items() if kind == "DICOM"], folders, series, part)
+    files = [File(one.path, "DICOM", one.subject, one.order, one.subject, second=one.second) for one in frames]
+    others = [(file, kind) for file, kind in kinds.items() if kind not in (None, "DICOM")]
+    found, left_out = roles.assigned(root, others, patient, labels, contrast, channels) if others else ([], [])
+    files += found
+    pairs = {other for file, kind in others for other in formats.companions(file, kind)}
+    left_out = [(file, "not a format that is read") for file, kind in kinds.items() if kind is None and file not in pairs] + left_out
+    if not files and others:
         raise InputError(f"{path}: no image among {len(paths)} file(s); {left_out[-1][0].name!r} is {left_out[-1][1]}")
     if not files:
-        raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}; supported are {SUPPORTED}")
+        why = "".join(f" ({note})" for note in notes)
+        raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}{why}; supported are {SUPPORTED}")
     saved: dict[Path, Path] = {}
     for file in files:
         if file.kind != "DICOM":
             other = saved.setdefault(formats.without_extension(file.path), file.path)
             if other != file.path:
                 raise InputError(f"{other} and {file.path}: have one name but for the ending; if it is one image saved twice, remove one")
-    return files, left_out
+    return files, left_out, notes
 
 
 def _sides(path: Path, files: list[File], folders: dict[str, str]) -> dict[str, list[File]]:
@@ -397,22 +426,3 @@ def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str]
     raise InputError(
         f"{path}: has one patient, {files[0].patient!r}, who is all in train; use split='all', add patients, or say who is one (patient=)"
     )
-
-
-def _dicom_file(path: Path, relative: Path) -> File:
-    """Whose file it is and where it comes among the subject's: from the header, without pixels."""
-    with decoding(path, "DICOM"):
-        from pydicom import dcmread
-
-        header = dcmread(path, stop_before_pixels=True)
-        subject = str(header.get("PatientID") or "").strip() or (relative.parent.as_posix() if relative.parent.parts else "subject")
-        # Position along the slice normal; files without one keep their names' order.
-        x, y = np.reshape(np.array(header.get("ImageOrientationPatient") or (1, 0, 0, 0, 1, 0), dtype=float), (2, 3))
-        position = float(np.cross(x, y) @ np.array(header.get("ImagePositionPatient") or (0, 0, 0), dtype=float))
-        instance = header.get("InstanceNumber")
-        order = (
-            int(header.get("SeriesNumber") or 0),
-            str(header.get("SeriesInstanceUID", "")),
-            math.inf if instance is None else int(instance),
-        )
-    return File(path, "DICOM", subject, (*order, position, formats.natural(relative.as_posix())), patient=subject)

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import h5py
 import numpy as np
 import torch
-from PIL import Image, ImageSequence
+from PIL import Image, ImageSequence, TiffImagePlugin
 from torch import Tensor
 
-from prom.datasets import fastmri_knee, matlab
-from prom.datasets.arrays import FIRST, LAST, Content, Spacing, arranged, check_axes, numbers
-from prom.datasets.reading import check_declared, decoding
+from prom.datasets import dicom, fastmri_knee, matlab, raw
+from prom.datasets.arrays import FIRST, LAST, Content, arranged, check_axes, numbers
+from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
+from prom.datasets.signatures import check_signature
 from prom.errors import InputError
 
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
 KSPACE_NAMES = ("kspace", "k_space", "k-space", "ksp")
 FASTMRI_AXES = {3: "NHW", 4: "NKHW"}
 SUPPORTED = (
-    "NIfTI (.nii, .nii.gz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), "
-    "DICOM (.dcm, .dicom or no extension)"
+    "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr), FreeSurfer (.mgh, .mgz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), "
+    "MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), DICOM (whatever the file is called), raw data of ISMRMRD (.h5), "
+    "Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
-if TYPE_CHECKING:
-    import pydicom
 
+DEPTH, OBJECTS = 100, 100_000  # of groups in groups, and of groups and arrays in an HDF5 file
+COMPLEX_PAIRS = (("real", "imag"), ("re", "im"), ("r", "i"))
+PAGES = 4096  # of a TIFF: the time that its library takes grows with their square
+TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
+NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
@@ -45,7 +49,8 @@ def read_sensitivities(path: Path, axes: str) -> Tensor:
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    maps = numbers(arranged(content(path, kind, None, "".join(letter for letter in axes if letter in "HWK")))[0, 0])
+    letters = None if kind == "BART" else "".join(letter for letter in axes if letter in "HWK")  # BART has an order of its own
+    maps = numbers(arranged(content(path, kind, None, letters))[0, 0])
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
     return torch.tensor(maps, dtype=torch.complex64)
@@ -86,6 +91,29 @@ def read_labels(path: Path, shape: tuple[int, ...], axes: str | None = None) -> 
         return _labels(path, arranged(found)[:, 0, 0], shape)
 
 
+def recognise(path: Path) -> str | None:
+    """Which format a file has: by its extension, or DICOM by its content, whatever it is called; None for one that is not read.
+
+    >>> recognise(Path("scan.NII.GZ"))
+    'NIfTI'
+    """
+    kind = kind_of(path)
+    if kind in (None, "Analyze", "twix") and (path.name.lower() == "dicomdir" or dicom.is_dicom(path)):
+        return "DICOM"
+    return None if kind == "twix" and not raw.is_twix(path) else kind  # .dat is an ending of anything
+
+
+def companions(path: Path, kind: str) -> list[Path]:
+    """The other files that decide what this one says: the header of a pair.
+
+    >>> companions(Path("full.cfl"), "BART")
+    [PosixPath('full.hdr')]
+    """
+    if kind == "Analyze":
+        return [path.with_name(f"{path.name[: path.name.lower().rindex('.img')]}.{header}") for header in ("hdr", "HDR")]
+    return [path.with_suffix(".hdr")] if kind == "BART" else []
+
+
 def without_extension(path: Path) -> Path:
     """The path of a file of known extension, without that.
 
@@ -105,6 +133,7 @@ def content(path: Path, kind: str, dataset_name: str | None = None, axes: str | 
         Where the file cannot be read, or is not what the arguments say.
     """
     with decoding(path, kind):
+        check_signature(path)
         return FORMATS[kind][1](path, dataset_name, axes)
 
 
@@ -121,6 +150,8 @@ def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[
         return name
     if candidates is None:
         candidates = [k for k, (shape, dtype) in arrays.items() if sum(n > 1 for n in shape) >= 2 and dtype.kind in "biufc"]
+    if not candidates and not any(dtype.kind in "biufc" and len(shape) >= 2 for shape, dtype in arrays.values()):
+        raise InputError(f"{path}: has no array of numbers that could be images, remove it; arrays in it: {listing}")
     if len(candidates) != 1:
         raise InputError(f"{path}: which array to read is unclear, give dataset_name; arrays in it: {listing}")
     return candidates[0]
@@ -130,14 +161,17 @@ def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
     import nibabel  # here: it takes a third of a second
 
     volume = nibabel.load(path)
+    if (offset := getattr(volume.dataobj, "offset", 0)) > NIFTI_OFFSET:
+        raise InputError(f"{path}: its voxels begin at byte {offset}, behind more than any header; it is damaged")
     axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()
-    return Content(np.asanyarray(volume.dataobj), axes, spacing=_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
+    return Content(np.asanyarray(volume.dataobj), axes, spacing=pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
 
 
-def _spacing(row: float, column: float) -> Spacing:
-    row, column = float(row), float(column)
-    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
+def _read_analyze(path: Path, _: str | None, axes: str | None) -> Content:
+    if not any(header.is_file() for header in companions(path, "Analyze")):
+        raise InputError(f"{path}: has no header {path.stem}.hdr beside it, and is no DICOM file; copy the header too, or remove it")
+    return _read_nifti(path, None, axes)
 
 
 def _read_npy(path: Path, _: str | None, axes: str | None) -> Content:
@@ -192,17 +226,19 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
     """``matlab_order``: MATLAB 7.3 reverses axes, calls dataset c of group a/b field a.b.c, and writes text as numbers."""
     arrays, links, datasets, candidates = {}, [], {}, []
     with h5py.File(path, "r") as file:
+        if measured := [group for group in raw.ismrmrd_groups(file) if dataset_name in (None, group, f"{group}/data")]:
+            if len(measured) > 1:
+                raise InputError(f"{path}: has several ISMRMRD measurements, give dataset_name: {', '.join(measured)}")
+            return raw.read_ismrmrd(path, measured[0], axes)
 
-        def visit(key: str, link: object) -> None:
+        for key, item in _walk(file, skip="#" if matlab_order else None):
             name = key.replace("/", ".") if matlab_order else key
-            if not isinstance(link, h5py.HardLink):
+            if item is None:
                 links.append(name)
-            elif isinstance(item := file[key], h5py.Dataset) and not (matlab_order and key.startswith("#")):
+            else:
                 shape = item.shape or ()
                 arrays[name] = (shape[::-1] if matlab_order else shape, _complex(item.dtype) or item.dtype)
                 datasets[name] = item
-
-        file.visititems_links(visit)
         if matlab_order:
             texts = [name for name, item in datasets.items() if item.attrs.get("MATLAB_class") == b"char"]
             arrays = {name: array for name, array in arrays.items() if name not in texts}
@@ -223,7 +259,7 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_or
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
         array = dataset[()]
     if array.dtype.names:
-        real, imag = array["real"], array["imag"]
+        real, imag = (array[part] for part in array.dtype.names)
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
@@ -236,9 +272,40 @@ def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
     return "kspace" if dtype.kind == "c" and set(KSPACE_NAMES) & set(words) else None
 
 
+def _walk(file: h5py.File, skip: str | None = None) -> Iterator[tuple[str, h5py.Dataset | None]]:
+    """All data sets of a file by name, and None for links, which are not followed; a group that is in itself is entered once.
+
+    ``skip``: how the names of groups at the top begin that are left out. Not by HDF5's own walk, whose time grows with the square of
+    the depth. Raises InputError for a file of more than `OBJECTS` or deeper than `DEPTH`.
+    """
+    seen: set[int] = set()
+    count = 0
+
+    def below(group: h5py.Group, prefix: str, depth: int) -> Iterator[tuple[str, h5py.Dataset | None]]:
+        nonlocal count
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            return
+        seen.add(address)
+        count += len(group)
+        if depth > DEPTH or count > OBJECTS:
+            raise InputError(f"{file.filename}: has groups nested deeper than {DEPTH}, or more than {OBJECTS} objects; take the images out")
+        for name in group:
+            if skip and depth == 0 and name.startswith(skip):
+                continue
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                yield prefix + name, None
+            elif isinstance(item := group[name], h5py.Group):
+                yield from below(item, f"{prefix}{name}/", depth + 1)
+            elif isinstance(item, h5py.Dataset):
+                yield prefix + name, item
+
+    yield from below(file["/"], "", 0)
+
+
 def _complex(dtype: np.dtype) -> np.dtype | None:
-    """The complex type that is stored as a pair (real, imag), or None."""
-    if dtype.names != ("real", "imag") or any(dtype[part].kind not in "iuf" for part in dtype.names):
+    """The complex type that is stored as a pair (real, imag), by any of its names, or None."""
+    if tuple(name.lower() for name in dtype.names or ()) not in COMPLEX_PAIRS or any(dtype[part].kind not in "iuf" for part in dtype.names):
         return None
     return np.result_type(*(dtype[part] for part in dtype.names), np.complex64)
 
@@ -255,62 +322,66 @@ def _read_matlab(path: Path, dataset_name: str | None, axes: str | None) -> Cont
 # ------------------------------------------------------------------------------------------------------------------------ image formats
 
 
-def _grey(path: Path, array: np.ndarray) -> np.ndarray:
-    """(..., channels) with equal channels as (...)."""
-    if (array != array[..., :1]).any():
-        raise InputError(f"{path}: is a colour image whose channels differ; convert it to grey")
-    return array[..., 0]
-
-
 def _read_image(path: Path, _: str | None, __: str | None) -> Content:
     pages: list[np.ndarray] = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, which is not used
+        _check_picture(path)
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:  # by content: others would run a PostScript interpreter
             for page in ImageSequence.Iterator(image):
-                bands = len(page.getbands())
-                check_declared(path, (len(pages) + 1, bands, page.height, page.width), np.dtype(np.uint8))
+                if len(pages) == PAGES:
+                    raise InputError(f"{path}: has more than {PAGES} pages; split it, or save it as npy")
+                tags = getattr(page, "tag_v2", {})
+                dtype = _check_tiff(path, tags) if tags else np.dtype(np.uint8)
+                check_declared(path, (len(pages) + 1, len(page.getbands()), page.height, page.width), dtype)
                 if page.mode in ("P", "PA"):
                     page = page.convert("RGBA")
                 array = np.asarray(page)
                 if page.mode in ("LA", "RGB", "RGBA"):
-                    array = _grey(path, array[..., : len(page.mode.removesuffix("A"))])
+                    array = grey(path, array[..., : len(page.mode.removesuffix("A"))])
                 elif array.ndim != 2:
                     raise InputError(f"{path}: is an image of colour mode {page.mode}; convert it to grey")
+                elif page.mode in ("I", "L") and array.dtype.itemsize == dtype.itemsize:
+                    array = array.view(dtype)  # Pillow has no uint32 and no int8
                 if pages and array.shape != pages[0].shape:
                     raise InputError(
                         f"{path}: page 0 has shape {pages[0].shape}, page {len(pages)} {array.shape}; save them as separate files"
                     )
                 pages.append(array)
+            stated = re.search(r"^images=(\d+)", str(getattr(image, "tag_v2", {}).get(270, "")), re.MULTILINE)
+    if stated and int(stated[1]) != len(pages):
+        raise InputError(f"{path}: says that it has {stated[1]} images, but has {len(pages)} pages (ImageJ writes so); save it as npy")
     return Content(np.stack(pages), "NHW")
 
 
-def _read_dicom(path: Path, _: str | None, __: str | None) -> Content:
-    from pydicom import dcmread  # here: a tenth of the time that importing prom takes
-    from pydicom.pixels import apply_rescale
-
-    data = dcmread(path)
-    if "Rows" not in data or not {"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & set(data.dir()):
-        raise InputError(f"{path}: is DICOM without an image; remove it from the folder")
-    frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel", 1))
-    check_declared(path, (frames, samples, data.Rows, data.Columns), np.dtype(f"u{max(1, data.BitsAllocated // 8)}"))
-    array = data.pixel_array
-    array = _grey(path, array) if samples > 1 else array
-    array = array if array.ndim == 3 else array[None]
-    rescaled = np.empty(array.shape, np.float32)
-    for number, frame in enumerate(array):
-        transformation = _of_frame(data, number, "PixelValueTransformationSequence")
-        rescaled[number] = apply_rescale(frame, transformation or data)
-    spacing = (_of_frame(data, 0, "PixelMeasuresSequence") or data).get("PixelSpacing")
-    return Content(rescaled, "NHW", spacing=_spacing(*spacing) if np.size(spacing) == 2 else None)
+def _check_picture(path: Path) -> None:
+    """Refuse what Pillow does not read, or would read with fewer bits than there are."""
+    with open(path, "rb") as file:
+        head = file.read(26)
+        if head[:4] in (b"II*\0", b"MM\0*"):
+            tags = TiffImagePlugin.ImageFileDirectory_v2(head[:8])
+            file.seek(tags.next)
+            tags.load(file)
+            _check_tiff(path, tags)
+    if head[:4] == b"\x89PNG" and len(head) == 26 and head[24] == 16 and head[25] != 0:
+        raise InputError(f"{path}: is PNG of 16 bits with colours or transparency, of which 8 would be read; save it as 16-bit grey")
 
 
-def _of_frame(data: pydicom.Dataset, number: int, sequence: str) -> pydicom.Dataset | None:
-    """In an enhanced multi-frame file, what the sequence says of this frame, or of all; else None."""
-    groups = [data.PerFrameFunctionalGroupsSequence[number]] if "PerFrameFunctionalGroupsSequence" in data else []
-    groups += data.get("SharedFunctionalGroupsSequence") or []
-    return next((group[sequence][0] for group in groups if sequence in group), None)
+def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.dtype:
+    """The type of the values that a page of a TIFF declares; refuses those that Pillow cannot read, or not as they are."""
+    bits, kinds = (np.atleast_1d(tags.get(tag, 1)) for tag in (TiffImagePlugin.BITSPERSAMPLE, TiffImagePlugin.SAMPLEFORMAT))
+    kind = {1: "u", 2: "i", 3: "f"}.get(int(kinds[0]), "")
+    if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+        raise InputError(f"{path}: is TIFF in which 0 is white (MinIsWhite); invert it and save it with 0 as black")
+    if len(set(bits)) > 1 or len(set(kinds)) > 1 or (len(bits) > 1 and bits[0] > 8):
+        raise InputError(f"{path}: is TIFF of {len(bits)} channels of {bits.max()} bits, of which 8 would be read; save it as grey")
+    if (kind, int(bits[0])) not in TIFF_TYPES or (kind, int(bits[0]), tags.prefix) == ("u", 32, b"MM"):
+        raise InputError(
+            f"{path}: is TIFF of {bits[0]}-bit {dict(u='unsigned', i='signed', f='floating').get(kind, 'complex or other')} numbers, which "
+            "Pillow cannot read; save it with 32 bits, or as npy"
+        )
+    return np.dtype(f"{kind}{max(1, int(bits[0]) // 8)}")
 
 
 _Reader = Callable[[Path, str | None, str | None], Content]
@@ -321,7 +392,11 @@ FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "HDF5": ((".h5", ".hdf5"), _read_hdf5),
     "MATLAB": ((".mat",), _read_matlab),
     "image": ((".png", ".tif", ".tiff", ".jpg", ".jpeg"), _read_image),
-    "DICOM": ((".dcm", ".dicom"), _read_dicom),
+    "DICOM": ((".dcm", ".dicom"), lambda path, _, __: dicom.read(path)),
+    "Analyze": ((".img",), _read_analyze),
+    "MGH": ((".mgh", ".mgz"), _read_nifti),
+    "BART": ((".cfl",), lambda path, _, axes: raw.read_cfl(path, axes)),
+    "twix": ((".dat",), lambda path, _, axes: raw.read_twix(path, axes)),
 }
-ARRAYS = ("NIfTI", "npy", "npz", "HDF5", "MATLAB")  # whose axes can be named
+ARRAYS = ("NIfTI", "npy", "npz", "HDF5", "MATLAB", "Analyze", "MGH", "BART", "twix")  # whose axes can be named
 NAMED = ("npz", "HDF5", "MATLAB")  # that hold arrays by name

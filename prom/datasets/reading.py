@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST = 64 * 2**30  # bytes a file may declare; more is a damaged header rather than a slice stack
 EXPANSION = 1100  # deflate shrinks by 1032 at most, so whatever declares more than this many times its bytes on disk is damaged
+SUSPICIOUS, DENSE = 512 * 2**20, 100  # more bytes than these in memory must be no more than DENSE times those on disk
 SMALL_TEXT = 64 * 2**20  # bytes of a text file (json, csv, cfg)
 
 
@@ -29,11 +30,13 @@ def inside(path: Path, root: Path) -> Path:
     Raises
     ------
     InputError
-        Where a link leads out of the folder.
+        Where a link leads out of the folder, or is of git-annex and its content is not there.
 
     >>> inside(Path("/data/ACDC/a.nii"), Path("/data/ACDC")).as_posix()
     '/data/ACDC/a.nii'
     """
+    if "annex/objects" in path.resolve().as_posix() and not path.exists():
+        raise InputError(f"{path}: is a link of git-annex, the file itself was not downloaded; run git annex get")
     if not path.resolve().is_relative_to(root.resolve()):
         raise InputError(f"{path}: is a link to {path.resolve()}, outside the folder; copy what it points to into the folder")
     return path
@@ -94,11 +97,38 @@ def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, stored: in
         raise InputError(f"{path}: array of shape {tuple(shape)} is empty; remove it")
     size = math.prod(int(n) for n in shape) * dtype.itemsize
     stored = path.stat().st_size if stored is None else stored
-    if size > min(LARGEST, EXPANSION * stored + 2**20):
+    in_memory = size // dtype.itemsize * max(dtype.itemsize, 4)  # float32
+    if size > min(LARGEST, EXPANSION * stored + 2**20) or (in_memory > SUSPICIOUS and size > DENSE * stored):
         raise InputError(
             f"{path}: declares shape {tuple(shape)}, {size / 2**30:.3g} GiB, but holds {stored / 2**20:.3g} MiB; "
-            f"it is damaged{', or split it' if size > LARGEST else ''}"
+            f"it is damaged{', or split it' if size > LARGEST else ' or almost empty'}"
         )
+
+
+def grey(path: Path, array: np.ndarray) -> np.ndarray:
+    """A colour image (..., channels) with equal channels as a grey one (...).
+
+    Raises
+    ------
+    InputError
+        Where the channels differ.
+
+    >>> grey(Path("a.png"), np.ones((4, 6, 3))).shape
+    (4, 6)
+    """
+    if (array != array[..., :1]).any():
+        raise InputError(f"{path}: is a colour image whose channels differ; convert it to grey")
+    return array[..., 0]
+
+
+def pixel_spacing(row: float, column: float) -> tuple[float, float] | None:
+    """(row, column) size of a pixel in mm, or None where the numbers are none.
+
+    >>> pixel_spacing(0.5, 2), pixel_spacing(0, 2)
+    ((0.5, 2.0), None)
+    """
+    row, column = float(row), float(column)
+    return (row, column) if 0 < row < math.inf and 0 < column < math.inf else None
 
 
 def read_text(path: Path, what: str) -> str:

@@ -27,7 +27,7 @@ class File:
     """One file that is read as images: by which reader, whose it is, and where it comes in that subject's slices.
 
     ``sure``: the patient's name means the same one in every folder. ``label``: the file with its labels. ``others``: the files with the
-    further channels.
+    further channels. ``second``: of DICOM the file with the phase or imaginary part, if they are joined.
     """
 
     path: Path
@@ -40,6 +40,7 @@ class File:
     volume: str = ""
     label: Path | None = None
     others: tuple[Path, ...] = ()
+    second: Path | None = None
 
 
 def assigned(
@@ -96,6 +97,8 @@ def _not_an_image(path: Path, kind: str) -> str | None:
             return "a mask: true and false" if np.load(path, mmap_mode="r", allow_pickle=False).dtype == bool else None
         if kind == "MATLAB":
             return "a mask: true and false" if _starts_with_a_mask(path) else None
+        if kind == "BART":
+            return "a mask: ones and zeros" if set(np.unique(np.fromfile(path, "<c8"))) <= {0, 1} else None
         if kind == "image":
             return "a picture in black and white: a mask or a label" if _black_and_white(path) else None
     except Exception:
