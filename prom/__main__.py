@@ -1,17 +1,34 @@
 """``python -m prom``, and the program ``prom``: the command line, and ^C while that is still being imported."""
 # No recorded result depends on this file.
 
+import os
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
     """Run the command line; ^C ends it in silence, with exit code 130."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
+        signal.signal(signal.SIGINT, interrupt)
     try:
         from prom.cli import main as run
 
         run()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """What ^C does: raise KeyboardInterrupt, as always; but while a module is being imported, end at once.
+
+    PyTorch and NumPy crash, or cannot be imported again, where an exception stops them half-way. Nothing has been written then.
+    """
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os._exit(130)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -386,3 +388,24 @@ def test_ctrl_c_while_importing_is_silent(work, tmp_path, module, program):
     command = [sys.executable, *program, "baseline", "energy", "mine", "-a", "4", "-o", "stopped.h5"]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "") and not (work / "stopped.h5").exists()
+
+
+def test_ctrl_c_that_a_library_would_turn_into_another_error_is_silent_too(work, tmp_path):
+    stop = "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGINT)\n    while True: pass\n"
+    (tmp_path / "torch.py").write_text(stop + "except KeyboardInterrupt:\n    raise RecursionError from None")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "prom", "baseline", "energy", "mine", "-a", "4", "-o", "stopped.h5"]
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.1, 3.0])
+def test_ctrl_c_at_any_time_is_silent_and_leaves_nothing(work, seconds):
+    before = sorted(os.listdir(work))
+    command = [sys.executable, "-m", "prom", "optimize", "mine", "-a", "4", "--iterations", "1000000", "-o", "stopped.h5"]
+    process = subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    assert (*process.communicate(timeout=60), process.returncode) == ("", "", 130)
+    assert sorted(os.listdir(work)) == before
