@@ -1,5 +1,7 @@
 """Raw data: ISMRMRD files written with its own library from known images, and real twix and BART files; their libraries are the oracles."""
 
+import struct
+
 import h5py
 import ismrmrd
 import numpy as np
@@ -171,9 +173,28 @@ def test_ismrmrd_files_that_were_made_to_do_harm(tmp_path):
         row = file["dataset/data"][7:8]
         row["head"]["number_of_samples"] = row["head"]["active_channels"] = 65535
         file["dataset/data"][7:8] = row
-    assert "declares shape" in error(path)
+    assert "line 7 holds 24 values of data" in error(path)
     write(path, lines_of(images(1, 2, 8, 6)), xml.replace("<y>8</y>", "<y>10000000</y>").replace("<center>4", "<center>5000000"))
     assert "declares shape" in error(path)
+    write(path, lines_of(images(1, 2, 8, 6)), xml)
+    with h5py.File(path, "r") as file:
+        kind, where = file["dataset/data"].id.get_type(), file["dataset/data"].id.get_chunk_info(3).byte_offset
+        where += kind.get_member_offset(kind.get_member_index(b"data"))
+    content = bytearray(path.read_bytes())
+    assert content[where : where + 4] == struct.pack("<I", 2 * 2 * 6)
+    content[where : where + 4] = struct.pack("<I", 2**29)
+    path.write_bytes(content)
+    assert f"line 3 holds {2**29} values of data, its head says 24" in error(path)
+    write(path, lines_of(kspace := images(1, 2, 8, 6)), xml)
+    with h5py.File(path, "r+") as file:  # as h5repack leaves it
+        rows = file["dataset/data"][()]
+        del file["dataset/data"]
+        file.create_dataset("dataset/data", data=rows, chunks=(4,), compression="gzip")
+    assert np.allclose(raw.read_ismrmrd(path, "dataset").array, kspace)
+    with h5py.File(path, "r+") as file:
+        rows["head"]["number_of_samples"] = rows["head"]["active_channels"] = 65535
+        file["dataset/data"][()] = rows
+    assert "its head says otherwise" in error(path)
     write(path, lines_of(images(1, 2, 8, 6)), "no header")
     assert "no ISMRMRD header" in error(path)
     with h5py.File(path, "r+") as file:
