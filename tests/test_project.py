@@ -68,7 +68,9 @@ def test_issue_forms_have_what_github_demands(path):
 
 def test_every_module_is_in_the_api_reference():
     """But the command line, which explains itself, and what readers of files share."""
-    readers = {f"prom.datasets.{name}" for name in ("arrays", "dicom", "formats", "matlab", "raw", "reading", "signatures", "twix")}
+    readers = {
+        f"prom.datasets.{name}" for name in ("arrays", "dicom", "formats", "matlab", "raw", "reading", "roles", "signatures", "twix")
+    }
     within = {"prom.cli", *readers}
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}

@@ -267,6 +267,8 @@ def smooth(*shape):
 def test_bart_in_either_domain(tmp_path, domain):
     coils = np.zeros((1, 32, 24, 3, *(1,) * 9, 2), complex)
     coils[0, :, :, :, 0, 0, 0, 0, 0, 0, 0, 0, 0, :] = smooth(32, 24, 3, 2)
+    coils[..., 0] += 1e-4 * RNG.normal(size=coils.shape[:-1])  # as every scanner has: without noise much of k-space would be 0
+    coils[..., 1] += 1e-4 * RNG.normal(size=coils.shape[:-1])
     write_cfl(tmp_path / "a.cfl", transform(coils, (1, 2)) if domain == "kspace" else coils)
     data = load(tmp_path)
     assert data.images.shape == (2, 1, 32, 24)

@@ -248,12 +248,12 @@ import scipy.io
 import prom
 from prom.datasets import cache
 
-images = np.random.default_rng(0).random((16, 16, 4))
+images = np.random.default_rng(0).random((4, 16, 16))
 np.save("images.npy", images)
-scipy.io.savemat("images.mat", {"images": images})
+scipy.io.savemat("images.mat", {"images": images.transpose(1, 2, 0)})
 stored, direct = (prom.load("images.npy", "all", store=store) for store in (True, False))
 assert stored.fingerprint() == direct.fingerprint() and list(Path("cache").glob("images*"))
-assert len(prom.load("images.mat", "all")) == 16  # MATLAB's order of axes: H x W x N
+assert len(prom.load("images.mat", "all")) == 4  # MATLAB's order of axes: H x W x N
 result = prom.optimize(stored, 4)
 result.save("mask.h5")
 for ending in prom.names.FORMATS:

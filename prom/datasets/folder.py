@@ -109,7 +109,7 @@ def plan(
         the images are then complex, :func:`prom.coils.combine`. Without it the images of coils become the magnitude
         :func:`prom.coils.root_sum_of_squares`.
     empty
-        What to do with k-space in which more than one point in a hundred is 0: "refuse", "crop" (rows and columns at the edges, as
+        What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "crop" (rows and columns at the edges, as
         zero-padding leaves them), or "keep".
     patient
         Who is one, where names do not say it: "file", "name" (of the file, without contrast, session, echo or frame), "folder" (the

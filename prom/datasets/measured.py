@@ -11,7 +11,7 @@ from prom.errors import InputError
 NEAR = 16  # the central (1 / NEAR of the height) x (1 / NEAR of the width)
 SMALLEST = 16  # rows or columns of which one can tell
 SHARE = 0.5  # of the energy, above which it lies there in k-space only
-GAPS = 0.01  # of a slice's points may be 0 by chance, or by rounding
+GAPS = 0.1  # of a slice's points, between its lines, may be 0: of smooth emulated images many are, by rounding
 EMPTY = ("refuse", "crop", "keep")
 
 
@@ -71,7 +71,7 @@ def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
     Raises
     ------
     InputError
-        Where more than one in a hundred points of a slice is empty, and they are not to be cut off or kept.
+        Where rows, columns, or more than a tenth of the points of a slice are empty, and they are not to be cut off or kept.
 
     >>> padded = np.pad(np.ones((1, 6, 8), np.complex64), ((0, 0), (0, 0), (4, 4)))
     >>> checked(Path("a.npy"), padded, "crop").shape
@@ -84,12 +84,13 @@ def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
         raise InputError(f"{path}: its k-space is empty; remove it")
     lines = points.any(axis=(0, 2)), points.any(axis=(0, 1))
     inner = tuple(_middle(line) for line in lines)
-    most = max(1 - slice_[inner].mean() for slice_ in points)
+    slices = [measured[inner] for measured in points if measured.any()]
+    gaps = any(1 - one.mean() > GAPS or not (one.any(axis=0).all() and one.any(axis=1).all()) for one in slices)
     counts = [
         f"{int((~line).sum())} of {len(line)} {name}" for line, name in zip(lines, ("rows", "columns"), strict=True) if not line.all()
     ]
     said = f"{', '.join(counts) or 'points in all rows and columns'} empty, {1 - points.mean():.0%} of it"
-    if most > GAPS:
+    if gaps:
         raise InputError(
             f"{path}: k-space with {said}, is undersampled; a mask is learnt from what was fully sampled, use other files "
             "(empty=keep takes the zeros for measurements)"

@@ -92,7 +92,7 @@ def _not_an_image(path: Path, kind: str) -> str | None:
     try:
         if kind == "HDF5":
             with h5py.File(path, "r") as file:
-                return "a mask of this package" if str(file.attrs.get("format", "")).startswith("prom mask") else None
+                return "a mask of this package" if "prom mask" in str(file.attrs.get("format")) else None
         if kind == "npy":
             return "a mask: true and false" if np.load(path, mmap_mode="r", allow_pickle=False).dtype == bool else None
         if kind == "MATLAB":
