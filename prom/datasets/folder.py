@@ -109,8 +109,8 @@ def plan(
         the images are then complex, :func:`prom.coils.combine`. Without it the images of coils become the magnitude
         :func:`prom.coils.root_sum_of_squares`.
     empty
-        What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "crop" (rows and columns at the edges, as
-        zero-padding leaves them), or "keep".
+        What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "keep", or "crop" (rows and
+        columns at the edges, as zero-padding leaves them).
     patient
         Who is one, where names do not say it: "file", "name" (of the file, without contrast, session, echo or frame), "folder" (the
         innermost), or the number of a folder on the path, from 1.
