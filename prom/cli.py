@@ -1,4 +1,4 @@
-"""The command line: ``prom datasets | optimize | evaluate | baseline | export | segment | sweep``.
+"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | segment | sweep``.
 
 What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
 do not wait for PyTorch.
@@ -83,7 +83,7 @@ def cli() -> None:
     """Learn which points of k-space to measure.
 
     DATASET is a registered name (see 'prom datasets') or a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB,
-    PNG/TIFF, DICOM.
+    PNG/TIFF, DICOM, raw data of ISMRMRD, Siemens and BART.
 
     \b
     Example:
@@ -181,7 +181,7 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
         if not row["found"] or row["missing"]:
             click.echo(f"  to obtain it: {row['obtain']}")
         click.echo(f"  licence: {row['licence']}\n  citation: {row['citation']}\n")
-    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB, PNG/TIFF, DICOM")
+    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB, PNG/TIFF, DICOM, raw data")
 
 
 def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
