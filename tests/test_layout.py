@@ -63,6 +63,13 @@ def message(path, **options) -> str:
         (["imagesTr/case_0001.nii", "imagesTr/case_0002.nii"], ["case_0001", "case_0002"]),  # no labels called case: no channels
         (["p1_t1.nii", "p1_flair.nii", "p2_t1.nii"], ["p1", "p1", "p2"]),
         (["p1_ses-1.nii", "p1_ses-2.nii", "p1_run_3.nii"], ["p1", "p1", "p1"]),
+        (["p1_pre.nii", "p1_post.nii", "p1_x.nii", "p1_y.nii"], ["p1"] * 4),
+        (["07-alpha.nii", "07-beta.nii", "08-alpha.nii"], ["07", "07", "08-alpha"]),
+        (["c_000_0000.nii", "c_000_0001.nii", "c_001_0000.nii", "c_001_0001.nii"], ["c_000", "c_000", "c_001", "c_001"]),
+        (["case_0000.nii", "case_0001.nii"], ["case_0000", "case_0001"]),
+        (["IXI002-Guys-0828-T1.nii", "IXI002-Guys-0828-T2.nii"], ["IXI002-Guys-0828"] * 2),
+        (["OAS1_0001_MR1_mpr-1.nii", "OAS1_0001_MR2_mpr-1.nii"], ["OAS1_0001"] * 2),
+        (["A0S9V9_sa_ED.nii", "A0S9V9_sa_ES.nii", "A0S9V9_la_ED.nii", "A0S9V9_sa_ED_gt.nii"], ["A0S9V9"] * 4),
         (["scan_1.nii", "scan_2.nii", "scan3.nii"], ["scan_1", "scan_2", "scan3"]),
         (["pat7/T1/a.nii", "pat7/T2/a.nii", "pat8/T1/a.nii"], ["pat7", "pat7", "pat8"]),
         (["T1/anna.nii", "T2/anna.nii", "T1/ben.nii"], ["anna", "anna", "ben"]),

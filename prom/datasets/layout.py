@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from prom.errors import InputError
@@ -19,7 +19,10 @@ CONTRASTS = {
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
 }
 # Several of these belong to one patient: sessions, repetitions, echoes, parts of the heart's cycle.
-PART = re.compile(r"(ses|session|visit|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir)-?[a-z]?\d*", re.I)
+PART = re.compile(
+    r"(ses|session|visit|day|week|month|pre|post|bl|fu|baseline|followup|mr|mpr|sa|la|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir|copy|orig|anon|left|right|lh|rh)-?[a-z]?\d*",
+    re.I,
+)
 CHANNEL = re.compile(r"(.+)_(\d{4})")  # of nnU-Net: case_0000 is the first contrast of what labelsTr calls case
 
 
@@ -59,7 +62,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     [('la_1', '', False), ('la_1', '', True), ('sub-02', 't1w', False), ('B1', 't1', False), ('B1', '', True)]
     """
     channels = _channels(files, stems)
-    words = [_words(file, stem, channels) for file, stem in zip(files, stems, strict=True)]
+    words = _joined([_words(file, stem, channels) for file, stem in zip(files, stems, strict=True)])
     folders = [tuple(part for part in file.parts[:-1] if not says_what(part)) for file in files]
     if how is None:
         _refuse_unclear(files, folders, words)
@@ -116,11 +119,40 @@ def _is_phase(file: PurePath) -> bool:
     return re.split(r"[-_. ]+", file.name.split(".")[0])[-1].lower() in {"phase", "pha"}
 
 
+def _joined(words: list[_Words]) -> list[_Words]:
+    """The last word of a case is not the patient's where names differ in it alone: p1_x and p1_y are of p1."""
+    ends: dict[str, set[str]] = defaultdict(set)
+    for word in words:
+        start, between, end = _last(word.case)
+        if between and re.search(r"\d", start) and not end.isdecimal():
+            ends[start].add(end)
+    return [
+        replace(word, case=start) if between and len(ends.get(start, ())) > 1 and end in ends[start] else word
+        for word in words
+        for start, between, end in [_last(word.case)]
+    ]
+
+
+def _last(case: str) -> tuple[str, str, str]:
+    """A name before its last word, what stands between, and that word."""
+    found = re.fullmatch(r"(.*[^-_. ])([-_. ]+)([^-_. ]+)", case)
+    return (found[1], found[2], found[3]) if found else (case, "", "")
+
+
 def _channels(files: Sequence[PurePath], stems: Sequence[str]) -> bool:
-    """Whether the numbers at the end of names are channels, as nnU-Net has it: labels are called like images without them."""
+    """Whether the numbers at the end of names are channels, as nnU-Net has it: labels are called like images without them, or all
+    cases, which have numbers too, have the same ones, from 0000 on.
+    """
     labels = {stem for file, stem in zip(files, stems, strict=True) if any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1])}
     matches = [CHANNEL.fullmatch(stem) for stem in stems]
-    return any(match and match[1] in labels and match[0] not in labels for match in matches)
+    if any(match and match[1] in labels and match[0] not in labels for match in matches):
+        return True
+    if labels or not all(matches):
+        return False
+    numbers: dict[str, set[int]] = defaultdict(set)
+    for match in matches:
+        numbers[match[1]].add(int(match[2]))
+    return all(re.search(r"\d", case) and found == set(range(len(found))) for case, found in numbers.items())
 
 
 def says_what(folder: str) -> bool:
