@@ -232,7 +232,7 @@ def _what(files: list[File], axes: str | None, domain: str | None, maps: Path | 
 
 def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    if size is not None and (len(sides) not in (1, 2) or min(sides) < 8 or max(sides) > 2**14):
+    if size is not None and (len(sides) not in (1, 2) or not all(isinstance(side, int) and 8 <= side <= 2**14 for side in sides)):
         raise InputError(f"size {size}: must be rows and columns, or one number for both, each from 8 to {2**14}, e.g. 256,256")
     return (sides * 2)[:2] or None
 

@@ -164,10 +164,18 @@ def _patient(file: PurePath, folders: tuple[str, ...], words: _Words) -> str:
     for part in (*file.parts[:-1], file.name):
         if found := re.match(r"sub-[A-Za-z0-9]+", part):
             return found[0]
-    for level in range(len(folders), 0, -1):
-        if file.name.lower().startswith(folders[level - 1].lower()):
-            return "/".join(folders[:level])
-    return folders[0] if folders else words.case or file.name
+    named_after = (level for level, folder in enumerate(folders) if re.match(rf"{re.escape(folder)}(?![A-Za-z0-9])", file.name, re.I))
+    if folders:
+        level = next(named_after, 0)
+        return "/".join((*folders[:level], _owner(folders[level])))
+    return words.case or file.name
+
+
+def _owner(folder: str) -> str:
+    """Whose folder it is: without session or contrast at its end, and without the time point of BraTS."""
+    if found := re.fullmatch(r"(BraTS-[A-Za-z]+-\d+)-\d+", folder, re.I):
+        return found[1]
+    return _words(PurePath(folder), folder, channels=False).case or folder
 
 
 def _told(file: PurePath, words: _Words, how: str) -> str:

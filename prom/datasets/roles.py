@@ -17,6 +17,7 @@ from prom.errors import InputError
 
 LABELS = ("auto", "only", "none")
 FEW = 24  # different values; a picture of an anatomy has more
+LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
 PARTLY = ("NIfTI", "npy")  # formats of which a part can be read without the rest
 
 LeftOut = tuple[Path, str]
@@ -98,7 +99,8 @@ def _not_an_image(path: Path, kind: str) -> str | None:
         if kind == "MATLAB":
             return "a mask: true and false" if _starts_with_a_mask(path) else None
         if kind == "BART":
-            return "a mask: ones and zeros" if set(np.unique(np.fromfile(path, "<c8"))) <= {0, 1} else None
+            part = np.fromfile(path, "<c8", count=LARGEST_MASK)
+            return "a mask: ones and zeros" if set(np.unique(part)) <= {0, 1} else None
         if kind == "image":
             return "a picture in black and white: a mask or a label" if _black_and_white(path) else None
     except Exception:
