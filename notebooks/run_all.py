@@ -34,6 +34,8 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from run import kernel_of_its_own
 
+from prom.workers import end_with
+
 NOTEBOOKS = Path(__file__).parent
 PROJECT = NOTEBOOKS.parent
 CACHE = PROJECT / "_build" / ".jupyter_cache"
@@ -49,6 +51,12 @@ def executed(path: Path) -> NotebookNode:
     """A chapter with the outputs of this machine: from the cache, else run now."""
     found = kept(path)
     return found if found is not None else run(path)
+
+
+def executed_for(parent: int, path: Path) -> NotebookNode:
+    """As :func:`executed`, in a worker that ends with its parent, and its kernel."""
+    end_with(parent)
+    return executed(path)
 
 
 def kept(path: Path) -> NotebookNode | None:
@@ -150,7 +158,8 @@ def main() -> None:
     together = [path for path in CHAPTERS if path.stem not in ALONE]
     alone = [path for path in CHAPTERS if path.stem in ALONE]
     workers = min(cpu_count(), len(together))
-    chapters = Parallel(n_jobs=workers)(delayed(executed)(path) for path in together)
+    work = (delayed(executed_for)(os.getpid(), path) for path in together)
+    chapters = Parallel(n_jobs=workers)(work)
     chapters += [executed(path) for path in alone]
     failures = [
         f"{path.stem}, {found}"

@@ -288,7 +288,7 @@ def test_workers_end_with_their_parent(tmp_path, cache_folder, sent):
 @pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
 def test_a_watching_thread_ends_a_worker_too(tmp_path):
     """Where the system has no signal for it: a process between this one and the worker is killed."""
-    worker = "import time, sys; sys.platform = 'other'; from prom.datasets import cache; cache._end_with(int(sys.argv[1])); "
+    worker = "import time, sys; sys.platform = 'other'; from prom import workers; workers.end_with(int(sys.argv[1])); "
     worker += "print('ready', flush=True); time.sleep(600)"
     middle = "import os, subprocess, sys, time; p = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())], "
     middle += "stdout=subprocess.PIPE, text=True); p.stdout.readline(); print(p.pid, flush=True); time.sleep(600)"

@@ -7,19 +7,14 @@ everything that it depends on, so that no other data, option or version of the c
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import hashlib
 import json
 import os
 import shutil
-import signal
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,13 +30,13 @@ from tqdm import tqdm
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError
 from prom.files import replacing
+from prom.workers import end_with
 
 FORMAT = "prom store 1"
 FOLDER = ".prom-cache"
 BUILDING = ".building-"  # then the key, then what makes the name unique
 DIGESTS = "digests.json"
 COARSE = 2 * 10**9  # nanoseconds; FAT counts in steps of two seconds
-PR_SET_PDEATHSIG = 1  # of Linux's prctl
 LARGE = 64 * 2**20  # bytes of source files above which a data set goes through a store, which several processes make
 IN_MEMORY = 2**29  # bytes of images up to which a store is read into memory; with k-space that makes 2 GiB, which a laptop has
 NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
@@ -447,30 +442,9 @@ def _parts(plan: Plan, processes: int) -> Iterator[Part]:
 
 
 def _read_alone(read: Any, item: Any, parent: int) -> Part:
-    _end_with(parent)
+    end_with(parent)
     torch.set_num_threads(1)  # each process has a core
     return read(item)
-
-
-@cache
-def _end_with(parent: int) -> None:
-    """This process, a worker, ends as soon as its parent does, however that ends; ^C is for the parent."""
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = False
-    if sys.platform == "linux":
-        with suppress(OSError, AttributeError):
-            told = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
-    if not told:
-        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    if os.getppid() != parent:  # it ended before this began
-        os._exit(1)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _write(file: BinaryIO, array: np.ndarray) -> None:
