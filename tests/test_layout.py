@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from test_dicom import write as write_dicom
 
 import prom
 from prom import InputError, inspection
@@ -19,6 +20,7 @@ from prom.datasets.arrays import FIRST, LAST, check_axes
 from prom.fourier import fft2c
 
 RNG = np.random.default_rng(0)
+MASK = prom.baselines.as_result(torch.eye(16, dtype=torch.bool), "identity", 16)
 FOLDERS = int(os.environ.get("PROM_FUZZ", "10000")) * 3 // 100  # 300; PROM_FUZZ=100000 makes 3,000
 
 
@@ -405,7 +407,34 @@ def knees(root: Path, chance: random.Random) -> None:
         fastmri(root / f"file100{p}.h5", kspace(anatomy(2)) if not coils else kspace(anatomy(2 * coils).reshape(2, coils, 40, 32)))
 
 
+def dicom(root: Path, chance: random.Random) -> None:
+    """As a PACS exports: any ending, and often without identities."""
+    ending = chance.choice([".dcm", ".IMA", "", ".0001"])
+    hidden = chance.choice(["", "ANON", None])
+    for p in range(chance.randint(1, 7)):
+        study = f"1.2.{p + 1}"
+        who = f"ID{p}" if hidden is None else hidden
+        for visit in range(chance.randint(1, 2) if hidden is None else 1):
+            more = {"StudyInstanceUID": f"{study}.{visit}", "SeriesInstanceUID": f"{study}.{visit}.1"}
+            for i in range(2):
+                pixels = RNG.integers(30, 900, (16, 12)).astype(np.uint16)
+                write_dicom(root / f"pat{p}" / f"visit{visit}" / f"I{i}{ending}", pixels, i + 1, who, **more)
+
+
+def mixed(root: Path, chance: random.Random) -> None:
+    """One of the others, with what else lies about."""
+    chance.choice([bids, brats, decathlon, visits])(root, chance)
+    (root / "notes").mkdir(exist_ok=True)
+    (root / "notes" / "README.txt").write_text("x")
+    (root / "Thumbs.db").write_bytes(b"x" * 99)
+    (root / ".DS_Store").write_bytes(b"x")
+    (root / "dataset.json").write_text("{}")
+    prom.export.export(MASK, root / f"mask{chance.choice(['.npy', '.png', '.mat', '.cfl', '.h5', '.csv'])}")
+
+
 LAYOUTS = {
+    dicom: lambda name: name.split("/")[0],
+    mixed: lambda name: name.split("/")[-1].split(".")[0].split("_T1w")[0] if name.startswith("images") else name.split("/")[0],
     bids: lambda name: name.split("_")[0],
     brats: lambda name: name.split("/")[0],
     decathlon: lambda name: name,
