@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,10 @@ from prom import SliceDataset
 # Wall times vary on shared machines, and a test must fail for what it tests; the seed is fixed, so that a failure comes again.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("project")
+
+# Programs started in the background may find ^C ignored, and hand that on to those that they start: tests of ^C would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What tests read from shared data is preprocessed once a run, and never beside those data. Workers of pytest-xdist inherit the folder.
 if "PYTEST_XDIST_WORKER" in os.environ:
