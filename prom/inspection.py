@@ -106,6 +106,7 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
 def report(found: dict[str, object]) -> str:
     """What :func:`inspect` found, in lines for a terminal.
 
+    >>> from pathlib import Path
     >>> print(report({"name": "a", "read": {"subjects": 0, "files": 0, "slices": 0}, "patients": {}, "shapes": {}, "understood": [],
     ...               "range": None, "labels": None, "left_out": [], "refused": [(Path("a.npy"), "a.npy: is damaged")]}))
     a: 0 slices of 0 subjects are read
