@@ -541,9 +541,11 @@ def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: objec
         click.echo(strict_json({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
         return
     spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
+    subjects = result.provenance["subjects"]
+    whose = people(subjects, result.provenance.get("patients", subjects))  # masks averaged may be of a time that did not count patients
     click.echo(
         f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
-        f"from {result.provenance['slices']} slices of {people(result.provenance['subjects'], result.provenance['patients'])}{spent}"
+        f"from {result.provenance['slices']} slices of {whose}{spent}"
     )
 
 

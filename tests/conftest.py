@@ -13,7 +13,8 @@ import hypothesis
 import pytest
 import torch
 
-from prom import SliceDataset
+from prom import InputError, SliceDataset
+from prom.datasets import cache, folder
 
 # Wall times vary on shared machines, and a test must fail for what it tests; the seed is fixed, so that a failure comes again.
 hypothesis.settings.register_profile("project", deadline=None, derandomize=True)
@@ -32,6 +33,19 @@ else:
     atexit.register(shutil.rmtree, os.environ["PROM_CACHE"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+
+
+def load(path: Path, split: str = "all", **options) -> SliceDataset:
+    """A folder or file of one's own images."""
+    return cache.read(folder.plan(path, split, **options))
+
+
+def error(*arguments, **keywords) -> str:
+    """The message of the InputError of :func:`load`, which must be one line."""
+    with pytest.raises(InputError) as caught:
+        load(*arguments, **keywords)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture(scope="session")

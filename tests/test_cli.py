@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from prom import load, load_mask
-from prom.cli import main, strict_json
+from prom import baselines, load, load_mask
+from prom.cli import main, report_mask, strict_json
 
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -409,3 +409,10 @@ def test_ctrl_c_at_any_time_is_silent_and_leaves_nothing(work, seconds):
     process.send_signal(signal.SIGINT)
     assert (*process.communicate(timeout=60), process.returncode) == ("", "", 130)
     assert sorted(os.listdir(work)) == before
+
+
+def test_masks_of_before_patients_were_counted_are_reported(capsys):
+    result = baselines.as_result(torch.eye(16, dtype=torch.bool), "identity", 16)
+    result.provenance.update(slices=8, subjects=2)
+    report_mask(result, "old.h5", json=False)
+    assert "from 8 slices of 2 subjects" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from conftest import error, load
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -23,23 +24,10 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from prom.datasets import cache, dicom, folder
-from prom.errors import InputError
+from prom.datasets import dicom, folder
 
 RNG = np.random.default_rng(2)
 SIEMENS_PHASE = {"RescaleSlope": 2, "RescaleIntercept": -4096}
-
-
-def load(path, split="all", **options):
-    return cache.read(folder.plan(path, split, **options))
-
-
-def error(*arguments, **keywords):
-    """The message of the InputError, which must be one line."""
-    with pytest.raises(InputError) as caught:
-        load(*arguments, **keywords)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def pixels(*shape, high=900, dtype=np.uint16):

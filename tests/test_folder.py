@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
+from conftest import error, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -22,14 +23,9 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 
 import prom
 from prom.datasets import cache, folder
-from prom.errors import InputError
 from prom.fourier import ifft2c
 
 RNG = np.random.default_rng(0)
-
-
-def load(path, split="all", **options):
-    return cache.read(folder.plan(path, split, **options))
 
 
 def random(*shape, dtype=np.float32):
@@ -38,14 +34,6 @@ def random(*shape, dtype=np.float32):
     if np.dtype(dtype).kind == "c":
         return (RNG.normal(size=shape) + 1j * RNG.normal(size=shape)).astype(dtype)
     return RNG.random(shape).astype(dtype)
-
-
-def error(*arguments, **keywords):
-    """The message of the InputError, which must be one line."""
-    with pytest.raises(InputError) as caught:
-        load(*arguments, **keywords)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def equal(data, expected):

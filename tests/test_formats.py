@@ -17,29 +17,16 @@ import scipy.io
 import scipy.sparse
 import tifffile
 import torch
-from conftest import SHARED
+from conftest import SHARED, error, load
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from prom.coils import combine, root_sum_of_squares
 from prom.datasets import cache, folder, matlab
-from prom.errors import InputError
 from prom.fourier import fft2c
 
 RNG = np.random.default_rng(1)
-
-
-def load(path, split="all", **options):
-    return cache.read(folder.plan(path, split, **options))
-
-
-def error(*arguments, **keywords):
-    """The message of the InputError, which must be one line."""
-    with pytest.raises(InputError) as caught:
-        load(*arguments, **keywords)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def random(*shape, dtype=np.float32):

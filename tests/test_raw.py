@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import torch
 import twixtools
-from conftest import SHARED
+from conftest import SHARED, error, load
 
-from prom.datasets import cache, folder, raw, twix
-from prom.errors import InputError
+from prom.datasets import folder, raw, twix
 
 RNG = np.random.default_rng(3)
 XML = """<?xml version="1.0"?>
@@ -21,18 +20,6 @@ SPACE = """<{0}><matrixSize><x>{1}</x><y>{2}</y><z>{3}</z></matrixSize>
 <fieldOfView_mm><x>{4}</x><y>200</y><z>5</z></fieldOfView_mm></{0}>"""
 ENCODING = """<encoding>{encoded}{recon}<encodingLimits>{limits}</encodingLimits><trajectory>{trajectory}</trajectory></encoding>"""
 LIMITS = "<kspace_encoding_step_1><minimum>0</minimum><maximum>{}</maximum><center>{}</center></kspace_encoding_step_1>"
-
-
-def load(path, split="all", **options):
-    return cache.read(folder.plan(path, split, **options))
-
-
-def error(*arguments, **keywords):
-    """The message of the InputError, which must be one line."""
-    with pytest.raises(InputError) as caught:
-        load(*arguments, **keywords)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def real(name):

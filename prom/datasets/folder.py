@@ -227,7 +227,9 @@ def _what(files: list[File], axes: str | None, domain: str | None, maps: Path | 
         what += f"; {1 + len(files[0].others)} contrasts as channels"
     elif len(contrasts) > 1:
         what += f"; slices of contrasts {', '.join(contrasts)}"
-    return what + (f"; cut or filled up to {size[0]} x {size[1]} in {size_in} space" if size else "").replace("kspace space", "k-space")
+    if size:
+        what += f"; cut or filled up to {size[0]} x {size[1]} in {'k-space' if size_in == 'kspace' else 'image space'}"
+    return what
 
 
 def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
