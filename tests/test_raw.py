@@ -1,6 +1,8 @@
 """Raw data: ISMRMRD files written with its own library from known images, and real twix and BART files; their libraries are the oracles."""
 
 import struct
+import subprocess
+import sys
 
 import h5py
 import ismrmrd
@@ -187,6 +189,13 @@ def test_ismrmrd_files_that_were_made_to_do_harm(tmp_path):
     with h5py.File(path, "r+") as file:
         del file["dataset/xml"]
     assert "no ISMRMRD header" in error(path)
+
+
+def test_reading_ismrmrd_does_not_make_all_warnings_show(tmp_path):
+    write(tmp_path / "a.h5", lines_of(images(1, 2, 8, 6)), header(8, 6, 6, fields=(200, 200)))
+    code = "import sys, warnings, prom; prom.load(sys.argv[1]); assert 'ismrmrd' in sys.modules; "
+    code += "assert ('default', None, Warning, None, 0) not in warnings.filters, warnings.filters"
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.h5"], check=True)
 
 
 @pytest.mark.parametrize("library", ["ismrmrd", "twixtools"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,8 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
         Where it is not 2D Cartesian and complete, or has several contrasts, phases, repetitions, sets or segments.
     """
     _check_library(path, "ISMRMRD raw data", "ismrmrd")
-    import ismrmrd
+    with warnings.catch_warnings():  # the library makes every warning of the process show when it is imported
+        import ismrmrd
 
     _check_own_axes(path, axes)
     _check_sizes(path, group)
