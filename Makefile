@@ -12,7 +12,7 @@ PYTHON ?= $(or $(shell for p in python3.11 python3 python; do \
 TORCH_BACKEND ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),cpu)
 STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
-PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install
+PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile  # what is imported gets compiled
 PYTEST := .venv/bin/python -m pytest
 TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests and chapters have work for one core
 

@@ -114,10 +114,10 @@ def optimize(
         solutions.append(project(theta, target))  # feasible whatever the order of step and projection
     bar.close()
     theta = bernoulli.average(solutions).cpu()
-    loss, active = said.cpu().double().T
-    if not loss.isfinite().all():
+    loss, active = said.cpu().double().T.numpy()
+    if not np.isfinite(loss).all():
         raise InputError(
-            f"{data.name}: the loss is {loss[~loss.isfinite()][0]:g}; change the objective, or the unit of the images by scale"
+            f"{data.name}: the loss is {loss[~np.isfinite(loss)][0]:g}; change the objective, or the unit of the images by scale"
         )
     mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
     if recipe.polish:

@@ -192,10 +192,9 @@ def plan(
         if not results.recipe_of(method).get("members") or seeds < 2:
             raise InputError(f"ensemble {method}: needs a recipe, and at least 2 seeds")
 
+    of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    same = dict(zip(SAME, (json.dumps(versions(kind), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
-    if through:
-        same |= {"network": file_fingerprint(network), "tuning_steps": tuning_steps}
+    same = dict(zip(SAME, (json.dumps(versions(kind), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True)) | of_network
     data = _key(*(str(value) for name, value in same.items() if name != "versions"))
     code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"

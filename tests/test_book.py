@@ -82,6 +82,11 @@ ACCESSIBILITY = """async contrast => {
             examples.set(look, examples.get(look) ?? element);
         }
     }
+    // What axe visits although nothing is asked about it there: the strokes of formulas, and the names in code, but for their colours.
+    const plain = ':is(pre, code, .sig-param):not(:has(:is([id], [href], [role], [tabindex])))';
+    const idle = [...document.querySelectorAll(contrast ? 'mjx-container' : `mjx-container, ${plain}:not(${plain} *)`)];
+    const held = idle.map(element => [...element.childNodes]);
+    idle.forEach(element => element.replaceChildren(...element.matches('mjx-container') ? [] : [element.textContent]));
     const found = contrast && !examples.size ? {violations: []} : await axe.run({
         include: contrast ? [...examples.values()] : [document], exclude: ['mjx-container'],
     }, {
@@ -89,6 +94,7 @@ ACCESSIBILITY = """async contrast => {
         preload: false, // would read style sheets anew, which a browser forbids on the disk
         ...contrast ? {runOnly: ['color-contrast']} : {runOnly: levels, rules: {'color-contrast': {enabled: false}}},
     });
+    idle.forEach((element, index) => element.replaceChildren(...held[index]));
     return found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html.slice(0, 100))]);
 }"""
 DIMMED = """() => [...document.querySelectorAll('article img')].filter(image => getComputedStyle(image).filter != 'none')

@@ -10,16 +10,15 @@ from pathlib import Path
 import numpy as np
 import papermill
 import pytest
+from click.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[1]
+sys.path.insert(0, str(PROJECT / "notebooks"))
+import run  # noqa: E402
+
 CHAPTERS = sorted(p.stem for p in (PROJECT / "notebooks").glob("*.ipynb"))
-
-
-def run(chapter: str, output: Path, **parameters: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "notebooks/run.py", chapter, str(output), "-y", json.dumps(parameters)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +77,16 @@ OTHER = {
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_runs_on_other_data_with_other_parameters(chapter, folder, tmp_path):
-    done = run(chapter, tmp_path / "run.ipynb", dataset=str(folder), **OTHER[chapter])
-    assert done.returncode == 0, done.stderr[-3000:]
+    """The command's own function: papermill is imported once for all chapters."""
+    parameters = json.dumps({"dataset": str(folder), **OTHER[chapter]})
+    done = CliRunner().invoke(run.main, [chapter, str(tmp_path / "run.ipynb"), "-y", parameters])
+    assert done.exit_code == 0, f"{done.exception}\n{done.stderr[-3000:]}"
 
 
 @pytest.mark.parametrize(
     ("chapter", "parameters", "message"), [("01_theory", {"acceleratoin": 4}, "'acceleration'"), ("11_no", {}, "01_theory")]
 )
 def test_misspelt_names_are_errors(chapter, parameters, message, tmp_path):
-    done = run(chapter, tmp_path / "run.ipynb", **parameters)
+    command = [sys.executable, "notebooks/run.py", chapter, str(tmp_path / "run.ipynb"), "-y", json.dumps(parameters)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and not list(tmp_path.iterdir())

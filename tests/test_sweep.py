@@ -310,7 +310,7 @@ def test_segmentation(work, tmp_path):
     segmenter = segmentation.train(learning, validation, steps=20, channels=(4, 8, 16))
     segmenter.save(work / "net.pt")
     command = [sys.executable, "-m", "prom.cli", "sweep", "segmentation", "--dataset", "labelled", "--network", "net.pt"]
-    command += ["--accelerations", "4", "--seeds", "2", "--output", str(tmp_path), "--jobs", "2"]
+    command += ["--accelerations", "4", "--output", str(tmp_path), "--jobs", "2"]
     through = ["task-polished:iterations=4,polish=3", "task-igs:per_round=64,batch_size=2", "task-paper:members=1,iterations=2"]
     for extra in (["--methods", "energy", *through], ["--methods", "energy", "--tuning-steps", "5"]):
         done = subprocess.run([*command, *extra], cwd=work, capture_output=True, text=True)
@@ -319,7 +319,7 @@ def test_segmentation(work, tmp_path):
     script = shutil.copy(sweep.PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
     subprocess.run([sys.executable, script, "labelled", str(tmp_path)], check=True, capture_output=True)
     table = pd.read_csv(tmp_path / "recorded" / "labelled_segmentation.csv").set_index(["method", "tuning_steps", "seed"]).sort_index()
-    assert len(table) == 8 and table["network"].unique().tolist() == [segmentation.file_fingerprint(work / "net.pt")]
+    assert len(table) == 5 and table["network"].unique().tolist() == [segmentation.file_fingerprint(work / "net.pt")]
 
     test = load(work / "labelled", "test")
     mask = baselines.energy(data, 4)
