@@ -284,6 +284,41 @@ def test_workers_end_with_their_parent(tmp_path, cache_folder, sent):
     assert not any(map(runs, workers))
 
 
+READER = """
+import os, sys
+from pathlib import Path
+from prom.datasets import matlab, twix
+os.environ["PYTHONPATH"] = sys.argv[1]  # of the program that uses the library
+path = Path(sys.executable)  # any file
+matlab.unpacked(path).__enter__() if sys.argv[2] == "scipy" else twix.lines(path)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
+@pytest.mark.parametrize("library", ["scipy", "twixtools"])
+def test_a_library_ends_with_the_process_that_reads_by_it(tmp_path, library):
+    """Of the library there is a stand-in, which takes long. No temporary file stays."""
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / library).mkdir()
+    stand_in = f"import os, time; open(f'{tmp_path}/worker-{{os.getpid()}}', 'w').close(); time.sleep(600)"
+    (tmp_path / library / "__init__.py").write_text(stand_in)
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen([sys.executable, "-c", READER, str(tmp_path), library], env=environment)
+    for _ in range(600):
+        if worker := [int(path.name.split("-")[1]) for path in tmp_path.glob("worker-*")]:
+            break
+        time.sleep(0.1)
+    assert runs(worker[0]) and process.pid != worker[0]
+    process.kill()
+    process.wait()
+    for _ in range(20):
+        if not runs(worker[0]):
+            break
+        time.sleep(0.1)
+    assert not runs(worker[0]) and not list((tmp_path / "temporary").iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
 def test_a_watching_thread_ends_a_worker_too(tmp_path):

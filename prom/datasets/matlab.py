@@ -7,13 +7,10 @@ with this file as the program, which therefore imports nothing of the package.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -35,6 +32,7 @@ def unpacked(path: Path, wanted: str | None = None) -> Iterator[tuple[_Arrays, C
     ValueError, TimeoutError
         Where SciPy cannot read the file, crashes on it, or takes too much memory or time.
 
+    >>> from tempfile import TemporaryDirectory
     >>> from scipy.io import savemat
     >>> with TemporaryDirectory() as folder:
     ...     savemat(f"{folder}/a.mat", {"s": {"x": np.ones((2, 3))}})
@@ -42,38 +40,27 @@ def unpacked(path: Path, wanted: str | None = None) -> Iterator[tuple[_Arrays, C
     ...         print(arrays, load("s.x").sum())
     {'s.x': ((2, 3), dtype('float64'))} 6.0
     """
-    with TemporaryDirectory() as folder:
-        # -P: no module beside this file is taken for a library's. Each thread of OpenBLAS would take address space.
-        command = [sys.executable, "-P", __file__, str(path), folder, wanted or ""]
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        try:
-            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"SciPy took more than {SECONDS} s") from None
-        if done.returncode:
-            lines = done.stderr.decode(errors="replace").strip().splitlines()
-            raised = done.returncode == 1 and lines  # an exception, whose traceback ends with its message
-            raise ValueError(lines[-1] if raised else f"SciPy crashed on it, exit status {done.returncode}")
-        arrays = {name: (tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in json.loads(done.stdout).items()}
-        yield arrays, lambda name: np.load(f"{folder}/{list(arrays).index(name)}.npy", allow_pickle=False)
+    from prom import workers  # here, where it is no program
+
+    memory = MEMORY + MEMORY_PER_BYTE * path.stat().st_size
+    with (
+        workers.output(__file__, str(path), wanted or "", library="SciPy", seconds=SECONDS, memory=memory) as file,
+        np.load(file, allow_pickle=False) as saved,
+    ):
+        arrays = {name: (tuple(shape), np.dtype(dtype)) for name, (shape, dtype) in json.loads(str(saved["arrays"])).items()}
+        yield arrays, lambda name: saved[str(list(arrays).index(name))]
 
 
-def _unpack(path: str, folder: str, wanted: str) -> None:
-    """The program: saves the wanted array, or all, under their numbers, and prints shape and type of each by name."""
+def _unpack(path: str, wanted: str) -> None:
+    """The program: shape and type of each array by name, then the wanted one, or all, under their numbers."""
     from scipy.io import loadmat  # slow to import, and only needed here
 
-    with suppress(ImportError, OSError, ValueError):  # Windows has no limits, macOS may refuse them
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        limit = MEMORY + MEMORY_PER_BYTE * os.stat(path).st_size
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     arrays = dict(_numeric(loadmat(path, appendmat=False)))
-    for number, (name, array) in enumerate(arrays.items()):
-        arrays[name] = array = array.astype(np.complex64) if array.dtype.kind == "c" else array
-        if wanted in ("", name):
-            np.save(f"{folder}/{number}.npy", array, allow_pickle=False)
-    print(json.dumps({name: (array.shape, array.dtype.str) for name, array in arrays.items()}))
+    for name, array in arrays.items():
+        arrays[name] = array.astype(np.complex64) if array.dtype.kind == "c" else array
+    described = json.dumps({name: (array.shape, array.dtype.str) for name, array in arrays.items()})
+    saved = {str(number): array for number, (name, array) in enumerate(arrays.items()) if wanted in ("", name)}
+    np.savez(sys.__stdout__.buffer, arrays=described, **saved)
 
 
 def _numeric(variables: dict[str, object], prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -6,12 +6,8 @@ which therefore imports nothing of the package.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -30,31 +26,21 @@ def lines(path: Path) -> dict[str, np.ndarray]:
     ValueError, TimeoutError
         Where twixtools cannot read the file, crashes on it, or takes too much memory or time.
     """
-    with TemporaryDirectory() as folder:
-        command = [sys.executable, "-P", __file__, str(path.resolve()), f"{folder}/lines.npz"]
-        seconds = SECONDS + SECONDS_PER_BYTE * path.stat().st_size
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-        try:
-            done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"twixtools took more than {seconds:.3g} s") from None
-        if done.returncode:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            raise ValueError(said[-1] if done.returncode == 1 and said else f"twixtools crashed on it, exit status {done.returncode}")
-        with np.load(f"{folder}/lines.npz", allow_pickle=False) as arrays:
-            return dict(arrays)
+    from prom import workers  # here, where it is no program
+
+    size = path.stat().st_size
+    seconds, memory = SECONDS + SECONDS_PER_BYTE * size, MEMORY + MEMORY_PER_BYTE * size
+    with (
+        workers.output(__file__, str(path.resolve()), library="twixtools", seconds=seconds, memory=memory) as file,
+        np.load(file, allow_pickle=False) as arrays,
+    ):
+        return dict(arrays)
 
 
-def _save(path: str, output: str) -> None:
+def _save(path: str) -> None:
     """The program."""
     import twixtools
 
-    with suppress(ImportError, OSError, ValueError):  # Windows has no limits, macOS may refuse them
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        limit = MEMORY + MEMORY_PER_BYTE * os.stat(path).st_size
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     scans = twixtools.read_twix(path, verbose=False)
     measured = [(scan, [block for block in scan["mdb"] if block.is_image_scan()]) for scan in scans]
     measured = [(scan, blocks) for scan, blocks in measured if blocks]
@@ -73,7 +59,7 @@ def _save(path: str, output: str) -> None:
     arrays["data"] = np.stack([block.data for block in blocks]).astype(np.complex64)
     arrays["rows"], arrays["columns"] = np.array(protocol["lPhaseEncodingLines"]), np.array(protocol["lBaseResolution"])
     arrays["trajectory"] = np.array(protocol.get("ucTrajectory", 1))
-    np.savez(output, **arrays)
+    np.savez(sys.__stdout__.buffer, **arrays)
 
 
 if __name__ == "__main__":
