@@ -10,6 +10,7 @@ import h5py
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from test_dicom import write as write_dicom
 
@@ -162,6 +163,55 @@ def test_label_of_another_grid_is_refused(tmp_path):
     save(tmp_path / "p_t1.nii", image())
     save(tmp_path / "p_seg.nii", label((16, 12, 2)))
     assert "p_seg.nii" in message(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ending", "of_labels", "axes", "named"),
+    [
+        ("nii.gz", "nii", "HWN", None),
+        ("npy", "npy", "NHW", None),
+        ("nii", "mat", "HWN", None),
+        ("nii", "npy", "NHW", "NHW"),
+        ("npy", "nii", "WNH", "WNH"),
+        ("npy", "npy", "HWCN", "HWCN"),
+    ],
+)
+def test_labels_have_the_axes_of_their_images(tmp_path, ending, of_labels, axes, named):
+    """Rows, columns and slices are as many, so that nothing but the axes decides. Axes of length 1 may be missing."""
+    values = np.stack([RNG.permutation(16) for _ in range(256)]).reshape(16, 16, 16)  # (N, H, W)
+    letters = axes.replace("C", "")
+    stored = values.transpose(["NHW".index(letter) for letter in letters])
+    pictures = np.expand_dims(stored, axes.index("C")) if "C" in axes else stored
+    for name, array in ((f"p.{ending}", pictures + 0.5), (f"p_seg.{of_labels}", stored.astype(np.uint8))):
+        if name.endswith("npy"):
+            np.save(tmp_path / name, array)
+        elif name.endswith("mat"):
+            scipy.io.savemat(tmp_path / name, {"x": array})
+        else:
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / name)
+    data = prom.load(tmp_path, "all", axes=named)
+    assert np.array_equal(data.labels, values) and np.array_equal(data.images[:, 0], values + 0.5)
+
+
+@pytest.mark.parametrize(("shape", "clear"), [((3, 16, 12), True), ((3, 16, 16), False), ((16, 16, 16), False), ((1, 16, 12), True)])
+def test_labels_of_a_format_with_other_axes_are_read_where_the_shape_leaves_no_choice(tmp_path, shape, clear):
+    """The images are npy, slices first; the labels are NIfTI, slices last."""
+    classes = label(shape)
+    np.save(tmp_path / "p.npy", np.float32(image(shape)))
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(classes, 0, -1), np.eye(4)), tmp_path / "p_seg.nii")
+    if clear:
+        assert np.array_equal(prom.load(tmp_path, "all").labels, classes)
+    else:
+        assert "p_seg.nii: what the axes" in (said := message(tmp_path)) and "axes='NHW'" in said and "labels=none" in said
+        assert prom.load(tmp_path, "all", labels="none").labels is None
+
+
+def test_labels_of_several_channels_are_refused(tmp_path):
+    save(tmp_path / "p_t1.nii", image())
+    save(tmp_path / "p_seg.nii", label((16, 12, 3, 4)))
+    assert "p_seg.nii: labels of shape (16, 12, 3, 4); must be (16, 12, 3)" in message(tmp_path)
+    save(tmp_path / "p_seg.nii", label((16, 12, 3, 1)))
+    assert prom.load(tmp_path, "all").labels.shape == (3, 16, 12)
 
 
 def test_what_this_package_wrote_is_never_input(tmp_path):

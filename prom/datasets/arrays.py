@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ LETTERS = "HWNCKR1"
 LEAST = 8  # rows or columns; what has fewer is more likely another axis
 LONGEST = 4  # times the shorter side: likewise
 Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, where known
+# A letter for each axis, or what finds them from the path, the shape and the usual ones, or None for the usual ones.
+Axes = str | Callable[[Path, Sequence[int], str], str] | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +43,7 @@ class Content:
     keep: tuple[int, int] | None = None
 
 
-def check_axes(
-    path: Path, shape: Sequence[int], dtype: np.dtype, axes: str | None, default: Sequence[str], stored: int | None = None
-) -> str:
+def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
     """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Judges by the header alone.
 
     What is usual is taken where it makes slices, no side below 8 or four times the other; a last axis of 1, 3 or 4 is one of channels.
@@ -66,6 +66,7 @@ def check_axes(
             raise InputError(f"{path}: array of shape {tuple(shape)}; must have 2, 3 or 4 axes, or named ones, e.g. axes='HWNKC'")
         check_declared(path, shape, dtype, stored)
         return _usual(path, tuple(shape), dtype, default)
+    axes = axes(path, shape, default[-1]) if callable(axes) else axes
     once = [axes.count(letter) for letter in "HWNCKR"]
     if (
         once[:2] != [1, 1]

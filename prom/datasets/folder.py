@@ -81,7 +81,8 @@ def plan(
     but adding patients can move others. A single patient is all "train"; "all" is everything.
 
     *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
-    values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same.
+    values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same, and has its
+    axes, without channels and coils.
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
     secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases,
@@ -265,7 +266,9 @@ def read(
             if other.shape != images[0].shape or other.dtype != images[0].dtype:
                 raise InputError(f"{path}: {_shape(other)}, but {file.path}: {_shape(images[0])}; channels must be on one grid")
         stack = images[0] if len(images) == 1 else np.concatenate(images, axis=1)
-        label = contents[0].labels if file.label is None else formats.read_labels(file.label, (len(stack), *stack.shape[2:]), axes)
+        label = contents[0].labels
+        if file.label is not None:
+            label = formats.read_labels(file.label, (len(stack), *stack.shape[2:]), contents[0].axes, contents[0].axes == axes)
         if size:
             stack = fitted(stack, size, size_in)
             if label is not None and size_in == "kspace":

@@ -6,6 +6,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -16,7 +17,7 @@ from PIL import Image, ImageSequence, TiffImagePlugin
 from torch import Tensor
 
 from prom.datasets import dicom, fastmri_knee, matlab, raw
-from prom.datasets.arrays import FIRST, LAST, Content, arranged, check_axes, numbers
+from prom.datasets.arrays import FIRST, LAST, Axes, Content, arranged, check_axes, numbers
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
 from prom.datasets.signatures import check_signature
 from prom.errors import InputError
@@ -74,21 +75,41 @@ def natural(text: str) -> tuple:
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)), text
 
 
-def read_labels(path: Path, shape: tuple[int, ...], axes: str | None = None) -> np.ndarray:
-    """Labels (N, H, W) uint8 of a file of their own, whose axes are those of its images without channels and coils.
+def read_labels(path: Path, shape: tuple[int, ...], images: str, named: bool) -> np.ndarray:
+    """Labels (N, H, W) uint8 of a file of their own, for images of this ``shape``, which is (N, H, W), in a file with the axes ``images``.
+
+    Its axes are those of the images, without channels and coils, where they were ``named`` or are the usual ones of its format; else its
+    shape must leave no choice.
 
     Raises
     ------
     InputError
-        Where the file cannot be read, is of another ``shape``, or has other values than whole numbers from 0 to 255.
+        Where the file cannot be read, is of another shape, or of axes that are unclear, or has other values than whole numbers from 0 to
+        255.
     """
     kind = kind_of(path)
+    own = kind in ("image", "BART", "twix")  # which say themselves what their axes are
     with decoding(path, kind):
-        try:
-            found = content(path, kind, None, None if axes is None else "".join(letter for letter in axes if letter in "HWN1"))
-        except InputError:
-            found = content(path, kind)
-        return _labels(path, arranged(found)[:, 0, 0], shape)
+        found = content(path, kind, None, None if own else partial(_axes_of_labels, expected=shape, images=images, named=named))
+        return _labels(path, arranged(found).squeeze((1, 2)), shape)
+
+
+def _axes_of_labels(path: Path, shape: Sequence[int], usual: str, expected: tuple[int, ...], images: str, named: bool) -> str:
+    """A letter for each axis of labels of this ``shape``. Axes of length 1 may be there or not."""
+    lengths = dict(zip("NHW", expected, strict=True))
+    letters = "".join(letter for letter in images if lengths.get(letter, 1) > 1)
+    long, theirs = [length for length in shape if length > 1], [lengths[letter] for letter in letters]
+    if sorted(long) != sorted(theirs):
+        raise InputError(f"{path}: labels of shape {tuple(shape)}; must be {tuple(theirs)}, as the images")
+    if long != theirs or not (named or letters == "".join(letter for letter in usual if letter in letters)):
+        if len(set(long)) < len(long):
+            raise InputError(
+                f"{path}: what the axes of labels of shape {tuple(shape)} are is unclear, those of the images are {', '.join(images)}; "
+                f"save the labels with these (without channels and coils) and give axes={images!r}, or give labels=none"
+            )
+        letters = "".join(letter for length in long for letter in letters if lengths[letter] == length)
+    following = iter(letters)
+    return "".join(next(following) if length > 1 else "1" for length in shape)
 
 
 def recognise(path: Path) -> str | None:
@@ -124,8 +145,8 @@ def without_extension(path: Path) -> Path:
     return path.with_name(path.name[: -len(extension)])
 
 
-def content(path: Path, kind: str, dataset_name: str | None = None, axes: str | None = None) -> Content:
-    """What one file holds; for the arguments see :func:`prom.datasets.folder.plan`.
+def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes = None) -> Content:
+    """What one file holds; for the arguments see :func:`prom.datasets.folder.plan`, for ``axes`` also :data:`prom.datasets.arrays.Axes`.
 
     Raises
     ------
@@ -157,7 +178,7 @@ def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[
     return candidates[0]
 
 
-def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
+def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
     import nibabel  # here: it takes a third of a second
 
     volume = nibabel.load(path)
@@ -168,13 +189,13 @@ def _read_nifti(path: Path, _: str | None, axes: str | None) -> Content:
     return Content(np.asanyarray(volume.dataobj), axes, spacing=pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")]))
 
 
-def _read_analyze(path: Path, _: str | None, axes: str | None) -> Content:
+def _read_analyze(path: Path, _: str | None, axes: Axes) -> Content:
     if not any(header.is_file() for header in companions(path, "Analyze")):
         raise InputError(f"{path}: has no header {path.stem}.hdr beside it, and is no DICOM file; copy the header too, or remove it")
     return _read_nifti(path, None, axes)
 
 
-def _read_npy(path: Path, _: str | None, axes: str | None) -> Content:
+def _read_npy(path: Path, _: str | None, axes: Axes) -> Content:
     with open(path, "rb") as file:
         axes = check_axes(path, *_header(path, file), axes, FIRST)
     array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a truncated file fails at once
@@ -191,7 +212,7 @@ def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _read_npz(path: Path, dataset_name: str | None, axes: str | None) -> Content:
+def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
     arrays, stored = {}, {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -222,7 +243,7 @@ def _labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarra
     return labels.astype(np.uint8)
 
 
-def _read_hdf5(path: Path, dataset_name: str | None, axes: str | None, matlab_order: bool = False) -> Content:
+def _read_hdf5(path: Path, dataset_name: str | None, axes: Axes, matlab_order: bool = False) -> Content:
     """``matlab_order``: MATLAB 7.3 reverses axes, calls dataset c of group a/b field a.b.c, and writes text as numbers."""
     arrays, links, datasets, candidates = {}, [], {}, []
     with h5py.File(path, "r") as file:
@@ -310,7 +331,7 @@ def _complex(dtype: np.dtype) -> np.dtype | None:
     return np.result_type(*(dtype[part] for part in dtype.names), np.complex64)
 
 
-def _read_matlab(path: Path, dataset_name: str | None, axes: str | None) -> Content:
+def _read_matlab(path: Path, dataset_name: str | None, axes: Axes) -> Content:
     if h5py.is_hdf5(path):
         return _read_hdf5(path, dataset_name, axes, matlab_order=True)
     with matlab.unpacked(path, dataset_name) as (arrays, load):
@@ -384,7 +405,7 @@ def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.d
     return np.dtype(f"{kind}{max(1, int(bits[0]) // 8)}")
 
 
-_Reader = Callable[[Path, str | None, str | None], Content]
+_Reader = Callable[[Path, str | None, Axes], Content]
 FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "NIfTI": ((".nii", ".nii.gz"), _read_nifti),
     "npy": ((".npy",), _read_npy),
