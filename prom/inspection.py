@@ -48,7 +48,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
     """
     plan = folder.plan(path, "all", **settings)
     shapes: Counter[str] = Counter()
-    refused, pictures, labels, labelled = [], [], set(), 0
+    refused, pictures, values, labels, labelled = [], [], [], set(), 0
     low, high, slices, subjects = math.inf, 0.0, 0, 0
     wanted = {round(i) for i in np.linspace(0, len(plan.items) - 1, min(SHOWN, len(plan.items)))}
     for index, item in enumerate(tqdm(plan.items, desc=f"read {plan.name}", disable=None, leave=False)):
@@ -58,6 +58,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
             refused.append((item[0].path, str(error)))
             continue
         subjects, slices = subjects + 1, slices + len(part.images)
+        values += part.values
         shapes[f"{part.images.dtype} {part.images.shape[1:]}"] += len(part.images)
         magnitude = np.abs(part.images)
         if magnitude.size:
@@ -69,7 +70,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
             pictures.append((part.subject, magnitude[len(magnitude) // 2, 0]))
     return {
         "name": plan.name,
-        "source": plan.source,
+        "source": plan.source_with(values),
         "read": {"subjects": subjects, "files": len(plan.files), "slices": slices},
         "patients": {split: list(names) for split, names in plan.sides.items()},
         "shapes": dict(shapes),

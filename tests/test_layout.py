@@ -314,6 +314,10 @@ def test_multicoil_fastmri_without_options(tmp_path):
     assert data.images.shape == (6, 1, 40, 32)
     expected = np.sqrt(((images[:, None] * maps) ** 2).sum(1))
     assert np.allclose(data.images[:, 0].numpy(), expected, atol=1e-5)
+    done = "inverse Fourier transform of fully sampled k-space, recognised by its name and ismrmrd_header"
+    done += ", coils combined by root sum of squares"
+    assert done in data.source and done in prom.load(tmp_path, "all", store=True).source and "as stored" not in data.source
+    assert done in inspection.inspect(tmp_path)["source"]
     with h5py.File(tmp_path / "a.h5", "w") as file:  # of an unknown layout
         file["kspace"] = kspace(images[:, None] * maps)
     assert "axes=NKHW" in message(tmp_path)
@@ -324,8 +328,20 @@ def test_readout_oversampling_is_cut_off(tmp_path):
     space = "<{0}Space><matrixSize><x>{1}</x><y>32</y></matrixSize></{0}Space>"
     header = f"<h><encoding>{space.format('encoded', 80)}{space.format('recon', 40)}</encoding></h>"
     fastmri(tmp_path / "a.h5", kspace(wide), header)
-    found = prom.load(tmp_path, "all").images[:, 0].abs().numpy()
+    data = prom.load(tmp_path, "all")
+    assert data.source.endswith("recognised by its name and ismrmrd_header, readout oversampling cut off")
+    found = data.images[:, 0].abs().numpy()
     assert found.shape == (6, 40, 32) and np.allclose(found, wide[:, 20:60], atol=1e-5)
+
+
+def test_the_source_says_of_every_file_what_was_done(tmp_path):
+    np.save(tmp_path / "a_kspace.npy", kspace(anatomy()))
+    np.save(tmp_path / "b.npy", anatomy().astype("c8"))
+    done = "inverse Fourier transform of fully sampled k-space"
+    assert prom.load(tmp_path, "all").source.endswith(f"; {done}, recognised by its name; intensities as stored")
+    assert prom.load(tmp_path, "all", domain="image").source.endswith("; intensities as stored")
+    (tmp_path / "b.npy").unlink()
+    assert prom.load(tmp_path, "all", domain="kspace").source.endswith(f"; {done}")
 
 
 def test_kspace_that_was_not_fully_sampled(tmp_path):

@@ -90,6 +90,8 @@ def test_ismrmrd_with_oversampled_readout_averages_and_noise(tmp_path, rows, wid
     data = load(tmp_path)
     assert data.images.shape == (2, 1, rows, width) and data.images.dtype == torch.float32
     assert np.allclose(data.images[:, 0], np.linalg.norm(expected, axis=1), atol=1e-5)
+    done = "recognised by its format, ISMRMRD raw data, readout oversampling cut off, coils combined by root sum of squares"
+    assert data.source.endswith(done)
     content = raw.read_ismrmrd(tmp_path / "a.h5", "dataset")
     assert content.domain == "kspace" and content.axes == "NKHW" and content.array.dtype == np.complex64
     assert np.allclose(content.array, transform(expected, (2, 3)), atol=1e-5)
@@ -225,7 +227,7 @@ def test_twix_is_what_its_library_reads():
     image = np.abs(transform(full, (1, 2)))[..., 80:240]  # the forward transform: the image upside down
     data = load(path)
     turned = np.roll(np.linalg.norm(image, axis=0)[::-1, ::-1], (1, 1), (0, 1))
-    assert data.images.shape == (1, 1, 160, 160)
+    assert data.images.shape == (1, 1, 160, 160) and "recognised by its format, Siemens raw data, readout" in data.source
     assert np.allclose(data.images[0, 0, 1:, 1:], turned[1:, 1:], rtol=1e-3, atol=1e-4 * turned.max())
 
 
@@ -267,7 +269,8 @@ def test_bart_in_either_domain(tmp_path, domain):
     coils[..., 1] += 1e-4 * RNG.normal(size=coils.shape[:-1])
     write_cfl(tmp_path / "a.cfl", transform(coils, (1, 2)) if domain == "kspace" else coils)
     data = load(tmp_path)
-    assert data.images.shape == (2, 1, 32, 24)
+    done = "intensities as stored" if domain == "image" else "k-space, recognised by its energy at the centre"
+    assert data.images.shape == (2, 1, 32, 24) and f"{done}, coils combined by root sum of squares" in data.source
     assert np.allclose(data.images[:, 0], np.linalg.norm(coils, axis=3).squeeze().transpose(2, 0, 1), rtol=1e-4)
     assert raw.read_cfl(tmp_path / "a.cfl").domain == domain
     if domain == "image":

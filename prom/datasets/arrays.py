@@ -31,8 +31,8 @@ Axes = str | Callable[[Path, Sequence[int], str], str] | None
 class Content:
     """An array as it is stored, what each of its axes is, labels (N, H, W) uint8 and pixel size in mm where the file has them.
 
-    ``domain`` "image" or "kspace" where the format or the array's name says it, else None. ``keep`` (rows, columns) to which images are
-    cut, around their centre, where the file says that the rest is readout oversampling.
+    ``domain`` "image" or "kspace" where the format or the array's name says it, else None; ``known_by`` what says that it is k-space.
+    ``keep`` (rows, columns) to which images are cut, around their centre, where the file says that the rest is readout oversampling.
     """
 
     array: np.ndarray
@@ -41,6 +41,7 @@ class Content:
     spacing: Spacing = None
     domain: str | None = None
     keep: tuple[int, int] | None = None
+    known_by: str = "its name"
 
 
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:

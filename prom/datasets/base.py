@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -219,8 +219,8 @@ class Part:
     """What one subject's files hold. Values are finite, and no slice is constant: the reader has checked.
 
     ``images`` (n, C, H, W) float32 or complex64, ``slices`` n numbers, ``labels`` (n, H, W) uint8 or None, ``path`` the file to
-    name where this part does not fit the others, ``skipped`` how many slices were left out for being constant. For the other fields
-    see :class:`SliceDataset`.
+    name where this part does not fit the others, ``skipped`` how many slices were left out for being constant, ``values`` what the
+    values are, as found while reading, for the source. For the other fields see :class:`SliceDataset`.
     """
 
     path: Path
@@ -231,6 +231,7 @@ class Part:
     spacing: tuple[float, float] | None = None
     patient: str | None = None
     skipped: int = 0
+    values: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -252,6 +253,10 @@ class Plan:
     source: str = ""
     sides: dict[str, Sequence[str]] = field(default_factory=dict)
     left_out: Sequence[tuple[Path, str]] = ()
+
+    def source_with(self, values: Iterable[str]) -> str:
+        """The source, with what the parts say of their values, each once."""
+        return "; ".join([self.source, *dict.fromkeys(values)])
 
     def parts(self) -> Iterator[Part]:
         """Read one item after the other."""

@@ -141,6 +141,7 @@ class _Collected:
         self.lists: dict[str, list] = {name: [] for name in ("subjects", "slices", "spacing", "patients")}
         self.skipped = self.largest_label = 0
         self.subjects: dict[str, Path] = {}
+        self.values: list[str] = []
 
     def add(self, part: Part) -> None:
         if self.first is None:
@@ -161,6 +162,7 @@ class _Collected:
             self.lists[name] += [entry] * count
         self.lists["slices"] += [int(number) for number in part.slices]
         self.skipped += part.skipped
+        self.values += [value for value in part.values if value not in self.values]
         if part.labels is not None and count:
             self.largest_label = max(self.largest_label, int(part.labels.max()))
 
@@ -178,7 +180,7 @@ class _Collected:
             "subjects": lists["subjects"],
             "slices": lists["slices"],
             "label_names": tuple(names),
-            "source": plan.source + (f"; {self.skipped} constant slice(s) left out" if self.skipped else ""),
+            "source": plan.source_with(self.values) + (f"; {self.skipped} constant slice(s) left out" if self.skipped else ""),
             "spacing": lists["spacing"] if any(lists["spacing"]) else (),
             "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
             "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],

@@ -208,7 +208,7 @@ def plan(
         source="; ".join(
             [
                 f"{len(files)} {', '.join(kinds)} file(s) of {path.resolve().name!r}",
-                _what(files, axes, domain, maps, size, size_in),
+                *_what(files, size, size_in),
                 f"patients: {', '.join(f'{len({file.patient for file in chosen})} {side}' for side, chosen in sides.items())}",
                 *notes,
             ]
@@ -218,19 +218,29 @@ def plan(
     )
 
 
-def _what(files: list[File], axes: str | None, domain: str | None, maps: Path | None, size: tuple[int, int] | None, size_in: str) -> str:
-    """What the values are, for the source."""
-    what = "inverse Fourier transform of fully sampled k-space" if domain == "kspace" else "intensities as stored"
-    if "K" in (axes or ""):
-        what += "; coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
+def _what(files: list[File], size: tuple[int, int] | None, size_in: str) -> list[str]:
+    """What is read of the files, and in which size, for the source."""
+    what = []
     contrasts = sorted({file.contrast for file in files if file.contrast})
     if files[0].others:
-        what += f"; {1 + len(files[0].others)} contrasts as channels"
+        what.append(f"{1 + len(files[0].others)} contrasts as channels")
     elif len(contrasts) > 1:
-        what += f"; slices of contrasts {', '.join(contrasts)}"
+        what.append(f"slices of contrasts {', '.join(contrasts)}")
     if size:
-        what += f"; cut or filled up to {size[0]} x {size[1]} in {'k-space' if size_in == 'kspace' else 'image space'}"
+        what.append(f"cut or filled up to {size[0]} x {size[1]} in {'k-space' if size_in == 'kspace' else 'image space'}")
     return what
+
+
+def _values(content: Content, domain: str | None, maps: Path | None) -> str:
+    """What the values of the images of one file are, for the source."""
+    if (domain or content.domain) == "kspace":
+        values = "inverse Fourier transform of fully sampled k-space" + ("" if domain else f", recognised by {content.known_by}")
+        values += ", readout oversampling cut off" if content.keep else ""
+    else:
+        values = "intensities as stored"
+    if "K" in content.axes:
+        values += ", coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
+    return values
 
 
 def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
@@ -256,7 +266,7 @@ def read(
     """One subject: the slices of its files, numbered through."""
     first = item[0].path
     maps = None if sensitivities is None else formats.read_sensitivities(sensitivities, axes)
-    stacks, labels, numbers, spacings = [], [], [], set()
+    stacks, labels, numbers, spacings, values = [], [], [], set(), []
     following = 0
     for file in item:
         channels = [file.path, *file.others]
@@ -283,6 +293,7 @@ def read(
         stacks.append(stack if len(kept) == len(stack) else stack[kept])
         labels.append(label if label is None or len(kept) == len(stack) else label[kept])
         spacings.add(contents[0].spacing)
+        values += [_values(found, domain, sensitivities) for found in contents]
     if len({label is None for label in labels}) > 1:
         raise InputError(f"{first}: is of subject {item[0].subject!r}, of whose files some have labels and others none")
     return Part(
@@ -294,6 +305,7 @@ def read(
         spacing=spacings.pop() if len(spacings) == 1 else None,
         patient=item[0].patient,
         skipped=following - len(numbers),
+        values=tuple(dict.fromkeys(values)),
     )
 
 

@@ -271,9 +271,10 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: Axes, matlab_order: b
             raise InputError(f"{path}: the values of {name!r} lie in other files, which are not read; copy them into this one")
         stored = min(dataset.id.get_storage_size(), path.stat().st_size)
         domain = _domain(path, name, dtype)
-        keep = None
+        keep, known_by = None, "its name"
         if domain and axes is None and "ismrmrd_header" in arrays and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
             axes, keep = FASTMRI_AXES[len(shape)], fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
+            known_by = "its name and ismrmrd_header"
         elif domain and axes is None and len(shape) == 4:
             raise InputError(f"{path}: {name!r} of shape {shape} is k-space, of coils or of channels; give axes=NKHW or axes=NCHW")
         axes = check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
@@ -284,7 +285,7 @@ def _read_hdf5(path: Path, dataset_name: str | None, axes: Axes, matlab_order: b
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
-    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep)
+    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep, known_by=known_by)
 
 
 def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:

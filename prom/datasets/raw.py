@@ -104,7 +104,7 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
             )
             data = row["data"].view(np.complex64).reshape(acquisition.active_channels, samples)
             lines.add(index.slice, index.kspace_encode_step_1, data)
-    return Content(_cut_readout(lines.complete(), width), AXES, domain="kspace")
+    return _without_oversampling(lines.complete(), width, "ISMRMRD raw data")
 
 
 def _check_sizes(path: Path, group: str) -> None:
@@ -200,7 +200,7 @@ def read_twix(path: Path, axes: str | None = None) -> Content:
     for number, data in enumerate(found["data"]):
         lines.check_one(**{name: int(found[name][number]) for name in alike})
         lines.add(int(found["slice"][number]), int(found["line"][number]), data)
-    return Content(_cut_readout(lines.complete(), width), AXES, domain="kspace")
+    return _without_oversampling(lines.complete(), width, "Siemens raw data")
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------- BART
@@ -236,7 +236,7 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
         axes = "".join("1" if length == 1 else letters[axis] for axis, length in enumerate(shape))
     axes = check_axes(path, shape, np.dtype(np.complex64), axes, ())
     array = np.memmap(path, np.dtype("<c8"), "r", shape=tuple(shape), order="F")
-    return Content(array, axes, domain=_domain(path, array, axes))
+    return Content(array, axes, domain=_domain(path, array, axes), known_by="its energy at the centre")
 
 
 def _domain(path: Path, array: np.ndarray, axes: str) -> str:
@@ -325,10 +325,11 @@ class _Lines:
         return np.stack([self.slices[number] / self.counts[number][:, None] for number in sorted(self.slices)]).astype(np.complex64)
 
 
-def _cut_readout(kspace: np.ndarray, width: int) -> np.ndarray:
-    """The middle ``width`` columns of the images, as k-space."""
+def _without_oversampling(kspace: np.ndarray, width: int, kind: str) -> Content:
+    """K-space of the middle ``width`` columns of the images."""
+    known_by = f"its format, {kind}" + (", readout oversampling cut off" if width < kspace.shape[-1] else "")
     begin = kspace.shape[-1] // 2 - width // 2
     for number, coils in enumerate(kspace if width < kspace.shape[-1] else ()):
         image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(coils, axes=-1), norm="ortho"), axes=-1)[..., begin : begin + width]
         kspace[number, ..., :width] = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=-1), norm="ortho"), axes=-1)
-    return kspace[..., :width]
+    return Content(kspace[..., :width], AXES, domain="kspace", known_by=known_by)
