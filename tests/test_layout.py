@@ -332,6 +332,11 @@ def test_readout_oversampling_is_cut_off(tmp_path):
     assert data.source.endswith("recognised by its name and ismrmrd_header, readout oversampling cut off")
     found = data.images[:, 0].abs().numpy()
     assert found.shape == (6, 40, 32) and np.allclose(found, wide[:, 20:60], atol=1e-5)
+    columns = np.abs(np.arange(32) - 15.5) < 10
+    fastmri(tmp_path / "a.h5", kspace(wide) * columns, header)
+    cropped = prom.load(tmp_path, "all", empty="crop").images[:, 0].numpy()
+    expected = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(kspace(wide)[..., columns], axes=(1, 2)), norm="ortho"), axes=(1, 2))
+    assert np.allclose(cropped, expected[:, 20:60], atol=1e-5)
 
 
 def test_the_source_says_of_every_file_what_was_done(tmp_path):

@@ -180,12 +180,13 @@ def slices(
     domain = domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
+    sides = content.keep or array.shape[3:]
     if domain == "kspace":
-        array = measured.checked(path, array, empty)
+        whole, array = array.shape[3:], measured.checked(path, array, empty)
+        sides = [round(side * left / before) for side, left, before in zip(sides, array.shape[3:], whole, strict=True)]
     if domain == "image" and not coils:
         stack = numbers(array[:, :, 0])
         return stack if stack.flags.writeable else stack.copy()  # of a mapped file
-    sides = content.keep or array.shape[3:]
     result = np.empty((*array.shape[:2], *sides), np.float32 if coils and maps is None else np.complex64)
     for number, stored in enumerate(array):  # slice by slice: with coils, a subject's memory should not be needed twice
         _finite(path, number, stored)  # a combination could hide it
