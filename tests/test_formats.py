@@ -245,6 +245,37 @@ def test_pairs_of_image_and_header(tmp_path, form):
     assert "has no header a.hdr beside it" in error(tmp_path)
 
 
+@pytest.mark.parametrize("form", [nibabel.Nifti1Pair, nibabel.AnalyzeImage, nibabel.Spm2AnalyzeImage])
+@pytest.mark.parametrize(
+    ("image", "header", "wanted"),
+    [
+        ("a.img.gz", "a.hdr.gz", None),
+        ("A.IMG.GZ", "A.HDR.GZ", None),
+        ("a.img.gz", "a.hdr", "a.hdr.gz"),
+        ("a.img", "a.hdr.gz", "a.hdr"),
+        ("a.img", "a.HDR", "a.hdr"),
+        ("a.img.gz", "b.hdr.gz", "a.hdr.gz"),
+    ],
+)
+def test_compressed_pairs_are_read_or_refused(tmp_path, form, image, header, wanted):
+    array = random(11, 9, 3, dtype=np.int16)
+    (tmp_path / "pair").mkdir()
+    nibabel.save(form(array, np.eye(4)), tmp_path / "pair" / "a.img")
+    (tmp_path / "data").mkdir()
+    for name, part in ((image, "a.img"), (header, "a.hdr")):
+        content = (tmp_path / "pair" / part).read_bytes()
+        (tmp_path / "data" / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    if wanted is None:
+        data = load(tmp_path / "data")
+        assert np.array_equal(data.images[:, 0], array.transpose(2, 0, 1)) and set(data.subjects) == {image}
+        assert {path.name for path in folder.plan(tmp_path / "data", "all").files} == {image, header}
+        (tmp_path / "data" / image).write_bytes((tmp_path / "data" / image).read_bytes()[:-20])
+        assert f"{image}: cannot be read as Analyze" in error(tmp_path / "data")
+    else:
+        np.save(tmp_path / "data" / "other.npy", random(3, 11, 9))
+        assert f"{image}: has no header {wanted} beside it" in error(tmp_path / "data")
+
+
 @pytest.mark.parametrize("name", ["a.mgz", "a.mgh"])
 def test_freesurfer_volumes(tmp_path, name):
     array = random(11, 9, 3)

@@ -58,7 +58,7 @@ def plan(
     PNG/TIFF/JPEG   grey, or colour with equal channels (an alpha channel is ignored); a TIFF's pages are slices
     DICOM           recognised by content, whatever the file is called; single- or multi-frame, a frame is a slice, by position; rescale
                     slope and intercept applied; compressed pixels need ``pip install 'prom-mri[dicom]'``
-    Analyze, MGH    ``.img`` with its ``.hdr`` (also a NIfTI pair), ``.mgh``, ``.mgz``: as NIfTI
+    Analyze, MGH    ``.img`` with its ``.hdr`` (also a NIfTI pair), or both with ``.gz``; ``.mgh``, ``.mgz``: as NIfTI
     ISMRMRD, twix   ``.h5`` with a table of lines, Siemens ``.dat``: k-space of slices, coils, lines (rows) and samples (columns), 2D
                     Cartesian and complete; readout oversampling cut off, averages averaged; ``pip install 'prom-mri[scanner]'``
     BART            ``.cfl`` with its ``.hdr``: the two of its first three axes that are longer than 1, coils, slices; k-space where its

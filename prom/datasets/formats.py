@@ -26,9 +26,9 @@ HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one
 KSPACE_NAMES = ("kspace", "k_space", "k-space", "ksp")
 FASTMRI_AXES = {3: "NHW", 4: "NKHW"}
 SUPPORTED = (
-    "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr), FreeSurfer (.mgh, .mgz), NumPy (.npy, .npz), HDF5 (.h5, .hdf5), "
-    "MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), DICOM (whatever the file is called), raw data of ISMRMRD (.h5), "
-    "Siemens twix (.dat) and BART (.cfl with .hdr)"
+    "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr, .img.gz with .hdr.gz), FreeSurfer (.mgh, .mgz), NumPy (.npy, "
+    ".npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), DICOM (whatever the file is called), raw "
+    "data of ISMRMRD (.h5), Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
 
 DEPTH, OBJECTS = 100, 100_000  # of groups in groups, and of groups and arrays in an HDF5 file
@@ -131,7 +131,8 @@ def companions(path: Path, kind: str) -> list[Path]:
     [PosixPath('full.hdr')]
     """
     if kind == "Analyze":
-        return [path.with_name(f"{path.name[: path.name.lower().rindex('.img')]}.{header}") for header in ("hdr", "HDR")]
+        start, ending, end = re.fullmatch(r"(.*\.)(img)((?:\.gz)?)", path.name, re.I | re.S).groups()
+        return [path.with_name(f"{start}{'HDR' if ending == 'IMG' else 'hdr'}{end}")]  # the one that nibabel looks for
     return [path.with_suffix(".hdr")] if kind == "BART" else []
 
 
@@ -190,8 +191,12 @@ def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
 
 
 def _read_analyze(path: Path, _: str | None, axes: Axes) -> Content:
-    if not any(header.is_file() for header in companions(path, "Analyze")):
-        raise InputError(f"{path}: has no header {path.stem}.hdr beside it, and is no DICOM file; copy the header too, or remove it")
+    [header] = companions(path, "Analyze")
+    if not header.is_file():
+        raise InputError(
+            f"{path}: has no header {header.name} beside it, and is no DICOM file; copy the header too (both compressed, or neither), or "
+            "remove it"
+        )
     return _read_nifti(path, None, axes)
 
 
@@ -415,7 +420,7 @@ FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "MATLAB": ((".mat",), _read_matlab),
     "image": ((".png", ".tif", ".tiff", ".jpg", ".jpeg"), _read_image),
     "DICOM": ((".dcm", ".dicom"), lambda path, _, __: dicom.read(path)),
-    "Analyze": ((".img",), _read_analyze),
+    "Analyze": ((".img", ".img.gz"), _read_analyze),
     "MGH": ((".mgh", ".mgz"), _read_nifti),
     "BART": ((".cfl",), lambda path, _, axes: raw.read_cfl(path, axes)),
     "twix": ((".dat",), lambda path, _, axes: raw.read_twix(path, axes)),

@@ -29,6 +29,7 @@ SIGNATURES = (  # first bytes, what they are of
 RIGHT = {  # what the files of each ending are
     ".nii": ("NIfTI",),
     ".nii.gz": ("gzip",),
+    ".img.gz": ("gzip",),
     ".mgz": ("gzip",),
     ".mgh": (),
     ".npy": ("npy",),
