@@ -1,5 +1,6 @@
 """DICOM as scanners and archives write it: names, patients, series, magnitude and phase, frames, compression; pydicom is the oracle."""
 
+import base64
 import math
 import struct
 import zlib
@@ -12,9 +13,12 @@ from conftest import error, load
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -393,6 +397,26 @@ def test_jpeg_lossless_pixels_are_the_same(tmp_path, high):
     assert torch.equal(load(tmp_path).images[0, 0], expected)
 
 
+# A codestream of HTJ2K (ITU T.814), written bit by bit for this test since no library here writes it: 8 x 8 numbers of 12 bits, all
+# significant, without wavelets, lossless, in code-blocks of 2 rows.
+HTJ2K_FRAME = (
+    "/0//UQApQAAAAAAIAAAACAAAAAAAAAAAAAAACAAAAAgAAAAAAAAAAAABCwEB/1AACAACAAAABf9SAA0BAAABAAAEBEABH/9cAAQgYP+QAAoAAAAAAJsAAf+TwAXQgPVv"
+    "4L2fXMAzduhPNbhEk11NRmPyyVv8AACEAMYhADG6AMAFviXo4eqHF3PStz7bY5XDbZdUWM+c8wAAYwNaGQDTOgDABbxVQC6CApwQYpE/kOGloHyEsumvuQAAMYAhDGAL"
+    "mgDABdCAeAeb/GmPDVQ0hzPBglTtCJdKPHaWrf8AAIQAxiEANroA/9k="
+)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])
+def test_high_throughput_jpeg_2000(tmp_path, syntax):
+    rows, columns = np.mgrid[:8, :8]
+    expected = write(tmp_path / "a", ((500 * rows + 61 * columns + 5) % 4096).astype(np.uint16), BitsStored=12, HighBit=11)
+    data = pydicom.dcmread(tmp_path / "a")
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([base64.b64decode(HTJ2K_FRAME)]), syntax
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "a")
+    assert torch.equal(load(tmp_path).images[0, 0], expected)
+
+
 @pytest.mark.parametrize(
     "name", ["MR_small_jpeg_ls_lossless", "MR_small_jp2klossless", "MR_small_RLE", "MR_small_bigendian", "MR_small_implicit"]
 )
@@ -403,7 +427,15 @@ def test_real_image_in_every_compression(name):
     assert np.array_equal(load(other).images[0, 0], pydicom.dcmread(plain).pixel_array)
 
 
-@pytest.mark.parametrize("syntax, name", [(JPEGLosslessSV1, "JPEG Lossless"), (JPEGLSLossless, "JPEG-LS"), (JPEG2000Lossless, "JPEG 2000")])
+@pytest.mark.parametrize(
+    "syntax, name",
+    [
+        (JPEGLosslessSV1, "JPEG Lossless"),
+        (JPEGLSLossless, "JPEG-LS"),
+        (JPEG2000Lossless, "JPEG 2000"),
+        (HTJ2K, "High-Throughput JPEG 2000"),
+    ],
+)
 def test_a_missing_decoder_is_no_damage(tmp_path, syntax, name, monkeypatch):
     write(tmp_path / "a.dcm", pixels(32, 32))
     compress(tmp_path / "a.dcm", syntax)
