@@ -85,6 +85,10 @@ class Segmenter:
             targets = torch.cat([~targets.any(dim=1, keepdim=True), targets], dim=1)
         return self._criterion(logits, targets.float())
 
+    def _shows(self, labels: Tensor, device: torch.device) -> bool:
+        """Whether any of the regions is in ``(P, H, W)`` labels."""
+        return any(bool(self.targets(labels[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(labels), AT_ONCE))
+
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region."""
@@ -106,10 +110,12 @@ class Segmenter:
         Raises
         ------
         InputError
-            Where the data have no labels, or the network or the mask does not fit them.
+            Where the data have no labels, or none of what the network segments, or the network or the mask does not fit them.
         """
         device = choose_device(device)
         _check_fit(self.story, data)
+        if not self._shows(_labels(data), device):
+            raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         self.network.to(device).eval().requires_grad_(False)
         judge = ImageLoss(data.images, self.loss, device, targets=_labels(data))
         if near is not None:
@@ -249,8 +255,7 @@ def train(
     if start:
         network.load_state_dict(start.network.state_dict())
     segmenter = Segmenter(network.to(device), regions, {**story, **asked})
-    held = _labels(validation)
-    if not any(bool(segmenter.targets(held[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(held), AT_ONCE)):
+    if not segmenter._shows(_labels(validation), device):
         raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
@@ -408,8 +413,11 @@ def _check_fit(story: Mapping[str, Any], data: SliceDataset) -> None:
     if channels != story["in_channels"]:
         raise InputError(f"{data.name}: has {channels} channel(s), and the network is for {story['in_channels']}; train one on such data")
     if any(side % halvings or side == halvings for side in data.shape):
-        levels = f"{len(story['channels'])} levels"
-        raise InputError(f"images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for {levels}")
+        wanted = ",".join(str(max(2, math.ceil(side / halvings)) * halvings) for side in data.shape)
+        raise InputError(
+            f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
+            f"{len(story['channels'])} levels; size={wanted} fills up images of your own"
+        )
 
 
 def _labels(data: SliceDataset) -> Tensor:

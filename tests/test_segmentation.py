@@ -302,7 +302,7 @@ def test_data_that_a_network_cannot_take_are_refused(saved):
     mask = torch.ones(32, 31, dtype=torch.bool)
     for data, message in (
         (four, r"discs: has 4 channel\(s\), and the network is for 1"),
-        (odd, "images of 32 x 31: sides must be multiples of 2"),
+        (odd, "discs: images of 32 x 31: sides must be multiples of 2, and larger, for 2 levels; size=32,32 fills up images"),
     ):
         for call in (
             lambda data=data: segmentation.evaluate(saved[0], data),
@@ -315,6 +315,38 @@ def test_data_that_a_network_cannot_take_are_refused(saved):
         segmentation.train(TRAIN, replace(four, subjects=[f"v{name}" for name in four.subjects]), **SMALL)
     with pytest.raises(InputError, match="does not fit"):
         segmentation.evaluate(saved[0], TRAIN, mask)
+    with pytest.raises(InputError, match="discs: no slice shows any of disc, core, which the network segments"):
+        saved[0].objective(replace(TRAIN, labels=TRAIN.labels + 5), "cpu")
+
+
+THROUGH = [
+    "optimize odd -a 4 --network net.pt -o out",
+    "segment evaluate net.pt odd --split all",
+    "segment evaluate net.pt odd --split all --mask mask.h5",
+    "segment train odd --start net.pt -o out",
+]
+UNDER = ["segment train odd --mask mask.h5 -o out", "evaluate mask.h5 odd --split all"]  # for any number of channels
+
+
+@pytest.mark.parametrize(
+    ("command", "shape"),
+    [*((command, (3, 32, 31)) for command in THROUGH + UNDER), *((command, (3, 2, 32, 32)) for command in THROUGH)],
+)
+def test_commands_refuse_data_that_do_not_fit_in_one_line(saved, tmp_path, command, shape, monkeypatch, capsys):
+    saved[0].save(tmp_path / "net.pt")
+    prom.baselines.as_result(torch.eye(32, dtype=torch.bool), "identity", 32).save(tmp_path / "mask.h5")
+    (tmp_path / "odd").mkdir()
+    for subject in range(5):
+        images = np.random.default_rng(subject).random(shape)
+        labels = images.reshape(3, -1, *shape[-2:])[:, 0] > 0.5
+        np.savez(tmp_path / "odd" / f"{subject}.npz", images=images, labels=labels.astype(np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["prom", *command.split()])
+    with pytest.raises(SystemExit) as ended:
+        prom.cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith("prom: ") and said.count("\n") == 1 and "odd" in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_loss_that_is_not_finite_ends_the_training(monkeypatch):
