@@ -24,12 +24,13 @@ import numpy as np
 import pydicom
 import pytest
 import scipy.io
+import torch
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 import prom
-from prom import InputError, cli
+from prom import InputError, cli, segmentation
 from prom.datasets import REGISTRY, brain_tumour
 
 pytestmark = pytest.mark.slow
@@ -129,9 +130,27 @@ def knee(folder: Path) -> Path:
 
 
 def mask(folder: Path) -> Path:
-    data = prom.SliceDataset("demo", "train", prom.undersample(__import__("torch").rand(2, 1, 12, 10), 1), ["a", "b"], [0, 0])
+    data = prom.SliceDataset("demo", "train", prom.undersample(torch.rand(2, 1, 12, 10), 1), ["a", "b"], [0, 0])
     prom.baselines.as_result(prom.baselines.energy(data, 4), "energy", 4).save(folder / "mask.h5")
     return folder / "mask.h5"
+
+
+def network(folder: Path) -> Path:
+    """A small one and a copy of it, beside slices to segment."""
+    regions, story = {"a": (1,)}, {"channels": [2, 4], "in_channels": 1}
+    segmenter = segmentation.Segmenter(segmentation._unet(regions, story), regions, story)
+    segmenter.save(folder / "net.pt")
+    segmenter.save(folder / "whole.pt")
+    np.savez(folder / "a.npz", images=images(3, 12, 10), labels=np.ones((3, 12, 10), np.uint8))
+    return folder / "net.pt"
+
+
+def read_network(folder: Path) -> None:
+    """Its weights have checksums: it is read as it was, or not at all."""
+    found, whole = (segmentation.load(folder / name) for name in ("net.pt", "whole.pt"))
+    assert (found.regions, found.story) == (whole.regions, whole.story)
+    weights = whole.network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in found.network.state_dict().items())
 
 
 def registered(name: str, write: Callable[[Path], Path], damaged: str) -> Seed:
@@ -160,6 +179,7 @@ SEEDS = {
     "knee file": registered("fastmri_knee", knee, "singlecoil_train/*.h5"),
     "knee csv": registered("fastmri_knee", knee, "knee.csv"),
     "mask": Seed(mask, lambda folder: prom.load_mask(folder / "mask.h5"), ("export", "FILE", "-o", "OUT")),
+    "network": Seed(network, read_network, ("segment", "evaluate", "FILE", "FOLDER", "--split", "all")),
 }
 NUMBERS = [0, 1, -1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1]
 
