@@ -53,6 +53,7 @@ def main(
             output,
             parameters=parameters,
             progress_bar=False,
+            request_save_on_cell_execute=False,
             config=kernel_of_its_own(folder),
         )
 

@@ -1,7 +1,8 @@
 """Run the chapters, several at a time: python notebooks/run_all.py
 
 As many run at a time as there are cores, each in one thread, which halves the time on
-two cores. A chapter that measures times runs alone, after the others.
+two cores. A chapter that measures times runs alone, after the others, unless
+PROM_ROUGH_TIMES=1 says that nobody will read them.
 
 What the chapters show is kept in a cache, so that the book (``make book``) and the
 comparison with the committed outputs (``make test``) need one run between them. The
@@ -155,8 +156,9 @@ def cache_of(digest: str) -> JupyterCacheBase:
 
 
 def main() -> None:
-    together = [path for path in CHAPTERS if path.stem not in ALONE]
-    alone = [path for path in CHAPTERS if path.stem in ALONE]
+    stems = () if os.environ.get("PROM_ROUGH_TIMES") == "1" else ALONE
+    together = [path for path in CHAPTERS if path.stem not in stems]
+    alone = [path for path in CHAPTERS if path.stem in stems]
     workers = min(cpu_count(), len(together))
     work = (delayed(executed_for)(os.getpid(), path) for path in together)
     chapters = Parallel(n_jobs=workers)(work)

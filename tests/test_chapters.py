@@ -47,7 +47,7 @@ OTHER = {
     "02_projection_proof": {"acceleration": 4, "size": 9, "budget": 2.5, "iterations": 12, "trials": 20, "largest": 10_000, "seed": 1},
     "03_gpu_optimization": {
         **{"device": "cpu", "threads": 1, "size": 32, "images_per_step": 3, "samples": 2, "turns": 1, "other_sizes": [16, 24]},
-        **{"race_slices": 5, "seed": 2},
+        **{"race_slices": 5, "race_seeds": 1, "seed": 2},
     },
     "04_reconstruction_table": {"accelerations": [3, 6], "seeds": [1, 2], "iterations": 50, "paper_iterations": 20},
     "05_segmentation_table": {
