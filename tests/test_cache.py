@@ -251,7 +251,11 @@ def slow(path):
     Path(sys.argv[1], f"worker-{os.getpid()}").touch()
     time.sleep(600)
 
-plan = replace(write_plan(Path(sys.argv[1], "data")), read=slow)
+class Unpickled:  # takes long as it is unpickled, as the import of a library does
+    def __reduce__(self):
+        return slow, (None,)
+
+plan = replace(write_plan(Path(sys.argv[1], "data")), read=slow if sys.argv[3] == "read" else Unpickled())
 cache.read(plan, store=True, processes=2)
 """
 
@@ -265,10 +269,12 @@ def runs(process: int) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
-def test_workers_end_with_their_parent(tmp_path, cache_folder, sent):
+@pytest.mark.parametrize(
+    ("sent", "when"), [(signal.SIGTERM, "read"), (signal.SIGKILL, "read"), (signal.SIGINT, "read"), (signal.SIGKILL, "start")]
+)
+def test_workers_end_with_their_parent(tmp_path, cache_folder, sent, when):
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKERS, str(tmp_path), str(ROOT / "tests")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", WORKERS, str(tmp_path), str(ROOT / "tests"), when], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     for _ in range(600):
         if len(workers := [int(path.name.split("-")[1]) for path in tmp_path.glob("worker-*")]) == 2:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,13 +24,14 @@ import numpy as np
 import torch
 from filelock import FileLock
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend.reduction import dumps
 from torch import Tensor
 from tqdm import tqdm
 
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError
 from prom.files import replacing
-from prom.workers import end_with
+from prom.workers import call
 
 FORMAT = "prom store 1"
 FOLDER = ".prom-cache"
@@ -438,13 +439,13 @@ def _parts(plan: Plan, processes: int) -> Iterator[Part]:
         return
     work = joblib.Parallel(n_jobs=min(processes, len(plan.items)), return_as="generator", pre_dispatch="2*n_jobs", batch_size=1)
     try:
-        yield from work(joblib.delayed(_read_alone)(plan.read, item, os.getpid()) for item in plan.items)
+        tasks = (bytes(dumps(partial(_read_alone, plan.read, item))) for item in plan.items)
+        yield from work(joblib.delayed(call)(os.getpid(), task) for task in tasks)
     finally:
         get_reusable_executor().shutdown(wait=True, kill_workers=True)  # they would keep their memory
 
 
-def _read_alone(read: Any, item: Any, parent: int) -> Part:
-    end_with(parent)
+def _read_alone(read: Any, item: Any) -> Part:
     torch.set_num_threads(1)  # each process has a core
     return read(item)
 
