@@ -1,5 +1,4 @@
 """``python -m prom``, and the program ``prom``: the command line, and ^C while that is still being imported."""
-# No recorded result depends on this file.
 
 import os
 import signal

@@ -1,5 +1,4 @@
 """How alike the masks of several runs are: point by point, and by pairs of conjugate partners, which are worth the same."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

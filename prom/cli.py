@@ -3,7 +3,6 @@
 What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
 do not wait for PyTorch.
 """
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Types of the command line's options: numbers in digits from 0 to 9 alone, finite, and of at most 64 bits."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

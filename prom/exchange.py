@@ -1,5 +1,4 @@
 """Exchange of lines: leave one out, and put the one in its place that the loss without it asks for."""
-# Of recorded results, only those of segmentation depend on this file.
 
 from __future__ import annotations
 

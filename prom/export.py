@@ -1,5 +1,4 @@
 """Masks for other programs: NumPy, MATLAB, BART, lists of phase encodes, and pictures."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """The look of every figure: grey images with fixed limits, cividis for maps, Okabe-Ito for lines, titles that carry the numbers."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Arrays and attributes out of an HDF5 file that is not believed: nothing outside it is read, and no declared size is trusted."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What would be read from a folder, and what not: shown before anything is learnt."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """ProM as a layer of a network: a mask learnt together with whatever comes after it (the paper's outlook, section 6)."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What every mask with its probabilities and its story keeps to, whether it was just made or comes out of a file."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Masks out of files: prom's own, and those that :mod:`prom.export` writes as .npy, .mat and .png."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

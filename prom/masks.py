@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
+import shutil
+import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,6 +34,7 @@ HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "act
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
 SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
 FORMAT = "prom mask 1"
+GOLDEN = Path(__file__).with_name("golden.json")
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,39 +251,40 @@ def provenance(data: SliceDataset, objective: object, device: object) -> dict[st
         "device": str(device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),
+        "commit": commit(),
     }
 
 
-def versions(kind: str = "reconstruction") -> dict[str, str]:
-    """Versions of what computes: Python, its libraries, this package, and the sources of this package as they are.
+def versions() -> dict[str, str]:
+    """Versions of what computes: Python, its libraries, this package, and the golden hash of what its methods make (`prom.golden`).
 
     >>> sorted(versions())
-    ['numpy', 'prom sources', 'prom-mri', 'python', 'scipy', 'sigpy', 'torch']
+    ['golden', 'numpy', 'prom-mri', 'python', 'scipy', 'sigpy', 'torch']
     """
     packages = {name: version(name) for name in ("torch", "numpy", "scipy", "sigpy", "prom-mri")}
-    return {"python": platform.python_version(), **packages, "prom sources": source_fingerprint(kind)}
-
-
-# A file that says the first draws, writes, plans or asks for results, and computes none; what says the second, only those of Table 2.
-NO_RESULT = "# No recorded result depends on this file."
-SEGMENTATION_ONLY = "# Of recorded results, only those of segmentation depend on this file."
+    return {"python": platform.python_version(), **packages, "golden": golden()["golden"]}
 
 
 @cache
-def source_fingerprint(kind: str = "reconstruction") -> str:
-    """16 hex digits of the SHA-256 over the sources that compute results: the version number alone does not tell a changed line.
+def golden() -> dict[str, Any]:
+    """What `prom.golden` has written down: hashes and scores of masks that every method makes of a small input."""
+    return json.loads(GOLDEN.read_text(encoding="utf-8"))
 
-    The command line, figures, exports and the planning of sweeps are left out: a better message or colour would make hours of
-    results look like those of other code. A new file counts until it says :data:`NO_RESULT`, so that none is forgotten. ``kind`` is
-    "reconstruction" (Table 1) or "segmentation" (Table 2).
 
-    >>> len(source_fingerprint())
-    16
+@cache
+def commit() -> str:
+    """The commit of this package's repository, with a plus where its sources have changed since; empty where it was installed without.
+
+    >>> isinstance(commit(), str)
+    True
     """
-    folder = Path(__file__).parent
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        text = path.read_text(encoding="utf-8")
-        if f"\n{NO_RESULT}\n" not in text and (kind == "segmentation" or f"\n{SEGMENTATION_ONLY}\n" not in text):
-            digest.update((path.relative_to(folder).as_posix() + text).encode())
-    return digest.hexdigest()[:16]
+    project = Path(__file__).parents[1]
+    if not (project / ".git").exists() or not shutil.which("git"):
+        return ""
+    found = [_git(project, "rev-parse", "HEAD"), _git(project, "status", "--porcelain", "--", "prom")]
+    return "" if None in found else found[0][:12] + ("+" if found[1] else "")
+
+
+def _git(project: Path, *arguments: str) -> str | None:
+    done = subprocess.run(["git", "-C", str(project), *arguments], capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else None

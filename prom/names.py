@@ -1,5 +1,4 @@
 """Names that ``--help`` lists and that modules importing PyTorch give a meaning to, so that asking for help does not wait for PyTorch."""
-# No recorded result depends on this file.
 
 RIVALS = ("igs", "loupe", "score_prune")  # the functions of prom.rivals that are baselines
 BASELINES = ("energy", "conjugate_energy", "low_pass", "equispaced", "gaussian", "poisson_disc", *RIVALS)

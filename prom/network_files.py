@@ -1,5 +1,4 @@
 """Files of networks that are not believed: whole, without anything that runs, and with no size that is merely declared."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

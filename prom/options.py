@@ -1,5 +1,4 @@
 """Numbers that people give: as text (``name=value``, in the type that the function's signature says), and as arguments, with a range."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from prom.errors import InputError, unknown
 from prom.evaluate import evaluate
 from prom.exchange import exchange
 from prom.files import atomic
-from prom.masks import MaskResult, versions
+from prom.masks import MaskResult, commit, versions
 from prom.objectives import Objective, evenly, whole_loss
 from prom.optimize import optimize
 from prom.polish import looked_at, polish
@@ -149,17 +149,16 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
     return exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, image.pattern, held)
 
 
-def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: str = "reconstruction") -> dict[str, object]:
+def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:
     """The record of a mask from :func:`make` and its scores on ``test`` from :func:`prom.evaluate`, with everything needed to repeat it.
 
-    ``scores`` may hold other columns besides, as those of :func:`prom.segmentation.evaluate`; ``kind`` is "reconstruction" or
-    "segmentation", which depends on more of the sources.
+    ``scores`` may hold other columns besides, as those of :func:`prom.segmentation.evaluate`.
 
     Returns
     -------
     dict
         Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of every score, seconds
-        spent making the mask, the device that made it, recipe, fingerprints of both splits, versions.
+        spent making the mask, the device that made it, recipe, fingerprints of both splits, versions and commit.
     """
     made = result.provenance
     method, _, variant = made["method"].partition(":")
@@ -182,7 +181,8 @@ def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame, kind: s
         "recipe": json.dumps(result.recipe, sort_keys=True),
         "fingerprint_train": made["fingerprint"],
         "fingerprint_test": test.fingerprint(),
-        "versions": json.dumps(versions(kind), sort_keys=True),
+        "versions": json.dumps(versions(), sort_keys=True),
+        "commit": commit(),
     }
 
 

@@ -1,5 +1,4 @@
 """Networks that segment: trained on fully sampled images, frozen, and looked at through masks (section 4.4, Table 2)."""
-# Of recorded results, only those of segmentation depend on this file.
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ On a SLURM cluster, where output, data and Python lie on a file system that all 
 Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never tells
 there that a job has ended. Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
 """
-# No recorded result depends on this file.
 
 from __future__ import annotations
 
@@ -194,7 +193,7 @@ def plan(
 
     of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    same = dict(zip(SAME, (json.dumps(versions(kind), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True)) | of_network
+    same = dict(zip(SAME, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True)) | of_network
     data = _key(*(str(value) for name, value in same.items() if name != "versions"))
     code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"

@@ -1,5 +1,4 @@
 """Tables of recorded runs: what a row holds, means over seeds beside the paper's values, and differences patient by patient."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """What a mask does to one image, as pictures, numbers and words: for pages and widgets, which know nothing of k-space."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

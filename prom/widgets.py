@@ -1,5 +1,4 @@
 """The explorer, twice: a page that needs no kernel, no network and no library, and live widgets for the reader's own data."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """Processes that work for another one, and must not outlive it."""
-# No recorded result depends on this file.
 
 from __future__ import annotations
 

@@ -129,26 +129,8 @@ def test_runs_find_the_data_from_another_folder(work, monkeypatch):
 def test_other_code_has_another_folder(planned, monkeypatch):
     folder = planned(2).folder
     assert planned(2).folder == folder
-    monkeypatch.setattr(sweep, "versions", lambda *_: {"prom sources": "other"})
+    monkeypatch.setattr(sweep, "versions", lambda: {"golden": "other"})
     assert planned(2).folder != folder
-
-
-def test_what_draws_is_no_code_of_results(tmp_path, monkeypatch):
-    shutil.copytree(Path(masks.__file__).parent, tmp_path / "prom")
-    monkeypatch.setattr(masks, "__file__", str(tmp_path / "prom" / "masks.py"))
-    known = masks.source_fingerprint.__wrapped__()
-    for name in ("cli.py", "figures.py", "sweep.py"):
-        with open(tmp_path / "prom" / name, "a") as file:
-            file.write("changed")
-    (tmp_path / "prom" / "drawing.py").write_text(f'"""New."""\n{masks.NO_RESULT}\n')
-    with open(tmp_path / "prom" / "segmentation.py", "a") as file:
-        tasks = masks.source_fingerprint.__wrapped__("segmentation")
-        file.write("changed")
-    assert masks.source_fingerprint.__wrapped__() == known
-    assert masks.source_fingerprint.__wrapped__("segmentation") != tasks != known
-    for name in ("metrics.py", "datasets/acdc.py", "new.py"):
-        (tmp_path / "prom" / name).write_text("changed")
-        assert known != (known := masks.source_fingerprint.__wrapped__()), name
 
 
 @pytest.mark.parametrize("method", baselines.BASELINES)
