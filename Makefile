@@ -14,7 +14,7 @@ STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile  # what is imported gets compiled
 PYTEST := .venv/bin/python -m pytest
-TWO := -n 2 --dist loadfile  # two processes, of one thread each: most tests and chapters have work for one core
+SHARED := -n 3 --dist loadfile  # of one thread each; one more than two cores, as tests wait for browsers, kernels and other programs
 
 # What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND
@@ -70,13 +70,13 @@ docs: $(STAMP) ## render the book from the outputs committed with the chapters, 
 	@echo "The pages are at $(CURDIR)/_build/docs/_build/html/index.html"
 
 check: lint ## what one runs while one works: style, and the unit tests and doctests that are quick
-	$(PYTEST) $(TWO) -m 'not slow' prom tests
+	$(PYTEST) $(SHARED) -m 'not slow' prom tests
 
 # Style and tests are both run, whatever the other says.
 test: $(STAMP) ## check the style, the package, the chapters' committed outputs and, where there is one, the rendered book
 	@$(MAKE) --no-print-directory lint; style=$$?; \
-	$(PYTEST) $(TWO) prom tests; tests=$$?; \
-	$(PYTEST) $(TWO) notebooks; chapters=$$?; \
+	$(PYTEST) $(SHARED) prom tests; tests=$$?; \
+	$(PYTEST) $(SHARED) notebooks; chapters=$$?; \
 	[ $$style = 0 ] || echo "make test: ruff found faults of style, see the top" >&2; \
 	exit $$((style || tests || chapters))
 
