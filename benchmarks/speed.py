@@ -26,12 +26,12 @@ import torch
 from tqdm import tqdm
 
 import prom
-from prom import figures, objectives, patterns
+from prom import figures, objectives
 from prom.files import atomic
 from prom.masks import versions
+from prom.problem import Problem
 from prom.projection import project
-from prom.replay import Replayed
-from prom.schedules import annealed_budget, linear
+from prom.schedules import linear
 from prom.steps import STEP_RULES
 from prom.threads import parallel, spread
 
@@ -91,26 +91,23 @@ def stages(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, devic
 
 def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, device: str) -> Callable[[], object]:
     """One iteration of :func:`prom.optimize`, gradient, step and projection, at the next of the :func:`stages` with each call."""
-    judge = objectives.make("magnitude_mse", images, device)
-    grid = patterns.make("points", images.shape[-2:])
+    problem = Problem.of(images, acceleration, device=device)
     generator = torch.Generator(device).manual_seed(0)
-    rule = STEP_RULES[recipe.step_rule](recipe, torch.zeros(grid.shape, device=device), acceleration)
+    rule = STEP_RULES[recipe.step_rule](recipe, torch.zeros(problem.pattern.shape, device=device), acceleration)
     batches = optimizer.shuffled_batches(len(images), recipe.batch_size, generator)
     if recipe.curvature:
-        _ = judge.curvature  # computed once an optimisation
+        problem.objective.curvature()  # computed once an optimisation
     course = cycle(stages(recipe, images, acceleration, device))
 
-    move = partial(optimizer.iterate, judge, grid, rule, recipe, generator)
-    move = Replayed(move, generator) if device == "cuda" else move
+    move = partial(optimizer.iterate, problem, rule, recipe, generator)
+    move = optimizer.replayed(move, problem, generator)
 
     @spread()
     def step() -> object:
         iteration, theta = next(course)
         progress = iteration / recipe.iterations
         tau = linear(progress, recipe.tau_start, recipe.tau_end)
-        target = grid.budget(acceleration)
-        budget = annealed_budget(progress, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power)
-        return move(theta, next(batches), tau, budget)
+        return move(theta, next(batches), tau, problem.feasible.annealed(progress, *recipe.phases))
 
     return step
 
@@ -257,8 +254,8 @@ def alternatives(device: str, turns: int) -> dict[str, float | str]:
     What cannot be done is told by PyTorch's own words.
     """
     images = brains(16, 256).to(device)
-    judge = objectives.make("magnitude_mse", images, device)
-    kspace, magnitude = judge.data[list(range(16))]
+    objective = objectives.make("magnitude_mse", images, device)
+    kspace, magnitude = objective.data[list(range(16))]
     mask = (torch.rand(256, 256, generator=torch.Generator().manual_seed(0)) < 0.3).float().to(device)
 
     def gradient(kspace: torch.Tensor, magnitude: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -270,7 +267,7 @@ def alternatives(device: str, turns: int) -> dict[str, float | str]:
     compiled = torch.compile(gradient)
     halves = kspace.to(torch.complex32), magnitude.half(), mask.half()
     works = {
-        "package": lambda: judge(list(range(16)), mask[None]),
+        "package": lambda: objective.loss_and_gradient(list(range(16)), mask[None]),
         "PyTorch": lambda: gradient(kspace, magnitude, mask),
         "PyTorch, compiled": lambda: compiled(kspace, magnitude, mask),
         "PyTorch, half precision": lambda: gradient(*halves),
@@ -319,7 +316,7 @@ def memory(device: str) -> list[dict[str, object]]:
 
 def time_to_quality(train: prom.SliceDataset, device: str, seeds: int, paper_iterations: int) -> list[dict[str, object]]:
     """Seconds and training objective of the final mask for schedules of growing length, at x8."""
-    judge = objectives.make("magnitude_mse", train.images, device)
+    objective = objectives.make("magnitude_mse", train.images, device)
     recipes = [replace(prom.DEFAULT, iterations=n) for n in (25, 50, 100, 200, 300, 400, 600, 1200, 2400)]
     recipes += [replace(prom.POLISHED, iterations=10, initialisation="energy", polish=3)]
     recipes += [replace(prom.POLISHED, iterations=25, polish=n) for n in (3, 4, 6)]
@@ -330,7 +327,7 @@ def time_to_quality(train: prom.SliceDataset, device: str, seeds: int, paper_ite
         begun = time.perf_counter()
         mask = prom.optimize(train, 8, recipe=recipe, seed=seed, device=device).mask
         spent = time.perf_counter() - begun
-        loss, _ = objectives.whole_set(judge, range(len(train)), mask.float().to(device))
+        loss, _ = objectives.whole_set(objective, range(len(train)), mask.float().to(device))
         rows.append(
             {
                 "dataset": train.name,

@@ -12,17 +12,19 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with HOMES
-    from prom import baselines, curvature, segmentation
+    from prom import baselines, segmentation
     from prom.datasets import SliceDataset, load
     from prom.errors import InputError
     from prom.evaluate import evaluate
-    from prom.fourier import fft2c, ifft2c, undersample
+    from prom.fourier import fft2c, ifft2c
     from prom.layer import MaskLayer
     from prom.masks import MaskResult, load_mask
+    from prom.objectives import curvature
     from prom.optimize import optimize
     from prom.polish import polish
     from prom.projection import project
     from prom.recipes import DEFAULT, PAPER, POLISHED, Recipe
+    from prom.zero_filled import undersample
 
 __all__ = [
     "DEFAULT",
@@ -47,7 +49,7 @@ __all__ = [
     "undersample",
 ]
 
-# The module of each public name that is not itself a module.
+# Where each public name is that is not a module right here.
 HOMES = {
     "DEFAULT": "recipes",
     "PAPER": "recipes",
@@ -57,6 +59,7 @@ HOMES = {
     "MaskResult": "masks",
     "Recipe": "recipes",
     "SliceDataset": "datasets",
+    "curvature": "objectives",
     "evaluate": "evaluate",
     "fft2c": "fourier",
     "ifft2c": "fourier",
@@ -65,7 +68,7 @@ HOMES = {
     "optimize": "optimize",
     "polish": "polish",
     "project": "projection",
-    "undersample": "fourier",
+    "undersample": "zero_filled",
 }
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 from prom import bernoulli, names
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.fourier import opposite
+from prom.feasible import Feasible
+from prom.fourier import offsets, opposite
 from prom.masks import MaskResult, provenance
 from prom.objectives import Measurements
 from prom.options import check, check_seed
@@ -37,8 +38,9 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     >>> energy(data, acceleration=64).nonzero().tolist()     # a constant image is all DC
     [[4, 4]]
     """
-    grid = make(pattern, train.shape)
-    return grid.expand(bernoulli.mode(grid.gather(Measurements(train.images, keep=False).power()), grid.budget(acceleration)))
+    lines = make(pattern, train.shape)
+    power = lines.adjoint(Measurements(train.images, keep=False).power())
+    return lines.forward(Feasible.of(lines, acceleration).round(power))
 
 
 def equispaced(
@@ -67,25 +69,25 @@ def equispaced(
     if pattern == "points":
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
     check("centre_fraction", centre_fraction, "[0, 1]")
-    grid = make(pattern, train.shape)
-    lines, budget = grid.size, grid.budget(acceleration)
+    lines = make(pattern, train.shape)
+    budget = lines.budget(acceleration)
     generator = torch.Generator().manual_seed(check_seed(seed))
-    centre = torch.zeros(lines, dtype=torch.bool)
-    count = round(lines * centre_fraction)
-    first = (lines - count + 1) // 2
+    centre = torch.zeros(lines.size, dtype=torch.bool)
+    count = round(lines.size * centre_fraction)
+    first = (lines.size - count + 1) // 2
     centre[first : first + count] = True
     if not exact_budget:
         offset = int(torch.randint(round(acceleration), (), generator=generator))
-        centre[torch.arange(offset, lines, round(acceleration))] = True
-        return grid.expand(centre).contiguous()
-    if count >= budget:
-        return grid.expand(bernoulli.mode(centre.float(), budget)).contiguous()
+        centre[torch.arange(offset, lines.size, round(acceleration))] = True
+        return lines.forward(centre).contiguous()
     outside = (~centre).nonzero().flatten()
-    wanted = budget - count
-    spacing = len(outside) / wanted
-    offset = float(torch.rand((), generator=generator)) * spacing
-    centre[outside[((offset + spacing * torch.arange(wanted)) % len(outside)).long()]] = True
-    return grid.expand(centre).contiguous()
+    spaced = torch.zeros(lines.size)
+    if count < budget:
+        spacing = len(outside) / (budget - count)
+        offset = float(torch.rand((), generator=generator)) * spacing
+        spaced[outside[((offset + spacing * torch.arange(budget - count)) % len(outside)).long()]] = 1
+    feasible = Feasible(lines.shape, budget, mandatory=innermost(centre, budget))
+    return lines.forward(feasible.round(spaced)).contiguous()
 
 
 def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
@@ -97,8 +99,8 @@ def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", 
     >>> low_pass(data, acceleration=5).int().tolist()
     [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     """
-    grid = make(pattern, train.shape)
-    return grid.expand(bernoulli.mode(torch.zeros(grid.shape), grid.budget(acceleration))).contiguous()
+    lines = make(pattern, train.shape)
+    return lines.forward(Feasible.of(lines, acceleration).round(torch.zeros(lines.shape))).contiguous()
 
 
 def gaussian(
@@ -137,14 +139,13 @@ def gaussian(
     (512, True)
     """
     check("sigma", sigma, "[0.001, 1e9]")
-    grid = make(pattern, train.shape)
-    distance = _squared_distance(grid.shape)
-    uniform = torch.rand(grid.shape, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=torch.float64)
+    lines = make(pattern, train.shape)
+    distance = offsets(lines.shape).square().sum(dim=-1)
+    uniform = torch.rand(lines.shape, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=torch.float64)
     noise = -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log()
     keys = noise - distance / (2 * sigma**2)
-    if protect_centre:
-        keys[distance <= 2] = 100.0  # above every Gumbel variable of a 53-bit uniform number, of which the largest is 37
-    return grid.expand(bernoulli.mode(keys, grid.budget(acceleration))).contiguous()
+    centre = innermost(distance <= 2, lines.budget(acceleration)) if protect_centre else None
+    return lines.forward(Feasible.of(lines, acceleration, mandatory=centre).round(keys)).contiguous()
 
 
 def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, calibration: int = 16) -> Tensor:
@@ -255,19 +256,22 @@ def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "p
     """
     if train.images.dtype == torch.complex64:
         raise InputError(f"{train.name}: has complex images, whose k-space has no conjugate symmetry; use the baseline energy")
-    grid = make(pattern, train.shape)
-    power = grid.gather(Measurements(train.images, keep=False).power())
+    lines = make(pattern, train.shape)
+    power = lines.adjoint(Measurements(train.images, keep=False).power())
     index = torch.arange(power.numel()).reshape(power.shape)
     partner = opposite(index)
     power = (power + opposite(power)) / 2  # equal but for rounding
     gain = power * (1.0 + 0.5 * torch.sign(partner - index))
-    return grid.expand(bernoulli.mode(gain, grid.budget(acceleration))).contiguous()
+    return lines.forward(Feasible.of(lines, acceleration).round(gain)).contiguous()
 
 
-def _squared_distance(shape: tuple[int, ...]) -> Tensor:
-    """Squared distance to DC in samples, of this shape."""
-    offsets = [torch.arange(n) - n // 2 for n in shape]
-    return sum(offset**2 for offset in torch.meshgrid(*offsets, indexing="ij"))
+def innermost(chosen: Tensor, count: int) -> Tensor:
+    """Those of the chosen samples, bool, that are nearest to DC: at most so many.
+
+    >>> innermost(torch.tensor([False, True, True, True, False]), 2)
+    tensor([False,  True,  True, False, False])
+    """
+    return bernoulli.mode(chosen.float(), count) if int(chosen.sum()) > count else chosen
 
 
 BASELINES: dict[str, Callable[..., Tensor]] = {name: RIVALS.get(name) or globals()[name] for name in names.BASELINES}
@@ -304,8 +308,8 @@ def as_result(
     options: dict[str, object] | None = None,
 ) -> MaskResult:
     """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1."""
-    grid = make(pattern, tuple(mask.shape))
-    theta = grid.gather(mask.float()) / (mask.numel() / grid.size)
-    record = {} if train is None else provenance(train, f"baseline {name}", "cpu")
+    lines = make(pattern, tuple(mask.shape))
+    theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
+    record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")
     recipe = {"name": name, **(options or {})}
     return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record)

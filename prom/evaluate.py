@@ -10,9 +10,9 @@ from tqdm import tqdm
 from prom import metrics
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.fourier import undersample
 from prom.masks import as_mask
 from prom.units import unit
+from prom.zero_filled import undersample
 
 CHUNK = 2**17  # pixels reconstructed at once, 2 slices of 256 x 256: they stay in cache, which is five times as fast as 32
 

@@ -11,13 +11,13 @@ from tqdm import tqdm
 from prom import patterns
 from prom.errors import InputError
 from prom.objectives import Objective, evenly, whole_loss, whole_set
-from prom.polish import SURE, parameters_of
+from prom.polish import SURE
 
 FEW = 64  # images that decide which exchanges are looked at closely
 TRIED = 4  # outsiders in the place of a member: the derivative tells which are promising, and not which is best
 
 
-def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str = "columns", held: Sequence[int] = ()) -> Tensor:
+def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: str = "columns", held: Sequence[int] = ()) -> Tensor:
     r"""Improve a mask of few lines by exchanging one at a time, until none of those that are tried helps. The loss never rises.
 
     Each member in turn is left out, from the centre of k-space outwards. Of the outsiders, those four are tried in its place whose
@@ -25,15 +25,15 @@ def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str =
     :func:`prom.rivals.igs` for each member of the mask, in the way of Fedorov's exchange of the points of an experiment ("Theory of Optimal
     Experiments", 1972).
 
-    Why not :func:`prom.polish`: it judges a removal by a second derivative that is proportional to the power, so that it never tries one of
-    the strongest lines. In real images those are what a network can do without: the opposite line says the same (chapter 5).
+    Why not :func:`prom.polish`: it predicts a removal from a second derivative that is proportional to the power, so that it never tries
+    one of the strongest lines. In real images those are what a network can do without: the opposite line says the same (chapter 5).
 
     Parameters
     ----------
     mask
         ``(H, W)`` bool, centred, of whole lines.
-    judge
-        The objective, on its images.
+    objective
+        On its images.
     seen
         Indices of the images whose mean loss is to fall.
     pattern
@@ -62,37 +62,37 @@ def exchange(mask: Tensor, judge: Objective, seen: Sequence[int], pattern: str =
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
     seen = list(seen)
     few = [seen[place] for place in evenly(len(seen), FEW)]
-    grid = patterns.make(pattern, tuple(judge.data.shape[-2:]))
-    members = parameters_of(mask, grid).to(judge.data.device)
+    lines = patterns.make(pattern, objective.data.shape[-2:])
+    members = lines.select(mask).to(objective.data.device)
 
     asked = [images for images in (few if len(few) < len(seen) else [], seen, list(held)) if images]
-    losses = [whole_loss(judge, images, grid.expand(members.float())) for images in asked]
+    losses = [whole_loss(objective, images, lines.forward(members.float())) for images in asked]
 
     def accepts(candidate: Tensor) -> bool:
         """Go on from this mask if it is better; says whether."""
         nonlocal members, losses
         new = []
         for images, loss in zip(asked, losses, strict=True):
-            new.append(whole_loss(judge, images, grid.expand(candidate.float())))
+            new.append(whole_loss(objective, images, lines.forward(candidate.float())))
             if not new[-1] < loss * (1 - SURE):
                 return False
         members, losses = candidate, new
         return True
 
-    waiting = sorted(members.nonzero().flatten().tolist(), key=lambda line: abs(line - grid.size // 2))  # from the centre outwards
+    waiting = sorted(members.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
     refused = 0
     bar = tqdm(desc=f"exchange {len(waiting)} {pattern}", disable=None, leave=False)
     while refused < len(waiting):
         leaving = waiting.pop(0)
         without = _with(members, leaving, False)
-        gradient = grid.gather(whole_set(judge, few, grid.expand(without.float()))[1])
+        gradient = lines.adjoint(whole_set(objective, few, lines.forward(without.float()))[1])
         wanted = torch.where(members, torch.inf, gradient).argsort(stable=True)[:TRIED].tolist()
         taken = next((line for line in wanted if not members[line] and accepts(_with(without, line, True))), leaving)
         waiting.append(taken)
         refused = refused + 1 if taken == leaving else 0
         bar.update()
     bar.close()
-    return grid.expand(members.cpu()).contiguous()
+    return lines.forward(members.cpu()).contiguous()
 
 
 def _with(members: Tensor, line: int, measured: bool) -> Tensor:

@@ -10,13 +10,12 @@ import pandas as pd
 from PIL import Image
 
 from prom import names
-from prom.errors import InputError, unknown
+from prom.errors import unknown
 from prom.files import atomic
 from prom.masks import MaskResult
-from prom.patterns import make
+from prom.patterns import AXES, make
 
 BART_DIMENSIONS = 16  # of every BART array; those that are not used have length 1
-AXES = {"points": ["row", "column"], "columns": ["column"], "rows": ["row"]}  # the phase-encode directions of each pattern
 
 
 def to_npy(result: MaskResult, path: Path) -> None:
@@ -79,14 +78,11 @@ def to_csv(result: MaskResult, path: Path) -> None:
     InputError
         Where a mask of columns or rows has a line that is measured in part, which no such list can say.
     """
-    mask, axes = result.mask, AXES[result.pattern]
-    grid = make(result.pattern, tuple(mask.shape))
-    encodes = pd.DataFrame(mask.nonzero().numpy(), columns=["row", "column"])[axes].drop_duplicates()
-    if len(encodes) * (mask.numel() // grid.size) != int(mask.sum()):
-        raise InputError(f"mask of {result.pattern}: has {result.pattern} that are measured in part; export it as .npy, or make it anew")
-    for axis, length in zip(("row", "column"), mask.shape, strict=True):
-        if axis in axes:
-            encodes[f"{axis}_offset"] = encodes[axis] - length // 2
+    lines = make(result.pattern, result.mask.shape)
+    members = lines.select(result.mask)
+    encodes = pd.DataFrame(members.nonzero().numpy(), columns=[AXES[axis] for axis in lines.axes])
+    for axis in lines.axes:
+        encodes[f"{AXES[axis]}_offset"] = encodes[AXES[axis]] - lines.samples[axis] // 2
     with atomic(path) as temporary:
         encodes.to_csv(temporary, index=False, lineterminator="\n")
 

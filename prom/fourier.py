@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,16 +46,13 @@ def ifft2c(kspace: Tensor) -> Tensor:
     return torch.fft.fftshift(image, dim=IMAGE_AXES)
 
 
-def undersample(image: Tensor, mask: Tensor) -> Tensor:
-    r"""Magnitude of the zero-filled reconstruction: :math:`\hat x = |F^{-1}(F x \odot m)|`.
+def offsets(shape: Sequence[int]) -> Tensor:
+    """The signed frequency of every index of a centred grid along each of its axes, 0 at DC: ``(*shape, axes)`` int64.
 
-    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32.
-
-    >>> image = torch.rand(8, 8)
-    >>> torch.allclose(undersample(image, torch.ones(8, 8)), image, atol=1e-6)
-    True
+    >>> offsets((4,)).flatten().tolist(), offsets((2, 3))[0, 0].tolist()
+    ([-2, -1, 0, 1], [-1, -1])
     """
-    return ifft2c(fft2c(image) * mask).abs()
+    return torch.stack(torch.meshgrid(*(torch.arange(n) - n // 2 for n in shape), indexing="ij"), dim=-1)
 
 
 def opposite(centred: Tensor) -> Tensor:

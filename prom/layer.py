@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from prom import bernoulli, patterns
+from prom.encoding import FourierUpToPhase
 from prom.errors import InputError
-from prom.fourier import to_centred
 from prom.masks import SAMPLE_STREAM
 from prom.options import check_seed
 from prom.projection import project
+from prom.zero_filled import ZeroFilled
 
 
 class MaskLayer(nn.Module):
@@ -64,9 +65,9 @@ class MaskLayer(nn.Module):
         self, shape: tuple[int, int], acceleration: float, pattern: str = "points", start: Tensor | None = None, seed: int = 0
     ) -> None:
         super().__init__()
-        self.grid = patterns.make(pattern, shape)
-        self.budget = self.grid.budget(acceleration)
-        even = torch.full(self.grid.shape, self.budget / self.grid.size)
+        self.pattern = patterns.make(pattern, shape)
+        self.budget = self.pattern.budget(acceleration)
+        even = torch.full(self.pattern.shape, self.budget / self.pattern.size)
         begin = even if start is None else start.detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
@@ -79,19 +80,19 @@ class MaskLayer(nn.Module):
         if not isinstance(images, Tensor) or not (images.is_floating_point() or images.is_complex()):
             kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
             raise InputError(f"images of type {kind}: must be a tensor of real or complex floating-point numbers; use images.float()")
-        if tuple(images.shape[-2:]) != self.grid.grid:
-            raise InputError(f"images of {tuple(images.shape[-2:])}: do not fit the mask, which is {self.grid.grid}")
+        if tuple(images.shape[-2:]) != self.pattern.samples:
+            raise InputError(f"images of {tuple(images.shape[-2:])}: do not fit the mask, which is {self.pattern.samples}")
         with torch.autocast(images.device.type, enabled=False):
             mask = self._sample() if self.training else self.mask()
             half = images.real.dtype.itemsize < 4
             exact = images.to(torch.complex64 if images.is_complex() else torch.float32) if half else images
-            kspace = to_centred(torch.fft.fft2(exact, norm="ortho"))
-            found = torch.fft.ifft2(kspace * mask, norm="ortho").abs()  # not shifted back: that is a phase, and the magnitude has none
-        return found.to(images.real.dtype)
+            encoding = FourierUpToPhase(self.pattern.samples)
+            found, _ = ZeroFilled()(encoding.forward(exact), mask, encoding)
+        return found.abs().to(images.real.dtype)
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
-        return self.grid.expand(bernoulli.mode(self.theta.detach(), self.budget))
+        return self.pattern.forward(bernoulli.mode(self.theta.detach(), self.budget))
 
     @torch.no_grad()
     def project(self) -> None:
@@ -120,7 +121,7 @@ class MaskLayer(nn.Module):
         generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
         self.drawn += 1
         hard = bernoulli.sample(self.theta.detach(), generator)[0]
-        return self.grid.expand(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
+        return self.pattern.forward(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
 
 
 def _divided(gradient: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.patterns import Points, make
+from prom.patterns import Lines, make
 
 if TYPE_CHECKING:
     from prom.masks import MaskResult
@@ -31,8 +31,7 @@ def check(result: MaskResult) -> None:
     InputError
         Where they do not; the message says which.
     """
-    grid = _check_arrays(result)
-    _check_numbers(result, grid)
+    _check_numbers(result, *_check_arrays(result))
     for name in ("recipe", "provenance"):
         record_as_json(name, getattr(result, name))
     if not isinstance(result.recipe.get("name"), str):
@@ -67,34 +66,31 @@ def record_as_json(name: str, record: dict[str, object]) -> str:
     return text
 
 
-def _check_arrays(result: MaskResult) -> Points:
+def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
     mask, probabilities, theta = result.mask, result.probabilities, result.theta
     if mask.dtype != torch.bool or mask.ndim != 2 or not 0 < mask.numel() <= LARGEST_MASK:
         raise InputError(f"its mask is {_described(mask)}; it must be bool, 2D, with 1 to {LARGEST_MASK} samples")
-    grid = make(result.pattern, tuple(mask.shape))
-    for name, values, shape in (("probabilities", probabilities, mask.shape), ("theta", theta, grid.shape)):
+    lines = make(result.pattern, tuple(mask.shape))
+    for name, values, shape in (("probabilities", probabilities, mask.shape), ("theta", theta, lines.shape)):
         if values.dtype != torch.float32 or tuple(values.shape) != tuple(shape):
             raise InputError(f"its {name} is {_described(values)}; pattern {result.pattern} has {tuple(shape)} of torch.float32")
         if not ((values >= 0) & (values <= 1)).all():  # NaN is neither
             raise InputError(f"its {name} has values outside 0 to 1")
-    if not torch.equal(grid.expand(theta), probabilities):
+    if not torch.equal(lines.forward(theta), probabilities):
         raise InputError("its probabilities are not those of theta")
-    if not torch.equal(grid.expand(grid.gather(mask.int()) > 0), mask):
-        raise InputError(f"its mask has {result.pattern} that are measured in part")
-    return grid
+    return lines, lines.select(mask)
 
 
-def _check_numbers(result: MaskResult, grid: Points) -> None:
+def _check_numbers(result: MaskResult, lines: Lines, members: Tensor) -> None:
     if not isinstance(result.acceleration, float) or not math.isfinite(result.acceleration):
         raise InputError(f"its acceleration is {result.acceleration!r}, no finite number")
-    budget = grid.budget(result.acceleration)
+    budget = lines.budget(result.acceleration)
     if not isinstance(result.seed, int) or isinstance(result.seed, bool) or not -(2**63) <= result.seed < 2**64:
         raise InputError(f"its seed is {result.seed!r}, no whole number of 64 bits")
-    members = grid.gather(result.mask.int()) > 0
     count, recipe = int(members.sum()), result.recipe if isinstance(result.recipe, dict) else {}
     more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
     if count != budget and not more:
-        raise InputError(f"its mask has {count} {grid.name}, where acceleration {result.acceleration:g} of {grid.size} makes {budget}")
+        raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
     if not recipe.get("polish") and not members.all() and result.theta[members].min() < result.theta[~members].max():
         raise InputError("its mask leaves out samples that are more probable than some it has")
 

@@ -84,7 +84,7 @@ class MaskResult:
         """
         generator = torch.Generator().manual_seed(SAMPLE_STREAM + options.check_seed(seed))
         draws = bernoulli.sample(self.theta, generator, options.check("count", count, "[1, 1e9]", whole=True))
-        return make(self.pattern, tuple(self.mask.shape)).expand(draws).bool()
+        return make(self.pattern, self.mask.shape).forward(draws).bool()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
@@ -214,7 +214,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         for what in ("pattern", "acceleration", "recipe"):
             if getattr(result, what) != getattr(first, what):
                 raise InputError(f"{what} {getattr(result, what)}: the first mask has {getattr(first, what)}; only seeds may differ")
-        for what in ("fingerprint", "objective"):
+        for what in ("fingerprint", "objective", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [result.seed for result in results]
@@ -222,13 +222,13 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
     members = first.recipe["members"]
     theta = bernoulli.average([result.theta for result in results])
-    grid = make(first.pattern, tuple(first.mask.shape))
+    lines = make(first.pattern, first.mask.shape)
     story = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
     spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
     return replace(
         first,
-        mask=grid.expand(bernoulli.mode(theta, grid.budget(first.acceleration))).contiguous(),  # Eq. 8
-        probabilities=grid.expand(theta).contiguous(),
+        mask=lines.forward(bernoulli.mode(theta, lines.budget(first.acceleration))).contiguous(),  # Eq. 8
+        probabilities=lines.forward(theta).contiguous(),
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},
         history=pd.concat(story, ignore_index=True),
@@ -236,8 +236,8 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     )
 
 
-def provenance(data: SliceDataset, objective: object, device: object) -> dict[str, object]:
-    """What a result was made from, and with: everything needed to make it again."""
+def provenance(data: SliceDataset, objective: dict[str, str], device: object) -> dict[str, object]:
+    """What a result was made from, and with: everything needed to make it again. ``objective``: its own description."""
     return {
         "dataset": data.name,
         "split": data.split,
@@ -247,7 +247,7 @@ def provenance(data: SliceDataset, objective: object, device: object) -> dict[st
         "patients": len(data.patient_names()),
         "shape": list(data.images.shape),
         "fingerprint": data.fingerprint(),
-        "objective": objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__),
+        **objective,
         "device": str(device),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": versions(),

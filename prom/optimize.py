@@ -11,28 +11,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import bernoulli, distributed, objectives, patterns
+from prom import bernoulli, distributed, objectives
 from prom.datasets.base import SliceDataset
-from prom.device import choose_device
 from prom.errors import InputError
 from prom.masks import MaskResult, provenance
 from prom.options import check_seed
-from prom.polish import polish
-from prom.projection import project
+from prom.polish import improve
+from prom.problem import Problem
 from prom.recipes import DEFAULT, Recipe
 from prom.replay import Replayed
-from prom.schedules import annealed_budget, linear
+from prom.schedules import linear
 from prom.steps import STEP_RULES
 from prom.threads import added, parallel, spread
 
 
-@spread()
 def optimize(
     data: SliceDataset | Tensor | np.ndarray,
     acceleration: float,
     pattern: str = "points",
     recipe: Recipe = DEFAULT,
-    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
     seed: int = 0,
     device: str = "auto",
     callback: Callable[[int, Tensor], None] | None = None,
@@ -51,7 +49,8 @@ def optimize(
     recipe
         :data:`prom.DEFAULT`, :data:`prom.PAPER`, or a variant of one made with ``dataclasses.replace``.
     objective
-        "magnitude_mse", or a function ``(x_hat, x) -> loss`` of two ``(P, C, H, W)`` batches.
+        "magnitude_mse", a function ``(x_hat, x) -> loss`` of two ``(P, C, H, W)`` batches, or an :class:`prom.objectives.Objective` that
+        has been made of these data.
     seed
         Same seed, same machine: same bits.
     device
@@ -74,44 +73,38 @@ def optimize(
     >>> result.mask.shape, int(result.mask.sum())
     (torch.Size([16, 16]), 64)
     """
-    data, seed = as_dataset(data), check_seed(seed)
-    device = choose_device(device)
-    grid = patterns.make(pattern, data.shape)
-    target = grid.budget(acceleration)
-    judge = objectives.make(objective, data.images, device)
-    loss_unit = getattr(judge, "loss_unit", 1.0)
-    if loss_unit != 1 and recipe.step_rule == "adam":
-        raise InputError(f"{data.name}: has values up to {judge.data.unit:.0e}, where Adam fails; use recipe default, or the option scale")
-    most = min(recipe.batch_size, len(judge.data))
-    if distributed.size() > most:
-        raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
-    generator = torch.Generator(device).manual_seed(seed)
+    return learn(Problem.of(data, acceleration, pattern, objective, device), recipe, check_seed(seed), callback)
+
+
+@spread()
+def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
+    """:func:`optimize`, for a problem that has been made already."""
+    data, pattern, objective, feasible = problem.data, problem.pattern, problem.objective, problem.feasible
+    _refuse_what_fails(problem, recipe)
+    generator = torch.Generator(problem.device).manual_seed(seed)
     solutions, history = [], []
-    said = torch.empty(recipe.members * recipe.iterations, 2, device=device)  # loss, share of active entries: fetched once, at the end
+    said = torch.empty(recipe.members * recipe.iterations, 2, device=problem.device)  # loss, share of active entries: fetched at the end
     theta = move = None
-    bar = tqdm(total=recipe.members * recipe.iterations, desc=f"optimize {data.name} x{acceleration:g}", disable=None, leave=False)
+    bar = tqdm(total=len(said), desc=f"optimize {data.name} x{problem.acceleration:g}", disable=None, leave=False)
     for member in range(recipe.members):
         fresh = member == 0 or recipe.independent_members
         if fresh:
-            theta = torch.rand(grid.shape, generator=generator, device=device)  # U(0, 1), section 4
+            theta = torch.rand(pattern.shape, generator=generator, device=problem.device)  # U(0, 1), section 4
             if recipe.initialisation == "energy":
-                theta = energy_order(grid.gather(judge.data.power(most=objectives.CURVATURE_IMAGES)))
-            move = partial(iterate, judge, grid, STEP_RULES[recipe.step_rule](recipe, theta, acceleration), recipe, generator)
-            if device.type == "cuda" and getattr(judge, "replayable", False) and distributed.size() == 1:
-                move = Replayed(move, generator)
-        batches = shuffled_batches(len(judge.data), recipe.batch_size, generator)
+                theta = energy_order(pattern.adjoint(objective.data.power(most=objectives.CURVATURE_IMAGES)))
+            step = STEP_RULES[recipe.step_rule](recipe, theta, problem.acceleration)
+            move = replayed(partial(iterate, problem, step, recipe, generator), problem, generator)
+        batches = shuffled_batches(len(objective.data), recipe.batch_size, generator)
         for iteration in range(recipe.iterations):
             progress = iteration / max(recipe.iterations - 1, 1)
             tau = linear(progress, recipe.tau_start, recipe.tau_end)
-            budget = annealed_budget(
-                progress if fresh else 1.0, target, grid.size, recipe.exploration, recipe.exploitation, recipe.anneal_power
-            )
+            budget = feasible.annealed(progress if fresh else 1.0, *recipe.phases)  # A.1
             theta, said[len(history)] = move(theta, next(batches), tau, budget)
             history.append((member, iteration, budget))
             if callback:
                 callback(iteration, theta)
             bar.update()
-        solutions.append(project(theta, target))  # feasible whatever the order of step and projection
+        solutions.append(feasible.project(theta))  # feasible whatever the order of step and projection
     bar.close()
     theta = bernoulli.average(solutions).cpu()
     loss, active = said.cpu().double().T.numpy()
@@ -119,20 +112,33 @@ def optimize(
         raise InputError(
             f"{data.name}: the loss is {loss[~np.isfinite(loss)][0]:g}; change the objective, or the unit of the images by scale"
         )
-    mask = grid.expand(bernoulli.mode(theta, target)).contiguous()  # Eq. 8
+    mask = pattern.forward(feasible.round(theta)).contiguous()  # Eq. 8
     if recipe.polish:
-        mask = polish(mask, data, pattern, evaluations=recipe.polish, hold_out=recipe.hold_out, device=device, judge=judge)
+        mask = improve(mask, problem, recipe.polish, hold_out=recipe.hold_out)
     return MaskResult(
         mask=mask,
-        probabilities=grid.expand(theta).contiguous(),
+        probabilities=pattern.forward(theta).contiguous(),
         theta=theta,
-        pattern=pattern,
-        acceleration=float(acceleration),
+        pattern=pattern.name,
+        acceleration=problem.acceleration,
         recipe=recipe.as_dict(),
         seed=seed,
-        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(loss=loss * loss_unit, active_fraction=active),
-        provenance=provenance(data, objective, device),
+        history=pd.DataFrame(history, columns=["member", "iteration", "budget"]).assign(
+            loss=loss * objective.loss_unit, active_fraction=active
+        ),
+        provenance=provenance(data, objective.describe(), problem.device),
     )
+
+
+def _refuse_what_fails(problem: Problem, recipe: Recipe) -> None:
+    images = problem.objective.data
+    if problem.objective.loss_unit != 1 and recipe.step_rule == "adam":
+        raise InputError(
+            f"{problem.data.name}: has values up to {images.unit:.0e}, where Adam fails; use recipe default, or the option scale"
+        )
+    most = min(recipe.batch_size, len(images))
+    if distributed.size() > most:
+        raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")
 
 
 def energy_order(power: Tensor) -> Tensor:
@@ -145,8 +151,7 @@ def energy_order(power: Tensor) -> Tensor:
 
 
 def iterate(
-    judge: objectives.Objective,
-    grid: patterns.Points,
+    problem: Problem,
     step: Callable[[Tensor, Tensor], Tensor],
     recipe: Recipe,
     generator: torch.Generator,
@@ -157,24 +162,31 @@ def iterate(
 ) -> tuple[Tensor, Tensor]:
     """One iteration of Algorithm 1: theta, and the loss with the share of active mask entries, ``(2,)``."""
     if not recipe.project_after_step:
-        theta = project(theta, budget)
-    loss, gradient, active = expected_gradient(judge, batch, grid, theta, tau, recipe, generator)
+        theta = problem.feasible.project(theta, budget)
+    loss, gradient, active = expected_gradient(problem, batch, theta, tau, recipe, generator)
     theta = step(theta, gradient)
     if recipe.project_after_step:
-        theta = project(theta, budget)  # Eq. 6, 7
+        theta = problem.feasible.project(theta, budget)  # Eq. 6, 7
     return theta, torch.stack([loss, active])
 
 
+def replayed(move: Callable, problem: Problem, generator: torch.Generator) -> Callable:
+    """The same function, recorded once and replayed where a GPU can."""
+    can = problem.device.type == "cuda" and problem.objective.replayable and problem.feasible.plain and distributed.size() == 1
+    return Replayed(move, generator) if can else move
+
+
 def expected_gradient(
-    judge: objectives.Objective,
+    problem: Problem,
     batch: Sequence[int] | Tensor,
-    grid: patterns.Points,
     theta: Tensor,
     tau: float | Tensor,
     recipe: Recipe,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Monte-Carlo estimate of Eq. 2 on a batch: (loss, gradient with respect to theta, share of active mask entries)."""
+    pattern, objective = problem.pattern, problem.objective
+    curvature = objective.curvature() if recipe.curvature else None
     relaxed = bernoulli.RelaxedSamples(theta, tau) if recipe.estimator == "gumbel" else None
 
     def draw(source: torch.Generator, count: int = recipe.samples) -> tuple[Tensor, Tensor | None]:
@@ -191,11 +203,11 @@ def expected_gradient(
         """Means over the images of a group and their masks."""
         images, masks_drawn = group
         hard, slope = masks_drawn()
-        masks = grid.expand(hard)
-        loss, mask_gradient = judge(images, masks)
-        if recipe.curvature and judge.curvature is not None:
-            mask_gradient = torch.addcmul(mask_gradient, 0.5 - masks, judge.curvature, value=1 / masks.shape[:-2].numel())
-        gradient = bernoulli.chained(grid.gather(mask_gradient).flatten(-theta.ndim), slope)
+        masks = pattern.forward(hard)
+        loss, by_mask = objective.loss_and_gradient(images, masks)
+        if curvature is not None:
+            by_mask = torch.addcmul(by_mask, 0.5 - masks, curvature, value=1 / masks.shape[:-2].numel())
+        gradient = bernoulli.chained(pattern.adjoint(by_mask).flatten(-theta.ndim), slope)
         return loss, gradient, hard.mean()
 
     mine = distributed.share(batch)
@@ -207,10 +219,10 @@ def expected_gradient(
         seeds = torch.randint(2**63 - 1, (len(batch),), generator=generator).tolist()
         sources = [torch.Generator().manual_seed(seed) for seed in distributed.share(seeds)]
         groups = [([image], partial(draw, source)) for image, source in zip(mine, sources, strict=True)]
-    parts = parallel(of_group, groups) if judge.concurrent else [of_group(group) for group in groups]
+    parts = parallel(of_group, groups) if objective.concurrent else [of_group(group) for group in groups]
     part = len(groups[0][0]) / len(batch)  # groups are of one size
     loss, gradient, active = distributed.total(*(added(sums).mul_(part) for sums in zip(*parts, strict=True)))
-    return loss, gradient.reshape(grid.shape), active
+    return loss, gradient.reshape(pattern.shape), active
 
 
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int] | Tensor]:
@@ -228,19 +240,3 @@ def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) ->
         order = order if order.is_cuda else order.tolist()
         for start in range(0, count - batch_size + 1, batch_size):
             yield order[start : start + batch_size]
-
-
-def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
-    """Wrap plain images, ``(H, W)``, ``(N, H, W)`` or ``(N, C, H, W)``, into a data set of one subject a slice.
-
-    >>> as_dataset(np.ones((4, 8, 8))).images.shape
-    torch.Size([4, 1, 8, 8])
-    """
-    if isinstance(data, SliceDataset):
-        return data
-    images = torch.as_tensor(data)
-    if images.ndim not in (2, 3, 4):
-        raise InputError(f"images of shape {tuple(images.shape)}: must be (H, W), (N, H, W) or (N, C, H, W)")
-    images = images.to(torch.complex64 if images.is_complex() else torch.float32)
-    images = images[None, None] if images.ndim == 2 else images[:, None] if images.ndim == 3 else images
-    return SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))

@@ -1,11 +1,12 @@
-"""What can be switched on in k-space: single points, columns or rows.
+"""What can be switched on in k-space: single points, or whole lines.
 
-A pattern is a linear map from its parameters to the k-space grid, and its adjoint. Nothing else in the project knows about lines.
+A pattern is a linear map from its parameters to the grid of samples, and its adjoint. Nothing else in the project knows about lines.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,27 +16,52 @@ from prom.options import check
 if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
     from torch import Tensor
 
+PATTERNS: dict[str, tuple[int, ...]] = {"points": (), "columns": (-2,), "rows": (-1,)}  # the axes along which all of a line is measured
+AXES = {-3: "partition", -2: "row", -1: "column"}  # what an index along an axis of the samples counts
+
 
 @dataclass(frozen=True)
-class Points:
-    """Every k-space point has its own parameter (the paper's 2D mask): ``theta`` is ``(H, W)``.
+class Lines:
+    """One parameter for all the samples along the readout axes; without any, every sample has its own (the paper's 2D mask).
 
-    >>> Points((4, 6)).budget(acceleration=5)               # floor(24 / 5)
-    4
+    Parameters
+    ----------
+    samples
+        Shape of the grid of samples: ``(H, W)``, or any other.
+    readout
+        The axes that are measured whole, counted from the last, -1: ``(-2,)`` makes columns of a 2D grid, one for each phase encode along
+        the width; ``(-1,)`` rows.
+
+    >>> import torch
+    >>> Lines((2, 3), readout=(-2,)).forward(torch.tensor([0.0, 1.0, 0.5]))
+    tensor([[0.0000, 1.0000, 0.5000],
+            [0.0000, 1.0000, 0.5000]])
+    >>> Lines((4, 6)).shape, Lines((8, 4, 6), readout=(-1,)).shape                # partitions and rows of a volume
+    ((4, 6), (8, 4))
     """
 
-    grid: tuple[int, int]
-    name = "points"
+    samples: tuple[int, ...]
+    readout: tuple[int, ...] = ()
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes along which there are parameters, counted from the last."""
+        return tuple(axis for axis in range(-len(self.samples), 0) if axis not in self.readout)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of ``theta``."""
-        return self.grid
+        return tuple(self.samples[axis] for axis in self.axes)
 
     @property
     def size(self) -> int:
         """D: the number of parameters."""
         return math.prod(self.shape)
+
+    @property
+    def name(self) -> str:
+        """What is switched on: points, columns, rows, or lines."""
+        return next((name for name, readout in PATTERNS.items() if readout == self.readout), "lines")
 
     def budget(self, acceleration: float) -> int:
         """S = floor(D / alpha) (paper, section 3.1).
@@ -44,66 +70,54 @@ class Points:
         ------
         InputError
             Where alpha is no number, below 1 (more than everything) or above D (not even one sample).
+
+        >>> Lines((4, 6)).budget(acceleration=5)               # floor(24 / 5)
+        4
         """
         check("acceleration", acceleration, "[1, inf)")
         if acceleration > self.size:
-            raise InputError(f"acceleration {acceleration}: must be <= {self.size}, the number of {self.name} of a {self.grid} grid")
+            raise InputError(f"acceleration {acceleration}: must be <= {self.size}, the number of {self.name} of a {self.samples} grid")
         return math.floor(self.size / acceleration)
 
-    def expand(self, theta: Tensor) -> Tensor:
-        """``(..., *shape)`` parameters to ``(..., H, W)`` on the grid."""
-        return theta
+    def forward(self, theta: Tensor) -> Tensor:
+        """``(..., *shape)`` parameters to ``(..., *samples)``: every sample of a line has the line's value."""
+        if not self.readout:
+            return theta
+        batch = theta.shape[: theta.ndim - len(self.shape)]
+        for axis in sorted(self.readout, reverse=True):  # from the last axis on, so that the others keep their numbers
+            theta = theta.unsqueeze(axis)
+        return theta.expand(*batch, *self.samples)
 
-    def gather(self, gradient: Tensor) -> Tensor:
-        """The adjoint of :meth:`expand`: ``(..., H, W)`` to ``(..., *shape)``, so that <expand(a), b> = <a, gather(b)>."""
-        return gradient
+    def adjoint(self, weights: Tensor) -> Tensor:
+        """``(..., *samples)`` to ``(..., *shape)``, so that <forward(a), b> = <a, adjoint(b)>: the sum along each line."""
+        return weights.sum(dim=self.readout) if self.readout else weights
 
+    def select(self, mask: Tensor) -> Tensor:
+        """The lines that a mask has, ``(*samples)`` bool to ``(*shape)`` bool.
 
-@dataclass(frozen=True)
-class Columns(Points):
-    """One parameter per column, i.e. phase encodes along the width (a 1D mask): ``theta`` is ``(W,)``.
+        Raises
+        ------
+        InputError
+            Where the mask is not bool, of another size, or has a line in part.
 
-    >>> import torch
-    >>> Columns((2, 3)).expand(torch.tensor([0.0, 1.0, 0.5]))
-    tensor([[0.0000, 1.0000, 0.5000],
-            [0.0000, 1.0000, 0.5000]])
-    """
+        >>> import torch
+        >>> Lines((2, 2), readout=(-2,)).select(torch.tensor([[True, False], [True, False]]))
+        tensor([ True, False])
+        """
+        import torch
 
-    name = "columns"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.grid[1],)
-
-    def expand(self, theta: Tensor) -> Tensor:
-        return theta.unsqueeze(-2).expand(*theta.shape[:-1], *self.grid)
-
-    def gather(self, gradient: Tensor) -> Tensor:
-        return gradient.sum(dim=-2)
-
-
-@dataclass(frozen=True)
-class Rows(Points):
-    """One parameter per row, i.e. phase encodes along the height (a 1D mask): ``theta`` is ``(H,)``."""
-
-    name = "rows"
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.grid[0],)
-
-    def expand(self, theta: Tensor) -> Tensor:
-        return theta.unsqueeze(-1).expand(*theta.shape[:-1], *self.grid)
-
-    def gather(self, gradient: Tensor) -> Tensor:
-        return gradient.sum(dim=-1)
+        if mask.dtype != torch.bool:
+            raise InputError(f"mask of type {mask.dtype}: must be bool; use mask > 0.5")
+        if tuple(mask.shape) != self.samples:
+            raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {self.samples}")
+        members = self.adjoint(mask.int()) > 0
+        if not self.forward(members).equal(mask):
+            raise InputError(f"mask: has {self.name} that are measured in part; use pattern 'points'")
+        return members
 
 
-PATTERNS = {pattern.name: pattern for pattern in (Points, Columns, Rows)}
-
-
-def make(name: str, grid: tuple[int, int]) -> Points:
-    """The pattern called ``name`` ("points", "columns" or "rows") on a ``(H, W)`` grid.
+def make(name: str, samples: Sequence[int]) -> Lines:
+    """The pattern called ``name`` ("points", "columns" or "rows") on a grid of samples.
 
     >>> make("colums", (8, 8))
     Traceback (most recent call last):
@@ -111,4 +125,4 @@ def make(name: str, grid: tuple[int, int]) -> Points:
     """
     if name not in PATTERNS:
         raise unknown("pattern", name, PATTERNS)
-    return PATTERNS[name](tuple(grid))
+    return Lines(tuple(samples), PATTERNS[name])

@@ -6,13 +6,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import objectives, options, patterns
-from prom.curvature import factor
+from prom import objectives, options
 from prom.datasets.base import SliceDataset
-from prom.device import choose_device
-from prom.errors import InputError
 from prom.fourier import opposite
 from prom.objectives import evenly, whole_loss, whole_set
+from prom.objectives.curvature import factor
+from prom.problem import Problem
 from prom.threads import spread
 
 SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -23,11 +22,10 @@ def polish(
     mask: Tensor,
     train: SliceDataset,
     pattern: str = "points",
-    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
     evaluations: int = 45,
     exhaustive: bool = False,
     device: str | torch.device = "auto",
-    judge: objectives.Objective | None = None,
     slices: int | None = None,
     hold_out: float = 0.0,
 ) -> Tensor:
@@ -62,7 +60,8 @@ def polish(
     pattern
         "points", "columns" or "rows": what is swapped.
     objective
-        "magnitude_mse", or a function ``(x_hat, x) -> mean loss`` of two ``(P, C, H, W)`` batches.
+        "magnitude_mse", a function ``(x_hat, x) -> mean loss`` of two ``(P, C, H, W)`` batches, or an
+        :class:`prom.objectives.Objective` that has been made of these data.
     evaluations
         At most this many losses with gradient over the whole set.
     exhaustive
@@ -70,8 +69,6 @@ def polish(
         (S (D - S) after the last success) no single swap improves the result.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
-    judge
-        The objective, if it has been made already: the loss is then measured on its images.
     slices
         At most so many slices, evenly spaced, are looked at; by default all.
     hold_out
@@ -99,11 +96,17 @@ def polish(
     options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
     options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
     options.check("hold_out", hold_out, "[0, 1)")
-    device = choose_device(device)
-    grid = patterns.make(pattern, train.shape)
-    members = parameters_of(mask, grid).to(device)
-    judge = judge or objectives.make(objective, train.images, device)
-    chosen, held = looked_at(train, slices, hold_out) if hold_out else (evenly(len(judge.data), slices), [])
+    return improve(mask, Problem.around(mask, train, pattern, objective, device), evaluations, exhaustive, slices, hold_out)
+
+
+@spread()
+def improve(
+    mask: Tensor, problem: Problem, evaluations: int, exhaustive: bool = False, slices: int | None = None, hold_out: float = 0.0
+) -> Tensor:
+    """:func:`polish`, for a problem that has been made already."""
+    train, pattern, objective, device = problem.data, problem.pattern, problem.objective, problem.device
+    members = pattern.select(mask).to(device)
+    chosen, held = looked_at(train, slices, hold_out) if hold_out else (evenly(len(objective.data), slices), [])
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 
@@ -111,21 +114,21 @@ def polish(
         nonlocal left
         left -= 1
         bar.update()
-        loss, gradient = whole_set(judge, chosen, grid.expand(candidate.float()))
-        return loss, grid.gather(gradient)
+        loss, gradient = whole_set(objective, chosen, pattern.forward(candidate.float()))
+        return loss, pattern.adjoint(gradient)
 
     loss, gradient = evaluate(members)
-    curvature = judge.curvature
+    curvature = objective.curvature()
     if curvature is not None:
-        curvature = grid.gather(curvature)
+        curvature = pattern.adjoint(curvature)
     else:
         power = objectives.Measurements(train.images, device, keep=False).power(most=objectives.CURVATURE_IMAGES)
-        curvature = grid.gather(power)
+        curvature = pattern.adjoint(power)
         if left and members.any():
             curvature = curvature * factor(evaluate, members, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
-    partners = opposite(torch.arange(grid.size, device=device).reshape(grid.shape)).flatten()
-    others = whole_loss(judge, held, grid.expand(members.float())) if held else None
+    partners = opposite(torch.arange(pattern.size, device=device).reshape(pattern.shape)).flatten()
+    others = whole_loss(objective, held, pattern.forward(members.float())) if held else None
 
     def improves(candidate: Tensor) -> bool:
         """Go on from this mask if it is better; says whether."""
@@ -133,7 +136,7 @@ def polish(
         new_loss, new_gradient = evaluate(candidate)
         if not new_loss < loss * (1 - SURE):
             return False
-        new_others = whole_loss(judge, held, grid.expand(candidate.float())) if held else None
+        new_others = whole_loss(objective, held, pattern.forward(candidate.float())) if held else None
         if held and not new_others < others:
             return False
         members, loss, gradient, others = candidate, new_loss, new_gradient, new_others
@@ -161,7 +164,7 @@ def polish(
         else:
             break  # no single swap helps
     bar.close()
-    return grid.expand(members.cpu()).contiguous()
+    return pattern.forward(members.cpu()).contiguous()
 
 
 def looked_at(train: SliceDataset, slices: int | None, hold_out: float) -> tuple[list[int], list[int]]:
@@ -172,27 +175,6 @@ def looked_at(train: SliceDataset, slices: int | None, hold_out: float) -> tuple
     """
     rest, held = train.held_out(hold_out) if hold_out else (range(len(train)), [])
     return [rest[place] for place in evenly(len(rest), slices)], held
-
-
-def parameters_of(mask: Tensor, grid: patterns.Points) -> Tensor:
-    """The pattern's own bool parameters of a bool mask on the grid: ``(H, W)`` to ``grid.shape``.
-
-    Raises
-    ------
-    InputError
-        Where the mask is not bool, of another size, or not made of whole lines of the pattern.
-
-    >>> parameters_of(torch.tensor([[True, False], [True, False]]), patterns.make("columns", (2, 2)))
-    tensor([ True, False])
-    """
-    if mask.dtype != torch.bool:
-        raise InputError(f"mask of type {mask.dtype}: must be bool; use mask > 0.5")
-    if tuple(mask.shape) != grid.grid:
-        raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {grid.grid}")
-    members = grid.gather(mask.int()) > 0
-    if not torch.equal(grid.expand(members), mask):
-        raise InputError(f"mask: is not made of whole {grid.name}; use pattern 'points'")
-    return members
 
 
 def one_sided(members: Tensor, partners: Tensor) -> Tensor:

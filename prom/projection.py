@@ -15,7 +15,7 @@ NEWTON_ONLY, STEPS = 16, 144
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a term of the sum; in vector registers it is added up in several parts
 
 
-def project(theta: Tensor, budget: float | Tensor) -> Tensor:
+def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -> Tensor:
     r"""Nearest point of :math:`\{\theta : 0 \le \theta_i \le 1, \sum_i \theta_i \le S\}` in the Euclidean sense.
 
     :math:`\theta = \min(1, \max(0, \tilde\theta - \max(0, \lambda)))` (Eq. 7) where :math:`\lambda` solves
@@ -32,6 +32,9 @@ def project(theta: Tensor, budget: float | Tensor) -> Tensor:
         Any shape and real dtype, any finite values.
     budget
         S, 0 <= S <= D; need not be whole. On a CUDA device also a scalar tensor there, of a number above 0 that is not looked at.
+    cost
+        Positive, of theta's shape: what each entry takes of the budget, :math:`\sum_i c_i \theta_i \le S`, so that
+        :math:`\theta = \min(1, \max(0, \tilde\theta - \lambda c))`; by default 1.
 
     Returns
     -------
@@ -48,14 +51,20 @@ def project(theta: Tensor, budget: float | Tensor) -> Tensor:
     tensor([1.0000, 0.3500, 0.1500, 0.0000])
     >>> project(torch.tensor([0.2, 0.3]), 1.5)                # within the budget already
     tensor([0.2000, 0.3000])
+    >>> project(torch.tensor([0.9, 0.9]), 1.0, cost=torch.tensor([1.0, 2.0]))
+    tensor([0.5600, 0.2200])
     """
-    if not isinstance(budget, Tensor) and not 0 <= budget <= theta.numel():
-        raise InputError(f"budget {budget}: must lie between 0 and {theta.numel()}, the number of k-space samples")
+    most = theta.numel() if cost is None else float(cost.double().sum()) * (1 + 1e-9)  # of a sum, which rounds
+    if not isinstance(budget, Tensor) and not 0 <= budget <= most:
+        what = "the number of k-space samples" if cost is None else "what all samples cost"
+        raise InputError(f"budget {budget}: must lie between 0 and {most:.12g}, {what}")
     finite = theta.is_cuda or torch.isfinite(theta.detach().sum()) or torch.isfinite(theta).all()  # a finite sum has finite terms
     if not finite:
         raise InputError("theta: has NaN or infinite values, which have no projection")
     if not isinstance(budget, Tensor) and budget == 0:
         return theta * 0
+    if cost is not None:
+        return _with_costs(theta, budget, cost.double())
     values = theta.detach().flatten()
     if values.dtype != torch.float32:
         values = values.double()
@@ -145,3 +154,20 @@ def _by_sorting(values: Tensor, budget: float | Tensor) -> Tensor:
     last = torch.searchsorted(sums, wanted, right=True) - 1  # at least 0: the first sum is 0
     place, total, slope = (part.gather(0, last) for part in (places, sums, inside))
     return (place - (wanted - total) / slope.clamp(min=1)).clamp(min=0)[0]  # no slope: the sum is D already
+
+
+def _with_costs(theta: Tensor, budget: float | Tensor, cost: Tensor) -> Tensor:
+    """The projection where entries differ in cost: the sum of Eq. 6, each term times its cost, falls by cost squared inside (0, 1)."""
+    values, price = theta.detach().double().flatten(), cost.flatten()
+    places, order = torch.cat([values / price, (values - 1) / price]).sort(descending=True)
+    squares = torch.cat([price.square(), -price.square()])[order].cumsum(0)
+    sums = torch.cat([squares.new_zeros(1), ((places[:-1] - places[1:]) * squares[:-1]).cumsum(0)])
+    last = (torch.searchsorted(sums, sums.new_zeros(1).add_(budget), right=True) - 1).clamp(max=len(places) - 2)
+    slope = squares[last].clamp(min=torch.finfo(torch.float64).tiny)
+    multiplier = (places[last] - (budget - sums[last]) / slope).maximum(places[last + 1]).clamp(min=0)  # no lower than the next place
+    shifted = theta.double() - multiplier * cost
+    active = (shifted > 0) & (shifted < 1)
+    # As above one more Newton step, which carries the derivative.
+    excess = (cost * shifted.clamp(0, 1)).sum() - budget
+    step = torch.where(multiplier > 0, excess / (cost * active).square().sum().clamp(min=torch.finfo(torch.float64).tiny), 0.0)
+    return (shifted - torch.where(active.any(), step, 0.0) * cost).clamp(0, 1).to(theta.dtype)

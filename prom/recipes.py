@@ -86,6 +86,11 @@ class Recipe:
         if self.curvature and self.estimator != "straight_through":
             raise InputError("recipe field curvature=True: needs estimator='straight_through'")
 
+    @property
+    def phases(self) -> tuple[float, float, float]:
+        """How the budget falls: exploration, exploitation, power (:func:`prom.schedules.annealed_budget`)."""
+        return self.exploration, self.exploitation, self.anneal_power
+
     def as_dict(self) -> dict[str, object]:
         """Field names and values, for records."""
         return {field.name: getattr(self, field.name) for field in fields(self)}

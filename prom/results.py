@@ -137,7 +137,7 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
         return whole_loss(task, seen, mask.float().to(device))
 
     def polished(start: Tensor) -> Tensor:
-        return polish(start, train, image.pattern, evaluations=recipe.polish, judge=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+        return polish(start, train, image.pattern, evaluations=recipe.polish, objective=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
     if image.pattern == "points":
         starts = [image.mask, optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask]

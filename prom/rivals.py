@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import bernoulli, names, objectives, options, patterns
+from prom import bernoulli, names, objectives, options
 from prom.datasets.base import SliceDataset
-from prom.device import choose_device
 from prom.objectives import whole_set
 from prom.optimize import shuffled_batches
+from prom.problem import Problem
 from prom.schedules import annealed_budget
 from prom.threads import added, parallel, spread
 
@@ -30,7 +30,7 @@ def igs(
     acceleration: float,
     pattern: str = "columns",
     seed: int = 0,
-    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
     per_round: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
@@ -49,7 +49,7 @@ def igs(
     seed
         Draws the batches; not used with the whole training set.
     objective
-        "magnitude_mse", or a function ``(x_hat, x) -> mean loss``.
+        "magnitude_mse", a function ``(x_hat, x) -> mean loss``, or an objective made of these data.
     per_round
         Lines or points added a round; by default one line, or a 64th of the points, as points one by one would take S rounds.
     batch_size
@@ -71,24 +71,22 @@ def igs(
     >>> igs(data, acceleration=4)[0].sum(), igs(data, acceleration=8)[0].nonzero().item()
     (tensor(2), 4)
     """
-    device = choose_device(device)
-    grid = patterns.make(pattern, train.shape)
-    budget = grid.budget(acceleration)
+    problem = Problem.of(train, acceleration, pattern, objective, device)
+    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
     if per_round is None:
         per_round = math.ceil(budget / ROUNDS) if pattern == "points" else 1
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
-    judge = objectives.make(objective, train.images, device)
     generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    batches = None if batch_size is None else shuffled_batches(len(judge.data), batch_size, generator)
-    members = bernoulli.mode(torch.zeros(grid.shape, device=device), 1)  # of equal values the one at the centre
+    batches = None if batch_size is None else shuffled_batches(len(objective.data), batch_size, generator)
+    members = bernoulli.mode(torch.zeros(lines.shape, device=device), 1)  # of equal values the one at the centre
     rounds = math.ceil((budget - 1) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
-        indices = range(len(judge.data)) if batches is None else next(batches)
-        gradient = grid.gather(whole_set(judge, indices, grid.expand(members.float()))[1])
+        indices = range(len(objective.data)) if batches is None else next(batches)
+        gradient = lines.adjoint(whole_set(objective, indices, lines.forward(members.float()))[1])
         count = min(int(members.sum()) + per_round, budget)
         scores = torch.where(members, 2 * gradient.abs().max() + 1, -gradient)  # members stay
         members = bernoulli.mode(scores, count)
-    return grid.expand(members.cpu()).contiguous()
+    return lines.forward(members.cpu()).contiguous()
 
 
 @spread()
@@ -97,7 +95,7 @@ def loupe(
     acceleration: float,
     pattern: str = "points",
     seed: int = 0,
-    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
     iterations: int = 600,
     batch_size: int = 16,
     learning_rate: float = 0.05,
@@ -121,7 +119,7 @@ def loupe(
     train, acceleration, pattern, seed
         As for a baseline; the seed draws the start, the batches and u.
     objective
-        "magnitude_mse", or a function ``(x_hat, x) -> mean loss``. LOUPE's own is the L1 loss.
+        "magnitude_mse", a function ``(x_hat, x) -> mean loss``, or an objective made of these data. LOUPE's own is the L1 loss.
     iterations, batch_size, learning_rate
         Steps of Adam, images in each, and its rate.
     slope, sample_slope
@@ -144,37 +142,33 @@ def loupe(
     16
     """
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
-    device = choose_device(device)
-    grid = patterns.make(pattern, train.shape)
-    budget = grid.budget(acceleration)
-    judge = objectives.make(objective, train.images, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device)
+    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
     generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    weights = (torch.rand(grid.shape, generator=generator, device=device) * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
+    weights = (torch.rand(lines.shape, generator=generator, device=device) * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    batches = shuffled_batches(len(judge.data), batch_size, generator)
+    batches = shuffled_batches(len(objective.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
-        probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
+        probabilities = rescale(torch.sigmoid(slope * weights), budget / lines.size)
         batch = next(batches)
-        uniform = bernoulli.uniform_numbers(generator, (len(batch), 1, *grid.shape), weights)
-        alone = judge.concurrent and not weights.is_cuda  # on a CPU image by image: what belongs to one stays in cache
+        uniform = bernoulli.uniform_numbers(generator, (len(batch), 1, *lines.shape), weights)
+        alone = objective.concurrent and not weights.is_cuda  # on a CPU image by image: what belongs to one stays in cache
         groups = list(zip(([image] for image in batch), uniform.split(1), strict=True)) if alone else [(batch, uniform)]
-        gradient = added(parallel(partial(_through_soft_mask, judge, grid, probabilities.detach(), sample_slope), groups)) / len(groups)
+        gradient = added(parallel(partial(_through_soft_mask, problem, probabilities.detach(), sample_slope), groups)) / len(groups)
         adam.zero_grad()
         probabilities.backward(gradient)
         adam.step()
     with torch.no_grad():
-        probabilities = rescale(torch.sigmoid(slope * weights), budget / grid.size)
-    return grid.expand(bernoulli.mode(probabilities, budget).cpu()).contiguous()
+        probabilities = rescale(torch.sigmoid(slope * weights), budget / lines.size)
+    return lines.forward(bernoulli.mode(probabilities, budget).cpu()).contiguous()
 
 
-def _through_soft_mask(
-    judge: objectives.Objective, grid: patterns.Points, probabilities: Tensor, slope: float, group: tuple[list[int], Tensor]
-) -> Tensor:
+def _through_soft_mask(problem: Problem, probabilities: Tensor, slope: float, group: tuple[list[int], Tensor]) -> Tensor:
     """The gradient with respect to LOUPE's probabilities from some images, each with a soft mask of its own."""
     images, uniform = group
     soft = torch.sigmoid(slope * (probabilities - uniform))
-    _, by_mask = judge(images, grid.expand(soft))
-    return (grid.gather(by_mask) * (slope * soft * (1 - soft))).sum(dim=(0, 1))
+    _, by_mask = problem.objective.loss_and_gradient(images, problem.pattern.forward(soft))
+    return (problem.pattern.adjoint(by_mask) * (slope * soft * (1 - soft))).sum(dim=(0, 1))
 
 
 def rescale(probabilities: Tensor, density: float) -> Tensor:
@@ -195,7 +189,7 @@ def score_prune(
     acceleration: float,
     pattern: str = "points",
     seed: int = 0,
-    objective: str | objectives.ImageCriterion = "magnitude_mse",
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
     iterations: int = 600,
     batch_size: int = 16,
     learning_rate: float = 5.0,
@@ -216,7 +210,7 @@ def score_prune(
     train, acceleration, pattern, seed
         As for a baseline; the seed draws the start and the batches.
     objective
-        "magnitude_mse", or a function ``(x_hat, x) -> mean loss``.
+        "magnitude_mse", a function ``(x_hat, x) -> mean loss``, or an objective made of these data.
     iterations, batch_size
         Steps, and images in each.
     learning_rate, momentum
@@ -240,22 +234,20 @@ def score_prune(
     """
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate)
     options.check("momentum", momentum, "[0, 1)")
-    device = choose_device(device)
-    grid = patterns.make(pattern, train.shape)
-    budget = grid.budget(acceleration)
-    judge = objectives.make(objective, train.images, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device)
+    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
     generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    scores = torch.rand(grid.shape, generator=generator, device=device)
+    scores = torch.rand(lines.shape, generator=generator, device=device)
     mean = torch.zeros_like(scores)
-    batches = shuffled_batches(len(judge.data), batch_size, generator)
+    batches = shuffled_batches(len(objective.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):
-        count = math.floor(annealed_budget((iteration + 1) / iterations, budget, grid.size, exploration=0.0))
-        _, gradient = judge(next(batches), grid.expand(bernoulli.mode(scores, count).float())[None])
-        mean.mul_(momentum).add_(grid.gather(gradient[0]), alpha=1 - momentum)
+        count = math.floor(annealed_budget((iteration + 1) / iterations, budget, lines.size, exploration=0.0))
+        _, gradient = objective.loss_and_gradient(next(batches), lines.forward(bernoulli.mode(scores, count).float())[None])
+        mean.mul_(momentum).add_(lines.adjoint(gradient[0]), alpha=1 - momentum)
         largest = mean.abs().max()
         if largest > 0:
             scores = scores - learning_rate * (mean / largest)
-    return grid.expand(bernoulli.mode(scores, budget).cpu()).contiguous()
+    return lines.forward(bernoulli.mode(scores, budget).cpu()).contiguous()
 
 
 RIVALS = {name: globals()[name] for name in names.RIVALS}

@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from prom import curvature, network_files, options
+from prom import network_files, options
 from prom.datasets.base import SliceDataset
 from prom.device import choose_device
 from prom.errors import InputError
 from prom.files import atomic, check_writable
-from prom.fourier import undersample
 from prom.masks import as_mask
 from prom.objectives import ImageLoss
 from prom.optimize import shuffled_batches
+from prom.zero_filled import undersample
 
 FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
@@ -116,10 +116,15 @@ class Segmenter:
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         self.network.to(device).eval().requires_grad_(False)
-        judge = ImageLoss(data.images, self.loss, device, targets=_labels(data))
-        if near is not None:
-            judge.curvature = curvature.near(judge, near)
-        return judge
+        described = {"objective": "segmentation", "network": self.fingerprint()}
+        return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of weights, regions and story: tells one network from another in records."""
+        digest = hashlib.sha256(json.dumps([dict(self.regions), self.story], sort_keys=True).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, path: str | os.PathLike) -> None:
         """Write weights and story, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
@@ -157,18 +162,14 @@ def load(path: str | os.PathLike) -> Segmenter:
 
 
 def file_fingerprint(path: str | os.PathLike) -> str:
-    """16 hex digits of the SHA-256 of a network's weights, regions and story: tells one network from another in records.
+    """:meth:`Segmenter.fingerprint` of the network in a file.
 
     Raises
     ------
     InputError
         As :func:`load`.
     """
-    segmenter = load(path)
-    digest = hashlib.sha256(json.dumps([dict(segmenter.regions), segmenter.story], sort_keys=True).encode())
-    for name, value in sorted(segmenter.network.state_dict().items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]
+    return load(path).fingerprint()
 
 
 def train(

@@ -18,7 +18,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.evaluate import evaluate
 from prom.figures import COLOURS
-from prom.fourier import undersample
+from prom.zero_filled import undersample
 
 DECIBELS = 40.0  # how far below its peak a point spread is drawn
 ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters

@@ -16,7 +16,7 @@ from prom import baselines, recipes, segmentation
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.optimize import optimize
-from prom.patterns import PATTERNS
+from prom.patterns import PATTERNS, make
 from prom.views import DECIBELS, ERROR_MAP, ERRORS, SPREAD_MAP, TITLES, View, colour_steps, look, pictures, region_colour
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def explore(
     if train.shape != data.shape:
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
     for acceleration in accelerations:
-        PATTERNS["points"](data.shape).budget(acceleration)
+        make("points", data.shape).budget(acceleration)
     wide = {"style": {"description_width": "6rem"}, "layout": {"width": "min(30rem, 95%)"}}
     offered = [(f"x{value:g}", value) for value in accelerations]
     controls = {

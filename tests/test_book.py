@@ -62,16 +62,15 @@ SHOWN = """() => {
     return {tiles: Object.fromEntries(tiles), scores: root.querySelector('[role=status]').textContent, pressed};
 }"""
 # Colours do not depend on the width, and nothing else on the colours. Contrast takes most of the time, and depends on how a text looks and
-# on what is painted behind it alone: of the thousands of names in code that look alike, one is examined.
-ACCESSIBILITY = """async contrast => {
+# on what is painted behind it alone: of the thousands of names in code that look alike, on all pages, one is examined.
+ACCESSIBILITY = """async ([contrast, seen]) => {
     const levels = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'];
-    const number = new Map(), grounds = new Map([[null, 0]]), examples = new Map();
-    const numbered = key => number.get(key) ?? (number.set(key, number.size + 1), number.size);
+    const known = new Set(seen), grounds = new Map([[null, '']]), examples = new Map();
     const ground = element => {
         if (!grounds.has(element)) {
             const {backgroundColor, backgroundImage, opacity, filter} = getComputedStyle(element), below = ground(element.parentElement);
             const painted = [backgroundColor, backgroundImage, opacity, filter].join();
-            grounds.set(element, painted == 'rgba(0, 0, 0, 0),none,1,none' ? below : numbered(painted + below));
+            grounds.set(element, painted == 'rgba(0, 0, 0, 0),none,1,none' ? below : `${painted};${below}`);
         }
         return grounds.get(element);
     };
@@ -79,7 +78,7 @@ ACCESSIBILITY = """async contrast => {
         if (element.getClientRects().length && [...element.childNodes].some(node => node.nodeType == 3 && node.data.trim())) {
             const {color, fontSize, fontWeight, textShadow, position} = getComputedStyle(element);
             const look = [color, fontSize, fontWeight, textShadow, position, ground(element)].join();
-            examples.set(look, examples.get(look) ?? element);
+            if (!known.has(look)) examples.set(look, examples.get(look) ?? element);
         }
     }
     // What axe visits although nothing is asked about it there: the strokes of formulas, and the names in code, but for their colours.
@@ -95,7 +94,7 @@ ACCESSIBILITY = """async contrast => {
         ...contrast ? {runOnly: ['color-contrast']} : {runOnly: levels, rules: {'color-contrast': {enabled: false}}},
     });
     idle.forEach((element, index) => element.replaceChildren(...held[index]));
-    return found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html.slice(0, 100))]);
+    return [found.violations.map(({id, nodes}) => [id, nodes.map(node => node.html.slice(0, 100))]), [...examples.keys()]];
 }"""
 DIMMED = """() => [...document.querySelectorAll('article img')].filter(image => getComputedStyle(image).filter != 'none')
     .map(image => 'dims ' + image.getAttribute('src'))"""
@@ -117,8 +116,11 @@ def context() -> Iterator[BrowserContext]:
         yield context
 
 
-def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
-    """Everything wrong with one page by itself, by kind; and its ids and links, for the check across pages."""
+def visit(context: BrowserContext, path: Path, looks: set[str]) -> dict[str, list[str]]:
+    """Everything wrong with one page by itself, by kind; and its ids and links, for the check across pages.
+
+    ``looks``: those of which an example has been examined, to which this page adds its own, as long as nothing is wrong with them.
+    """
     page = context.new_page()
     errors, foreign, loaded, accessibility = [], [], set(), []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -132,7 +134,9 @@ def visit(context: BrowserContext, path: Path) -> dict[str, list[str]]:
         route.abort()
 
     def examine(state: str, contrast: bool) -> None:
-        for rule, places in page.evaluate(ACCESSIBILITY, contrast):
+        violations, examined = page.evaluate(ACCESSIBILITY, [contrast, list(looks)])
+        looks.update(() if violations else examined)
+        for rule, places in violations:
             if rule not in OF_THE_THEME:
                 accessibility.append(f"{state}: {rule}: {len(places)} times, {places[0]}")
 
@@ -193,7 +197,8 @@ def check_links(pages: dict[Path, dict]) -> None:
 
 def inspect(context: BrowserContext, root: Path) -> dict[Path, dict]:
     paths = [path for path in sorted(root.rglob("*.html")) if "_static" not in path.relative_to(root).parts]
-    pages = {path: visit(context, path) for path in paths}
+    looks: set[str] = set()
+    pages = {path: visit(context, path, looks) for path in paths}
     check_links(pages)
     return pages
 

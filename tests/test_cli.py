@@ -331,7 +331,7 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
     done = here("segment", "train", "mine", *small, "--output", "net.pt", cwd=tmp_path)
     assert done.returncode == 0 and "wrote net.pt: segments" in done.stdout and not list(tmp_path.glob("*.part"))
     made = here("optimize", "mine", "-a", "8", "--iterations", "10", "--network", "net.pt", "-o", "mask.h5", cwd=tmp_path)
-    assert made.returncode == 0 and load_mask(tmp_path / "mask.h5").provenance["objective"] == "ImageLoss"
+    assert made.returncode == 0 and load_mask(tmp_path / "mask.h5").provenance["objective"] == "segmentation"
     full, masked = (
         json.loads(here("segment", "evaluate", "net.pt", "mine", *more, "--json", cwd=tmp_path).stdout)
         for more in ((), ("--mask", "mask.h5"))

@@ -16,7 +16,7 @@ from prom.objectives import ImageLoss, MagnitudeMSE, whole_set
 def test_of_a_squared_error_it_is_the_formula(blobs):
     mask = baselines.energy(blobs, 4)
     measured = curvature.near(ImageLoss(blobs.images, functional.mse_loss), mask)
-    formula = MagnitudeMSE(blobs.images).curvature
+    formula = MagnitudeMSE(blobs.images).curvature()
     ratio = measured / formula
     assert ratio.std() < 1e-3 * ratio.mean()  # the same shape
     assert 0.5 < ratio.mean() < 2  # phases are not averaged out in so few images
@@ -28,18 +28,16 @@ def test_it_makes_another_loss_learnable(blobs):
 
     losses = []
     for with_curvature in (False, True):
-        judge = ImageLoss(blobs.images, edges)
-        if with_curvature:
-            judge.curvature = curvature.near(judge, baselines.energy(blobs, 8))
+        objective = ImageLoss(blobs.images, edges, near=baselines.energy(blobs, 8) if with_curvature else None)
         recipe = replace(prom.DEFAULT, iterations=150, initialisation="energy")
-        result = prom.optimize(blobs, 8, recipe=recipe, objective=judge, device="cpu")
-        losses.append(whole_set(judge, range(len(blobs)), result.mask.float())[0])
-    energy = whole_set(judge, range(len(blobs)), baselines.energy(blobs, 8).float())[0]
+        result = prom.optimize(blobs, 8, recipe=recipe, objective=objective, device="cpu")
+        losses.append(whole_set(objective, range(len(blobs)), result.mask.float())[0])
+    energy = whole_set(objective, range(len(blobs)), baselines.energy(blobs, 8).float())[0]
     assert losses[1] < losses[0] and losses[1] < energy
 
 
 def test_it_needs_a_mask_with_samples(blobs):
-    judge = MagnitudeMSE(blobs.images)
+    objective = MagnitudeMSE(blobs.images)
     for mask in (torch.zeros(32, 32).bool(), torch.ones(4, 4).bool()):
         with pytest.raises(InputError, match="must have some"):
-            curvature.near(judge, mask)
+            curvature.near(objective, mask)

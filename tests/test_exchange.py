@@ -36,8 +36,8 @@ def lines(chosen: list[int], side: int = 32) -> torch.Tensor:
 def test_in_the_end_no_exchange_helps(start, blobs, monkeypatch):
     """With every outsider tried and every image looked at; from two sets of lines that do not suit the images."""
     monkeypatch.setattr(exchange, "TRIED", 32)
-    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
-    better = exchange.exchange(lines(start), judge, range(len(blobs)))
+    objective = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    better = exchange.exchange(lines(start), objective, range(len(blobs)))
     found = columns_of(better)
     assert len(found) == len(start) and torch.equal(better, lines(sorted(found)))
     reached = oracle(found, blobs.images)
@@ -47,9 +47,9 @@ def test_in_the_end_no_exchange_helps(start, blobs, monkeypatch):
 
 
 def test_the_loss_never_rises_and_nothing_is_random(blobs):
-    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    objective = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
     start = baselines.equispaced(blobs, 4, pattern="columns")
-    one, two = (exchange.exchange(start, judge, range(len(blobs))) for _ in range(2))
+    one, two = (exchange.exchange(start, objective, range(len(blobs))) for _ in range(2))
     assert torch.equal(one, two) and int(one.sum()) == int(start.sum())
     assert oracle(columns_of(one), blobs.images) < oracle(columns_of(start), blobs.images)
 
@@ -66,17 +66,21 @@ def test_rows_of_turned_images_are_the_columns(blobs):
 def test_images_held_out_have_a_veto(blobs):
     """Images whose content lies elsewhere lose by what the others gain; with a veto they do not."""
     fine = (0.5 + 0.4 * torch.cos(2 * torch.pi * 9 * torch.arange(32) / 32)).expand(3, 1, 32, 32)
-    judge = ImageLoss(torch.cat([blobs.images, fine]), torch.nn.functional.l1_loss)
+    objective = ImageLoss(torch.cat([blobs.images, fine]), torch.nn.functional.l1_loss)
     start, seen, held = lines([7, 15, 16, 25]), range(len(blobs)), range(len(blobs), len(blobs) + 3)  # 16 - 9, 16 + 9: theirs
-    free, kept = exchange.exchange(start, judge, seen), exchange.exchange(start, judge, seen, held=held)
+    free, kept = exchange.exchange(start, objective, seen), exchange.exchange(start, objective, seen, held=held)
     before = oracle(columns_of(start), fine)
     assert oracle(columns_of(free), fine) > before + 0.01 and oracle(columns_of(kept), fine) <= before + 1e-6
 
 
 def test_bad_input(blobs):
-    judge = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
+    objective = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
     with pytest.raises(InputError, match="use prom.polish"):
-        exchange.exchange(baselines.energy(blobs, 8), judge, range(4), "points")
-    for mask, message in ((lines([3]).mT, "whole columns"), (lines([3]).float(), "must be bool"), (lines([3], 16), "does not fit")):
+        exchange.exchange(baselines.energy(blobs, 8), objective, range(4), "points")
+    for mask, message in (
+        (lines([3]).mT, "columns that are measured in part"),
+        (lines([3]).float(), "must be bool"),
+        (lines([3], 16), "does not fit"),
+    ):
         with pytest.raises(InputError, match=message):
-            exchange.exchange(mask, judge, range(4))
+            exchange.exchange(mask, objective, range(4))

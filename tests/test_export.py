@@ -32,10 +32,10 @@ def random_mask(pattern: str, shape: tuple[int, int]) -> MaskResult:
     count = max(1, grid.size // 3)
     chosen = torch.zeros(grid.size, dtype=torch.bool)
     chosen[theta.flatten().topk(count).indices] = True
-    result = as_result(grid.expand(chosen.reshape(grid.shape)).contiguous(), "random", grid.size / count, pattern)
+    result = as_result(grid.forward(chosen.reshape(grid.shape)).contiguous(), "random", grid.size / count, pattern)
     assert int(result.mask.sum()) == count * (result.mask.numel() // grid.size)
     theta = theta / 2
-    return replace(result, probabilities=grid.expand(theta).contiguous(), theta=theta, provenance={"dataset": "drawn"})
+    return replace(result, probabilities=grid.forward(theta).contiguous(), theta=theta, provenance={"dataset": "drawn"})
 
 
 def read_cfl(name: Path) -> np.ndarray:

@@ -57,17 +57,17 @@ def test_native_layout(size):
 
 @pytest.mark.parametrize("name", PATTERNS)
 @given(grid=sizes, seed=st.integers(0, 100))
-def test_expand_and_gather_are_adjoint(name, grid, seed):
+def test_forward_and_adjoint_are_adjoint(name, grid, seed):
     pattern = make(name, grid)
     generator = torch.Generator().manual_seed(seed)
     theta = torch.randn(3, *pattern.shape, generator=generator, dtype=torch.float64)
     gradient = torch.randn(3, *grid, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close((pattern.expand(theta) * gradient).sum(), (theta * pattern.gather(gradient)).sum())
+    torch.testing.assert_close((pattern.forward(theta) * gradient).sum(), (theta * pattern.adjoint(gradient)).sum())
 
 
 def test_lines_are_where_they_should_be():
-    assert make("columns", (4, 6)).expand(torch.eye(6)[2])[:, 2].all()
-    assert make("rows", (4, 6)).expand(torch.eye(4)[1])[1].all()
+    assert make("columns", (4, 6)).forward(torch.eye(6)[2])[:, 2].all()
+    assert make("rows", (4, 6)).forward(torch.eye(4)[1])[1].all()
 
 
 @given(sizes, st.floats(1, 81))

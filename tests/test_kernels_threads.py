@@ -117,7 +117,7 @@ def test_threads_change_no_bit_of_a_gradient(shape):
     results = []
     for count in (1, 2, 5):
         with threads(count):
-            results.append(objective(range(7), masks))
+            results.append(objective.loss_and_gradient(range(7), masks))
     for loss, gradient in results[1:]:
         assert torch.equal(loss, results[0][0]) and torch.equal(gradient, results[0][1])
 
@@ -131,11 +131,11 @@ def test_threads_change_no_bit_of_a_mask(blobs, recipe):
     assert torch.equal(results[0].theta, results[1].theta) and torch.equal(results[0].mask, results[1].mask)
 
 
-def test_own_masks_of_each_image_are_judged_one_by_one():
+def test_own_masks_of_each_image_are_looked_at_one_by_one():
     generator = torch.Generator().manual_seed(0)
     objective, masks = MagnitudeMSE(torch.rand(3, 2, 8, 9, generator=generator)), torch.rand(2, 4, 8, 9, generator=generator)
-    loss, gradient = objective([2, 0], masks)
-    alone = [objective([index], own) for index, own in zip([2, 0], masks, strict=True)]
+    loss, gradient = objective.loss_and_gradient([2, 0], masks)
+    alone = [objective.loss_and_gradient([index], own) for index, own in zip([2, 0], masks, strict=True)]
     torch.testing.assert_close(loss, sum(loss for loss, _ in alone) / 2)
     torch.testing.assert_close(gradient, torch.stack([gradient for _, gradient in alone]) / 2)
 

@@ -27,7 +27,7 @@ def test_budget_is_kept_after_any_step(height, width, acceleration, pattern, see
         layer.theta.add_(torch.randn(grid.shape, generator=torch.Generator().manual_seed(seed)))
     layer.project()
     assert layer.theta.min() >= 0 and layer.theta.max() <= 1 and float(layer.theta.detach().sum()) <= layer.budget * (1 + 1e-5)
-    assert int(grid.gather(layer.mask().float()).gt(0).sum()) == layer.budget
+    assert int(grid.adjoint(layer.mask().float()).gt(0).sum()) == layer.budget
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 10), (9, 5)])

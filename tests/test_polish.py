@@ -36,7 +36,7 @@ def random_mask(pattern: str, shape: tuple[int, int], acceleration: float) -> to
     budget = grid.budget(acceleration)
     centre = bernoulli.mode(torch.zeros(grid.shape), max(1, budget // 10))
     scores = torch.rand(grid.shape, generator=torch.Generator().manual_seed(1)) + 2 * centre
-    return grid.expand(bernoulli.mode(scores, budget)).contiguous()
+    return grid.forward(bernoulli.mode(scores, budget)).contiguous()
 
 
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
@@ -47,7 +47,7 @@ def test_loss_falls_and_count_stays(blobs, pattern, objective):
     better = polish(start, blobs, pattern=pattern, objective=objective, evaluations=30)
     assert better.dtype == torch.bool and better.sum() == start.sum()
     grid = make(pattern, blobs.shape)
-    assert torch.equal(grid.expand(grid.gather(better.int()) > 0), better)  # still whole lines
+    assert torch.equal(grid.forward(grid.adjoint(better.int()) > 0), better)  # still whole lines
     assert loss_of(better, blobs, criterion) < 0.5 * loss_of(start, blobs, criterion)
     assert torch.equal(better, polish(start, blobs, pattern=pattern, objective=objective, evaluations=30))
 
@@ -68,13 +68,13 @@ def test_no_single_swap_improves_the_result(objective, pattern, acceleration, ph
     criterion = functional.l1_loss if callable(objective) else functional.mse_loss
     start = random_mask(pattern, (8, 8), acceleration)
     mask = polish(start, data, pattern=pattern, objective=objective, evaluations=3000, exhaustive=True)
-    members = grid.gather(mask.int()).flatten() > 0
+    members = grid.adjoint(mask.int()).flatten() > 0
     best = loss_of(mask, data, criterion)
     for removal in members.nonzero().flatten().tolist():
         for addition in (~members).nonzero().flatten().tolist():
             swapped = members.clone()
             swapped[removal], swapped[addition] = False, True
-            assert loss_of(grid.expand(swapped.reshape(grid.shape)), data, criterion) > best * (1 - 2 * SURE)
+            assert loss_of(grid.forward(swapped.reshape(grid.shape)), data, criterion) > best * (1 - 2 * SURE)
 
 
 def test_linear_problem_is_solved_outright():
@@ -91,7 +91,7 @@ def test_chunks_weigh_by_their_size(blobs):
     images = blobs.images.repeat(4, 1, 1, 1)[:41]  # 32 + 9
     mask = random_mask("points", blobs.shape, 3).float()
     loss, gradient = whole_set(MagnitudeMSE(images), range(41), mask)
-    at_once, expected = MagnitudeMSE(images)(list(range(41)), mask[None])
+    at_once, expected = MagnitudeMSE(images).loss_and_gradient(list(range(41)), mask[None])
     assert loss == pytest.approx(float(at_once), rel=1e-5)
     torch.testing.assert_close(gradient, expected[0], rtol=1e-4, atol=1e-9)
 
@@ -139,7 +139,7 @@ def test_bad_input(blobs):
     for bad, message in (
         (lambda: polish(mask.float(), blobs), "must be bool"),
         (lambda: polish(mask[:16], blobs), "does not fit"),
-        (lambda: polish(mask, blobs, pattern="columns"), "whole columns"),
+        (lambda: polish(mask, blobs, pattern="columns"), "columns that are measured in part"),
         (lambda: polish(mask, blobs, evaluations=0), "evaluations 0"),
         (lambda: polish(mask, blobs, pattern="spokes"), "spokes"),
         (lambda: polish(mask, blobs, objective="psnr"), "psnr"),
@@ -174,10 +174,10 @@ def test_held_out_patients_have_a_say(blobs):
     turned = blobs.images.clone()
     turned[held] = turned[held].mT  # other patients, whose images differ from those that propose
     data = replace(blobs, images=turned, known_fingerprint=None)
-    judge = MagnitudeMSE(turned)
+    objective = MagnitudeMSE(turned)
     kept, alone = polish(start, data, evaluations=12, hold_out=0.4), polish(start, data.select(rest), evaluations=12)
     for part in (rest, held):
-        assert whole_set(judge, part, kept.float())[0] < whole_set(judge, part, start.float())[0]
-    assert whole_set(judge, held, kept.float())[0] < whole_set(judge, held, alone.float())[0]
+        assert whole_set(objective, part, kept.float())[0] < whole_set(objective, part, start.float())[0]
+    assert whole_set(objective, held, kept.float())[0] < whole_set(objective, held, alone.float())[0]
     with pytest.raises(InputError, match="hold_out 2.0: must be"):
         polish(start, blobs, hold_out=2.0)

@@ -35,8 +35,8 @@ def test_exact_budget_and_determinism(blobs, name, pattern, acceleration):
     assert torch.equal(masks[0], masks[1])
     for mask in masks:
         assert mask.dtype == torch.bool and mask.shape == blobs.shape
-        lines = grid.gather(mask.int()) > 0
-        assert int(lines.sum()) == grid.budget(acceleration) and torch.equal(grid.expand(lines), mask)
+        lines = grid.adjoint(mask.int()) > 0
+        assert int(lines.sum()) == grid.budget(acceleration) and torch.equal(grid.forward(lines), mask)
 
 
 @pytest.mark.parametrize("name", ["loupe", "score_prune"])
@@ -60,10 +60,10 @@ def test_igs_is_greedy_by_gradient(complex_blobs, pattern, criterion):
     w[16] = 1
     while w.sum() < 8:
         w.requires_grad_()
-        (gradient,) = torch.autograd.grad(loss_of(grid.expand(w), complex_blobs, criterion), w)
+        (gradient,) = torch.autograd.grad(loss_of(grid.forward(w), complex_blobs, criterion), w)
         w = w.detach()
         w[torch.where(w > 0, torch.inf, gradient).argmin()] = 1
-    assert torch.equal(igs(complex_blobs, 4, pattern=pattern, objective=objective), grid.expand(w > 0))
+    assert torch.equal(igs(complex_blobs, 4, pattern=pattern, objective=objective), grid.forward(w > 0))
 
 
 def test_igs_masks_are_nested_and_start_at_the_centre(complex_blobs):

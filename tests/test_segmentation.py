@@ -161,7 +161,7 @@ def test_fine_tuning_on_undersampled_images_helps_there():
 def test_the_objective_is_the_frozen_networks_loss():
     segmenter = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
     masks = (torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(0)) < 0.3).float().requires_grad_()
-    loss, gradient = segmenter.objective(TRAIN, "cpu")([3, 5, 1], masks.detach())
+    loss, gradient = segmenter.objective(TRAIN, "cpu").loss_and_gradient([3, 5, 1], masks.detach())
     seen = prom.undersample(TRAIN.images[[3, 5, 1]].unsqueeze(1), masks[None, :, None])
     expected = segmenter.loss(seen.flatten(0, 1), TRAIN.labels[[3, 5, 1]].repeat_interleave(2, dim=0))
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-6)
@@ -171,10 +171,10 @@ def test_the_objective_is_the_frozen_networks_loss():
 
 def test_masks_are_learnt_through_the_network():
     segmenter = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
-    judge = segmenter.objective(TRAIN, "cpu")
-    result = prom.optimize(TRAIN, 32, recipe=replace(prom.DEFAULT, iterations=60), objective=judge, device="cpu")
+    objective = segmenter.objective(TRAIN, "cpu")
+    result = prom.optimize(TRAIN, 32, recipe=replace(prom.DEFAULT, iterations=60), objective=objective, device="cpu")
     noise = prom.baselines.gaussian(TRAIN, 32, sigma=100.0)
-    learnt, random = (judge(list(range(24)), mask.float()[None])[0] for mask in (result.mask, noise))
+    learnt, random = (objective.loss(list(range(24)), mask.float()[None]) for mask in (result.mask, noise))
     assert int(result.mask.sum()) == 32 and learnt < random
 
 

@@ -7,22 +7,21 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from prom import objectives
 from prom.errors import InputError
+from prom.objectives.contract import Objective, whole_set
+from prom.objectives.measurements import CURVATURE_IMAGES, evenly
 
 
-def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor:
+def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     r"""Curvature h of an objective near a mask, ``(H, W)``: :math:`h_i = c P_i`, one number c measured, P the mean power spectrum.
 
     For a squared error, phases averaged out, h *is* proportional to P (:attr:`prom.objectives.MagnitudeMSE.curvature`). For any other loss
     it is a model; but some curvature is needed: to first order alone the lowest frequencies, whose gradient is the largest, look like the
-    best ones to leave out. Recipes with ``curvature=True`` use what ``judge.curvature`` holds::
-
-        judge.curvature = prom.curvature.near(judge, mask)
+    best ones to leave out. Recipes with ``curvature=True`` use it where the objective was made with ``near=mask``.
 
     Parameters
     ----------
-    judge
+    objective
         An objective on its data.
     mask
         ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest tenth (of fewer samples, single
@@ -35,17 +34,20 @@ def near(judge: objectives.Objective, mask: Tensor, slices: int = 256) -> Tensor
     InputError
         Where the mask is empty or of another size.
 
-    >>> judge = objectives.ImageLoss(torch.rand(4, 1, 8, 8), torch.nn.functional.mse_loss)
-    >>> near(judge, torch.ones(8, 8).bool()).shape
+    >>> from prom.objectives import ImageLoss
+    >>> objective = ImageLoss(torch.rand(4, 1, 8, 8), torch.nn.functional.mse_loss)
+    >>> near(objective, torch.ones(8, 8).bool()).shape
     torch.Size([8, 8])
     """
-    if tuple(mask.shape) != tuple(judge.data.shape[-2:]) or not mask.any():
-        raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {tuple(judge.data.shape[-2:])}")
-    power = judge.data.power(most=objectives.CURVATURE_IMAGES)
-    chosen = objectives.evenly(len(judge.data), slices)
+    if tuple(mask.shape) != tuple(objective.data.shape[-2:]) or not mask.any():
+        raise InputError(
+            f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {tuple(objective.data.shape[-2:])}"
+        )
+    power = objective.data.power(most=CURVATURE_IMAGES)
+    chosen = evenly(len(objective.data), slices)
 
     def evaluate(members: Tensor) -> tuple[float, Tensor]:
-        return objectives.whole_set(judge, chosen, members.to(power))
+        return whole_set(objective, chosen, members.to(power))
 
     members = mask.to(power.device)
     return power * factor(evaluate, members, *evaluate(members), power, part=10)

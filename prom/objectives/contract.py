@@ -1,0 +1,108 @@
+"""What every objective answers: the loss of masks on images that it holds, and its gradient with respect to the masks.
+
+An objective is asked with the indices of B images and masks: M masks that every image gets ("one mask shared by the batch" where M is
+1), or M masks for each image ("L samples" of Algorithm 1). Either way its answer is about B x M pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from prom import distributed
+from prom.objectives.measurements import CHUNK, Measurements
+
+GRAPH = 8  # images that autograd works on at once where the whole set is looked at: on a CPU 32 take twice as long each, through a U-Net
+GRAPH_GPU = 64  # and on a GPU, which 8 do not fill
+
+ImageCriterion = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective:
+    """What a mask is optimised for. One of your own has ``data`` and :meth:`loss_and_gradient`; the rest may stay as it is here.
+
+    Attributes
+    ----------
+    data
+        The images.
+    concurrent
+        Whether several threads may ask at once.
+    replayable
+        Whether a GPU may record a call and replay it with other numbers (:mod:`prom.replay`).
+    loss_unit
+        What a loss has to be multiplied by to be in the square of the images' unit.
+
+    >>> class Distance(Objective):
+    ...     "Of the masks from one that we like."
+    ...
+    ...     data = Measurements(torch.rand(2, 1, 4, 4))
+    ...
+    ...     def loss_and_gradient(self, indices, masks):
+    ...         return (masks - torch.eye(4)).square().sum(), 2 * (masks - torch.eye(4))
+    >>> Distance().loss([0], torch.ones(1, 4, 4)), Distance().curvature(), Distance().describe()
+    (tensor(12.), None, {'objective': 'Distance'})
+    """
+
+    data: Measurements
+    concurrent = False
+    replayable = False
+    loss_unit = 1.0
+
+    def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean loss over all pairs, and its gradient with respect to the masks, ``(M, H, W)`` or ``(B, M, H, W)`` float."""
+        raise NotImplementedError
+
+    def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
+        """The loss by itself, where that is less work."""
+        return self.loss_and_gradient(indices, masks)[0]
+
+    def curvature(self) -> Tensor | None:
+        """``(H, W)``: the second derivative of the mean loss by each sample, for recipes that use it; None where it is not known."""
+        return None
+
+    def describe(self) -> dict[str, str]:
+        """What a mask's provenance says of the objective: masks with other words here are not averaged."""
+        return {"objective": type(self).__name__}
+
+
+def whole_set(objective: Objective, indices: range | list[int], mask: Tensor) -> tuple[float, Tensor]:
+    """Mean loss of one float mask ``(H, W)`` over many images, and its gradient ``(H, W)``, a piece at a time to bound the memory.
+
+    >>> from prom.objectives import MagnitudeMSE
+    >>> objective = MagnitudeMSE(torch.rand(40, 1, 8, 8))
+    >>> loss, gradient = whole_set(objective, range(40), torch.ones(8, 8))
+    >>> loss < 1e-10, gradient.shape
+    (True, torch.Size([8, 8]))
+    """
+    loss, gradient = mask.new_zeros((), dtype=torch.float64), torch.zeros_like(mask, dtype=torch.float64)
+    for chunk, share in _pieces(objective, indices, mask):
+        chunk_loss, chunk_gradient = objective.loss_and_gradient(chunk, mask[None])
+        loss += chunk_loss * share
+        gradient += chunk_gradient[0] * share
+    loss, gradient = distributed.total(loss, gradient)
+    return float(loss), gradient.to(mask.dtype)
+
+
+@torch.no_grad()
+def whole_loss(objective: Objective, indices: range | list[int], mask: Tensor) -> float:
+    """The same without the gradient, in less time where the objective can do without.
+
+    >>> from prom.objectives import ImageLoss
+    >>> objective = ImageLoss(torch.rand(40, 1, 8, 8), torch.nn.functional.l1_loss)
+    >>> abs(whole_loss(objective, range(40), torch.ones(8, 8)) - whole_set(objective, range(40), torch.ones(8, 8))[0]) < 1e-7
+    True
+    """
+    loss = mask.new_zeros((), dtype=torch.float64)
+    for chunk, share in _pieces(objective, indices, mask):
+        loss += objective.loss(chunk, mask[None]) * share
+    return float(distributed.total(loss)[0])
+
+
+def _pieces(objective: Objective, indices: range | list[int], mask: Tensor) -> Iterator[tuple[range | list[int], float]]:
+    """The images of this process that are looked at together, and their share of all."""
+    size = CHUNK if objective.concurrent else GRAPH_GPU if mask.is_cuda else GRAPH
+    for start in distributed.share(range(0, len(indices), size)):
+        chunk = indices[start : start + size]
+        yield chunk, len(chunk) / len(indices)

@@ -1,0 +1,76 @@
+"""Any differentiable loss of an image, with the gradient by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from prom.objectives import curvature
+from prom.objectives.contract import ImageCriterion, Objective
+from prom.objectives.measurements import Measurements
+from prom.threads import gathered
+from prom.zero_filled import ZeroFilled
+
+
+class ImageLoss(Objective):
+    """Any differentiable loss of the zero-filled magnitude image, with the gradient by autograd.
+
+    ``criterion(x_hat, x)`` receives a ``(P, C, H, W)`` float32 batch of zero-filled magnitudes and the P targets, and returns their mean
+    loss as a scalar. Targets are the fully sampled magnitudes (``torch.nn.functional.l1_loss``, ``monai.losses.SSIMLoss(2)``, your own),
+    or entries of ``targets``, ``(N, ...)``: labels, say, for a loss *through a network* (Eq. 3 with a task, paper, section 4.4).
+
+    ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
+    (:func:`prom.objectives.curvature.near`). ``described``: what :meth:`describe` answers; by default the criterion's name.
+
+    >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), torch.nn.functional.l1_loss)
+    >>> objective.loss_and_gradient([0, 1], torch.ones(2, 8, 8))[1].shape
+    torch.Size([2, 8, 8])
+    >>> network = torch.nn.Conv2d(1, 2, kernel_size=3, padding=1)    # any network of yours, frozen
+    >>> labels = torch.randint(2, (3, 8, 8))
+    >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), lambda x, y: torch.nn.functional.cross_entropy(network(x), y), targets=labels)
+    >>> objective.loss_and_gradient([0, 2], torch.ones(1, 8, 8))[1].shape
+    torch.Size([1, 8, 8])
+    """
+
+    concurrent = False  # nobody knows what the criterion keeps
+
+    def __init__(
+        self,
+        images: Tensor,
+        criterion: ImageCriterion,
+        device: torch.device | str = "cpu",
+        targets: Tensor | None = None,
+        near: Tensor | None = None,
+        described: dict[str, str] | None = None,
+    ) -> None:
+        self.data = Measurements(images, device)
+        self.criterion = criterion
+        self.targets = targets
+        self._described = described or {"objective": getattr(criterion, "__name__", type(criterion).__name__)}
+        self._curvature = None if near is None else curvature.near(self, near)
+
+    def curvature(self) -> Tensor | None:
+        return self._curvature
+
+    def describe(self) -> dict[str, str]:
+        return dict(self._described)
+
+    def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        masks = masks.detach().requires_grad_()
+        with torch.enable_grad(), gathered():
+            loss = self.loss(indices, masks)
+            (gradient,) = torch.autograd.grad(loss, masks)
+        return loss.detach(), gradient
+
+    def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
+        """A scalar, through which autograd sees the masks: alone through a network a third of the work."""
+        indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        kspace, images = self.data[indices]
+        unit = self.data.unit  # the criterion is told the images as they are
+        found, _ = ZeroFilled()((kspace * unit).unsqueeze(1), masks.unsqueeze(-3), self.data.encoding)  # (B, M, C, H, W)
+        reconstruction = found.abs()
+        target = images * unit if self.targets is None else self.targets[indices].to(images.device)
+        target = target.repeat_interleave(reconstruction.shape[1], dim=0)
+        return self.criterion(reconstruction.flatten(0, 1), target)

@@ -1,0 +1,117 @@
+"""The paper's loss of a reconstruction, with its gradient as a formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prom.objectives.contract import Objective
+from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
+from prom.threads import added, parallel
+
+TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
+USUAL = (1e-12, 1e12)  # units whose squares, and the small and large numbers that gradients are made of, float32 holds
+
+
+class MagnitudeMSE(Objective):
+    r"""The paper's reconstruction loss: mean over images, masks and pixels of :math:`(|F^{-1}(x_k \odot m)| - |x|)^2`.
+
+    With :math:`r = F^{-1}(x_k \odot m)`, B images, M masks and n = B M C H W terms in the mean, the gradient is
+
+    .. math:: \partial L / \partial m_i = \frac{2}{n} \sum \mathrm{Re}\big( \overline{x_{k,i}} \; F[(|r| - |x|)\, r / |r|]_i \big),
+
+    one Fourier transform there and one back per pair. Where r = 0 its phase is taken as 0, as PyTorch does.
+
+    Parameters
+    ----------
+    images
+        ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square. Where their peak is below 1e-12 or above 1e12, the
+        square of which float32 hardly holds, the loss is that of the images divided by ``data.unit``, and ``loss_unit`` is what it has
+        to be multiplied by; else ``loss_unit`` is 1.
+    device
+        Where to work. On a CPU pair by pair, so that all of it stays in cache, several images at once where PyTorch may use several
+        threads; their number changes no bit of the result. On a GPU all pairs at once.
+
+    >>> objective = MagnitudeMSE(torch.rand(3, 1, 8, 8))
+    >>> loss, gradient = objective.loss_and_gradient([0, 2], torch.ones(1, 8, 8))
+    >>> bool(loss < 1e-12), gradient.shape                   # a full mask reconstructs the image
+    (True, torch.Size([1, 8, 8]))
+    """
+
+    concurrent = True
+
+    def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
+        self.data = Measurements(images, device)
+        square = self.data.unit**2
+        self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
+        self.loss_unit = square / self._square
+
+    def curvature(self) -> Tensor:
+        r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out."""
+        return self._curvature
+
+    @cached_property
+    def _curvature(self) -> Tensor:
+        power = self.data.power(most=CURVATURE_IMAGES) * self._square
+        return power / power.numel()
+
+    def describe(self) -> dict[str, str]:
+        return {"objective": "magnitude_mse"}
+
+    def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        indices = indices if isinstance(indices, Tensor) else list(indices)
+        loss, gradient = (self._on_gpu if masks.is_cuda else self._on_cpu)(indices, masks.contiguous())
+        pairs = masks.shape[-3] * len(indices)
+        unit = self._square / (pairs * math.prod(self.data.shape[1:]))
+        return loss * unit, gradient.mul_(2 * unit * self._scale)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a GPU may replay a call (:mod:`prom.replay`): not where the images have to be read first."""
+        return self.data.kept
+
+    @property
+    def _scale(self) -> float:
+        """What makes a pair of transforms orthonormal, once for both: a library that scales each takes a tenth longer, a GPU half."""
+        return 1 / math.sqrt(math.prod(self.data.shape[-2:]))
+
+    def _on_cpu(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
+        """The sums over pairs (and channels) of squared errors, and of half their gradients over the scale."""
+        if masks.ndim == 4:  # each image has its own masks, and they their own gradients
+            sums = parallel(lambda pair: self._sum(*pair), [([index], own) for index, own in zip(indices, masks, strict=True)])
+            return torch.tensor(sum(loss for loss, _ in sums)), torch.stack([gradient for _, gradient in sums])
+        blocks = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
+        sums = parallel(lambda block: self._sum(block, masks), blocks)
+        return torch.tensor(sum(loss for loss, _ in sums)), added([gradient for _, gradient in sums])
+
+    def _sum(self, indices: list[int], masks: Tensor) -> tuple[float, Tensor]:
+        from prom.kernels import add_products, flat, masked, pairs, residual
+
+        loss, gradients = 0.0, torch.zeros_like(masks)
+        arrays = [(flat(mask), flat(gradient)) for mask, gradient in zip(masks, gradients, strict=True)]
+        product = torch.empty(masks.shape[1:], dtype=torch.complex64)
+        product_pairs = pairs(product)
+        scale = np.float32(self._scale)
+        for index in indices:
+            for kspace, image in zip(*self.data.arrays(index), strict=True):  # channels
+                for mask, gradient in arrays:
+                    masked(kspace, mask, scale, product_pairs)
+                    reconstruction = torch.fft.ifft2(product, norm="forward")  # neither transform scales
+                    loss += residual(pairs(reconstruction), image)
+                    add_products(kspace, pairs(torch.fft.fft2(reconstruction)), gradient)
+        return loss, gradients
+
+    def _on_gpu(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        kspace, images = (part.unsqueeze(1) for part in self.data[indices])  # (B, 1, C, H, W), copies
+        product = (kspace * self._scale) * masks.unsqueeze(-3)  # (B, M, C, H, W)
+        reconstruction = torch.fft.ifft2(product, norm="forward")  # neither transform scales
+        error = reconstruction.abs().sub_(images)
+        loss = torch.linalg.vector_norm(error).square()
+        back = torch.fft.fft2(reconstruction.sgn_().mul_(error))  # r / |r|, 0 where r is 0
+        gradient = (torch.view_as_real(back).mul_(torch.view_as_real(kspace))).sum(dim=(2, -1))  # (B, M, H, W)
+        return loss, gradient if masks.ndim == 4 else gradient.sum(dim=0)

@@ -1,0 +1,135 @@
+"""The images that an objective looks at, and their k-space."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from prom.encoding import FourierUpToPhase
+
+CHUNK = 32  # images transformed at once
+PIECE = 2  # images made ready at once: what a piece takes comes on top of the data
+CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
+
+
+class Measurements:
+    """Magnitude images and k-space of the data, in a unit in which squares neither vanish nor overflow.
+
+    K-space is centred, and that of the image as it lies in memory, as if the first pixel were the origin
+    (:class:`prom.encoding.FourierUpToPhase`). So no shift is ever needed again: a mask multiplies k-space, to which the origin makes no
+    difference, and the inverse transform of centred k-space is the image times a phase, which its magnitude does not have.
+
+    Of images in memory both are kept; the magnitude is the image itself where that is one already. Of stored images, which do not fit,
+    they are made when asked for: a transform takes less time than reading k-space, which is twice as large, from a disk.
+
+    Parameters
+    ----------
+    images
+        ``(N, C, H, W)`` float32 or complex64, in any unit: a tensor, or the stored images of a data set.
+    device
+        Where to keep and return them.
+    keep
+        Whether to keep both; by default where ``images`` is a tensor.
+
+    Attributes
+    ----------
+    unit
+        What the images were divided by, a power of two, so that nothing is rounded. The largest value (of stored images: among the
+        first 32) becomes 1 to 2.
+
+    >>> kspace, magnitude = Measurements(torch.ones(3, 1, 4, 4))[[0, 2]]
+    >>> kspace.shape, kspace[0, 0, 2, 2].abs().item(), magnitude.max().item()    # everything is at DC
+    (torch.Size([2, 1, 4, 4]), 4.0, 1.0)
+    """
+
+    def __init__(self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None) -> None:
+        in_memory = isinstance(images, Tensor)
+        peak = _largest(images if in_memory else images[:CHUNK])
+        self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
+        self.device = device
+        self._source, self._kept, self._arrays = images, None, None
+        if in_memory if keep is None else keep:
+            kspace, magnitude = torch.empty(images.shape, dtype=torch.complex64, device=device), images
+            alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
+            if not alike or images.min() < 0:
+                magnitude = torch.empty(images.shape, device=device)
+            for start in range(0, len(images), PIECE):  # piece by piece: the transform's copies would double the memory
+                block = slice(start, start + PIECE)
+                kspace[block], made = self._make(block)
+                if magnitude is not images:
+                    magnitude[block] = made
+            self._kept = kspace, magnitude.contiguous()
+            if not kspace.is_cuda:  # of the same memory
+                self._arrays = torch.view_as_real(kspace).flatten(2).numpy(), self._kept[1].flatten(2).numpy()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def are_of(self, images: Tensor) -> bool:
+        """Whether these are the images, to the bit."""
+        if self._source is images:
+            return True
+        alike = self._source.shape == images.shape and self._source.dtype == images.dtype
+        starts = range(0, len(images), CHUNK)
+        return alike and all(torch.equal(self._source[at : at + CHUNK], images[at : at + CHUNK]) for at in starts)
+
+    @property
+    def encoding(self) -> FourierUpToPhase:
+        """What made this k-space of the images, up to a phase of the images."""
+        return FourierUpToPhase(tuple(self.shape[-2:]))
+
+    @property
+    def kept(self) -> bool:
+        """Whether k-space and magnitudes are in memory."""
+        return self._kept is not None
+
+    @property
+    def shape(self) -> torch.Size:
+        """``(N, C, H, W)``."""
+        return self._source.shape
+
+    def __getitem__(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
+        return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
+
+    def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """K-space as pairs ``(C, 2 H W)`` and magnitudes ``(C, H W)`` of one entry on a CPU, for :mod:`prom.kernels`."""
+        if self._arrays:
+            return self._arrays[0][index], self._arrays[1][index]
+        kspace, magnitude = self._make(slice(index, index + 1))
+        return torch.view_as_real(kspace[0]).flatten(1).numpy(), magnitude[0].flatten(1).numpy()
+
+    def _make(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
+        where = block.tolist() if isinstance(block, Tensor) else block
+        images = self._source[where].to(self.device) / self.unit
+        return self.encoding.forward(images), images.abs()
+
+    def power(self, most: int | None = None) -> Tensor:
+        """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in units of ``unit`` squared.
+
+        ``most``: of no more images than this, evenly spaced.
+        """
+        total = torch.zeros(self._source.shape[-2:], device=self.device)
+        chosen = evenly(len(self), most)
+        for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
+            kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data
+            total += (kspace.real.square() + kspace.imag.square()).mean(dim=(0, 1))
+        return total * (1 / len(chosen))
+
+
+def _largest(images: Tensor) -> float:
+    """The largest magnitude, without a copy of all of them."""
+    return max(float(piece.abs().max()) for piece in images.split(PIECE))
+
+
+def evenly(count: int, most: int | None) -> list[int]:
+    """At most ``most`` of ``count`` indices, evenly spaced; all of them where ``most`` is None.
+
+    >>> evenly(5, 3), evenly(3, None)
+    ([0, 2, 4], [0, 1, 2])
+    """
+    return torch.linspace(0, count - 1, min(most or count, count), dtype=torch.float64).long().tolist()

@@ -1,0 +1,122 @@
+"""What is to be optimised, made once: data, pattern, objective and the masks that are allowed, which so cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prom import objectives, patterns
+from prom.datasets.base import SliceDataset
+from prom.device import choose_device
+from prom.errors import InputError
+from prom.feasible import Feasible
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Eq. 3 on data.
+
+    Attributes
+    ----------
+    data
+        The training slices.
+    pattern
+        What is switched on together.
+    objective
+        The loss, on the images of ``data``.
+    feasible
+        The masks that are allowed.
+    acceleration
+        alpha, as it was asked for.
+
+    >>> Problem.of(torch.rand(2, 8, 8), acceleration=4).describe()
+    '16 of 64 points (x4) for magnitude_mse on images, all: 2 slices of 2 subjects, 8 x 8'
+    """
+
+    data: SliceDataset
+    pattern: patterns.Lines
+    objective: objectives.Objective
+    feasible: Feasible
+    acceleration: float
+
+    @classmethod
+    def of(
+        cls,
+        data: SliceDataset | Tensor | np.ndarray,
+        acceleration: float,
+        pattern: str = "points",
+        objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
+        device: str | torch.device = "auto",
+    ) -> Problem:
+        """From what the public functions are given, which say more about it.
+
+        Raises
+        ------
+        InputError
+            Where a name or the acceleration cannot be used, or a ready objective has other images than ``data``.
+        """
+        data = as_dataset(data)
+        device = choose_device(device)
+        lines = patterns.make(pattern, data.shape)
+        feasible = Feasible.of(lines, acceleration)
+        return cls(data, lines, _of(objective, data, device), feasible, float(acceleration))
+
+    @classmethod
+    def around(
+        cls,
+        mask: Tensor,
+        data: SliceDataset,
+        pattern: str = "points",
+        objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
+        device: str | torch.device = "auto",
+    ) -> Problem:
+        """With as many samples as a mask has.
+
+        Raises
+        ------
+        InputError
+            As above, or where the mask does not fit the data or is not made of whole lines.
+        """
+        device = choose_device(device)
+        lines = patterns.make(pattern, data.shape)
+        count = int(lines.select(mask).sum())
+        feasible = Feasible(lines.shape, count)
+        return cls(data, lines, _of(objective, data, device), feasible, lines.size / max(count, 1))
+
+    @property
+    def device(self) -> torch.device:
+        """Where theta and the data are."""
+        return torch.device(self.objective.data.device)
+
+    def describe(self) -> str:
+        """One line."""
+        what = f"{self.feasible.budget:g} of {self.pattern.size} {self.pattern.name} (x{self.acceleration:g})"
+        return f"{what} for {self.objective.describe()['objective']} on {self.data.summary()}"
+
+
+def _of(
+    objective: str | objectives.ImageCriterion | objectives.Objective, data: SliceDataset, device: torch.device
+) -> objectives.Objective:
+    made = objectives.make(objective, data.images, device)
+    if not made.data.are_of(data.images):
+        raise InputError(f"objective {made.describe()['objective']}: has other images than {data.name}; make it of these")
+    return made
+
+
+def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
+    """Wrap plain images, ``(H, W)``, ``(N, H, W)`` or ``(N, C, H, W)``, into a data set of one subject a slice.
+
+    >>> as_dataset(np.ones((4, 8, 8))).images.shape
+    torch.Size([4, 1, 8, 8])
+    """
+    if isinstance(data, SliceDataset):
+        return data
+    images = torch.as_tensor(data)
+    if images.ndim not in (2, 3, 4):
+        raise InputError(f"images of shape {tuple(images.shape)}: must be (H, W), (N, H, W) or (N, C, H, W)")
+    images = images.to(torch.complex64 if images.is_complex() else torch.float32)
+    images = images[None, None] if images.ndim == 2 else images[:, None] if images.ndim == 3 else images
+    return SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))

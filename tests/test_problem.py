@@ -1,0 +1,64 @@
+"""A problem is made once, and its parts cannot disagree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import prom
+from prom import InputError, baselines, masks
+from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective
+from prom.problem import Problem
+
+FEW = replace(prom.DEFAULT, iterations=5)
+
+
+def test_an_objective_of_other_images_is_refused(blobs):
+    other = MagnitudeMSE(blobs.images.flip(0))
+    for use in (
+        lambda: prom.optimize(blobs, 4, recipe=FEW, objective=other, device="cpu"),
+        lambda: prom.polish(baselines.energy(blobs, 4), blobs, objective=other, device="cpu"),
+        lambda: baselines.get("igs")(blobs, 4, objective=other, device="cpu"),
+    ):
+        with pytest.raises(InputError, match="has other images than blobs"):
+            use()
+    same = MagnitudeMSE(blobs.images.clone())
+    assert torch.equal(
+        prom.optimize(blobs, 4, recipe=FEW, objective=same, device="cpu").mask, prom.optimize(blobs, 4, recipe=FEW, device="cpu").mask
+    )
+
+
+def test_masks_learnt_through_different_networks_are_not_averaged(blobs):
+    made = [
+        ImageLoss(blobs.images, torch.nn.functional.l1_loss, described={"objective": "segmentation", "network": name}) for name in "abb"
+    ]
+    results = [prom.optimize(blobs, 4, recipe=FEW, objective=objective, seed=seed, device="cpu") for seed, objective in enumerate(made)]
+    assert results[0].provenance["network"] == "a"
+    with pytest.raises(InputError, match="network b: the first mask has a"):
+        masks.average(results[:2])
+    assert masks.average(results[1:]).recipe["members"] == 2
+
+
+def test_an_objective_of_ones_own_needs_images_and_one_function(blobs):
+    """A new objective in a few lines: the complex error, whose minimiser is the energy oracle."""
+
+    class ComplexMSE(Objective):
+        def __init__(self, images: torch.Tensor) -> None:
+            self.data = Measurements(images)
+
+        def loss_and_gradient(self, indices, masks):
+            power = self.data[list(indices)][0].abs().square().mean(dim=(0, 1))
+            return ((1 - masks).square() * power).sum(dim=(-2, -1)).mean(), -2 * (1 - masks) * power / len(masks)
+
+    result = prom.optimize(blobs, 8, objective=ComplexMSE(blobs.images), recipe=replace(prom.DEFAULT, curvature=False), device="cpu")
+    polished = prom.polish(result.mask, blobs, objective=ComplexMSE(blobs.images), device="cpu")
+    power = Measurements(blobs.images).power()
+    missed = [float(power[~mask].sum()) for mask in (polished, baselines.energy(blobs, 8))]
+    assert missed[0] == pytest.approx(missed[1], rel=1e-5)  # partners have the same power, but for rounding
+
+
+def test_a_problem_around_a_mask_has_its_size(blobs):
+    problem = Problem.around(baselines.energy(blobs, 8, "columns"), blobs, "columns", device="cpu")
+    assert problem.feasible.budget == 4 and problem.acceleration == 8 and problem.device.type == "cpu"
