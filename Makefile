@@ -18,6 +18,8 @@ SHARED := -n 3 --dist loadfile  # of one thread each; one more than two cores, a
 
 # What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND
+# Nothing is compiled while it is installed, and must be kept where it is when it is first imported: else every process does it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile

@@ -25,8 +25,8 @@ import torch
 import prom
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan
+from prom.learn.batches import shuffled_batches
 from prom.objectives import Measurements
-from prom.optimize import shuffled_batches
 
 SLICES_PER_SUBJECT = 50
 SHAPE = (4, 256, 256)

@@ -6,7 +6,6 @@ part on time to quality needs ACDC (--root data/ACDC) or --quality-of-brains and
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import platform
@@ -26,16 +25,19 @@ import torch
 from tqdm import tqdm
 
 import prom
-from prom import figures, objectives
+from prom import objectives
+from prom.engine.replay import replayed
+from prom.engine.threads import parallel, spread
 from prom.files import atomic
+from prom.learn.batches import shuffled_batches
+from prom.learn.iterate import iterate
+from prom.learn.steps import STEP_RULES
 from prom.masks import versions
+from prom.masks.projection import project
+from prom.masks.schedules import linear
 from prom.problem import Problem
-from prom.projection import project
-from prom.schedules import linear
-from prom.steps import STEP_RULES
-from prom.threads import parallel, spread
+from prom.show import figures
 
-optimizer = importlib.import_module("prom.optimize")  # the module; prom.optimize is its function
 SINGLE_PAPER = replace(prom.PAPER, members=1)
 STAGES = 11  # not a multiple of the calls in a turn, so that all of them are timed
 
@@ -94,13 +96,13 @@ def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, devi
     problem = Problem.of(images, acceleration, device=device)
     generator = torch.Generator(device).manual_seed(0)
     rule = STEP_RULES[recipe.step_rule](recipe, torch.zeros(problem.pattern.shape, device=device), acceleration)
-    batches = optimizer.shuffled_batches(len(images), recipe.batch_size, generator)
+    batches = shuffled_batches(len(images), recipe.batch_size, generator)
     if recipe.curvature:
         problem.objective.curvature()  # computed once an optimisation
     course = cycle(stages(recipe, images, acceleration, device))
 
-    move = partial(optimizer.iterate, problem, rule, recipe, generator)
-    move = optimizer.replayed(move, problem, generator)
+    move = partial(iterate, problem, rule, recipe, generator)
+    move = replayed(move, generator, problem.replayable)
 
     @spread()
     def step() -> object:
@@ -286,8 +288,8 @@ def alternatives(device: str, turns: int) -> dict[str, float | str]:
 
 MEMORY = """
 import json, sys, torch, prom
-from prom import kernels
-from prom.results import peak_memory
+from prom.engine import kernels
+from prom.runs.results import peak_memory
 prom.optimize(torch.rand(2, 1, 256, 256), 8, recipe=prom.recipes.get("{recipe}"), device="{device}")  # loads what the libraries need
 before = peak_memory()
 images = torch.rand({slices}, 1, 256, 256)

@@ -7,7 +7,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 import prom
-from prom import baselines, figures, results
+from prom import baselines
+from prom.runs import results
+from prom.show import figures
 
 ACCELERATION = 16
 BOOK = Path(__file__).parent

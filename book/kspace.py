@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 import prom
-from prom import figures
+from prom.show import figures
 
 
 def main() -> None:

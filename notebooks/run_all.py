@@ -35,7 +35,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from run import kernel_of_its_own
 
-from prom.workers import end_with
+from prom.engine.workers import end_with
 
 NOTEBOOKS = Path(__file__).parent
 PROJECT = NOTEBOOKS.parent

@@ -8,23 +8,25 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for editors and type checkers; a test compares it with HOMES
-    from prom import baselines, segmentation
+    from prom import baselines
     from prom.datasets import SliceDataset, load
     from prom.errors import InputError
-    from prom.evaluate import evaluate
-    from prom.fourier import fft2c, ifft2c
-    from prom.layer import MaskLayer
+    from prom.evaluation import segmentation
+    from prom.evaluation.evaluate import evaluate
+    from prom.kspace.fourier import fft2c, ifft2c
+    from prom.learn.layer import MaskLayer
+    from prom.learn.optimize import optimize
+    from prom.learn.polish import polish
+    from prom.learn.recipes import DEFAULT, PAPER, POLISHED, Recipe
     from prom.masks import MaskResult, load_mask
+    from prom.masks.projection import project
     from prom.objectives import curvature
-    from prom.optimize import optimize
-    from prom.polish import polish
-    from prom.projection import project
-    from prom.recipes import DEFAULT, PAPER, POLISHED, Recipe
-    from prom.zero_filled import undersample
+    from prom.reconstruction.zero_filled import undersample
 
 __all__ = [
     "DEFAULT",
@@ -49,46 +51,44 @@ __all__ = [
     "undersample",
 ]
 
-# Where each public name is that is not a module right here.
+# Where each public name is that is no module of that name.
 HOMES = {
-    "DEFAULT": "recipes",
-    "PAPER": "recipes",
-    "POLISHED": "recipes",
+    "DEFAULT": "learn.recipes",
+    "PAPER": "learn.recipes",
+    "POLISHED": "learn.recipes",
     "InputError": "errors",
-    "MaskLayer": "layer",
+    "MaskLayer": "learn.layer",
     "MaskResult": "masks",
-    "Recipe": "recipes",
+    "Recipe": "learn.recipes",
     "SliceDataset": "datasets",
-    "curvature": "objectives",
-    "evaluate": "evaluate",
-    "fft2c": "fourier",
-    "ifft2c": "fourier",
+    "evaluate": "evaluation.evaluate",
+    "fft2c": "kspace.fourier",
+    "ifft2c": "kspace.fourier",
     "load": "datasets",
     "load_mask": "masks",
-    "optimize": "optimize",
-    "polish": "polish",
-    "project": "projection",
-    "undersample": "zero_filled",
+    "optimize": "learn.optimize",
+    "polish": "learn.polish",
+    "project": "masks.projection",
+    "undersample": "reconstruction.zero_filled",
 }
+
+
+# The folders of the package. A module in one of them is found by its own name as well: prom.figures is prom.show.figures.
+ROOMS = ("kspace", "reconstruction", "objectives", "masks", "learn", "baselines", "evaluation", "datasets", "runs", "show", "engine")
 
 
 class _Package(ModuleType):
     """A package whose names are imported when they are first asked for."""
 
     def __getattr__(self, name: str) -> object:
-        home = f"{self.__name__}.{HOMES.get(name, name)}"
+        room = next((f"{room}." for room in ROOMS if (Path(__file__).parent / room / f"{name}.py").exists()), "")
+        home = f"{self.__name__}.{HOMES.get(name, room + name)}"
         if name.startswith("_") or find_spec(home) is None:
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}", name=name, obj=self)
         module = import_module(home)
         value = getattr(module, name) if name in HOMES else module
         setattr(self, name, value)
         return value
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # After `import prom.optimize`, from wherever, Python sets prom.optimize to the module; it stays the function of that name.
-        if isinstance(value, ModuleType) and HOMES.get(name) == name:
-            value = getattr(value, name)
-        super().__setattr__(name, value)
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *__all__})

@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prom import objectives, patterns
+from prom import objectives
 from prom.datasets.base import SliceDataset
-from prom.device import choose_device
+from prom.engine import distributed
+from prom.engine.device import choose_device
 from prom.errors import InputError
-from prom.feasible import Feasible
+from prom.kspace import patterns
+from prom.masks.feasible import Feasible
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +92,11 @@ class Problem:
     def device(self) -> torch.device:
         """Where theta and the data are."""
         return torch.device(self.objective.data.device)
+
+    @property
+    def replayable(self) -> bool:
+        """Whether a GPU may record an iteration: nothing in it looks at a number, or waits for another process."""
+        return self.objective.replayable and self.feasible.plain and distributed.size() == 1
 
     def describe(self) -> str:
         """One line."""

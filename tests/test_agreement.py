@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from prom import agreement
-from prom.fourier import opposite
+from prom.evaluation import agreement
+from prom.kspace.fourier import opposite
 
 SHAPES = [(6, 8), (7, 5)]
 

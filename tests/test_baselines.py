@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prom import InputError, SliceDataset, baselines, evaluate, results
+from prom import InputError, SliceDataset, baselines, evaluate
 from prom.datasets import load
-from prom.fourier import fft2c, ifft2c
+from prom.kspace.fourier import fft2c, ifft2c
+from prom.runs import results
 
 DRAWN = ("gaussian", "poisson_disc")  # with a seed
 BY_SIZE = (*DRAWN, "low_pass")

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import InputError
-from prom.bernoulli import average, chained, log_probability, mode, relaxed_sample, sample
-from prom.projection import project
-from prom.schedules import annealed_budget, linear
+from prom.masks.bernoulli import average, chained, log_probability, mode, relaxed_sample, sample
+from prom.masks.projection import project
+from prom.masks.schedules import annealed_budget, linear
 
 
 def generator(seed: int = 0) -> torch.Generator:

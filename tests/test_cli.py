@@ -21,7 +21,7 @@ from prom.cli import main, report_mask, strict_json
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
     """A whole process, as from a shell. Each costs seconds for importing PyTorch."""
-    command = [sys.executable, "-m", "prom.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "prom", *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, env={**os.environ, **environment}, timeout=300)
 
 

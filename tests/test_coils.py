@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prom.coils import combine, root_sum_of_squares
 from prom.errors import InputError
+from prom.kspace.coils import combine, root_sum_of_squares
 
 
 def complex_normal(*shape, seed=0):

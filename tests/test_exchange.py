@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from prom import baselines, exchange
+from prom import baselines
 from prom.errors import InputError
+from prom.learn import exchange
 from prom.objectives import ImageLoss
 
 

@@ -12,12 +12,13 @@ import scipy.io
 import torch
 from PIL import Image
 
-from prom import InputError, load_mask, mask_files
+from prom import InputError, load_mask
 from prom.baselines import as_result
 from prom.cli import main
-from prom.export import FORMATS, export
+from prom.kspace.patterns import make
 from prom.masks import MaskResult
-from prom.patterns import make
+from prom.masks import files as mask_files
+from prom.masks.export import FORMATS, export
 
 GRIDS = [(6, 10), (7, 9), (8, 5), (1, 4)]  # no two axes alike, even and odd: a swapped or shifted axis shows
 PATTERNS = ["points", "columns", "rows"]

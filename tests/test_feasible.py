@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import DEFAULT, InputError
-from prom.bernoulli import mode
-from prom.feasible import Feasible
-from prom.projection import project
+from prom.masks.bernoulli import mode
+from prom.masks.feasible import Feasible
+from prom.masks.projection import project
 
 
 def some(seed: int, *shape: int) -> torch.Tensor:

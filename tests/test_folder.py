@@ -23,7 +23,7 @@ from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageS
 
 import prom
 from prom.datasets import cache, folder
-from prom.fourier import ifft2c
+from prom.kspace.fourier import ifft2c
 
 RNG = np.random.default_rng(0)
 

@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from prom.coils import combine, root_sum_of_squares
 from prom.datasets import cache, folder, matlab
-from prom.fourier import fft2c
+from prom.kspace.coils import combine, root_sum_of_squares
+from prom.kspace.fourier import fft2c
 
 RNG = np.random.default_rng(1)
 

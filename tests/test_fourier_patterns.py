@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import InputError, fft2c, ifft2c
-from prom.fourier import to_centred, to_native
-from prom.patterns import PATTERNS, make
+from prom.kspace.fourier import to_centred, to_native
+from prom.kspace.patterns import PATTERNS, make
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 

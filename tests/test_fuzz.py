@@ -30,8 +30,9 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 import prom
-from prom import InputError, cli, segmentation
+from prom import InputError, cli
 from prom.datasets import REGISTRY, brain_tumour
+from prom.evaluation import segmentation
 
 pytestmark = pytest.mark.slow
 

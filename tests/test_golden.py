@@ -8,7 +8,9 @@ import subprocess
 import pytest
 import torch
 
-from prom import golden, masks, results
+from prom import masks
+from prom.masks import origin
+from prom.runs import golden, results
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +61,7 @@ def test_records_name_the_golden_hash_and_the_commit():
 
 
 def test_commit_is_that_of_the_sources(tmp_path, monkeypatch):
-    monkeypatch.setattr(masks, "__file__", str(tmp_path / "prom" / "masks.py"))
+    monkeypatch.setattr(origin, "PROJECT", tmp_path)
     assert masks.commit.__wrapped__() == ""
     (tmp_path / "prom").mkdir()
     (tmp_path / "prom" / "a.py").touch()

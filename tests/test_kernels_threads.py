@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import prom
-from prom import kernels
-from prom.bernoulli import uniform_numbers
+from prom.engine import kernels
+from prom.engine.threads import gathered, parallel, spread
+from prom.masks.bernoulli import uniform_numbers
+from prom.masks.projection import _by_sorting, _newton
 from prom.objectives import MagnitudeMSE
-from prom.projection import _by_sorting, _newton
-from prom.threads import gathered, parallel, spread
 
 sizes = st.integers(1, 300)
 

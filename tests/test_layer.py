@@ -13,8 +13,8 @@ from torch import nn
 
 import prom
 from prom import InputError
-from prom.device import choose_device
-from prom.layer import MaskLayer
+from prom.engine.device import choose_device
+from prom.learn.layer import MaskLayer
 
 
 @given(st.integers(4, 12), st.integers(4, 12), st.floats(1, 16), st.sampled_from(["points", "columns", "rows"]), st.integers(0, 5))

@@ -15,10 +15,11 @@ import torch
 from test_dicom import write as write_dicom
 
 import prom
-from prom import InputError, inspection
+from prom import InputError
 from prom.datasets import folder, layout, measured
 from prom.datasets.arrays import FIRST, LAST, check_axes
-from prom.fourier import fft2c
+from prom.kspace.fourier import fft2c
+from prom.show import inspection
 
 RNG = np.random.default_rng(0)
 MASK = prom.baselines.as_result(torch.eye(16, dtype=torch.bool), "identity", 16)

@@ -14,10 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from prom import DEFAULT, InputError, SliceDataset, baselines, evaluate, fft2c, load_mask, masks, optimize, results
-from prom.export import export
+from prom import DEFAULT, InputError, SliceDataset, baselines, evaluate, fft2c, load_mask, masks, optimize
 from prom.files import atomic
+from prom.masks.export import export
 from prom.objectives import ImageLoss
+from prom.runs import results
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from monai.metrics import PSNRMetric, SSIMMetric
 from skimage import metrics as skimage
 
 from prom import InputError, SliceDataset, evaluate
-from prom.metrics import fastmri_scores, nmse, paper_scores, psnr, ssim
+from prom.evaluation.metrics import fastmri_scores, nmse, paper_scores, psnr, ssim
 
 
 @pytest.fixture(params=[1, 3])

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from prom import InputError, baselines
 from prom.datasets import cache
-from prom.fourier import fft2c, ifft2c
+from prom.kspace.fourier import fft2c, ifft2c
 from prom.objectives import ImageLoss, MagnitudeMSE, make
 
 

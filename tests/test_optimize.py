@@ -11,8 +11,8 @@ import torch
 
 import prom
 from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize, polish
-from prom.device import choose_device
-from prom.optimize import shuffled_batches
+from prom.engine.device import choose_device
+from prom.learn.batches import shuffled_batches
 
 QUICK = replace(DEFAULT, iterations=120)
 QUICK_PAPER = replace(PAPER, iterations=60, members=1, batch_size=4)
@@ -195,7 +195,7 @@ def test_a_replayed_graph_does_what_its_operations_do_one_by_one(blobs, recipe, 
     """The same numbers are drawn, and nothing that an iteration leaves behind is lost; sums may come in another order."""
     short = replace(recipe, iterations=20, members=2)
     replayed = optimize(blobs, 8, recipe=short, device="cuda")
-    monkeypatch.setattr("prom.replay.EAGER", 10**6)
+    monkeypatch.setattr("prom.engine.replay.EAGER", 10**6)
     torch.testing.assert_close(replayed.theta, optimize(blobs, 8, recipe=short, device="cuda").theta, rtol=0, atol=1e-4)
 
 

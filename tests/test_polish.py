@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prom import InputError, SliceDataset, baselines, bernoulli, fft2c, ifft2c, load
-from prom.fourier import opposite
+from prom import InputError, SliceDataset, baselines, fft2c, ifft2c, load
+from prom.kspace.fourier import opposite
+from prom.kspace.patterns import make
+from prom.learn.polish import SURE, _one_of_each_pair, polish
+from prom.masks import bernoulli
 from prom.objectives import MagnitudeMSE, whole_set
-from prom.patterns import make
-from prom.polish import SURE, _one_of_each_pair, polish
 
 
 def tiny(phase: bool = False) -> SliceDataset:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from prom import InputError, project
-from prom.projection import _multiplier, dual_slope
+from prom.masks.projection import _multiplier, dual_slope
 
 vectors = hnp.arrays(np.float64, st.integers(1, 60), elements=st.floats(-1e3, 1e3, allow_subnormal=False))
 shares = st.floats(0, 1)

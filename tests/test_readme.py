@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prom import results
+from prom.runs import results
 
 PROJECT = Path(__file__).parents[1]
 ACCELERATIONS = (4, 8, 16, 32)

@@ -14,8 +14,9 @@ from torch import nn
 from torch.nn import functional
 
 import prom
-from prom import InputError, SliceDataset, segmentation
-from prom.segmentation import Segmenter
+from prom import InputError, SliceDataset
+from prom.evaluation import segmentation
+from prom.evaluation.segmentation import Segmenter
 
 SMALL = {"steps": 20, "batch_size": 4, "channels": (4, 8), "learning_rate": 1e-2}
 

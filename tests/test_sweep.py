@@ -17,8 +17,12 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks, patterns, results, rivals, segmentation, sweep
+from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks
+from prom.baselines import rivals
 from prom.cli import main
+from prom.evaluation import segmentation
+from prom.kspace import patterns
+from prom.runs import results, sweep
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +49,7 @@ def planned(work, monkeypatch):
 
 
 def start(work: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "prom.cli", "sweep", "reconstruction", "--dataset", "mine", *arguments]
+    command = [sys.executable, "-m", "prom", "sweep", "reconstruction", "--dataset", "mine", *arguments]
     return subprocess.Popen(command, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
@@ -291,7 +295,7 @@ def test_segmentation(work, tmp_path):
     learning, validation = data.hold_out(0.2)
     segmenter = segmentation.train(learning, validation, steps=20, channels=(4, 8, 16))
     segmenter.save(work / "net.pt")
-    command = [sys.executable, "-m", "prom.cli", "sweep", "segmentation", "--dataset", "labelled", "--network", "net.pt"]
+    command = [sys.executable, "-m", "prom", "sweep", "segmentation", "--dataset", "labelled", "--network", "net.pt"]
     command += ["--accelerations", "4", "--output", str(tmp_path), "--jobs", "2"]
     through = ["task-polished:iterations=4,polish=3", "task-igs:per_round=64,batch_size=2", "task-paper:members=1,iterations=2"]
     for extra in (["--methods", "energy", *through], ["--methods", "energy", "--tuning-steps", "5"]):

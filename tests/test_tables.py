@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 import torch
 
-from prom import results, tables
 from prom.errors import InputError
+from prom.runs import results
+from prom.show import tables
 
 
 def run(method: str, psnr: float, acceleration: float = 8.0, **fields: object) -> dict[str, object]:

@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 import prom
-from prom import baselines, segmentation, views, widgets
+from prom import baselines
 from prom.datasets import SliceDataset
 from prom.errors import InputError
+from prom.evaluation import segmentation
+from prom.show import views, widgets
 
 
 class Threshold(torch.nn.Module):

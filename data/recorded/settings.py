@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 import prom
-from prom import results
+from prom.runs import results
 
 METHODS = (
     "energy",

@@ -14,8 +14,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import prom
-from prom import results
 from prom.files import atomic
+from prom.runs import results
 
 SETS = {  # path, options of the reader: every echo and every coil image is a slice of its own
     "cardiac_complex": ("cardiac_complex", {"axes": "HW11N"}),

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from prom.coils import combine, root_sum_of_squares
 from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.fourier import fft2c, ifft2c
+from prom.kspace.coils import combine, root_sum_of_squares
+from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
 LAST = ("HW", "HWN", "HWNC")  # and where they come last

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.fourier import fft2c, ifft2c
+from prom.kspace.fourier import fft2c, ifft2c
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,9 +29,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom.datasets.base import Part, Plan, SliceDataset
+from prom.engine.workers import call
 from prom.errors import InputError
 from prom.files import replacing
-from prom.workers import call
 
 FORMAT = "prom store 1"
 FOLDER = ".prom-cache"
@@ -301,7 +301,7 @@ def _key(plan: Plan, digests: Sequence[tuple[Path, str]]) -> str:
 def _code() -> str:
     """The SHA-256 of the sources that turn files into slices."""
     here = Path(__file__).parent
-    sources = [*sorted(here.glob("*.py")), here.parent / "coils.py", here.parent / "fourier.py"]
+    sources = [*sorted(here.glob("*.py")), *(here.parent / "kspace" / name for name in ("coils.py", "fourier.py"))]
     return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
 
 

@@ -18,7 +18,7 @@ import torch
 from prom.datasets.base import Part, Plan
 from prom.datasets.reading import check_declared, check_values, damaged, decoding, inside, read_text
 from prom.errors import InputError, unknown
-from prom.fourier import ifft2c
+from prom.kspace.fourier import ifft2c
 
 FOLDER = "knee_fastmri"
 SUMMARY = "single-coil knee MRI with measured k-space, 973 + 199 volumes, boxes around findings (fastMRI+)"

@@ -103,12 +103,12 @@ def plan(
         at least 8 rows and columns; coils must be named, but in k-space of fastMRI.
     domain
         "image", or "kspace": arrays are fully sampled k-space with its centre at ``[H // 2, W // 2]``, complex, and the images are
-        :func:`prom.fourier.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and one whose energy lies at the
+        :func:`prom.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and one whose energy lies at the
         centre as in k-space is refused.
     sensitivities
         A file with the sensitivities of the coils, one for all slices, with the axes of ``axes`` in the same order without N, C and 1;
-        the images are then complex, :func:`prom.coils.combine`. Without it the images of coils become the magnitude
-        :func:`prom.coils.root_sum_of_squares`.
+        the images are then complex, :func:`prom.kspace.coils.combine`. Without it the images of coils become the magnitude
+        :func:`prom.kspace.coils.root_sum_of_squares`.
     empty
         What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "keep", or "crop" (rows and
         columns at the edges, as zero-padding leaves them).

@@ -40,7 +40,7 @@ def unpacked(path: Path, wanted: str | None = None) -> Iterator[tuple[_Arrays, C
     ...         print(arrays, load("s.x").sum())
     {'s.x': ((2, 3), dtype('float64'))} 6.0
     """
-    from prom import workers  # here, where it is no program
+    from prom.engine import workers  # here, where it is no program
 
     memory = MEMORY + MEMORY_PER_BYTE * path.stat().st_size
     with (

@@ -26,7 +26,7 @@ def lines(path: Path) -> dict[str, np.ndarray]:
     ValueError, TimeoutError
         Where twixtools cannot read the file, crashes on it, or takes too much memory or time.
     """
-    from prom import workers  # here, where it is no program
+    from prom.engine import workers  # here, where it is no program
 
     size = path.stat().st_size
     seconds, memory = SECONDS + SECONDS_PER_BYTE * size, MEMORY + MEMORY_PER_BYTE * size

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from prom import distributed
+from prom.engine import distributed
 from prom.objectives.measurements import CHUNK, Measurements
 
 GRAPH = 8  # images that autograd works on at once where the whole set is looked at: on a CPU 32 take twice as long each, through a U-Net
@@ -30,7 +30,7 @@ class Objective:
     concurrent
         Whether several threads may ask at once.
     replayable
-        Whether a GPU may record a call and replay it with other numbers (:mod:`prom.replay`).
+        Whether a GPU may record a call and replay it with other numbers (:mod:`prom.engine.replay`).
     loss_unit
         What a loss has to be multiplied by to be in the square of the images' unit.
 

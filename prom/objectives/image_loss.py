@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from prom.engine.threads import gathered
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective
 from prom.objectives.measurements import Measurements
-from prom.threads import gathered
-from prom.zero_filled import ZeroFilled
+from prom.reconstruction.zero_filled import ZeroFilled
 
 
 class ImageLoss(Objective):

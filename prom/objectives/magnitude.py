@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom.engine.threads import added, parallel
 from prom.objectives.contract import Objective
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
-from prom.threads import added, parallel
 
 TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
 USUAL = (1e-12, 1e12)  # units whose squares, and the small and large numbers that gradients are made of, float32 holds
@@ -72,7 +72,7 @@ class MagnitudeMSE(Objective):
 
     @property
     def replayable(self) -> bool:
-        """Whether a GPU may replay a call (:mod:`prom.replay`): not where the images have to be read first."""
+        """Whether a GPU may replay a call (:mod:`prom.engine.replay`): not where the images have to be read first."""
         return self.data.kept
 
     @property
@@ -90,7 +90,7 @@ class MagnitudeMSE(Objective):
         return torch.tensor(sum(loss for loss, _ in sums)), added([gradient for _, gradient in sums])
 
     def _sum(self, indices: list[int], masks: Tensor) -> tuple[float, Tensor]:
-        from prom.kernels import add_products, flat, masked, pairs, residual
+        from prom.engine.kernels import add_products, flat, masked, pairs, residual
 
         loss, gradients = 0.0, torch.zeros_like(masks)
         arrays = [(flat(mask), flat(gradient)) for mask, gradient in zip(masks, gradients, strict=True)]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom.encoding import FourierUpToPhase
+from prom.kspace.encoding import FourierUpToPhase
 
 CHUNK = 32  # images transformed at once
 PIECE = 2  # images made ready at once: what a piece takes comes on top of the data
@@ -20,8 +20,8 @@ class Measurements:
     """Magnitude images and k-space of the data, in a unit in which squares neither vanish nor overflow.
 
     K-space is centred, and that of the image as it lies in memory, as if the first pixel were the origin
-    (:class:`prom.encoding.FourierUpToPhase`). So no shift is ever needed again: a mask multiplies k-space, to which the origin makes no
-    difference, and the inverse transform of centred k-space is the image times a phase, which its magnitude does not have.
+    (:class:`prom.kspace.encoding.FourierUpToPhase`). So no shift is ever needed again: a mask multiplies k-space, to which the origin
+    makes no difference, and the inverse transform of centred k-space is the image times a phase, which its magnitude does not have.
 
     Of images in memory both are kept; the magnitude is the image itself where that is one already. Of stored images, which do not fit,
     they are made when asked for: a transform takes less time than reading k-space, which is twice as large, from a disk.
@@ -97,7 +97,7 @@ class Measurements:
         return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
 
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """K-space as pairs ``(C, 2 H W)`` and magnitudes ``(C, H W)`` of one entry on a CPU, for :mod:`prom.kernels`."""
+        """K-space as pairs ``(C, 2 H W)`` and magnitudes ``(C, H W)`` of one entry on a CPU, for :mod:`prom.engine.kernels`."""
         if self._arrays:
             return self._arrays[0][index], self._arrays[1][index]
         kspace, magnitude = self._make(slice(index, index + 1))

@@ -1,0 +1,76 @@
+"""What ProM is compared with: masks that need no learning, and (in :mod:`prom.baselines.rivals`) other ways to learn one.
+
+Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha)
+samples or lines. "energy" and "conjugate_energy" look at the training images, the others at their size only;
+"equispaced", "gaussian" and "poisson_disc" draw at random from ``seed``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from torch import Tensor
+
+from prom import names
+from prom.baselines.closed_forms import conjugate_energy, energy, low_pass
+from prom.baselines.densities import equispaced, gaussian, poisson_disc
+from prom.baselines.rivals import RIVALS
+from prom.datasets.base import SliceDataset
+from prom.errors import unknown
+from prom.kspace.patterns import make
+from prom.masks import MaskResult, provenance
+from prom.options import check_seed
+
+__all__ = [
+    "BASELINES",
+    "as_result",
+    "conjugate_energy",
+    "default_pattern",
+    "energy",
+    "equispaced",
+    "gaussian",
+    "get",
+    "low_pass",
+    "poisson_disc",
+]
+
+BASELINES: dict[str, Callable[..., Tensor]] = {name: RIVALS.get(name) or globals()[name] for name in names.BASELINES}
+
+
+def default_pattern(name: str) -> str:
+    """The pattern that a baseline makes when none is asked for.
+
+    >>> default_pattern("equispaced")
+    'columns'
+    """
+    return inspect.signature(get(name)).parameters["pattern"].default
+
+
+def get(name: str) -> Callable[..., Tensor]:
+    """The baseline called ``name``.
+
+    >>> get("energie")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: conjugate_energy, energy, ...)
+    """
+    if name not in BASELINES:
+        raise unknown("baseline", name, BASELINES)
+    return BASELINES[name]
+
+
+def as_result(
+    mask: Tensor,
+    name: str,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    train: SliceDataset | None = None,
+    options: dict[str, object] | None = None,
+) -> MaskResult:
+    """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1."""
+    lines = make(pattern, tuple(mask.shape))
+    theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
+    record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")
+    recipe = {"name": name, **(options or {})}
+    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record)

@@ -1,0 +1,554 @@
+"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | segment | sweep``.
+
+What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
+do not wait for PyTorch.
+"""
+
+from __future__ import annotations
+
+import errno
+import json as jsonlib
+import math
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import wraps
+from pathlib import Path
+
+import click
+
+import prom
+from prom import names, options
+from prom.cli.types import real, whole
+from prom.errors import InputError
+from prom.files import check_writable, reason
+from prom.kspace import patterns
+from prom.learn import recipes
+
+# What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
+SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
+
+
+def main() -> None:
+    """Run the command line. Exit code 0: done; 2: bad usage or bad input, said in one line on stderr."""
+    try:
+        with group():
+            cli.main(prog_name="prom", standalone_mode=False)
+    except (InputError, click.ClickException) as error:
+        message = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        hint = f" (see '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
+        click.echo(f"prom: {' '.join(message.split())}{hint}", err=True)
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except OSError as error:
+        if error.errno not in SURROUNDINGS and "temporary directory" not in str(error):
+            raise
+        click.echo(f"prom: {error.filename or 'a file'}: {reason(error)}; free some space, or name another folder with TMPDIR", err=True)
+        sys.exit(2)
+
+
+@contextmanager
+def group() -> Iterator[None]:
+    """The processes that ``torchrun`` has started; a single process needs no PyTorch to know that it is alone."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    with prom.distributed.group():
+        yield
+
+
+def example(*lines: str) -> str:
+    """An example for --help that click does not re-wrap."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+class Silent(click.Group):
+    """Ends on ^C with exit code 130, and without the empty line that click writes."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+
+@click.group(cls=Silent, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prom-mri")
+def cli() -> None:
+    """Learn which points of k-space to measure.
+
+    DATASET is a registered name (see 'prom datasets') or a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB,
+    PNG/TIFF, DICOM, raw data of ISMRMRD, Siemens and BART.
+
+    \b
+    Example:
+      prom optimize mni_brain --acceleration 8 --output mask.h5
+      prom evaluate mask.h5 mni_brain
+      prom export mask.h5 --output mask.png
+    """
+
+
+def input_options(split: str) -> Callable:
+    """The argument and options that say which slices to read; the command receives a function that reads them as ``dataset``."""
+
+    def decorate(command: Callable) -> Callable:
+        def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
+            short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
+
+            def read() -> prom.SliceDataset:
+                given = {name: value for name, value in short.items() if value is not None}
+                given |= dict(prom.datasets.parse_option(dataset, text) for text in settings)
+                return prom.load(dataset, split, root, validation, **given)
+
+            return command(dataset=read, **rest)
+
+        reading.__name__, reading.__doc__ = command.__name__, command.__doc__
+        reading.__click_params__ = list(getattr(command, "__click_params__", []))
+        for option in (
+            click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the data set's reader."),
+            click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
+            click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
+            click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
+            click.option(
+                "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
+            ),
+            click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
+            click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
+            click.argument("dataset"),
+        ):
+            reading = option(reading)
+        return reading
+
+    return decorate
+
+
+def threads_option(command: Callable) -> Callable:
+    """The option that says how many threads PyTorch has in ``command``."""
+
+    @wraps(command)
+    def limited(threads, **rest):
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        return command(**rest)
+
+    text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
+    return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
+
+
+json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
+acceleration_option = click.option(
+    "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
+)
+pattern_option = click.option(
+    "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
+)
+seed_option = click.option("--seed", type=whole(), default=0, show_default=True, help="Same seed, same machine: same mask.")
+
+
+@cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
+@click.argument("folders", nargs=-1)
+@click.option("--clear-cache", is_flag=True, help="Remove all preprocessed data, those of FOLDERS of your own too.")
+@json_option
+def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) -> None:
+    """List the data sets: where each is looked for, what is there, what is missing, licence and citation."""
+    if folders and not clear_cache:
+        raise click.UsageError(f"{folders[0]}: folders are named with --clear-cache only")
+    registry = prom.datasets.REGISTRY
+    roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
+    if clear_cache:
+        removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])
+        click.echo(strict_json([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
+        return
+    rows = {
+        name: {**_survey(name, roots), "obtain": m.OBTAIN, "licence": m.LICENCE, "citation": m.CITATION} for name, m in registry.items()
+    }
+    if json:
+        click.echo(strict_json(rows))
+        return
+    for name, row in rows.items():
+        click.echo(f"{name}: {row['what']}\n  looked for: {row['looked for']} ({'found' if row['found'] else 'not found'})")
+        for split, counts in row["splits"].items():
+            click.echo(f"  {split}: {', '.join(f'{count} {what}' for what, count in counts.items() if count is not None)}")
+        for what in row["missing"]:
+            click.echo(f"  missing: {what}")
+        if not row["found"] or row["missing"]:
+            click.echo(f"  to obtain it: {row['obtain']}")
+        click.echo(f"  licence: {row['licence']}\n  citation: {row['citation']}\n")
+    click.echo("or the path of a folder or file of your own images: NIfTI, npy/npz, HDF5, MATLAB, PNG/TIFF, DICOM, raw data")
+
+
+def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
+    """What a data set is, and what of it is there."""
+    module = prom.datasets.REGISTRY[name]
+    row = {"what": module.SUMMARY, "looked for": str(roots.get(name, "in the installation")), "found": name not in roots}
+    row |= {"obtain": module.OBTAIN, "licence": module.LICENCE, "citation": module.CITATION}
+    if name not in roots:
+        splits = {s: {"subjects": n, "slices": n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
+        return {**row, "splits": splits, "missing": []}
+    if not roots[name].is_dir():
+        return {**row, "splits": {}, "missing": []}
+    try:
+        found = module.survey(roots[name])
+    except InputError as error:
+        return {**row, "splits": {}, "missing": [str(error)]}
+    return {**row, "found": True, "splits": found["found"], "missing": found["missing"]}
+
+
+@cli.command("inspect", epilog=example("prom inspect path/to/my/images", "prom inspect path/to/my/images --png look.png"))
+@click.argument("folder")
+@click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files.")
+@click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the reader.")
+@click.option("--png", help="Draw a few of the slices into this file.")
+@json_option
+def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
+    """Show what would be read from FOLDER, or one file, and how it was understood, before anything is learnt.
+
+    Patients of each split, slices, axes, k-space or images, coils, values, labels, empty k-space; files left out, and those refused, with
+    the reason. Exit code 2 where a file is refused.
+    """
+    if png:
+        check_writable(png)
+    if folder in prom.datasets.REGISTRY:
+        raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
+    given = {"dataset_name": key, "skip_constant": skip_constant}
+    given |= dict(prom.datasets.parse_option(folder, text) for text in settings)
+    found = prom.inspection.inspect(folder, **given)
+    if png and found["pictures"]:
+        prom.inspection.picture(found, png)
+    click.echo(strict_json(prom.inspection.for_json(found)) if json else prom.inspection.report(found))
+    if found["refused"]:
+        sys.exit(2)
+
+
+@cli.command(
+    "optimize",
+    epilog=example(
+        "prom optimize mni_brain --acceleration 8 --output mask.h5",
+        "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
+        "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
+        "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
+    ),
+)
+@input_options(split="train")
+@acceleration_option
+@pattern_option
+@click.option("--recipe", default="default", show_default=True, help="default (scale-invariant ProM) or paper (the authors' procedure).")
+@click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
+@click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
+@click.option("--network", help="Learn through this network (of 'prom segment train'), for its segmentations instead of the image.")
+@seed_option
+@threads_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, network, seed, device, output, json) -> None:
+    """Learn a mask from the fully sampled slices of DATASET."""
+    chosen = recipes.get(recipe)
+    changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
+    chosen = replace(chosen, **changes)
+    check_writable(output)
+    prom.device.choose_device(device)
+    optimize = prom.optimize  # imported here, outside the time it takes
+    segmenter = prom.segmentation.load(network) if network else None
+    data = dataset()
+    near = prom.baselines.energy(data, acceleration, pattern) if segmenter else None
+    objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
+    started = time.perf_counter()
+    result = optimize(data, acceleration, pattern=pattern, recipe=chosen, objective=objective, seed=seed, device=device)
+    seconds = time.perf_counter() - started
+    if prom.distributed.rank():
+        return  # every process has the same mask
+    result.save(output)
+    report_mask(result, output, json, seconds=round(seconds, 2), final_loss=float(result.history["loss"].iloc[-1]))
+
+
+@cli.command(
+    "baseline",
+    help=f"Make the mask of a baseline. NAME is one of {', '.join(names.BASELINES)}.",
+    epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"),
+)
+@click.argument("name")
+@input_options(split="train")
+@acceleration_option
+@click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
+@seed_option
+@threads_option
+@click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def baseline_command(name, dataset, acceleration, pattern, seed, choices, output, json) -> None:
+    method = prom.baselines.get(name)
+    known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective"))
+    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
+    check_writable(output)
+    pattern = pattern or prom.baselines.default_pattern(name)
+    data = dataset()
+    mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
+    result = prom.baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
+    result.save(output)
+    report_mask(result, output, json)
+
+
+@cli.command("average", epilog=example("prom average seed0.h5 seed1.h5 seed2.h5 --output ensemble.h5"))
+@click.argument("masks", nargs=-1, required=True)
+@click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
+@json_option
+def average_command(masks, output, json) -> None:
+    """Average the probabilities of MASKS that differ in their seed only, learnt at the same time on many machines."""
+    check_writable(output)
+    result = prom.masks.average([prom.load_mask(mask) for mask in masks])
+    result.save(output)
+    report_mask(result, output, json)
+
+
+@cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
+@click.argument("mask")
+@input_options(split="test")
+@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(names.CONVENTIONS)}.")
+@threads_option
+@json_option
+def evaluate_command(mask, dataset, convention, json) -> None:
+    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
+
+    MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
+    """
+    sampled = prom.mask_files.read(mask)
+    data = dataset()
+    scores = prom.evaluate(sampled, data, convention)
+    true = sampled.numel() / int(sampled.sum())
+    columns = ["psnr", "ssim", "nmse"]
+    mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
+    summary = {
+        "mask": mask,
+        "true_acceleration": true,
+        "dataset": data.name,
+        "split": data.split,
+        "slices": len(data),
+        "subjects": data.number_of_subjects,
+        "patients": data.patient_names(),
+        "convention": convention,
+        **{name: float(mean[name]) for name in columns},
+        **{f"{name}_std": float(spread[name]) for name in columns},
+    }
+    if json:
+        click.echo(strict_json(summary))
+        return
+    heading = f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}"
+    click.echo(f"{heading}, x{true:.2f}, {convention} convention")
+    click.echo(
+        f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
+        f"NMSE {mean['nmse']:.4f} +- {spread['nmse']:.4f}"
+    )
+
+
+@cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
+@click.argument("mask")
+@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(names.FORMATS)}.")
+def export_command(mask, output) -> None:
+    """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
+    check_writable(output)
+    prom.export.export(prom.load_mask(mask), output)
+    click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
+
+
+@cli.group("segment")
+def segment_group() -> None:
+    """Train a network that segments fully sampled images, and see what it makes of undersampled ones."""
+
+
+@segment_group.command(
+    "train",
+    epilog=example(
+        "prom segment train mni_brain --output net.pt",
+        "prom segment train mni_brain --start net.pt --mask mask.h5 --output tuned.pt",
+    ),
+)
+@input_options(split="train")
+@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="Batches.")
+@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="Slices in each.")
+@click.option(
+    "--learning-rate", type=real("(0, 1e6]"), default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine."
+)
+@click.option("--start", help="Go on from this network: fine-tuning.")
+@click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
+@click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
+@seed_option
+@threads_option
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
+@click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
+@json_option
+def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
+    """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
+    check_writable(output)
+    check_writable(f"{output}.part")
+    prom.device.choose_device(device)
+    import torch
+
+    seen = [prom.mask_files.read(mask) for mask in masks]
+    first = prom.segmentation.load(start) if start else None
+    data = dataset()
+    seen = torch.stack([prom.masks.as_mask(mask, data.shape, data.name) for mask in seen]) if seen else None
+    rest, held = data.hold_out(0.2)
+    given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
+    network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
+    network.save(output)
+    said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
+    if json:
+        click.echo(strict_json(said))
+        return
+    click.echo(f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.story['validation_dice']:.3f} on {len(held)} slices")
+
+
+@segment_group.command("evaluate", epilog=example("prom segment evaluate net.pt mni_brain --mask mask.h5"))
+@click.argument("network")
+@input_options(split="test")
+@click.option("--mask", help="Undersample with this mask; without it the images are fully sampled.")
+@threads_option
+@json_option
+def segment_evaluate_command(network, dataset, mask, json) -> None:
+    """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
+    segmenter = prom.segmentation.load(network)
+    sampled = prom.mask_files.read(mask) if mask else None
+    data = dataset()
+    table = prom.segmentation.evaluate(segmenter, data, sampled)
+    mean = table.drop(columns=["subject", "slice"]).mean()
+    true = sampled.numel() / int(sampled.sum()) if mask else 1.0
+    if json:
+        said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
+        click.echo(strict_json({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
+        return
+    click.echo(f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}, x{true:.2f}")
+    for name in ("", *(f" {region}" for region in segmenter.regions)):
+        click.echo(f"{name.strip() or 'mean'}: Dice {mean[f'dice{name}']:.4f}, IoU {mean[f'iou{name}']:.4f}")
+
+
+class Lists(click.Command):
+    """Takes ``--methods energy default`` for ``--methods energy --methods default``, which is all that click knows."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
+        spread, current = [], None
+        for arg in args:
+            if arg.startswith("-"):
+                current = arg if arg in repeatable else None
+            elif current and spread[-1] != current:
+                spread.append(current)
+            spread.append(arg)
+        return super().parse_args(ctx, spread)
+
+
+@cli.command(
+    "sweep",
+    cls=Lists,
+    epilog=example(
+        "prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced \\",
+        "    --patterns points columns --accelerations 4 8 16 32 --seeds 10 --jobs 2",
+        "prom sweep segmentation --dataset acdc --root data/ACDC --network net.pt --methods energy polished task-polished \\",
+        "    --accelerations 8 16 32 --seeds 3 --jobs 2",
+    ),
+)
+@click.argument("kind")
+@click.option("--dataset", required=True, help="A registered name, or a folder or file of your own images.")
+@click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Options of the data set's reader.")
+@click.option(
+    "--methods",
+    multiple=True,
+    default=["energy", "default"],
+    show_default=True,
+    help="Baselines, recipes, variants of them: paper:members=1; task-NAME: learnt through the network.",
+)
+@click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
+@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
+@click.option(
+    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ..."
+)
+@click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
+@click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
+@click.option(
+    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask."
+)
+@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="Runs at a time, of one thread each.")
+@click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
+@click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
+@click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
+def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
+    """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
+
+    The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
+    """
+    try:
+        more = shlex.split(snakemake)
+    except ValueError as error:
+        raise InputError(f"snakemake {snakemake!r}: cannot be taken apart ({error}); close every quotation mark") from error
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
+    sweep = prom.sweep
+    plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
+    for method, pattern in plan.left_out:
+        click.echo(f"left out: {method} cannot make {pattern}")
+    failed = sweep.run(plan, jobs, executor, more)
+    table = sweep.collect(plan)
+    if len(table):
+        click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")
+    if failed:
+        click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; the same command tries them again", err=True)
+        for name, reason in failed.items():
+            click.echo(f"  {name}: {reason}", err=True)
+        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.SAID}", err=True)
+        sys.exit(1)
+
+
+def strict_json(value: object) -> str:
+    """A value as JSON that every program reads: where a number is NaN or infinite, which JSON does not have, null.
+
+    >>> strict_json({"loss": float("nan"), "scores": [1.0, float("inf")]})
+    '{"loss": null, "scores": [1.0, null]}'
+    """
+
+    def finite(value: object) -> object:
+        if isinstance(value, dict):
+            return {name: finite(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [finite(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return jsonlib.dumps(finite(value), allow_nan=False)
+
+
+def people(subjects: int, patients: int) -> str:
+    """How many subjects, and how many patients where some have several.
+
+    >>> people(1, 1), people(8, 2)
+    ('1 subject', '8 subjects, 2 patients')
+    """
+    said = f"{subjects} subject{'' if subjects == 1 else 's'}"
+    return said if patients == subjects else f"{said}, {patients} patient{'' if patients == 1 else 's'}"
+
+
+def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
+    """Tell what was written, as text or as JSON."""
+    samples = int(result.mask.sum())
+    if json:
+        summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}
+        click.echo(strict_json({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
+        return
+    spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
+    subjects = result.provenance["subjects"]
+    whose = people(subjects, result.provenance.get("patients", subjects))  # masks averaged may be of a time that did not count patients
+    click.echo(
+        f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
+        f"from {result.provenance['slices']} slices of {whose}{spent}"
+    )
+
+
+if __name__ == "__main__":
+    main()

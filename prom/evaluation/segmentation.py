@@ -1,0 +1,468 @@
+"""Networks that segment: trained on fully sampled images, frozen, and looked at through masks (section 4.4, Table 2)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from prom import options
+from prom.datasets.base import SliceDataset
+from prom.engine.device import choose_device
+from prom.errors import InputError
+from prom.evaluation import network_files
+from prom.files import atomic, check_writable
+from prom.learn.batches import shuffled_batches
+from prom.masks import as_mask
+from prom.objectives import ImageLoss
+from prom.reconstruction.zero_filled import undersample
+
+FORMAT = "prom network 1"
+CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
+TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing tumour": (3,)}  # as BraTS scores them
+AT_ONCE = 16  # slices that are segmented together
+
+
+@dataclass(eq=False)
+class Segmenter:
+    """A network that segments, and what its output means.
+
+    Attributes
+    ----------
+    network
+        Any ``torch.nn.Module`` from ``(P, C, H, W)`` float32 magnitude images to ``(P, K, H, W)`` logits: one channel for each region
+        where regions overlap, and one for the background before them where they do not.
+    regions
+        The label values that each region consists of, by name: ``{"RV": (1,), "MYO": (2,), "LV": (3,)}``.
+    story
+        What is known of its training, for records.
+
+    >>> segmenter = Segmenter(nn.Conv2d(1, 3, 1), {"a": (1,), "b": (2,)})
+    >>> images, labels = torch.rand(2, 1, 8, 8), torch.randint(3, (2, 8, 8))
+    >>> segmenter.exclusive, segmenter.predict(images).shape, segmenter.loss(images, labels).ndim
+    (True, torch.Size([2, 2, 8, 8]), 0)
+    """
+
+    network: nn.Module
+    regions: Mapping[str, Sequence[int]]
+    story: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether no label is in two regions: then a pixel gets one of them or the background, by the largest logit."""
+        values = [value for region in self.regions.values() for value in region]
+        return len(values) == len(set(values))
+
+    @cached_property
+    def _criterion(self) -> nn.Module:
+        DiceCELoss = _monai("losses").DiceCELoss
+        return DiceCELoss(include_background=False, softmax=True) if self.exclusive else DiceCELoss(sigmoid=True)
+
+    def targets(self, labels: Tensor) -> Tensor:
+        """``(P, H, W)`` labels to ``(P, K, H, W)`` bool, one channel a region."""
+        return torch.stack([torch.isin(labels, torch.tensor(values, device=labels.device)) for values in self.regions.values()], dim=1)
+
+    def loss(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term."""
+        return self.loss_of(self.network(images), labels)
+
+    def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The same for what the network says, ``(P, K, H, W)`` logits."""
+        targets = self.targets(labels)
+        if self.exclusive:
+            targets = torch.cat([~targets.any(dim=1, keepdim=True), targets], dim=1)
+        return self._criterion(logits, targets.float())
+
+    def _shows(self, labels: Tensor, device: torch.device) -> bool:
+        """Whether any of the regions is in ``(P, H, W)`` labels."""
+        return any(bool(self.targets(labels[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(labels), AT_ONCE))
+
+    @torch.no_grad()
+    def predict(self, images: Tensor) -> Tensor:
+        """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region."""
+        return self.decide(self.network(images))
+
+    def decide(self, logits: Tensor) -> Tensor:
+        """What of it is taken as segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
+        if not self.exclusive:
+            return logits > 0
+        best = logits.argmax(dim=1, keepdim=True)
+        return best == torch.arange(1, logits.shape[1], device=best.device)[:, None, None]
+
+    def objective(self, data: SliceDataset, device: torch.device | str = "auto", near: Tensor | None = None) -> ImageLoss:
+        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+
+        ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
+        (:func:`prom.curvature.near`), without which scale-invariant ProM loses the lowest frequencies.
+
+        Raises
+        ------
+        InputError
+            Where the data have no labels, or none of what the network segments, or the network or the mask does not fit them.
+        """
+        device = choose_device(device)
+        _check_fit(self.story, data)
+        if not self._shows(_labels(data), device):
+            raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
+        self.network.to(device).eval().requires_grad_(False)
+        described = {"objective": "segmentation", "network": self.fingerprint()}
+        return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+
+    def fingerprint(self) -> str:
+        """16 hex digits of the SHA-256 of weights, regions and story: tells one network from another in records."""
+        digest = hashlib.sha256(json.dumps([dict(self.regions), self.story], sort_keys=True).encode())
+        for name, value in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + value.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write weights and story, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
+        if "channels" not in self.story:
+            raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
+        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        regions = {name: list(values) for name, values in self.regions.items()}
+        _write(path, {"format": FORMAT, "regions": regions, "story": self.story, "weights": weights})
+
+
+def load(path: str | os.PathLike) -> Segmenter:
+    """Read a network that :meth:`Segmenter.save` wrote. Nothing in the file is executed.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, damaged, or not such a network.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
+    try:
+        regions, story, weights = network_files.described(network_files.read(path), FORMAT)
+        with torch.device("meta"):  # where it takes no memory
+            network_files.check_weights(weights, _unet(regions, story))
+        segmenter = Segmenter(_unet(regions, story), regions, story)
+        segmenter.network.load_state_dict(weights)
+    except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
+        if isinstance(error, InputError):
+            raise
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"network {path}: is not a network file of prom ({cause}); make one with 'prom segment train'") from error
+    segmenter.network.eval()
+    return segmenter
+
+
+def file_fingerprint(path: str | os.PathLike) -> str:
+    """:meth:`Segmenter.fingerprint` of the network in a file.
+
+    Raises
+    ------
+    InputError
+        As :func:`load`.
+    """
+    return load(path).fingerprint()
+
+
+def train(
+    data: SliceDataset,
+    validation: SliceDataset,
+    steps: int = 900,
+    batch_size: int = 12,
+    learning_rate: float = 1.5e-3,
+    channels: Sequence[int] = CHANNELS,
+    regions: Mapping[str, Sequence[int]] | None = None,
+    start: Segmenter | None = None,
+    masks: Tensor | None = None,
+    augment: bool = False,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    checkpoint: str | os.PathLike | None = None,
+) -> Segmenter:
+    """Train MONAI's U-Net on the slices of ``data``, and keep the weights that were best on ``validation``.
+
+    Adam, the learning rate falling to 0 along a cosine, batches of shuffled slices, each mirrored left to right at random. Ten times in
+    the course of the training the mean Dice coefficient over ``validation`` is taken.
+
+    Parameters
+    ----------
+    data, validation
+        Slices with labels; no patient in both (``data.hold_out(0.2)`` makes both from one).
+    steps, batch_size, learning_rate
+        Batches, slices in each, and Adam's step at the start.
+    channels
+        Features on each level of the U-Net, two residual units a level.
+    regions
+        What is to be segmented: see :class:`Segmenter`. By default every label by itself; of brain tumours the three regions of BraTS.
+    start
+        A network of this function to go on from (fine-tuning), instead of new weights.
+    masks
+        ``(M, H, W)`` bool: then every image is seen zero-filled under one of them, chosen at random, in training and in validation.
+    augment
+        Whether training images are varied at random besides (:func:`augmentation`): for few patients, with more steps.
+    seed
+        Of weights, order, mirroring, choice of masks and variation. Same seed, same machine, same number of threads: same bits.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+    checkpoint
+        A file that the state is written to ten times, and that an interrupted training goes on from. Removed at the end.
+
+    Raises
+    ------
+    InputError
+        Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, no
+        slice for validation shows what is to be segmented, the loss is not finite, or a checkpoint is of another training.
+    """
+    options.check("steps", steps, "[1, 1e9]", whole=True)
+    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    options.check("learning_rate", learning_rate, "(0, 1e6]")
+    channels = [options.check("channels", number, "[1, 4096]", whole=True) for number in channels]
+    if not 2 <= len(channels) <= 10:
+        raise InputError(f"channels {list(channels)}: must be 2 to 10 numbers, one for each level")
+    seed = options.check_seed(seed)
+    labels = _labels(data)
+    both = set(data.patients or data.subjects) & set(validation.patients or validation.subjects)
+    if both:
+        raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
+    regions = dict(start.regions if start else regions or default_regions(data))
+    story = {"channels": list(start.story["channels"] if start else channels), "in_channels": data.images.shape[1]}
+    _check_fit(start.story if start else story, data)
+    _check_fit(start.story if start else story, validation)
+    asked = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "fingerprint": data.fingerprint(),
+        "fingerprint_validation": validation.fingerprint(),
+        "fine_tuned": start is not None,
+        "masks": 0 if masks is None else len(masks),
+        "augmented": augment,
+    }
+    device = choose_device(device)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _unet(regions, story)
+    if start:
+        network.load_state_dict(start.network.state_dict())
+    segmenter = Segmenter(network.to(device), regions, {**story, **asked})
+    if not segmenter._shows(_labels(validation), device):
+        raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
+    adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
+    batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
+    state: dict[str, Any] = {"step": 0, "best": -1.0, "weights": {}}
+    if checkpoint:
+        check_writable(checkpoint)
+        if Path(checkpoint).is_file():
+            state = _resume(Path(checkpoint), asked, network, adam, schedule)
+            for _ in range(state["step"]):  # the same draws as before
+                _batch(data, labels, masks, batches, generator, images=False)
+    vary = augmentation() if augment else None
+    stops = {math.ceil(steps * (place + 1) / 10) for place in range(10)}
+    bar = tqdm(total=steps, initial=state["step"], desc=f"train U-Net on {data.name}", disable=None, leave=False)
+    while state["step"] < steps:
+        network.train().requires_grad_(True)
+        images, classes = _batch(data, labels, masks, batches, generator)
+        if vary:
+            vary.set_random_state(seed=seed + 1_000_000 * (state["step"] + 1))  # by step: one that goes on draws the same
+            varied = [vary({"image": image, "label": label[None]}) for image, label in zip(images, classes, strict=True)]
+            images, classes = (torch.stack([one[part].as_tensor() for one in varied]) for part in ("image", "label"))
+            classes = classes[:, 0]
+        adam.zero_grad()
+        loss = segmenter.loss(images.to(device), classes.to(device))
+        if not loss.isfinite():
+            raise InputError(f"{data.name}: the loss is {loss.item():g} in step {state['step'] + 1}; use a lower learning rate")
+        loss.backward()
+        adam.step()
+        schedule.step()
+        state["step"] += 1
+        bar.update()
+        bar.set_postfix(loss=f"{loss.item():.3f}", best=f"{state['best']:.3f}", refresh=False)
+        if state["step"] in stops:
+            dice = _validate(segmenter, validation, masks)
+            if dice > state["best"]:
+                state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
+            if checkpoint:
+                live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
+                _write(checkpoint, {**state, **live, "asked": asked})
+    bar.close()
+    network.load_state_dict(state["weights"])
+    network.eval().requires_grad_(False)
+    segmenter.story["validation_dice"] = state["best"]
+    if checkpoint:
+        Path(checkpoint).unlink(missing_ok=True)
+    return segmenter
+
+
+@torch.no_grad()
+def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = None, device: str | torch.device = "auto") -> pd.DataFrame:
+    """Dice coefficient and intersection over union of every slice and region, of images zero-filled under ``mask`` (None: fully sampled).
+
+    MONAI's rule for absent regions: where a slice does not show a region, it has no score for it (NaN), whatever was predicted; ``dice``
+    and ``iou`` are the means over the regions that it shows, and NaN where it shows none. Table 2's numbers are means over slices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a slice: subject, slice, ``loss``, ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every region.
+
+    Raises
+    ------
+    InputError
+        Where the data have no labels, or the network or the mask does not fit them.
+    """
+    labels = _labels(data)
+    mask = None if mask is None else as_mask(mask, data.shape, data.name)
+    device = choose_device(device)
+    _check_fit(segmenter.story, data)
+    segmenter.network.to(device).eval()
+    scores, losses = [], []
+    starts = range(0, len(data), AT_ONCE)
+    for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
+        block = slice(start, start + AT_ONCE)
+        images = data.images[block].to(device)
+        images = images.abs() if mask is None else undersample(images, mask.to(device))
+        classes = labels[block].to(device)
+        logits = segmenter.network(images)
+        losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
+        predicted, targets = segmenter.decide(logits), segmenter.targets(classes)
+        both, size, target_size = (part.sum(dim=(-2, -1)).double() for part in (predicted & targets, predicted, targets))
+        there = torch.where(target_size > 0, 1.0, torch.nan)
+        dice, iou = 2 * both / (size + target_size), both / (size + target_size - both)
+        scores.append((torch.stack([dice, iou], dim=-1) * there.unsqueeze(-1)).cpu())
+    values = torch.cat(scores)  # (N, K, 2)
+    table = pd.DataFrame({"subject": list(data.subjects), "slice": list(data.slices), "loss": losses})
+    for place, score in enumerate(("dice", "iou")):
+        table[score] = values[..., place].nanmean(dim=1).numpy()
+    for region, name in enumerate(segmenter.regions):
+        for place, score in enumerate(("dice", "iou")):
+            table[f"{score} {name}"] = values[:, region, place].numpy()
+    return table
+
+
+def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
+    """Every label but the background by itself; of brain tumours the three nested regions of BraTS.
+
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 4, 4), ["a"], [0], torch.ones(1, 4, 4).byte(), ("background", "heart"))
+    >>> default_regions(data)
+    {'heart': (1,)}
+    """
+    if data.name == "brain_tumour":
+        return dict(TUMOUR_REGIONS)
+    names = data.label_names or [f"label {value}" for value in range(int(_labels(data).max()) + 1)]
+    return {name: (value,) for value, name in enumerate(names) if value}
+
+
+def augmentation() -> Any:
+    """Random variation as in nnU-Net, of MONAI's transforms: of ``{"image": (C, H, W), "label": (1, H, W)}``.
+
+    Rotation, size, noise, blur, brightness, contrast and resolution, about as often and as far as nnU-Net varies them (Isensee et al.,
+    "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature Methods 18, 2021). The network sees
+    low resolution, then, down to half of it, but no undersampled k-space.
+
+    >>> vary = augmentation().set_random_state(seed=0)
+    >>> vary({"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)})["image"].shape
+    torch.Size([1, 32, 32])
+    """
+    of = _monai("transforms")
+    image, both = "image", ["image", "label"]
+    turn = {"rotate_range": math.pi / 12, "scale_range": (-0.3, 0.4), "padding_mode": "zeros"}
+    return of.Compose(
+        [
+            of.RandAffined(both, prob=0.5, mode=["bilinear", "nearest"], **turn),
+            of.RandGaussianNoised(image, prob=0.15, std=0.1),
+            of.RandGaussianSmoothd(image, prob=0.2, sigma_x=(0.5, 1.0), sigma_y=(0.5, 1.0)),
+            of.RandScaleIntensityd(image, prob=0.15, factors=0.25),
+            of.RandAdjustContrastd(image, prob=0.3, gamma=(0.7, 1.5)),
+            of.RandSimulateLowResolutiond(image, prob=0.25, zoom_range=(0.5, 1.0), upsample_mode="bilinear"),
+        ]
+    )
+
+
+def _monai(module: str) -> Any:
+    try:
+        import monai.losses
+        import monai.networks.nets
+        import monai.transforms
+    except ImportError as error:
+        raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
+    return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[module]
+
+
+def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.Module:
+    channels = tuple(story["channels"])
+    out = len(regions) + Segmenter(nn.Identity(), regions).exclusive
+    return _monai("nets").UNet(2, story["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
+
+
+def _check_fit(story: Mapping[str, Any], data: SliceDataset) -> None:
+    """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known."""
+    if "channels" not in story:
+        return
+    channels, halvings = data.images.shape[1], 2 ** (len(story["channels"]) - 1)
+    if channels != story["in_channels"]:
+        raise InputError(f"{data.name}: has {channels} channel(s), and the network is for {story['in_channels']}; train one on such data")
+    if any(side % halvings or side == halvings for side in data.shape):
+        wanted = ",".join(str(max(2, math.ceil(side / halvings)) * halvings) for side in data.shape)
+        raise InputError(
+            f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
+            f"{len(story['channels'])} levels; size={wanted} fills up images of your own"
+        )
+
+
+def _labels(data: SliceDataset) -> Tensor:
+    if data.labels is None:
+        raise InputError(f"{data.name}: has no labels; a segmentation needs them")
+    return data.labels
+
+
+def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: Any, generator: torch.Generator, images: bool = True) -> Any:
+    """The next images and labels, mirrored and undersampled at random; without ``images`` only the draws are made."""
+    chosen = next(batches)
+    mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+    picked = torch.randint(1 if masks is None else len(masks), (len(chosen),), generator=generator)
+    if not images:
+        return None
+    pictures, classes = data.images[chosen], labels[chosen]
+    pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
+    pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
+    return pictures, torch.where(mirrored[:, None, None], classes.flip(-1), classes)
+
+
+def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None) -> float:
+    device = next(segmenter.network.parameters()).device
+    tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
+    return float(sum(table["dice"].mean() for table in tables) / len(tables))
+
+
+def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
+    torch.save(content, packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
+
+
+def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
+    try:
+        state = torch.load(network_files.checked(path), map_location="cpu", weights_only=True)
+        same = state.pop("asked") == asked
+        if same:
+            network.load_state_dict(state.pop("network"))
+            adam.load_state_dict(state.pop("adam"))
+            schedule.load_state_dict(state.pop("schedule"))
+    except Exception as error:  # a damaged file fails in any of many ways
+        raise InputError(f"checkpoint {path}: cannot be read; remove it to start anew") from error
+    if not same:
+        raise InputError(f"checkpoint {path}: is of a training with other data or settings; remove it, or name another file")
+    return state

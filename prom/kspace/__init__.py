@@ -1,0 +1,1 @@
+"""K-space, what can be switched on in it, and how it is made of an image."""

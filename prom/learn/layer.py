@@ -1,0 +1,129 @@
+"""ProM as a layer of a network: a mask learnt together with whatever comes after it (the paper's outlook, section 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from prom.errors import InputError
+from prom.kspace import patterns
+from prom.kspace.encoding import FourierUpToPhase
+from prom.masks.projection import project
+from prom.masks.result import SAMPLE_STREAM, bernoulli
+from prom.options import check_seed
+from prom.reconstruction.zero_filled import ZeroFilled
+
+
+class MaskLayer(nn.Module):
+    r"""Undersamples images with a mask from a Bernoulli distribution whose probabilities are learnt like any other parameter.
+
+    In training, every call draws one mask for the whole batch (Eq. 1) and lets the gradient of the mask pass to theta unchanged
+    (straight-through), so that also a point at theta = 0 can come back. In evaluation, the mask is the posterior mode (Eq. 8). After each
+    step of the optimiser, call :meth:`project`, which makes theta feasible again (Eq. 6, 7).
+
+    Adam divides each coordinate by its own size, and with it the ranking of the gradient is lost, which is what the collapse in chapter 6
+    comes from. So the gradient of theta is normalised here by *one* number, its largest magnitude, and plain SGD is meant for it::
+
+        layer = MaskLayer((256, 256), acceleration=8)
+        optimiser = torch.optim.Adam(network.parameters())
+        masks = torch.optim.SGD(layer.parameters(), lr=0.05, momentum=0.9)
+        for images in batches:
+            loss = criterion(network(layer(images)), images)
+            loss.backward()
+            optimiser.step(), masks.step()
+            layer.project()
+
+    In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
+    small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in.
+
+    Parameters
+    ----------
+    shape
+        (H, W) of the images.
+    acceleration
+        alpha >= 1: the budget is exactly floor(D / alpha).
+    pattern
+        "points", "columns" or "rows".
+    start
+        Probabilities to begin with, of the pattern's shape: e.g. ``result.theta``; by default the budget, spread evenly.
+    seed
+        Of the masks drawn in training.
+
+    Raises
+    ------
+    InputError
+        Where the acceleration, the pattern or the start cannot be used, or the images are not of this shape, or integers.
+
+    >>> layer = MaskLayer((8, 8), acceleration=4)
+    >>> layer(torch.rand(2, 1, 8, 8)).shape, int(layer.mask().sum()), layer.theta.sum().item()
+    (torch.Size([2, 1, 8, 8]), 16, 16.0)
+    """
+
+    def __init__(
+        self, shape: tuple[int, int], acceleration: float, pattern: str = "points", start: Tensor | None = None, seed: int = 0
+    ) -> None:
+        super().__init__()
+        self.pattern = patterns.make(pattern, shape)
+        self.budget = self.pattern.budget(acceleration)
+        even = torch.full(self.pattern.shape, self.budget / self.pattern.size)
+        begin = even if start is None else start.detach().float()
+        if begin.shape != even.shape or not begin.isfinite().all():
+            raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
+        self.theta = nn.Parameter(project(begin, self.budget))
+        self.theta.register_hook(_divided)
+        self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """``(B, C, H, W)`` images, real or complex, to the magnitudes of their zero-filled reconstructions: real, in the same precision."""
+        if not isinstance(images, Tensor) or not (images.is_floating_point() or images.is_complex()):
+            kind = images.dtype if isinstance(images, Tensor) else type(images).__name__
+            raise InputError(f"images of type {kind}: must be a tensor of real or complex floating-point numbers; use images.float()")
+        if tuple(images.shape[-2:]) != self.pattern.samples:
+            raise InputError(f"images of {tuple(images.shape[-2:])}: do not fit the mask, which is {self.pattern.samples}")
+        with torch.autocast(images.device.type, enabled=False):
+            mask = self._sample() if self.training else self.mask()
+            half = images.real.dtype.itemsize < 4
+            exact = images.to(torch.complex64 if images.is_complex() else torch.float32) if half else images
+            encoding = FourierUpToPhase(self.pattern.samples)
+            found, _ = ZeroFilled()(encoding.forward(exact), mask, encoding)
+        return found.abs().to(images.real.dtype)
+
+    def mask(self) -> Tensor:
+        """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
+        return self.pattern.forward(bernoulli.mode(self.theta.detach(), self.budget))
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring theta back to 0 <= theta <= 1, sum <= S (Eq. 6, 7)."""
+        self.theta.copy_(project(self.theta, self.budget))
+
+    def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLayer:
+        """What ``to``, ``half`` and the like do to theta: it goes to another device, and stays float32."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            changed = change(tensor)
+            return changed if changed.dtype == tensor.dtype else tensor.to(changed.device)
+
+        theta = self.theta
+        super()._apply(kept, recurse)
+        if self.theta is not theta:
+            self.theta.register_hook(_divided)
+        return self
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Of a copy: hooks are not copied."""
+        super().__setstate__(state)
+        self.theta.register_hook(_divided)
+
+    def _sample(self) -> Tensor:
+        generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
+        self.drawn += 1
+        hard = bernoulli.sample(self.theta.detach(), generator)[0]
+        return self.pattern.forward(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
+
+
+def _divided(gradient: Tensor) -> Tensor:
+    """By its largest magnitude."""
+    return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)

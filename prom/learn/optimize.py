@@ -1,0 +1,105 @@
+"""Algorithm 1: projected gradient descent on the probabilities of a mask. One loop for every recipe, pattern and objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prom import objectives
+from prom.datasets.base import SliceDataset
+from prom.engine.replay import replayed
+from prom.engine.threads import spread
+from prom.learn.batches import shuffled_batches
+from prom.learn.history import History
+from prom.learn.iterate import iterate
+from prom.learn.polish import improve
+from prom.learn.recipes import DEFAULT, Recipe
+from prom.learn.start import refuse_what_fails, start
+from prom.learn.steps import STEP_RULES
+from prom.masks import MaskResult, bernoulli, provenance
+from prom.masks.schedules import linear
+from prom.options import check_seed
+from prom.problem import Problem
+
+
+def optimize(
+    data: SliceDataset | Tensor | np.ndarray,
+    acceleration: float,
+    pattern: str = "points",
+    recipe: Recipe = DEFAULT,
+    objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
+    seed: int = 0,
+    device: str = "auto",
+    callback: Callable[[int, Tensor], None] | None = None,
+) -> MaskResult:
+    """Learn which k-space samples to measure (Eq. 3, Algorithm 1).
+
+    Parameters
+    ----------
+    data
+        A data set, or fully sampled images ``(H, W)``, ``(N, H, W)`` or ``(N, C, H, W)``, real or complex. One image is the paper's
+        single-image mode.
+    acceleration
+        alpha >= 1. The mask has exactly floor(D / alpha) samples (points) or lines (columns, rows).
+    pattern
+        "points", "columns" or "rows".
+    recipe
+        :data:`prom.DEFAULT`, :data:`prom.PAPER`, or a variant of one made with ``dataclasses.replace``.
+    objective
+        "magnitude_mse", a function ``(x_hat, x) -> loss`` of two ``(P, C, H, W)`` batches, or an :class:`prom.objectives.Objective` that
+        has been made of these data.
+    seed
+        Same seed, same machine: same bits.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+    callback
+        Called as ``callback(iteration, theta)`` after every iteration, for figures.
+
+    Returns
+    -------
+    MaskResult
+        Mask (Eq. 8; where the recipe polishes, improved from there), probabilities, history and provenance.
+
+    Raises
+    ------
+    InputError
+        Where the data, the acceleration, a name or the device cannot be used, or the loss is not finite.
+
+    >>> from dataclasses import replace
+    >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
+    >>> result.mask.shape, int(result.mask.sum())
+    (torch.Size([16, 16]), 64)
+    """
+    return learn(Problem.of(data, acceleration, pattern, objective, device), recipe, check_seed(seed), callback)
+
+
+@spread()
+def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
+    """Algorithm 1, for a problem that has been made already."""
+    refuse_what_fails(problem, recipe)
+    generator = torch.Generator(problem.device).manual_seed(seed)
+    history, solutions, feasible = History(problem, recipe, callback), [], problem.feasible
+    for member in range(recipe.members):
+        if fresh := member == 0 or recipe.independent_members:
+            theta = start(problem, recipe, generator)  # U(0, 1), section 4
+            step = STEP_RULES[recipe.step_rule](recipe, theta, problem.acceleration)
+            move = replayed(partial(iterate, problem, step, recipe, generator), generator, problem.replayable)
+        batches = shuffled_batches(len(problem.data), recipe.batch_size, generator)
+        for iteration in range(recipe.iterations):
+            progress = iteration / max(recipe.iterations - 1, 1)
+            tau = linear(progress, recipe.tau_start, recipe.tau_end)
+            budget = feasible.annealed(progress if fresh else 1.0, *recipe.phases)  # A.1
+            theta, measured = move(theta, next(batches), tau, budget)
+            history.add(member, iteration, budget, measured, theta)
+        solutions.append(feasible.project(theta))  # feasible whatever the order of step and projection
+    table, theta = history.table(), bernoulli.average(solutions).cpu()
+    mask = problem.pattern.forward(feasible.round(theta)).contiguous()  # Eq. 8
+    if recipe.polish:
+        mask = improve(mask, problem, recipe.polish, hold_out=recipe.hold_out)
+    probabilities = problem.pattern.forward(theta).contiguous()
+    made = provenance(problem.data, problem.objective.describe(), problem.device)
+    return MaskResult(mask, probabilities, theta, problem.pattern.name, problem.acceleration, recipe.as_dict(), seed, table, made)

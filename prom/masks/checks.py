@@ -1,0 +1,99 @@
+"""What every mask with its probabilities and its story keeps to, whether it was just made or comes out of a file."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prom.errors import InputError
+from prom.kspace.patterns import Lines, make
+
+if TYPE_CHECKING:
+    from prom.masks import MaskResult
+
+LARGEST_MASK = 2**26  # samples
+LONGEST_RECORD = 2**20  # bytes of recipe or provenance as JSON
+
+
+def check(result: MaskResult) -> None:
+    """Whether the fields of a mask fit each other.
+
+    Mask and probabilities are constant along the pattern's lines; as many samples are measured as the acceleration allows (of the baseline
+    equispaced with ``exact_budget=False``: or more); where nothing was polished, none is less probable than one that is not measured.
+
+    Raises
+    ------
+    InputError
+        Where they do not; the message says which.
+    """
+    _check_numbers(result, *_check_arrays(result))
+    for name in ("recipe", "provenance"):
+        record_as_json(name, getattr(result, name))
+    if not isinstance(result.recipe.get("name"), str):
+        raise InputError("its recipe has no name")
+    history = result.history
+    values = history.to_numpy(dtype=float)
+    if not np.isfinite(values).all() or (history[["member", "iteration"]] < 0).any(axis=None):
+        raise InputError("its history has NaN, infinite or negative numbers")
+    if not history["active_fraction"].between(0, 1).all():
+        raise InputError("its history has shares outside 0 to 1")
+
+
+def record_as_json(name: str, record: dict[str, object]) -> str:
+    """Recipe or provenance as the text that a file holds.
+
+    Raises
+    ------
+    InputError
+        Where it is no dictionary, holds what JSON cannot say (NaN, objects), or is too long.
+
+    >>> record_as_json("recipe", {"name": "energy"})
+    '{"name": "energy"}'
+    """
+    if not isinstance(record, dict):
+        raise InputError(f"its {name} is no dictionary, but of type {type(record).__name__}")
+    try:
+        text = json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"its {name} is no JSON ({error})") from error
+    if len(text) > LONGEST_RECORD:
+        raise InputError(f"its {name} has {len(text)} characters; at most {LONGEST_RECORD} are possible")
+    return text
+
+
+def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
+    mask, probabilities, theta = result.mask, result.probabilities, result.theta
+    if mask.dtype != torch.bool or mask.ndim != 2 or not 0 < mask.numel() <= LARGEST_MASK:
+        raise InputError(f"its mask is {_described(mask)}; it must be bool, 2D, with 1 to {LARGEST_MASK} samples")
+    lines = make(result.pattern, tuple(mask.shape))
+    for name, values, shape in (("probabilities", probabilities, mask.shape), ("theta", theta, lines.shape)):
+        if values.dtype != torch.float32 or tuple(values.shape) != tuple(shape):
+            raise InputError(f"its {name} is {_described(values)}; pattern {result.pattern} has {tuple(shape)} of torch.float32")
+        if not ((values >= 0) & (values <= 1)).all():  # NaN is neither
+            raise InputError(f"its {name} has values outside 0 to 1")
+    if not torch.equal(lines.forward(theta), probabilities):
+        raise InputError("its probabilities are not those of theta")
+    return lines, lines.select(mask)
+
+
+def _check_numbers(result: MaskResult, lines: Lines, members: Tensor) -> None:
+    if not isinstance(result.acceleration, float) or not math.isfinite(result.acceleration):
+        raise InputError(f"its acceleration is {result.acceleration!r}, no finite number")
+    budget = lines.budget(result.acceleration)
+    if not isinstance(result.seed, int) or isinstance(result.seed, bool) or not -(2**63) <= result.seed < 2**64:
+        raise InputError(f"its seed is {result.seed!r}, no whole number of 64 bits")
+    count, recipe = int(members.sum()), result.recipe if isinstance(result.recipe, dict) else {}
+    more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
+    if count != budget and not more:
+        raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
+    if not recipe.get("polish") and not members.all() and result.theta[members].min() < result.theta[~members].max():
+        raise InputError("its mask leaves out samples that are more probable than some it has")
+
+
+def _described(values: Tensor) -> str:
+    return f"{tuple(values.shape)} of {values.dtype}"

@@ -1,0 +1,110 @@
+"""Masks for other programs: NumPy, MATLAB, BART, lists of phase encodes, and pictures."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from prom import names
+from prom.errors import unknown
+from prom.files import atomic
+from prom.kspace.patterns import AXES, make
+from prom.masks import MaskResult
+
+BART_DIMENSIONS = 16  # of every BART array; those that are not used have length 1
+
+
+def to_npy(result: MaskResult, path: Path) -> None:
+    """The mask as an npy file: ``(H, W)`` bool, DC at [H // 2, W // 2]."""
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        np.save(file, result.mask.numpy(), allow_pickle=False)
+
+
+def to_png(result: MaskResult, path: Path) -> None:
+    """The mask as an 8-bit grey picture, one pixel a sample: 255 is measured, DC at row H // 2, column W // 2."""
+    with atomic(path) as temporary:
+        Image.fromarray(result.mask.numpy().astype(np.uint8) * 255).save(temporary, format="PNG")
+
+
+def to_h5(result: MaskResult, path: Path) -> None:
+    """Everything: another mask file of prom, with probabilities, history and provenance."""
+    result.save(path)
+
+
+def to_mat(result: MaskResult, path: Path) -> None:
+    """A MATLAB v5 file: ``mask`` (H, W) logical, ``probabilities`` (H, W) single, ``acceleration``, ``pattern``, and ``layout`` in words.
+
+    MATLAB counts from 1, so that DC is at (floor(H/2) + 1, floor(W/2) + 1), where its fftshift puts it.
+    """
+    height, width = result.mask.shape
+    variables = {
+        "mask": result.mask.numpy(),
+        "probabilities": result.probabilities.numpy(),
+        "acceleration": float(result.acceleration),
+        "pattern": result.pattern,
+        "layout": f"mask(row, column), centred: DC at (floor(H/2)+1, floor(W/2)+1) = ({height // 2 + 1}, {width // 2 + 1})",
+    }
+    from scipy.io import savemat  # here: the other formats need no SciPy
+
+    with atomic(path) as temporary, open(temporary, "wb") as file:
+        savemat(file, variables, do_compression=True)
+
+
+def to_cfl(result: MaskResult, path: Path) -> None:
+    """A BART pair: complex float32, 1 or 0, column-major in ``.cfl``, its dimensions H W 1 1 ... in ``.hdr`` beside it.
+
+    DC is in the middle, as in BART's own k-space. Source: https://bart-doc.readthedocs.io/en/latest/data.html.
+    """
+    # Both are written in full before either gets its name, and an error leaves neither. The inner one gets its name first: should the
+    # process be killed in between, numbers without a header remain, which no program reads; the header is the sign of completeness.
+    with atomic(path.with_suffix(".hdr")) as header, atomic(path) as values:
+        dimensions = [*result.mask.shape, *[1] * (BART_DIMENSIONS - 2)]
+        header.write_text(f"# Dimensions\n{' '.join(map(str, dimensions))}\n", encoding="ascii", newline="\n")
+        values.write_bytes(result.mask.numpy().astype("<c8").tobytes(order="F"))
+
+
+def to_csv(result: MaskResult, path: Path) -> None:
+    """The list for a scanner: one line a measured column, row or point, in increasing order.
+
+    Each has its index, counted from 0, and its offset: the signed phase-encode number, index - n // 2, which is 0 at DC. Columns are
+    ``column, column_offset``, or ``row, row_offset``, or for points ``row, column, row_offset, column_offset``.
+
+    Raises
+    ------
+    InputError
+        Where a mask of columns or rows has a line that is measured in part, which no such list can say.
+    """
+    lines = make(result.pattern, result.mask.shape)
+    members = lines.select(result.mask)
+    encodes = pd.DataFrame(members.nonzero().numpy(), columns=[AXES[axis] for axis in lines.axes])
+    for axis in lines.axes:
+        encodes[f"{AXES[axis]}_offset"] = encodes[AXES[axis]] - lines.samples[axis] // 2
+    with atomic(path) as temporary:
+        encodes.to_csv(temporary, index=False, lineterminator="\n")
+
+
+FORMATS = {ending: globals()[f"to_{ending[1:]}"] for ending in names.FORMATS}
+
+
+def export(result: MaskResult, path: str | os.PathLike) -> None:
+    """Write a mask in the format that the ending of ``path`` names; each is described at its function above.
+
+    On any error no file is left behind, and an older one of that name stays as it was.
+
+    Raises
+    ------
+    InputError
+        Where the ending is not known or the file cannot be written.
+
+    >>> export(None, "mask.docx")
+    Traceback (most recent call last):
+    prom.errors.InputError: output format '.docx' is not known (known: .cfl, .csv, .h5, .mat, .npy, .png)
+    """
+    path = Path(path)
+    if path.suffix.lower() not in FORMATS:
+        raise unknown("output format", path.suffix, FORMATS)
+    FORMATS[path.suffix.lower()](result, path)

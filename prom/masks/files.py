@@ -1,0 +1,85 @@
+"""Masks out of files: prom's own, and those that :mod:`prom.masks.export` writes as .npy, .mat and .png."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from prom.datasets import matlab
+from prom.errors import InputError
+from prom.masks import load_mask
+from prom.masks.checks import LARGEST_MASK
+
+
+def _npy(path: Path) -> np.ndarray:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)  # nothing is read before its size is known
+    if not isinstance(array, np.ndarray):
+        raise ValueError("is an npz archive")
+    return array
+
+
+def _mat(path: Path) -> np.ndarray:
+    with matlab.unpacked(path, "mask") as (arrays, load):
+        if "mask" not in arrays:
+            raise ValueError(f"has no variable mask, only {', '.join(sorted(arrays)[:10]) or 'none that is numeric'}")
+        return load("mask")
+
+
+def _png(path: Path) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode not in ("1", "L") or getattr(image, "n_frames", 1) > 1:
+                raise ValueError(f"is no picture in 8-bit grey, but of mode {image.mode}")
+            picture = np.asarray(image.convert("L"))
+    if not np.isin(picture, (0, 255)).all():
+        raise ValueError("has grey pixels; a picture of a mask is black (0) and white (255)")
+    return picture == 255
+
+
+READERS: dict[str, Callable[[Path], np.ndarray]] = {".npy": _npy, ".mat": _mat, ".png": _png}
+
+
+def read(path: str | os.PathLike) -> Tensor:
+    """The mask in a file, ``(H, W)`` bool, centred; the ending says which kind of file it is.
+
+    ``.npy`` holds an array of 0 and 1, ``.mat`` a variable ``mask`` of 0 and 1, ``.png`` a picture in which white is measured. Any other
+    file must be one of prom (:func:`prom.load_mask`).
+
+    Raises
+    ------
+    InputError
+        Where the file is missing or damaged, or what it holds is no mask: other values, not 2D, or nothing measured.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     np.save(f"{folder}/mask.npy", np.eye(2))
+    ...     read(f"{folder}/mask.npy")
+    tensor([[ True, False],
+            [False,  True]])
+    """
+    path = Path(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        return load_mask(path).mask
+    if not path.is_file():
+        raise InputError(f"mask {path}: no such file; make one with 'prom export'")
+    try:
+        array = reader(path)
+        if array.ndim != 2 or not 0 < array.size <= LARGEST_MASK:
+            raise ValueError(f"has the shape {array.shape}, where (H, W) is expected")
+        if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+            raise ValueError("has other values than 0 and 1")
+        if not array.any():
+            raise ValueError("measures nothing")
+    except Exception as error:  # a damaged file fails in any of many ways
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"mask {path}: is no mask as 'prom export' writes it ({cause})") from error
+    return torch.from_numpy(array.astype(bool))

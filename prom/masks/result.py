@@ -1,0 +1,229 @@
+"""The result of an optimisation: the mask, where it came from, and its HDF5 file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from prom import options
+from prom.datasets import hdf5
+from prom.errors import InputError
+from prom.files import atomic
+from prom.kspace.patterns import make
+from prom.masks import bernoulli
+from prom.masks.checks import LARGEST_MASK, LONGEST_RECORD, check, record_as_json
+
+HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
+
+
+# Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
+SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
+FORMAT = "prom mask 1"
+
+
+@dataclass(frozen=True, eq=False)
+class MaskResult:
+    """A mask with its probabilities and its story.
+
+    Attributes
+    ----------
+    mask
+        ``(H, W)`` bool, centred: the posterior mode under the budget (Eq. 8).
+    probabilities
+        ``(H, W)`` float32, centred: theta of Eq. 1 on the grid.
+    theta
+        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows.
+    pattern, acceleration, recipe, seed
+        What was asked for. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name.
+    history
+        Per iteration: member, iteration, loss, budget S, active share of the sampled masks. A data frame.
+    provenance
+        Data set, split, counts, fingerprint, objective, versions, device, time of making.
+    """
+
+    mask: Tensor
+    probabilities: Tensor
+    theta: Tensor
+    pattern: str
+    acceleration: float
+    recipe: dict[str, object]
+    seed: int
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    provenance: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "history", pd.DataFrame(self.history, columns=list(HISTORY)).astype(HISTORY))
+
+    @property
+    def true_acceleration(self) -> float:
+        """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S."""
+        return self.mask.numel() / int(self.mask.sum())
+
+    def sample(self, count: int = 1, seed: int = 0) -> Tensor:
+        """Masks drawn from Eq. 1: ``(count, H, W)`` bool. Their sizes vary about S; the mode has exactly S.
+
+        >>> from prom.baselines import as_result
+        >>> as_result(torch.eye(4, dtype=torch.bool), "identity", acceleration=4).sample(3).sum(dim=(1, 2)).tolist()
+        [4, 4, 4]
+        """
+        generator = torch.Generator().manual_seed(SAMPLE_STREAM + options.check_seed(seed))
+        draws = bernoulli.sample(self.theta, generator, options.check("count", count, "[1, 1e9]", whole=True))
+        return make(self.pattern, self.mask.shape).forward(draws).bool()
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
+
+        All of it has checksums, so that a damaged file is not read as another mask.
+
+        Raises
+        ------
+        InputError
+            Where the file cannot be written, or the fields do not fit each other (:func:`prom.masks.checks.check`).
+        """
+        try:
+            check(self)
+        except InputError as error:
+            raise InputError(f"output {os.fspath(path)}: cannot hold this mask; {error}") from error
+        texts = {"format": FORMAT, "pattern": self.pattern}
+        texts |= {name: record_as_json(name, getattr(self, name)) for name in ("recipe", "provenance")}
+        arrays = {name: getattr(self, name).numpy() for name in ("mask", "probabilities", "theta")}
+        arrays |= {f"history/{name}": self.history[name].to_numpy() for name in self.history}
+        # In memory first, so that a full disk is an error like any other. From HDF5 1.8 on, headers have checksums, and with them
+        # attributes of a fixed length.
+        with h5py.File("mask", "w", driver="core", backing_store=False, libver=("v108", "v108")) as file:
+            for name, values in arrays.items():
+                file.create_dataset(name, data=values, fletcher32=values.size > 0 or None)
+            file.attrs.update({name: np.bytes_(text) for name, text in texts.items()})
+            file.attrs.update({"acceleration": self.acceleration, "seed": self.seed})
+            file.flush()
+            image = file.id.get_file_image()
+        with atomic(path) as temporary:
+            temporary.write_bytes(image)
+
+
+def load_mask(path: str | os.PathLike) -> MaskResult:
+    """Read a mask that :meth:`MaskResult.save` wrote. Nothing in the file is executed or believed, and no other file is read.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, not HDF5, not such a mask, damaged, or says what does not fit together.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"mask {path}: no such file; make one with 'prom optimize' or 'prom baseline'")
+    try:
+        result = _read(path)
+        check(result)
+    except InputError as error:
+        raise InputError(f"mask {path}: is damaged or was changed by hand; {error}") from error
+    except Exception as error:  # a damaged file fails in any of many ways
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"mask {path}: is not a mask file of prom ({cause})") from error
+    return result
+
+
+def _read(path: Path) -> MaskResult:
+    with h5py.File(path, "r") as file:
+        if (written := hdf5.text(file, "format", 100)) != FORMAT:
+            raise ValueError(f"is of format {written!r}, not {FORMAT!r}")
+        types = {"mask": bool, "probabilities": np.float32, "theta": np.float32}
+        arrays = {name: torch.from_numpy(hdf5.array(file, name, dtype, LARGEST_MASK)) for name, dtype in types.items()}
+        history = {name: hdf5.array(file, f"history/{name}", np.dtype(kind), LARGEST_MASK) for name, kind in HISTORY.items()}
+        if {values.shape for values in history.values()} != {(len(history["loss"]),)}:
+            raise ValueError("its history has columns of different length")
+        records = {name: json.loads(hdf5.text(file, name, LONGEST_RECORD)) for name in ("recipe", "provenance")}
+        plain = {"pattern": hdf5.text(file, "pattern", 100), "acceleration": float(hdf5.number(file, "acceleration", "f"))}
+        seed = hdf5.number(file, "seed", "iu")
+    return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history))
+
+
+def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Tensor:
+    """A mask for slices of this shape, as ``(H, W)`` bool on its own device: bool, or 0 and 1 in any type. ``name`` says whose slices.
+
+    Raises
+    ------
+    InputError
+        Where it is no array, of another shape, or has other values than 0 and 1: what 255 or .3 would mean is not certain.
+
+    >>> as_mask(np.eye(2), (2, 2), "demo").int().tolist()
+    [[1, 0], [0, 1]]
+    >>> as_mask(255 * np.eye(2), (2, 2), "demo")
+    Traceback (most recent call last):
+    prom.errors.InputError: mask with the value 255: must have 0 and 1 only; if 255 is measured, use mask == 255
+    """
+    if isinstance(mask, str | os.PathLike):
+        raise InputError(f"mask {os.fspath(mask)!r}: is a path; use prom.load_mask(path).mask")
+    if isinstance(mask, MaskResult):
+        raise InputError("mask of type MaskResult: must be an array; use its .mask")
+    if not isinstance(mask, Tensor):
+        array = np.asarray(mask)
+        if array.dtype.kind not in "biufc":
+            raise InputError(f"mask of type {type(mask).__name__}: must be an array or a tensor of 0 and 1")
+        mask = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
+    if tuple(mask.shape) != tuple(shape):
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {name}, whose slices are {tuple(shape)}")
+    if mask.dtype == torch.bool:
+        return mask
+    values = mask.detach().to(torch.complex128 if mask.is_complex() else torch.float64)  # has every operation, as not all types do
+    wrong = values[(values != 0) & (values != 1)]
+    if len(wrong):
+        value = wrong[0].item()
+        alone = bool((wrong == value).all()) and not (values == 1).any()
+        way = f"if {value:g} is measured, use mask == {value:g}" if alone else "of probabilities, use the mask that was made with them"
+        raise InputError(f"mask with the value {value:g}: must have 0 and 1 only; {way}")
+    return values == 1
+
+
+def average(results: Sequence[MaskResult]) -> MaskResult:
+    """Bayesian model averaging (section 4): the mean of the probabilities of independent solutions, and its posterior mode.
+
+    Raises
+    ------
+    InputError
+        Where there are fewer than two, or they differ in anything but the seed.
+
+    >>> import prom
+    >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)
+    >>> both = average([prom.optimize(images, 4, recipe=recipe, seed=seed) for seed in (0, 1)])
+    >>> int(both.mask.sum()), both.recipe["members"]
+    (16, 2)
+    """
+    if len(results) < 2:
+        raise InputError(f"{len(results)} mask(s): averaging needs at least two")
+    first = results[0]
+    if "members" not in first.recipe or first.recipe["polish"]:
+        raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
+    for result in results[1:]:
+        for what in ("pattern", "acceleration", "recipe"):
+            if getattr(result, what) != getattr(first, what):
+                raise InputError(f"{what} {getattr(result, what)}: the first mask has {getattr(first, what)}; only seeds may differ")
+        for what in ("fingerprint", "objective", "network"):
+            if result.provenance.get(what) != first.provenance.get(what):
+                raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
+    seeds = [result.seed for result in results]
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
+    members = first.recipe["members"]
+    theta = bernoulli.average([result.theta for result in results])
+    lines = make(first.pattern, first.mask.shape)
+    story = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
+    spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
+    return replace(
+        first,
+        mask=lines.forward(bernoulli.mode(theta, lines.budget(first.acceleration))).contiguous(),  # Eq. 8
+        probabilities=lines.forward(theta).contiguous(),
+        theta=theta,
+        recipe={**first.recipe, "members": members * len(results)},
+        history=pd.concat(story, ignore_index=True),
+        provenance={**first.provenance, "seeds": seeds, **spent},
+    )

@@ -1,0 +1,56 @@
+"""The first reconstruction: what was not measured is taken as 0."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from prom.kspace.encoding import Encoding, Fourier
+
+
+class ZeroFilled:
+    r""":math:`\hat x = E^H (m \odot y)` for samples y and a mask m (paper, section 3.1).
+
+    >>> import torch
+    >>> image, encoding = torch.rand(4, 6), Fourier((4, 6))
+    >>> found, pullback = ZeroFilled()(encoding.forward(image), torch.ones(4, 6), encoding)
+    >>> torch.allclose(found.real, image, atol=1e-6), pullback(found).shape
+    (True, torch.Size([4, 6]))
+    """
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        r"""The image, and the way back of gradients.
+
+        Parameters
+        ----------
+        samples
+            All of them, complex.
+        mask
+            bool or float, of a shape that broadcasts against ``samples``.
+        encoding
+            E.
+
+        Returns
+        -------
+        Tensor
+            The complex image.
+        Callable
+            From :math:`\partial L / \partial \mathrm{Re}\,\hat x + i\, \partial L / \partial \mathrm{Im}\,\hat x` to
+            :math:`\partial L / \partial m = \mathrm{Re}(\overline{y} \odot E\, \partial L / \partial \hat x)`, of the shape of ``samples``.
+        """
+        return encoding.adjoint(samples * mask), lambda gradient: (samples.conj() * encoding.forward(gradient)).real
+
+
+def undersample(image: Tensor, mask: Tensor) -> Tensor:
+    r"""Magnitude of the zero-filled reconstruction: :math:`\hat x = |F^{-1}(F x \odot m)|`.
+
+    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32.
+
+    >>> import torch
+    >>> image = torch.rand(8, 8)
+    >>> torch.allclose(undersample(image, torch.ones(8, 8)), image, atol=1e-6)
+    True
+    """
+    encoding = Fourier(tuple(image.shape[-2:]))
+    return ZeroFilled()(encoding.forward(image), mask, encoding)[0].abs()

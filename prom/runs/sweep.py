@@ -1,0 +1,381 @@
+"""Many runs: planned here, carried out by Snakemake (``Snakefile``) on this machine or on a cluster, collected here.
+
+One combination of data set, method, pattern, acceleration and seed is one papermill run of ``notebooks/runs/reconstruction.ipynb`` (Table
+1) or ``segmentation.ipynb`` (Table 2) in a process of its own, and ends in one JSON record::
+
+    prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced --patterns points columns \\
+        --accelerations 4 8 16 32 --seeds 10 --jobs 2
+
+Records lie in a folder whose name holds a key of the data and a key of the code, so that no result is ever taken from a run with other
+data or other code; every record is checked against the sweep besides. Whatever ended a sweep, the same command goes on with it.
+
+On a SLURM cluster, where output, data and Python lie on a file system that all nodes share, every run is a job::
+
+    prom sweep reconstruction --dataset acdc --root /shared/ACDC --seeds 10 --jobs 100 --executor slurm \\
+        --snakemake "--default-resources slurm_partition=cpu slurm_account=mri runtime=60 mem_mb=4000"
+
+Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never tells
+there that a job has ended. Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from typing import TextIO
+
+import pandas as pd
+from tqdm import tqdm
+
+from prom.datasets import REGISTRY, data_root, load
+from prom.errors import InputError, unknown
+from prom.evaluation.segmentation import file_fingerprint
+from prom.files import atomic
+from prom.kspace import patterns
+from prom.masks import versions
+from prom.options import check
+from prom.runs import results
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # Windows
+    fcntl = None
+
+PROJECT = Path(__file__).parents[2]
+SNAKEFILE = PROJECT / "Snakefile"
+RUNNER = PROJECT / "notebooks" / "run.py"
+RUNS = PROJECT / "notebooks" / "runs"
+SAID = "snakemake.log"
+SAME = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
+TOLD = ("dataset", "method", "variant", "members", "pattern", "acceleration")  # what tells a run from others, but for the seed
+SUMMARY = {"psnr": "psnr (dB)", "ssim": "ssim", "nmse": "nmse", "dice": "dice", "iou": "iou"}  # scores, and their headings
+NO_SEED = {"energy", "conjugate_energy", "low_pass", "igs"}  # the same mask for every seed, as long as it sees all images
+ONLY = {"equispaced": ("columns", "rows"), "poisson_disc": ("points",)}  # patterns of the baselines that cannot make all
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be run.
+
+    ``folder`` is where the records lie, ``runs`` the notebook's parameters of each run by the run's name, ``expected`` what the run's
+    record must say, ``notebook`` what is run, ``left_out`` the combinations of method and pattern that do not exist.
+    """
+
+    folder: Path
+    notebook: str
+    runs: Mapping[str, dict[str, object]]
+    expected: Mapping[str, dict[str, object]]
+    left_out: Sequence[tuple[str, str]] = ()
+
+    @property
+    def table(self) -> Path:
+        """The csv file of all records."""
+        return self.folder.parent / f"{self.folder.name}.csv"
+
+    @property
+    def slices(self) -> Path:
+        """The csv file of the scores of every test slice."""
+        return self.folder.parent / f"{self.folder.name}-slices.csv"
+
+    def log(self, run: str) -> Path:
+        """What a run has printed; its executed notebook lies beside it."""
+        return self.folder / f"{run}.log"
+
+
+def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Sequence[float], seeds: int) -> Iterator[tuple]:
+    """(method, pattern, acceleration, seed) of every run that makes sense: patterns a method can make, seeds where one matters.
+
+    Raises
+    ------
+    InputError
+        Where a method or pattern is not known, an acceleration is below 1, or nothing is left.
+
+    >>> list(combinations(["energy", "equispaced"], ["points", "columns"], [8], seeds=2))[1:]
+    [('energy', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 1)]
+    """
+    for method in methods:
+        results.recipe_of(method)  # or it says what is wrong
+    for name in names:
+        if name not in patterns.PATTERNS:
+            raise unknown("pattern", name, patterns.PATTERNS)
+    for acceleration in accelerations:
+        if not 1 <= acceleration < float("inf"):
+            raise InputError(f"acceleration {acceleration}: must be >= 1")
+    check("seeds", seeds, "[1, 1e6]", whole=True)
+    pairs = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if _possible(*pair)]
+    if not pairs or not accelerations:
+        raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
+    for (method, name), acceleration in product(pairs, dict.fromkeys(accelerations)):
+        for seed in range(1 if name_of(method) in NO_SEED and "batch_size=" not in method else seeds):
+            yield method, name, float(acceleration), seed
+
+
+def name_of(method: str) -> str:
+    """``gaussian`` of ``gaussian:sigma=35``, ``paper`` of ``task-paper:members=1``."""
+    return method.removeprefix(results.TASK).partition(":")[0]
+
+
+def _possible(method: str, pattern: str) -> bool:
+    return pattern in ONLY.get(name_of(method), patterns.PATTERNS)
+
+
+def plan(
+    kind: str,
+    dataset: str,
+    methods: Sequence[str],
+    names: Sequence[str],
+    accelerations: Sequence[float],
+    seeds: int = 1,
+    root: str | None = None,
+    options: Mapping[str, object] | None = None,
+    ensembles: Sequence[str] = (),
+    network: str | None = None,
+    tuning_steps: int = 0,
+    output: str | os.PathLike = "results/sweep",
+) -> Sweep:
+    """Say what is to be run. Reads the data once, for their fingerprints.
+
+    Parameters
+    ----------
+    kind
+        The notebook in ``notebooks/runs``: "reconstruction" or "segmentation".
+    dataset, root, options
+        As of :func:`prom.load`.
+    methods
+        Baselines and recipes, with options where wanted: see :func:`prom.runs.results.parse_method`.
+    names
+        Patterns.
+    accelerations, seeds
+        Every acceleration with every seed from 0 to ``seeds - 1``.
+    ensembles
+        Those of ``methods`` whose solutions of all seeds are to be averaged besides (Bayesian model averaging).
+    network, tuning_steps
+        Of a segmentation: the file of the network, which is frozen; steps of fine-tuning it to each mask before the scores are taken.
+    output
+        The folder that gets a folder of records and a table.
+
+    Raises
+    ------
+    InputError
+        Where something is not known or out of range, the data cannot be read, this is not the project's folder, or the system is no Unix.
+    """
+    if fcntl is None:
+        raise InputError("sweep: needs a Unix, such as Linux, macOS or WSL, for its locks; elsewhere, run 'prom optimize' for each mask")
+    if not SNAKEFILE.is_file():
+        raise InputError(f"{PROJECT}: has no Snakefile; install the package from its repository with 'pip install -e .[sweep]'")
+    kinds = sorted(path.stem for path in RUNS.glob("*.ipynb"))
+    if kind not in kinds:
+        raise unknown("sweep", kind, kinds)
+    wanted = list(combinations(methods, names, accelerations, seeds))
+    through = kind == "segmentation"
+    if through != bool(network):
+        raise InputError(f"network {network}: a segmentation needs one, a reconstruction has none; 'prom segment train' makes one")
+    for method in methods:
+        if method.startswith(results.TASK) and not through:
+            raise InputError(f"method {method}: is learnt through a network, and {kind} has none")
+    check("tuning steps", tuning_steps, "[0, 1e9]", whole=True)
+    for method in ensembles:
+        if method not in methods:
+            raise unknown("ensemble", method, methods)
+        if not results.recipe_of(method).get("members") or seeds < 2:
+            raise InputError(f"ensemble {method}: needs a recipe, and at least 2 seeds")
+
+    of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
+    train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
+    same = dict(zip(SAME, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True)) | of_network
+    data = _key(*(str(value) for name, value in same.items() if name != "versions"))
+    code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
+    folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
+
+    typed = {"dataset": dataset, "root": root or "", "options": dict(options or {})}
+    place = _absolute(**typed)
+    if through:
+        typed |= {"network": network, "tuning_steps": tuning_steps}
+        place |= {"network": str(Path(network).resolve()), "tuning_steps": tuning_steps}
+    runs, expected = {}, {}
+    averaged = [(method, pattern, acceleration, 0) for method, pattern, acceleration, seed in wanted if method in ensembles and seed == 0]
+    for index, (method, pattern, acceleration, seed) in enumerate([*wanted, *averaged]):
+        asked = {"method": method, "pattern": pattern, "acceleration": acceleration, "seed": seed}
+        recipe = results.recipe_of(method)
+        name = "-".join([re.sub(r"[:,]", "-", method), pattern, f"x{acceleration}".removesuffix(".0")])
+        if index >= len(wanted):
+            asked["average"] = [f"{name}-seed{member}.h5" for member in range(seeds)]
+            recipe["members"] *= seeds
+            name += f"-ensemble{seeds}"
+        else:
+            name += f"-seed{seed}"
+        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked})]
+        runs[name] = {**place, **asked, "record": f"{name}.json", "command": shlex.join(again)}
+        said = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
+        expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **said, **same}
+    left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
+    return Sweep(folder, f"runs/{kind}", runs, expected, left_out)
+
+
+def _key(*texts: str) -> str:
+    return hashlib.sha256(repr(texts).encode()).hexdigest()[:16]
+
+
+def _absolute(dataset: str, root: str, options: Mapping[str, object]) -> dict[str, object]:
+    """Where the data lie, for runs that do not start in this folder."""
+    files = {name: str(Path(value).resolve()) for name, value in options.items() if name == "sensitivities"}
+    if dataset not in REGISTRY:
+        dataset, root = str(Path(dataset).resolve()), ""
+    elif REGISTRY[dataset].FOLDER:
+        root = str(Path(root or data_root(dataset)).resolve())
+    return {"dataset": dataset, "root": root, "options": {**options, **files}}
+
+
+def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[str] = ()) -> dict[str, str]:
+    """Carry out what has no record yet; returns the runs that failed, each with the last line it has printed.
+
+    Parameters
+    ----------
+    sweep
+        From :func:`plan`.
+    jobs
+        How many runs at a time. Each has one thread.
+    executor
+        "local", or what Snakemake has a plugin for: "slurm".
+    options
+        More options for Snakemake.
+
+    Raises
+    ------
+    InputError
+        Where Snakemake or its plugin is not installed, ``jobs`` is below 1 or the folder cannot be written to.
+    """
+    check("jobs", jobs, "[1, 1e6]", whole=True)
+    for package in ("snakemake", *([] if executor == "local" else [f"snakemake_executor_plugin_{executor.replace('-', '_')}"])):
+        if not find_spec(package):
+            raise InputError(f"Python package {package}: is not installed; pip install -e '.[sweep]' brings Snakemake with local and slurm")
+    with _locked(sweep.folder) as lock:
+        missing = sorted(set(sweep.runs) - set(records(sweep)))
+        for name in missing:  # what an earlier try left would be taken for a result, or for the reason of a failure
+            (sweep.folder / f"{name}.json").unlink(missing_ok=True)
+            sweep.log(name).unlink(missing_ok=True)
+        if missing:
+            with atomic(sweep.folder / "sweep.json") as temporary:
+                own = {"python": sys.executable, "runner": str(RUNNER), "notebook": sweep.notebook, "runs": dict(sweep.runs)}
+                temporary.write_text(json.dumps(own, indent=1))
+            command = [sys.executable, "-m", "snakemake", "--snakefile", SNAKEFILE, "--directory", sweep.folder]
+            command += ["--jobs", jobs, "--executor", executor, "--scheduler", "greedy", "--keep-going"]
+            # A record is written in one step and was checked above: one that is there is good. Snakemake's lock would outlive a kill.
+            command += ["--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock", *options]
+            cache = os.environ.get("PROM_CACHE")
+            environment = os.environ | ({"PROM_CACHE": os.path.abspath(cache)} if cache else {})  # runs do not start in this folder
+            with open(sweep.folder / SAID, "w") as said, tqdm(total=len(missing), desc="sweep", disable=None) as bar:
+                # Snakemake inherits the lock, so that it is held until both have ended.
+                process = subprocess.Popen(
+                    [*map(str, command)], env=environment, pass_fds=[lock.fileno()], stdout=said, stderr=subprocess.STDOUT
+                )
+                try:
+                    while process.poll() is None:
+                        bar.update(sum((sweep.folder / f"{name}.json").exists() for name in missing) - bar.n)
+                        time.sleep(0.2)
+                finally:
+                    process.terminate()  # where ^C ended the loop: Snakemake finishes the runs at work and begins no more
+        return {name: _reason(sweep, name) for name in sorted(set(sweep.runs) - set(records(sweep)))}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[TextIO]:
+    """The open lock file of a folder of records, which is made where it does not exist. Waits for another sweep of it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "w")  # noqa: SIM115, closed below
+    except OSError as error:
+        raise InputError(f"output {folder}: cannot be written ({error.strerror}); name another folder with --output") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"another sweep is at work in {folder}; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _reason(sweep: Sweep, name: str) -> str:
+    if (sweep.folder / f"{name}.json").exists():
+        return "its record is of other code or data; were they changed while it ran?"
+    for log in (sweep.log(name), sweep.folder / SAID):  # the second where the first never began
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        said = [line.strip() for line in lines if line.strip()]
+        if said:
+            return said[-1]
+    return "ended without a message"
+
+
+def records(sweep: Sweep) -> dict[str, dict[str, object]]:
+    """The records of this sweep that are there, by the run's name. One that does not say what the sweep expects is not among them."""
+    read = {name: _read(sweep.folder / f"{name}.json") for name in sweep.expected}
+    complete = {name for name in read if (sweep.folder / f"{name}.csv").exists()}
+    return {name: read[name] for name, expected in sweep.expected.items() if name in complete and expected.items() <= read[name].items()}
+
+
+def _read(path: Path) -> dict[str, object]:
+    """A record; {} where there is none."""
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def collect(sweep: Sweep) -> pd.DataFrame:
+    """The records of the sweep as a table, one row a run.
+
+    The csv file ``sweep.table``, written in one step, has them together with those that earlier sweeps of the same data and code left
+    in the folder; ``sweep.slices`` has the scores of every test slice, averaged over seeds.
+    """
+    found = records(sweep)
+    same = {name: next(iter(sweep.expected.values()))[name] for name in SAME}
+    others = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json")) if path.stem not in sweep.runs}
+    others = {name: record for name, record in others.items() if same.items() <= record.items()}
+    if found:
+        everything = {**others, **found}
+        with atomic(sweep.table) as temporary:
+            pd.DataFrame(list(everything.values())).to_csv(temporary, index=False)
+        slices = pd.concat(_slices(sweep.folder / f"{name}.csv", record) for name, record in everything.items())
+        keys = ["subject", "slice", *TOLD]
+        with atomic(sweep.slices) as temporary:
+            slices.groupby(keys, sort=False).mean().round(5).reset_index().to_csv(temporary, index=False)
+    return pd.DataFrame(list(found.values()))
+
+
+def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
+    """The scores of the test slices of a run, with what tells it from other runs, but for the seed."""
+    return pd.read_csv(path).assign(**{name: record[name] for name in TOLD})
+
+
+def summary(table: pd.DataFrame) -> str:
+    """Means over seeds in the order of the runs, and how far the PSNR varies with the seed.
+
+    >>> one = {"method": "energy", "variant": "", "members": 1, "pattern": "points", "acceleration": 8.0}
+    >>> one |= {"psnr": 30.0, "ssim": 0.9, "nmse": 0.01}
+    >>> print(summary(pd.DataFrame([one, {**one, "psnr": 32.0}])))
+    method pattern acceleration  runs psnr (dB)   +-  ssim  nmse
+    energy  points            8     2     31.00 1.00 0.900 0.010
+    """
+    named = table["method"] + (":" + table["variant"]).where(table["variant"] != "", "")
+    named += (", mean of " + table["members"].astype(str)).where(table["members"] > 1, "")
+    groups = table.assign(method=named).groupby(["method", "pattern", "acceleration"], sort=False)
+    scores = [name for name in SUMMARY if name in table]
+    rows = groups[scores].mean()
+    rows.insert(0, "runs", groups.size())
+    rows.insert(2, "+-", groups[scores[0]].std(ddof=0))
+    rows = rows.rename(columns=SUMMARY).reset_index()
+    formats = {"acceleration": "{:g}", "psnr (dB)": "{:.2f}", "+-": "{:.2f}", **dict.fromkeys(("ssim", "nmse", "dice", "iou"), "{:.3f}")}
+    return rows.to_string(index=False, formatters={name: form.format for name, form in formats.items()})

@@ -1,0 +1,253 @@
+"""What a mask does to one image, as pictures, numbers and words: for pages and widgets, which know nothing of k-space."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.evaluation import segmentation
+from prom.evaluation.evaluate import evaluate
+from prom.reconstruction.zero_filled import undersample
+from prom.show.figures import COLOURS
+
+DECIBELS = 40.0  # how far below its peak a point spread is drawn
+ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters
+SPREAD_MAP, ERROR_MAP = "magma", "cividis"
+LEVELS = 24  # of maps: hardly fewer than an eye tells apart, and half the bytes of 256
+GREYS = 64  # of images: noise hides the steps, and a page holds hundreds of them
+REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
+WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, wrong
+
+TITLES = {
+    "mask": "Mask",
+    "spread": "Point spread, its middle",
+    "target": "Fully sampled",
+    "image": "Zero-filled",
+    "error": "Error",
+    "truth": "True regions",
+    "regions": "Seen by the network",
+    "wrong": "Wrong pixels",
+}
+
+
+class Picture(NamedTuple):
+    """A PNG file, what is to be seen on it (alternative text), and a short note to stand under it."""
+
+    png: bytes
+    alt: str
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One image through one mask.
+
+    Attributes
+    ----------
+    mask
+        ``(H, W)`` bool, centred.
+    spread
+        The magnitude of the point-spread function, ``(H, W)``, in dB relative to its peak, which is in the middle; -120 at least.
+    target, image
+        Magnitudes ``(H, W)``, fully sampled and zero-filled, as shares of the maximum of the former.
+    scores
+        ``psnr`` (dB), ``ssim`` and ``nmse`` in the paper's convention, ``acceleration`` (the true one, D by the number of samples),
+        ``stray`` (pixels within which half of the energy outside the point spread's own pixel lies); with a network also ``dice`` and
+        ``wrong`` (the share of the pixels in or taken for a region that are in another one than the network says).
+    truth, regions
+        With a network: which region each pixel belongs to, and which one the network says, ``(H, W)`` int, 0 for none; else None.
+    names
+        Of the regions, from 1.
+    """
+
+    mask: Tensor
+    spread: Tensor
+    target: Tensor
+    image: Tensor
+    scores: dict[str, float]
+    truth: Tensor | None = None
+    regions: Tensor | None = None
+    names: tuple[str, ...] = ()
+
+    @property
+    def error(self) -> Tensor:
+        """``(H, W)``: the absolute difference, as a share of the fully sampled image's maximum."""
+        return (self.image - self.target).abs()
+
+
+def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.Segmenter | None = None, channel: int = 0) -> View:
+    r"""What ``mask`` makes of slice ``index`` of a data set.
+
+    Scores are those of :func:`prom.evaluate` and :func:`prom.evaluation.segmentation.evaluate` for this slice, all channels; the
+    pictures show one. The point-spread function is :math:`p = F^{-1}(m \odot F \delta)` with one bright pixel :math:`\delta` in the middle.
+
+    Raises
+    ------
+    InputError
+        Where the mask is empty or of another size, the channel is not there, or a network is given and labels are not.
+
+    >>> data = SliceDataset("demo", "test", torch.rand(1, 1, 16, 16), ["a"], [0])
+    >>> view = look(data, 0, torch.ones(16, 16, dtype=torch.bool))      # everything measured: no error, nothing goes astray
+    >>> view.scores["acceleration"], view.scores["stray"], bool(view.error.max() < 1e-5)
+    (1.0, 0.0, True)
+    """
+    if not 0 <= channel < data.images.shape[1]:
+        raise InputError(f"channel {channel}: {data.name} has channels 0 to {data.images.shape[1] - 1}")
+    if not mask.any():
+        raise InputError("mask: measures nothing")
+    one = data.select([index])
+    table = evaluate(mask, one)
+    delta = torch.zeros(data.shape)
+    middle = tuple(n // 2 for n in data.shape)
+    delta[middle] = 1.0
+    spread = undersample(delta, mask)
+    scores = {name: float(table[name].iloc[0]) for name in ("psnr", "ssim", "nmse")}
+    scores |= {"acceleration": mask.numel() / int(mask.sum()), "stray": _half_of(spread.square(), middle)}
+    picture = one.images[0, channel].abs()
+    peak = float(picture.max())
+    zero_filled = undersample(one.images, mask)
+    truth = regions = None
+    if segmenter is not None:
+        scores["dice"] = float(segmentation.evaluate(segmenter, one, mask, "cpu")["dice"].iloc[0])
+        truth, regions = (_numbered(part) for part in (segmenter.targets(one.labels), segmenter.predict(zero_filled)))
+        scores["wrong"] = float((truth != regions).sum() / max(1, int(((truth > 0) | (regions > 0)).sum())))
+    decibels = 20 * (spread / spread.max()).clamp(min=1e-6).log10()
+    names = tuple(segmenter.regions) if segmenter else ()
+    return View(mask, decibels, picture / peak, zero_filled[0, channel] / peak, scores, truth, regions, names)
+
+
+def pictures(view: View, method: str, acceleration: float, what: str = "the image") -> dict[str, Picture]:
+    """The pictures of a view by the names in ``TITLES``, with words for those who do not see them.
+
+    Of the point spread the middle is drawn, half as high and half as wide: single pixels must be seen.
+
+    ``method`` and ``what`` are used in sentences: "energy oracle", "slice 80 of subject mni-2000". Regions are among the pictures where
+    the view has them. Grey values are those of the fully sampled image, 0 to its maximum; maps have fixed scales.
+
+    >>> data = SliceDataset("demo", "test", torch.rand(1, 1, 16, 16), ["a"], [0])
+    >>> made = pictures(look(data, 0, torch.ones(16, 16, dtype=torch.bool)), "full sampling", 1)
+    >>> list(made), made["mask"].alt
+    (['mask', 'spread', 'target', 'image', 'error'], 'Mask of full sampling at x1: white where k-space is measured, 256 of 256 samples.')
+    """
+    scores, samples = view.scores, int(view.mask.sum())
+    by = f"{method} at x{acceleration:g}"
+    quality = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}"
+    mean, largest = 100 * float(view.error.mean()), 100 * float(view.error.max())
+    reach = f"{scores['stray']:.0f} pixel{'' if round(scores['stray']) == 1 else 's'}"
+    light = f"half of the stray light within {reach}" if scores["stray"] else "no stray light"
+    top, left = (n // 4 for n in view.spread.shape)
+    middle = view.spread[top : view.spread.shape[0] - top, left : view.spread.shape[1] - left]
+    made = {
+        "mask": Picture(
+            grey_png(view.mask.float(), 2),
+            f"Mask of {by}: white where k-space is measured, {samples} of {view.mask.numel()} samples.",
+            f"{samples} of {view.mask.numel()} samples",
+        ),
+        "spread": Picture(
+            map_png(middle / DECIBELS + 1, SPREAD_MAP),
+            f"Point spread of {by}, the {middle.shape[0]} x {middle.shape[1]} pixels about its peak: {light}.",
+            light,
+        ),
+        "target": Picture(grey_png(view.target), f"The fully sampled image: {what}.", "what a perfect mask would show"),
+        "image": Picture(grey_png(view.image), f"Zero-filled {what} by {by}: {quality}.", quality),
+        "error": Picture(
+            map_png(view.error / ERRORS, ERROR_MAP),
+            f"Error of {what} by {by}: {mean:.1f} % of the maximum on average, {largest:.0f} % at most; {quality}.",
+            f"mean {mean:.1f} %, largest {largest:.0f} %",
+        ),
+    }
+    if view.regions is not None:
+        missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", f"Dice {scores['dice']:.3f}"
+        colours = [region_colour(number) for number in range(len(view.names) + 1)]
+        wrong = torch.where(view.truth == view.regions, (view.truth > 0).int(), 2)
+        made |= {
+            "truth": Picture(indexed_png(view.truth, colours), f"The true regions of {what}.", "what the network should say"),
+            "regions": Picture(indexed_png(view.regions, colours), f"Regions by the network, {what} by {by}: {agreement}.", agreement),
+            "wrong": Picture(indexed_png(wrong, WRONG_COLOURS), f"Where the network is wrong by {by}: {missed}, {agreement}.", missed),
+        }
+    return made
+
+
+def grey_png(values: Tensor, levels: int = GREYS) -> bytes:
+    """``(H, W)`` values, 0 to 1, as a grey PNG file of so many levels; what is outside is black or white.
+
+    >>> Image.open(io.BytesIO(grey_png(torch.eye(3)))).getpixel((1, 1))
+    255
+    """
+    return _png(Image.fromarray((_steps(values, levels) * (255.0 / (levels - 1))).round().astype(np.uint8)))
+
+
+def map_png(values: Tensor, colours: str, levels: int = LEVELS) -> bytes:
+    """``(H, W)`` values, 0 to 1, in a colour map of matplotlib's, as a PNG file of so many colours.
+
+    >>> Image.open(io.BytesIO(map_png(torch.eye(3), "cividis"))).size
+    (3, 3)
+    """
+    return indexed_png(torch.from_numpy(_steps(values, levels)), colour_steps(colours, levels))
+
+
+def region_colour(number: int) -> str:
+    """The colour ``#rrggbb`` of a region: black for 0, and those of the others come again when they are used up.
+
+    >>> region_colour(0), region_colour(1) == region_colour(len(REGION_COLOURS))
+    ('#000000', True)
+    """
+    return REGION_COLOURS[1 + (number - 1) % (len(REGION_COLOURS) - 1)] if number else REGION_COLOURS[0]
+
+
+def indexed_png(values: Tensor, colours: Sequence[str]) -> bytes:
+    """``(H, W)`` whole numbers, each drawn in its colour ``#rrggbb``.
+
+    >>> Image.open(io.BytesIO(indexed_png(torch.tensor([[0, 1]]), ["#000000", "#ffffff"]))).getpixel((1, 0))
+    1
+    """
+    image = Image.fromarray(values.numpy().astype(np.uint8))
+    image.putpalette(b"".join(bytes.fromhex(colour[1:]) for colour in colours))
+    return _png(image)
+
+
+def colour_steps(colours: str, levels: int = LEVELS) -> list[str]:
+    """So many colours of a colour map of matplotlib's, from its first to its last, as ``#rrggbb``.
+
+    >>> colour_steps("gray", 3)
+    ['#000000', '#808080', '#ffffff']
+    """
+    return [matplotlib.colors.to_hex(colour) for colour in matplotlib.colormaps[colours](np.linspace(0, 1, levels))]
+
+
+def _steps(values: Tensor, levels: int) -> np.ndarray:
+    return (values.clamp(0, 1) * (levels - 1)).round().byte().numpy()
+
+
+def _png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    return file.getvalue()
+
+
+def _numbered(regions: Tensor) -> Tensor:
+    """``(1, K, H, W)`` bool to ``(H, W)``: the number from 1 of the last region that a pixel is in (the innermost, where they nest)."""
+    return (regions[0].int() * torch.arange(1, regions.shape[1] + 1)[:, None, None]).amax(dim=0)
+
+
+def _half_of(energy: Tensor, middle: tuple[int, int]) -> float:
+    """The distance from the middle within which half of the energy ``(H, W)`` lies, that of the middle itself left out."""
+    rows, columns = (torch.arange(n) - place for n, place in zip(energy.shape, middle, strict=True))
+    distance = (rows[:, None].square() + columns.square()).sqrt().flatten()
+    outside = energy.clone()
+    outside[middle] = 0
+    if outside.sum() <= 1e-9 * energy[middle]:
+        return 0.0
+    order = distance.argsort(stable=True)
+    share = outside.flatten()[order].double().cumsum(0)
+    return float(distance[order][int((share < share[-1] / 2).sum())])

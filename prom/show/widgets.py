@@ -1,0 +1,401 @@
+"""The explorer, twice: a page that needs no kernel, no network and no library, and live widgets for the reader's own data."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from prom import baselines
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError, unknown
+from prom.evaluation import segmentation
+from prom.kspace.patterns import PATTERNS, make
+from prom.learn import recipes
+from prom.learn.optimize import optimize
+from prom.show.views import DECIBELS, ERROR_MAP, ERRORS, SPREAD_MAP, TITLES, View, colour_steps, look, pictures, region_colour
+
+if TYPE_CHECKING:
+    from ipywidgets import VBox
+
+Maker = Callable[[SliceDataset, float, str, int], Tensor]
+
+
+def _equispaced(train: SliceDataset, acceleration: float, pattern: str, seed: int) -> Tensor:
+    return baselines.equispaced(train, acceleration, "columns" if pattern == "points" else pattern, seed)
+
+
+def _gaussian(train: SliceDataset, acceleration: float, pattern: str, seed: int) -> Tensor:
+    return baselines.gaussian(train, acceleration, pattern, seed, protect_centre=True)
+
+
+def _learnt(recipe: recipes.Recipe) -> Maker:
+    return lambda train, acceleration, pattern, seed: optimize(train, acceleration, pattern, recipe, seed=seed).mask
+
+
+# What can be chosen, in the order of the lists: (train, acceleration, pattern, seed) -> mask.
+METHODS: dict[str, Maker] = {
+    "equispaced lines": _equispaced,
+    "Gaussian with centre": _gaussian,
+    "low-pass": baselines.low_pass,
+    "Poisson disc": baselines.poisson_disc,
+    "energy oracle": baselines.energy,
+    "conjugate-aware energy": baselines.conjugate_energy,
+    "scale-invariant ProM": _learnt(recipes.DEFAULT),
+    "polished ProM": _learnt(recipes.POLISHED),
+}
+
+
+def make_mask(method: str, train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+    """The mask of one of the ``METHODS``: ``(H, W)`` bool, exactly floor(D / alpha) samples or lines.
+
+    Equispaced lines are columns where the pattern is "points".
+
+    Raises
+    ------
+    InputError
+        Where the method is not known, or cannot be used for the data, the pattern or the acceleration.
+
+    >>> import torch
+    >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 32, 32), ["a", "b"], [0, 0])
+    >>> int(make_mask("low-pass", data, 8).sum())
+    128
+    """
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
+    return METHODS[method](train, acceleration, pattern, seed)
+
+
+def page(
+    images: Mapping[str, SliceDataset],
+    masks: Mapping[tuple[str, float], Tensor],
+    segmenter: segmentation.Segmenter | None = None,
+    start: tuple[str, str, float] | None = None,
+) -> str:
+    """An explorer as one piece of HTML: all pictures are in it, native form controls choose among them, a short script swaps them.
+
+    Without scripts, the pictures of ``start`` are seen, and no controls. No kernel, no file beside it and no network is needed.
+
+    Parameters
+    ----------
+    images
+        What can be looked at, by the name in the list: data sets of one slice each. With ``segmenter``, those that have labels can be
+        looked at through the network.
+    masks
+        Every mask by (method, acceleration): all methods at all accelerations.
+    segmenter
+        A frozen network.
+    start
+        (image, method, acceleration) to begin with; by default the first of each.
+
+    Raises
+    ------
+    InputError
+        Where there is nothing to choose, a combination is missing, an image has more than one slice or does not fit the masks, or
+        there is a network and the image to begin with has no labels.
+
+    >>> import torch
+    >>> image = SliceDataset("demo", "test", torch.rand(1, 1, 16, 16), ["a"], [0])
+    >>> html = page({"noise": image}, {("low-pass", 4): make_mask("low-pass", image, 4)})
+    >>> html.count("<img"), "http" in html
+    (5, False)
+    """
+    methods, accelerations = (list(dict.fromkeys(key[part] for key in masks)) for part in (0, 1))
+    if not images or not masks or len(masks) != len(methods) * len(accelerations):
+        raise InputError("page: needs an image, and a mask of every method at every acceleration")
+    for name, data in images.items():
+        if len(data) != 1:
+            raise InputError(f"image {name!r}: has {len(data)} slices; select one")
+    found: dict[str, Any] = {"targets": {}, "masks": {}, "frames": {}}
+    for name, data in images.items():
+        network = segmenter if data.labels is not None else None
+        for (method, acceleration), mask in masks.items():
+            view = look(data, 0, mask, network)
+            made = {
+                key: [_text(picture.png), picture.alt, picture.note] for key, picture in pictures(view, method, acceleration, name).items()
+            }
+            key = f"{method}|{acceleration:g}"
+            found["targets"][name] = {part: made.pop(part) for part in ("target", "truth") if part in made}
+            found["masks"][key] = {part: made.pop(part) for part in ("mask", "spread")}
+            found["frames"][f"{name}|{key}"] = made | {
+                "scores": {score: round(value, 4) for score, value in view.scores.items()},
+                "line": score_line(view),
+            }
+    image, method, acceleration = start or (next(iter(images)), methods[0], accelerations[0])
+    if segmenter and images[image].labels is None:
+        raise InputError(f"image {image!r}: has no labels; begin with one that has")
+    key = f"{method}|{acceleration:g}"
+    tasks = {"image": "image, for an eye"} | ({"segmentation": "segmentation, by a network"} if segmenter else {})
+    found["form"] = "".join(
+        [
+            _select("picture", "Image", images, image),
+            _select("method", "Method", methods, method),
+            _radios("acceleration", "Acceleration", {f"{value:g}": f"x{value:g}" for value in accelerations}, f"{acceleration:g}"),
+            _radios("task", "Task", tasks, "image"),
+        ]
+    )
+    first = found["targets"][image] | found["masks"][key] | found["frames"][f"{image}|{key}"]
+    content = json.dumps(found, separators=(",", ":")).replace("</", r"<\/")
+    identity = "prom-explorer-" + hashlib.sha256(content.encode()).hexdigest()[:8]
+    names = tuple(segmenter.regions) if segmenter else ()
+    tiles = [_tile(part, *first[part], names, hidden=part in LABELLED) for part in ORDER if part in first]
+    tiles.insert(ORDER.index("truth"), RANKING)
+    return "".join(
+        [
+            f'<div class="prom-explorer" id="{identity}">{STYLE}',
+            f"<form>{WITHOUT}</form>",
+            f'<p class="prom-scores" role="status">{escape(first["line"])}</p>',
+            f'<div class="prom-tiles">{"".join(tiles)}</div>',
+            f"<script>{SCRIPT.replace('IDENTITY', identity).replace('CONTENT', content)}</script></div>",
+        ]
+    )
+
+
+def explore(
+    data: SliceDataset,
+    train: SliceDataset | None = None,
+    accelerations: Sequence[float] = (4, 8, 16, 32),
+    segmenter: segmentation.Segmenter | None = None,
+    seed: int = 0,
+    channel: int = 0,
+) -> VBox:
+    """The explorer in a notebook, on your own data: choose a method, an acceleration, a pattern and a slice.
+
+    A mask is made when it is first asked for, which for the learnt ones takes as long as :func:`prom.optimize`, and kept from then on.
+
+    Parameters
+    ----------
+    data
+        What is looked at.
+    train
+        What masks are made from. By default ``data`` itself: then the learnt masks have seen what they are shown on, and their scores
+        say nothing about other people.
+    accelerations
+        What the slider offers.
+    segmenter
+        A network, whose regions are then shown too. The data need labels.
+    seed
+        Of everything random.
+    channel
+        Which one is drawn. Scores are of all channels.
+
+    Returns
+    -------
+    ipywidgets.VBox
+        Besides, it has ``controls`` (the widgets by name: "method", "acceleration", "pattern", "slice") and ``view``, the
+        :class:`prom.show.views.View` that is shown, whose ``mask`` you may take along; None where the choice is impossible, which is
+        said instead: a Poisson disc of lines, say.
+
+    Raises
+    ------
+    InputError
+        Where ipywidgets is not installed, the sizes of the two sets differ, or an acceleration is out of range.
+
+    >>> import torch
+    >>> images = SliceDataset("demo", "test", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
+    >>> explorer = explore(images)
+    >>> explorer.controls["acceleration"].value = 8
+    >>> int(explorer.view.mask.sum())
+    32
+    """
+    widgets = _ipywidgets()
+    train = data if train is None else train
+    if train.shape != data.shape:
+        raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
+    for acceleration in accelerations:
+        make("points", data.shape).budget(acceleration)
+    wide = {"style": {"description_width": "6rem"}, "layout": {"width": "min(30rem, 95%)"}}
+    offered = [(f"x{value:g}", value) for value in accelerations]
+    controls = {
+        "method": widgets.Dropdown(options=list(METHODS), value="energy oracle", description="Method", **wide),
+        "acceleration": widgets.SelectionSlider(options=offered, description="Acceleration", **wide),
+        "pattern": widgets.Dropdown(options=list(PATTERNS), value="points", description="Pattern", **wide),
+        "slice": widgets.IntSlider(value=len(data) // 2, max=len(data) - 1, description="Slice", continuous_update=False, **wide),
+    }
+    status, tiles = widgets.HTML(), widgets.HTML()
+    box = widgets.VBox([*controls.values(), status, tiles])
+    box.controls, box.view = controls, None
+    masks: dict[tuple[str, float, str], Tensor] = {}
+
+    def show(_: object = None) -> None:
+        method, acceleration, pattern, index = (control.value for control in controls.values())
+        key = (method, acceleration, pattern)
+        try:
+            if key not in masks:
+                status.value = "making the mask ..."
+                masks[key] = make_mask(method, train, acceleration, pattern, seed)
+            view = look(data, index, masks[key], segmenter, channel)
+        except InputError as error:
+            box.view, tiles.value, status.value = None, "", escape(str(error))
+            return
+        box.view = view
+        who = f"slice {data.slices[index]} of {data.subjects[index]}"
+        made = pictures(view, method, acceleration, who)
+        drawn = "".join(_tile(name, _text(made[name].png), made[name].alt, made[name].note, view.names) for name in ORDER if name in made)
+        status.value = f'<span role="status">{escape(f"{who}: {score_line(view)}")}</span>'
+        tiles.value = f'{STYLE}<div class="prom-explorer"><div class="prom-tiles">{drawn}</div></div>'
+
+    for control in controls.values():
+        control.observe(show, "value")
+    show()
+    return box
+
+
+def score_line(view: View) -> str:
+    """The scores of a view in one line.
+
+    >>> import torch
+    >>> data = SliceDataset("demo", "test", torch.eye(16).expand(1, 1, 16, 16), ["a"], [0])
+    >>> score_line(look(data, 0, torch.eye(16) > 0))
+    'PSNR 12.6 dB, SSIM 0.063, true acceleration x16.00'
+    """
+    scores = view.scores
+    line = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}, true acceleration x{scores['acceleration']:.2f}"
+    return line + (f", Dice {scores['dice']:.3f}" if "dice" in scores else "")
+
+
+def _ipywidgets() -> ModuleType:
+    try:
+        import ipywidgets
+    except ImportError as error:
+        raise InputError("Python package ipywidgets: is not installed; pip install -e '.[book]' brings it") from error
+    return ipywidgets
+
+
+ORDER = ("mask", "spread", "target", "image", "error", "truth", "regions", "wrong")
+LABELLED = ("truth", "regions", "wrong")
+
+
+def _text(png: bytes) -> str:
+    return base64.b64encode(png).decode()
+
+
+def _tile(name: str, png: str, alt: str, note: str, regions: Sequence[str] = (), hidden: bool = False) -> str:
+    scale = {"spread": (SPREAD_MAP, f"-{DECIBELS:g} dB", "peak"), "error": (ERROR_MAP, "0", f"{100 * ERRORS:g} % of the maximum")}.get(name)
+    key = ""
+    if scale:
+        colours = ", ".join(colour_steps(scale[0], 9))
+        key = f'<span class="prom-scale"><i style="background: linear-gradient(to right, {colours})"></i>{scale[1]}<b>{scale[2]}</b></span>'
+    if name == "truth":
+        named = [f'<b><i style="background: {region_colour(number)}"></i>{escape(region)}</b>' for number, region in enumerate(regions, 1)]
+        key = f'<span class="prom-key">{"".join(named)}</span>'
+    return (
+        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}><div class="prom-title">{TITLES[name]}</div>'
+        f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{key}<div class="prom-note">{escape(note)}</div></div>'
+    )
+
+
+def _select(name: str, label: str, values: Sequence[str] | Mapping[str, object], chosen: str) -> str:
+    options = "".join(f"<option{' selected' if value == chosen else ''}>{escape(value)}</option>" for value in values)
+    return f'<label><span>{label}</span><select name="{name}">{options}</select></label>'
+
+
+def _radios(name: str, label: str, values: Mapping[str, str], chosen: str) -> str:
+    inputs = "".join(
+        f'<label><input type="radio" name="{name}" value="{value}"{" checked" if value == chosen else ""}>{escape(text)}</label>'
+        for value, text in values.items()
+    )
+    return (
+        f"<fieldset><legend>{label}</legend>{inputs}</fieldset>"
+        if len(values) > 1
+        else f'<input type="hidden" name="{name}" value="{chosen}">'
+    )
+
+
+WITHOUT = "Scripts are off here: one choice is shown. In JupyterLab, run or trust this notebook."
+
+# Beside the reconstruction: every method on the same image, of which one can be clicked.
+RANKING = '<div class="prom-ranking" hidden><div class="prom-title"></div><div></div></div>'
+
+# The colours of text and lines are those of the page around it, light or dark; pictures stay as they are.
+STYLE = """<style>
+html[data-theme=dark] .bd-content div.cell_output .prom-explorer img { padding: 0; }
+html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explorer) { background: none; color: inherit; padding: 0; }
+.prom-explorer { margin: 1rem 0; color: inherit; font-variant-numeric: tabular-nums; }
+.prom-explorer form { display: flex; flex-wrap: wrap; gap: .6rem 1.4rem; align-items: end; margin: 0 0 .6rem; }
+.prom-explorer [hidden] { display: none; }
+.prom-explorer form > label > span, .prom-explorer legend { display: block; float: none; width: auto; margin: 0 0 .2rem; padding: 0;
+  font-size: .8rem; line-height: 1.2; font-weight: 600; }
+.prom-explorer select { font: inherit; max-width: 100%; padding: .25rem .5rem; color: inherit; background: transparent;
+  border: 1px solid currentColor; border-radius: 4px; }
+.prom-explorer select option { color: #000; background: #fff; }
+.prom-explorer fieldset { border: 0; margin: 0; padding: 0; min-width: 0; }
+.prom-explorer fieldset label { display: inline-flex; align-items: center; gap: .3rem; margin: 0 .8rem 0 0; padding: .25rem 0; }
+.prom-explorer .prom-scores { margin: 0 0 .6rem; font-weight: 600; }
+.prom-explorer .prom-tiles { display: grid; grid-template-columns: repeat(3, minmax(0, 1fr)); gap: .9rem .8rem; max-width: 54rem; }
+.prom-explorer .prom-tile { min-width: 0; display: flex; flex-direction: column; }
+.prom-explorer .prom-title { margin: 0 0 .2rem; font-weight: 600; font-size: .85rem; }
+.prom-explorer .prom-tiles img { display: block; width: 100%; max-width: 100%; height: auto; margin: 0; border-radius: 3px; filter: none; }
+.prom-explorer [data-part=mask] img, .prom-explorer [data-part=spread] img { image-rendering: pixelated; }
+.prom-explorer .prom-note { font-size: .78rem; line-height: 1.3; margin-top: .2rem; }
+.prom-explorer .prom-scale { display: flex; justify-content: space-between; flex-wrap: wrap; font-size: .72rem; line-height: 1.3; }
+.prom-explorer .prom-scale i { flex: 0 0 100%; height: .4rem; margin: .25rem 0 .1rem; }
+.prom-explorer b { font-weight: inherit; }
+.prom-explorer .prom-key { display: flex; flex-wrap: wrap; gap: 0 .8rem; margin-top: .2rem; font-size: .72rem; line-height: 1.4; }
+.prom-explorer .prom-key i { display: inline-block; width: .7em; height: .7em; margin-right: .35em; border-radius: 2px; }
+.prom-explorer .prom-ranking button { position: relative; display: flex; justify-content: space-between; gap: .5rem; width: 100%;
+  margin: 0 0 3px; padding: .12rem .4rem; font: inherit; font-size: .78rem; text-align: left; color: inherit; cursor: pointer;
+  background: none; border: 1px solid transparent; border-radius: 3px; isolation: isolate; }
+.prom-explorer .prom-ranking button i { position: absolute; inset: 0 auto 0 0; z-index: -1; background: #56B4E9; opacity: .35;
+  border-radius: 3px; }
+.prom-explorer .prom-ranking button[aria-pressed=true] { border-color: currentColor; font-weight: 600; }
+@media (max-width: 36rem) {
+  .prom-explorer .prom-tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .prom-explorer .prom-ranking { grid-column: 1 / -1; order: 1; }
+}
+</style>"""
+
+SCRIPT = """(() => {
+  const root = document.getElementById("IDENTITY"), content = CONTENT;
+  const form = root.querySelector("form"), chosen = name => form.elements[name].value;
+  form.innerHTML = content.form;  // made here: where no script may run, no dead controls are seen
+  form.setAttribute("autocomplete", "off");
+  form.setAttribute("aria-label", "What to look at");
+  const ranking = root.querySelector(".prom-ranking");
+  const show = () => {
+    const picture = chosen("picture"), key = chosen("method") + "|" + chosen("acceleration");
+    const segmented = Boolean(content.targets[picture].truth);
+    for (const input of form.elements.task.length ? form.elements.task : []) {
+      input.disabled = input.value === "segmentation" && !segmented;
+      if (input.disabled && input.checked) form.elements.task.value = "image";
+    }
+    const segmenting = chosen("task") === "segmentation", frame = content.frames[picture + "|" + key];
+    const parts = {...content.targets[picture], ...content.masks[key], ...frame};
+    for (const tile of root.querySelectorAll(".prom-tile")) {
+      const part = parts[tile.dataset.part];
+      tile.hidden = ["truth", "regions", "wrong"].includes(tile.dataset.part) && !segmenting;
+      if (!part) continue;
+      const image = tile.querySelector("img");
+      image.src = "data:image/png;base64," + part[0];
+      image.alt = part[1];
+      tile.querySelector(".prom-note").textContent = part[2];
+    }
+    root.querySelector("[role=status]").textContent = frame.line;
+    const score = segmenting ? "dice" : "psnr", rows = [...form.elements.method.options].map(option => option.value);
+    const scores = rows.map(method => content.frames[[picture, method, chosen("acceleration")].join("|")].scores[score]);
+    ranking.firstElementChild.textContent = segmenting ? "All methods by Dice" : "All methods by PSNR (dB)";
+    ranking.querySelectorAll("button").forEach((button, row) => {
+      button.querySelector("b").textContent = scores[row].toFixed(segmenting ? 3 : 1);
+      button.querySelector("i").style.width = 100 * scores[row] / Math.max(...scores) + "%";
+      button.setAttribute("aria-pressed", rows[row] === chosen("method"));
+    });
+  };
+  for (const option of form.elements.method.options) {
+    const button = ranking.lastElementChild.appendChild(document.createElement("button"));
+    button.type = "button";
+    for (const [tag, text] of [["i", ""], ["span", option.value], ["b", ""]]) {
+      button.appendChild(document.createElement(tag)).textContent = text;
+    }
+    button.addEventListener("click", () => { form.elements.method.value = option.value; show(); });
+  }
+  form.addEventListener("input", show);
+  form.addEventListener("submit", event => event.preventDefault());
+  ranking.hidden = false;
+  show();
+})();"""
