@@ -102,13 +102,13 @@ def reason(error: OSError) -> str:
 
 def _target(path: Path) -> Path:
     """The file that is to be replaced, or the new one: of a link what it points to."""
-    said = f"output {path}"
+    label = f"output {path}"
     try:
         linked = path.is_symlink()
         target = Path(os.path.realpath(path)) if linked else path
         if linked and target.is_symlink():
-            raise InputError(f"{said}: is a link that leads back to itself; name a file")
-        said += f" (a link to {target})" if linked else ""
+            raise InputError(f"{label}: is a link that leads back to itself; name a file")
+        label += f" (a link to {target})" if linked else ""
         kind = target.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         kind = None
@@ -116,13 +116,13 @@ def _target(path: Path) -> Path:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise InputError(f"output {str(path)[:100]!r}: cannot be the name of a file ({why}); name another") from error
     if kind is not None and stat.S_ISDIR(kind):
-        raise InputError(f"{said}: is a folder; give a file name")
+        raise InputError(f"{label}: is a folder; give a file name")
     if kind is not None and not stat.S_ISREG(kind):
-        raise InputError(f"{said}: is no file, but {_kind(kind)}; give another name")
+        raise InputError(f"{label}: is no file, but {_kind(kind)}; give another name")
     if kind is not None and not os.access(target, os.W_OK):
-        raise InputError(f"{said}: may not be written to; change its permissions, or give another name")
+        raise InputError(f"{label}: may not be written to; change its permissions, or give another name")
     if not target.parent.is_dir():
-        raise InputError(f"{said}: folder {target.parent} does not exist; create it first")
+        raise InputError(f"{label}: folder {target.parent} does not exist; create it first")
     longest = _longest_name(target.parent)
     if len(os.fsencode(target.name)) > longest:
         raise InputError(f"output {str(path)[:100]}...: its name has over {longest} bytes, the most that is possible here; shorten it")

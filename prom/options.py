@@ -10,6 +10,9 @@ from numbers import Integral, Real
 
 from prom.errors import InputError, unknown
 
+CONVENTIONS = ("paper", "fastmri")  # of scores: see prom.evaluation.metrics
+FORMATS = (".npy", ".h5", ".mat", ".cfl", ".csv", ".png")  # of exported masks: see prom.masks.export
+
 EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "int": "10", "float": "0.1"}
 
 
@@ -91,14 +94,16 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
     Traceback (most recent call last):
     prom.errors.InputError: momentum nan: must be >= 0 and < 1
     """
-    said = f"{name}{'' if name.endswith('=') else ' '}{str(value)[:40]}"
+    label = f"{name}{'' if name.endswith('=') else ' '}{str(value)[:40]}"
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
-        raise InputError(f"{said}: must be a {'whole ' if whole else ''}number")
+        raise InputError(f"{label}: must be a {'whole ' if whole else ''}number")
     least, most = (part.strip() for part in interval[1:-1].split(","))
     above = value > float(least) if interval[0] == "(" else value >= float(least)
     below = value < float(most) if interval[-1] == ")" else value <= float(most)
     if not (above and below):
-        raise InputError(f"{said}: must be {'>' if interval[0] == '(' else '>='} {least} and {'<' if interval[-1] == ')' else '<='} {most}")
+        raise InputError(
+            f"{label}: must be {'>' if interval[0] == '(' else '>='} {least} and {'<' if interval[-1] == ')' else '<='} {most}"
+        )
     return int(value) if whole else float(value)
 
 

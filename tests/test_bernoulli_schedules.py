@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom import InputError
-from prom.masks.bernoulli import average, chained, log_probability, mode, relaxed_sample, sample
+from prom.masks.bernoulli import average, log_probability, mode, pull_back, relaxed_sample, sample
 from prom.masks.projection import project
 from prom.masks.schedules import annealed_budget, linear
 
@@ -98,8 +98,8 @@ def test_one_pass_is_the_formula(tau):
 def test_chained_sums_gradients_times_slopes(samples):
     gradient, slope = (torch.rand(*samples, 6, generator=generator(seed)) for seed in (0, 1))
     over = tuple(range(len(samples)))
-    torch.testing.assert_close(chained(gradient, slope), (gradient * slope).sum(dim=over))
-    torch.testing.assert_close(chained(gradient, None), gradient.sum(dim=over))
+    torch.testing.assert_close(pull_back(gradient, slope), (gradient * slope).sum(dim=over))
+    torch.testing.assert_close(pull_back(gradient, None), gradient.sum(dim=over))
 
 
 def test_zero_and_one_are_absorbing():

@@ -36,7 +36,7 @@ def lines(chosen: list[int], side: int = 32) -> torch.Tensor:
 @pytest.mark.parametrize("start", [[16, 17, 18, 19, 20, 21], [0, 5, 10, 16, 20, 31]])
 def test_in_the_end_no_exchange_helps(start, blobs, monkeypatch):
     """With every outsider tried and every image looked at; from two sets of lines that do not suit the images."""
-    monkeypatch.setattr(exchange, "TRIED", 32)
+    monkeypatch.setattr(exchange, "CANDIDATES", 32)
     objective = ImageLoss(blobs.images, torch.nn.functional.l1_loss)
     better = exchange.exchange(lines(start), objective, range(len(blobs)))
     found = columns_of(better)

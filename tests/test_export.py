@@ -16,8 +16,7 @@ from prom import InputError, load_mask
 from prom.baselines import as_result
 from prom.cli import main
 from prom.kspace.patterns import make
-from prom.masks import MaskResult
-from prom.masks import files as mask_files
+from prom.masks import MaskResult, mask_files
 from prom.masks.export import FORMATS, export
 
 GRIDS = [(6, 10), (7, 9), (8, 5), (1, 4)]  # no two axes alike, even and odd: a swapped or shifted axis shows

@@ -149,7 +149,7 @@ def network(folder: Path) -> Path:
 def read_network(folder: Path) -> None:
     """Its weights have checksums: it is read as it was, or not at all."""
     found, whole = (segmentation.load(folder / name) for name in ("net.pt", "whole.pt"))
-    assert (found.regions, found.story) == (whole.regions, whole.story)
+    assert (found.regions, found.metadata) == (whole.regions, whole.metadata)
     weights = whole.network.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in found.network.state_dict().items())
 

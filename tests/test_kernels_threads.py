@@ -13,8 +13,8 @@ from hypothesis.extra import numpy as arrays
 
 import prom
 from prom.engine import kernels
+from prom.engine.random import uniform_numbers
 from prom.engine.threads import gathered, parallel, spread
-from prom.masks.bernoulli import uniform_numbers
 from prom.masks.projection import _by_sorting, _newton
 from prom.objectives import MagnitudeMSE
 

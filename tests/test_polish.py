@@ -12,7 +12,7 @@ from torch.nn import functional
 from prom import InputError, SliceDataset, baselines, fft2c, ifft2c, load
 from prom.kspace.fourier import opposite
 from prom.kspace.patterns import make
-from prom.learn.polish import SURE, _one_of_each_pair, polish
+from prom.learn.polish import RELATIVE_TOLERANCE, _one_of_each_pair, polish
 from prom.masks import bernoulli
 from prom.objectives import MagnitudeMSE, whole_set
 
@@ -75,7 +75,7 @@ def test_no_single_swap_improves_the_result(objective, pattern, acceleration, ph
         for addition in (~members).nonzero().flatten().tolist():
             swapped = members.clone()
             swapped[removal], swapped[addition] = False, True
-            assert loss_of(grid.forward(swapped.reshape(grid.shape)), data, criterion) > best * (1 - 2 * SURE)
+            assert loss_of(grid.forward(swapped.reshape(grid.shape)), data, criterion) > best * (1 - 2 * RELATIVE_TOLERANCE)
 
 
 def test_linear_problem_is_solved_outright():

@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from prom import InputError, SliceDataset, baselines, fft2c, ifft2c
-from prom.baselines.rivals import RIVALS, igs, loupe, rescale, score_prune
+from prom.baselines import RIVALS
+from prom.baselines.rivals import igs, loupe, rescale, score_prune
 from prom.kspace.patterns import make
 
 QUICK = {"igs": {"batch_size": 5}, "loupe": {"iterations": 8, "learning_rate": 0.3}, "score_prune": {"iterations": 8}}

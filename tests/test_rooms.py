@@ -11,8 +11,8 @@ import prom
 ROOT = Path(prom.__file__).parent
 # From the ground up. What is in one line may import what is in a line above it, and within a room what makes no circle.
 FLOORS = [
-    ("errors", "names"),
-    ("options",),
+    ("errors",),
+    ("options", "methods"),
     ("files",),
     ("engine",),
     ("kspace",),

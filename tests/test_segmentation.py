@@ -76,10 +76,10 @@ def test_scores_are_monais(regions):
 def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment, tmp_path, monkeypatch):
     short = {**SMALL, "augment": augment}
     whole = segmentation.train(TRAIN, VALIDATION, **{**short, "steps": 120}, device="cpu")
-    assert segmentation.evaluate(whole, VALIDATION, device="cpu")["dice"].mean() == pytest.approx(whole.story["validation_dice"])
-    assert whole.story["validation_dice"] > 0.8
+    assert segmentation.evaluate(whole, VALIDATION, device="cpu")["dice"].mean() == pytest.approx(whole.metadata["validation_dice"])
+    assert whole.metadata["validation_dice"] > 0.8
     mask = prom.baselines.low_pass(TRAIN, 16)
-    assert segmentation.evaluate(whole, VALIDATION, mask, device="cpu")["dice"].mean() < whole.story["validation_dice"]
+    assert segmentation.evaluate(whole, VALIDATION, mask, device="cpu")["dice"].mean() < whole.metadata["validation_dice"]
 
     first = segmentation.train(TRAIN, VALIDATION, **short, device="cpu")
     again = segmentation.train(TRAIN, VALIDATION, **short, device="cpu")
@@ -129,7 +129,7 @@ def test_a_file_gives_the_network_back_and_runs_nothing(tmp_path):
     segmenter = segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
     segmenter.save(tmp_path / "net.pt")
     back = segmentation.load(tmp_path / "net.pt")
-    assert same(segmenter, back) and back.regions == segmenter.regions and back.story == segmenter.story
+    assert same(segmenter, back) and back.regions == segmenter.regions and back.metadata == segmenter.metadata
     assert torch.equal(back.predict(VALIDATION.images), segmenter.predict(VALIDATION.images))
 
     class Evil:
@@ -283,7 +283,7 @@ def test_damaged_network_files_are_refused_or_change_nothing(saved, tmp_path):
             assert "\n" not in str(error)
             refused += 1
         else:
-            assert same(read, segmenter) and read.story == segmenter.story and dict(read.regions) == dict(segmenter.regions)
+            assert same(read, segmenter) and read.metadata == segmenter.metadata and dict(read.regions) == dict(segmenter.regions)
     assert refused > count / 4
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import prom
-from prom import baselines, cli, names
-from prom.baselines import rivals
+from prom import baselines, cli, methods, options
 from prom.evaluation import metrics
+from prom.learn import recipes
 from prom.masks import export
 
 ROOT = Path(prom.__file__).parent
@@ -133,8 +133,8 @@ def test_errors_about_arguments_do_not_wait_for_pytorch(tmp_path, line):
 
 
 def test_help_lists_what_there_is():
-    assert tuple(baselines.BASELINES) == names.BASELINES and tuple(rivals.RIVALS) == names.RIVALS
-    assert tuple(export.FORMATS) == names.FORMATS and metrics.CONVENTIONS == names.CONVENTIONS
+    assert [*methods.baselines(), *recipes.RECIPES] == list(methods.METHODS)
+    assert tuple(export.FORMATS) == options.FORMATS and metrics.CONVENTIONS == options.CONVENTIONS
     assert all(method.__name__ == name for name, method in baselines.BASELINES.items())
     assert all(write.__name__ == f"to_{ending[1:]}" for ending, write in export.FORMATS.items())
 
@@ -263,7 +263,7 @@ assert stored.fingerprint() == direct.fingerprint() and list(Path("cache").glob(
 assert len(prom.load("images.mat", "all")) == 4  # MATLAB's order of axes: H x W x N
 result = prom.optimize(stored, 4)
 result.save("mask.h5")
-for ending in prom.names.FORMATS:
+for ending in prom.options.FORMATS:
     prom.export.export(prom.load_mask("mask.h5"), f"mask{ending}")
     assert Path(f"mask{ending}").exists()
 assert prom.evaluate(result.mask, stored)["psnr"].notna().all() and int(result.mask.sum()) == 64

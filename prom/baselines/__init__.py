@@ -8,14 +8,13 @@ samples or lines. "energy" and "conjugate_energy" look at the training images, t
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 
 from torch import Tensor
 
-from prom import names
+from prom import methods
 from prom.baselines.closed_forms import conjugate_energy, energy, low_pass
 from prom.baselines.densities import equispaced, gaussian, poisson_disc
-from prom.baselines.rivals import RIVALS
 from prom.datasets.base import SliceDataset
 from prom.errors import unknown
 from prom.kspace.patterns import make
@@ -24,6 +23,7 @@ from prom.options import check_seed
 
 __all__ = [
     "BASELINES",
+    "RIVALS",
     "as_result",
     "conjugate_energy",
     "default_pattern",
@@ -35,7 +35,26 @@ __all__ = [
     "poisson_disc",
 ]
 
-BASELINES: dict[str, Callable[..., Tensor]] = {name: RIVALS.get(name) or globals()[name] for name in names.BASELINES}
+
+class _Functions(Mapping[str, Callable[..., Tensor]]):
+    """The functions of the registry's baselines, or of those that learn, by name."""
+
+    def __init__(self, learning: bool) -> None:
+        self.learning = learning
+
+    def __getitem__(self, name: str) -> Callable[..., Tensor]:
+        if name not in methods.baselines(self.learning):
+            raise KeyError(name)
+        return methods.METHODS[name].resolve()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(methods.baselines(self.learning))
+
+    def __len__(self) -> int:
+        return len(methods.baselines(self.learning))
+
+
+BASELINES, RIVALS = _Functions(learning=False), _Functions(learning=True)
 
 
 def default_pattern(name: str) -> str:
@@ -44,7 +63,8 @@ def default_pattern(name: str) -> str:
     >>> default_pattern("equispaced")
     'columns'
     """
-    return inspect.signature(get(name)).parameters["pattern"].default
+    given, possible = inspect.signature(get(name)).parameters.get("pattern"), methods.METHODS[name].patterns
+    return given.default if given and given.default in possible else possible[0]
 
 
 def get(name: str) -> Callable[..., Tensor]:

@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from prom import names, objectives, options
+from prom import objectives, options
 from prom.datasets.base import SliceDataset
+from prom.engine.device import asynchronous
+from prom.engine.random import uniform_numbers
 from prom.engine.threads import added, parallel, spread
 from prom.learn.batches import shuffled_batches
 from prom.masks import bernoulli
@@ -152,8 +154,8 @@ def loupe(
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = rescale(torch.sigmoid(slope * weights), budget / lines.size)
         batch = next(batches)
-        uniform = bernoulli.uniform_numbers(generator, (len(batch), 1, *lines.shape), weights)
-        alone = objective.concurrent and not weights.is_cuda  # on a CPU image by image: what belongs to one stays in cache
+        uniform = uniform_numbers(generator, (len(batch), 1, *lines.shape), weights)
+        alone = objective.concurrent and not asynchronous(weights)  # on a CPU image by image: what belongs to one stays in cache
         groups = list(zip(([image] for image in batch), uniform.split(1), strict=True)) if alone else [(batch, uniform)]
         gradient = added(parallel(partial(_through_soft_mask, problem, probabilities.detach(), sample_slope), groups)) / len(groups)
         adam.zero_grad()
@@ -249,9 +251,6 @@ def score_prune(
         if largest > 0:
             scores = scores - learning_rate * (mean / largest)
     return lines.forward(bernoulli.mode(scores, budget).cpu()).contiguous()
-
-
-RIVALS = {name: globals()[name] for name in names.RIVALS}
 
 
 def _check(**values: float) -> None:

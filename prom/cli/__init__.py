@@ -23,7 +23,7 @@ from pathlib import Path
 import click
 
 import prom
-from prom import names, options
+from prom import methods, options
 from prom.cli.types import real, whole
 from prom.errors import InputError
 from prom.files import check_writable, reason
@@ -273,7 +273,7 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
 
 @cli.command(
     "baseline",
-    help=f"Make the mask of a baseline. NAME is one of {', '.join(names.BASELINES)}.",
+    help=f"Make the mask of a baseline. NAME is one of {', '.join(methods.baselines())}.",
     epilog=example("prom baseline energy mni_brain --acceleration 8 --output energy.h5"),
 )
 @click.argument("name")
@@ -313,7 +313,7 @@ def average_command(masks, output, json) -> None:
 @cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
 @click.argument("mask")
 @input_options(split="test")
-@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(names.CONVENTIONS)}.")
+@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(options.CONVENTIONS)}.")
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, json) -> None:
@@ -352,7 +352,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
 
 @cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
 @click.argument("mask")
-@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(names.FORMATS)}.")
+@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(options.FORMATS)}.")
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
     check_writable(output)
@@ -401,11 +401,13 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
     network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
     network.save(output)
-    said = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.story}
+    report = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.metadata}
     if json:
-        click.echo(strict_json(said))
+        click.echo(strict_json(report))
         return
-    click.echo(f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.story['validation_dice']:.3f} on {len(held)} slices")
+    click.echo(
+        f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.metadata['validation_dice']:.3f} on {len(held)} slices"
+    )
 
 
 @segment_group.command("evaluate", epilog=example("prom segment evaluate net.pt mni_brain --mask mask.h5"))
@@ -423,8 +425,8 @@ def segment_evaluate_command(network, dataset, mask, json) -> None:
     mean = table.drop(columns=["subject", "slice"]).mean()
     true = sampled.numel() / int(sampled.sum()) if mask else 1.0
     if json:
-        said = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
-        click.echo(strict_json({**said, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
+        report = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
+        click.echo(strict_json({**report, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
         return
     click.echo(f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}, x{true:.2f}")
     for name in ("", *(f" {region}" for region in segmenter.regions)):
@@ -503,7 +505,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; the same command tries them again", err=True)
         for name, reason in failed.items():
             click.echo(f"  {name}: {reason}", err=True)
-        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.SAID}", err=True)
+        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}", err=True)
         sys.exit(1)
 
 
@@ -530,8 +532,8 @@ def people(subjects: int, patients: int) -> str:
     >>> people(1, 1), people(8, 2)
     ('1 subject', '8 subjects, 2 patients')
     """
-    said = f"{subjects} subject{'' if subjects == 1 else 's'}"
-    return said if patients == subjects else f"{said}, {patients} patient{'' if patients == 1 else 's'}"
+    count = f"{subjects} subject{'' if subjects == 1 else 's'}"
+    return count if patients == subjects else f"{count}, {patients} patient{'' if patients == 1 else 's'}"
 
 
 def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:

@@ -146,8 +146,8 @@ def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
     """
     if domain == "kspace" and content.domain == "image":
         raise InputError(f"{path}: domain 'kspace', but it is images; leave it out")
-    told = domain or content.domain
-    if told == "image":
+    known = domain or content.domain
+    if known == "image":
         return "image"
     where = measured.looks_like_kspace(arranged(content))
     if where == "corner":
@@ -155,9 +155,9 @@ def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
             f"{path}: has its energy in the corners, as k-space that is not centred; move DC to [H // 2, W // 2] (numpy.fft.fftshift) "
             "and give domain=kspace, or, if these are images, domain=image"
         )
-    if where and not told:
+    if where and not known:
         raise InputError(f"{path}: has its energy at the centre, as k-space has; give domain=kspace, or, if these are images, domain=image")
-    return told or "image"
+    return known or "image"
 
 
 def slices(

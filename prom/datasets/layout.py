@@ -68,7 +68,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
         _refuse_unclear(files, folders, words)
         patients = [_patient(*facts) for facts in zip(files, folders, words, strict=True)]
     else:
-        patients = [_told(file, word, how) for file, word in zip(files, words, strict=True)]
+        patients = [_chosen_patient(file, word, how) for file, word in zip(files, words, strict=True)]
     return [
         Name(patient, word.contrast, word.label, "/".join((*folder, word.volume)), patient != (word.case or file.name), _is_phase(file))
         for patient, folder, word, file in zip(patients, folders, words, files, strict=True)
@@ -178,7 +178,7 @@ def _owner(folder: str) -> str:
     return _words(PurePath(folder), folder, channels=False).case or folder
 
 
-def _told(file: PurePath, words: _Words, how: str) -> str:
+def _chosen_patient(file: PurePath, words: _Words, how: str) -> str:
     folders = file.parts[:-1]
     if how == "name":
         return words.case or file.name

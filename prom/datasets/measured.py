@@ -89,10 +89,10 @@ def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
     counts = [
         f"{int((~line).sum())} of {len(line)} {name}" for line, name in zip(lines, ("rows", "columns"), strict=True) if not line.all()
     ]
-    said = f"{', '.join(counts) or 'points in all rows and columns'} empty, {1 - points.mean():.0%} of it"
+    share = f"{', '.join(counts) or 'points in all rows and columns'} empty, {1 - points.mean():.0%} of it"
     if gaps:
         raise InputError(
-            f"{path}: k-space with {said}, is undersampled; a mask is learnt from what was fully sampled, use other files "
+            f"{path}: k-space with {share}, is undersampled; a mask is learnt from what was fully sampled, use other files "
             "(empty=keep takes the zeros for measurements)"
         )
     if not counts:
@@ -100,7 +100,7 @@ def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
     if empty == "crop":
         return array[(..., *inner)]
     raise InputError(
-        f"{path}: k-space with {said}, all at its edges, is zero-padded; empty=crop cuts them off, so that a budget counts what was "
+        f"{path}: k-space with {share}, all at its edges, is zero-padded; empty=crop cuts them off, so that a budget counts what was "
         "measured (empty=keep takes the zeros for measurements)"
     )
 

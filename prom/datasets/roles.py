@@ -16,7 +16,7 @@ from prom.datasets import formats, layout
 from prom.errors import InputError
 
 LABELS = ("auto", "only", "none")
-FEW = 24  # different values; a picture of an anatomy has more
+MOST_LABELS = 24  # different values; a picture of an anatomy has more
 LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
 PARTLY = ("NIfTI", "npy")  # formats of which a part can be read without the rest
 
@@ -138,7 +138,13 @@ def _values_are_labels(file: File) -> bool:
         middle = len(array) // 2
         for part in (array[middle], array):  # a part first, as an image's shows what it is, and need not be read whole
             values = np.unique(np.asanyarray(part))
-            if values.dtype.kind not in "biuf" or len(values) > FEW or (values % 1 != 0).any() or values.min() < 0 or values.max() > 255:
+            if (
+                values.dtype.kind not in "biuf"
+                or len(values) > MOST_LABELS
+                or (values % 1 != 0).any()
+                or values.min() < 0
+                or values.max() > 255
+            ):
                 return False
     except Exception:
         return False

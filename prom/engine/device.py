@@ -37,6 +37,25 @@ def choose_device(name: str | torch.device) -> torch.device:
     return torch.device(text)
 
 
+def compiles(tensor: torch.Tensor) -> bool:
+    """Whether the compiled passes of :mod:`prom.engine.kernels` work on a tensor: float32, on a CPU.
+
+    >>> compiles(torch.ones(2)), compiles(torch.ones(2, dtype=torch.float64))
+    (True, False)
+    """
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32
+
+
+def asynchronous(place: torch.Tensor | torch.device) -> bool:
+    """Whether work there only begins when it is asked for, so that a look at a number makes the program wait: a GPU.
+
+    >>> asynchronous(torch.ones(2))
+    False
+    """
+    device = place.device if isinstance(place, torch.Tensor) else place
+    return device.type == "cuda"
+
+
 def named(device: str) -> str:
     """A device for records: of a GPU of this machine also what it is.
 

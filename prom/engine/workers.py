@@ -31,11 +31,11 @@ def end_with(parent: int) -> None:
     """
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    told = False
+    bound = False
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
-            told = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
-    if not told:
+            bound = ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) == 0
+    if not bound:
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it ended before this began
         os._exit(1)

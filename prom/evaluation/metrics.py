@@ -22,12 +22,12 @@ import math
 import torch
 from torch import Tensor
 
-from prom import names
+from prom import options
 from prom.datasets.units import unit
 from prom.errors import InputError
 
 WINDOW = 7
-CONVENTIONS = names.CONVENTIONS
+CONVENTIONS = options.CONVENTIONS
 
 
 def psnr(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0) -> Tensor:

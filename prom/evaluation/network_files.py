@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LARGEST_RECORD = 2**24  # bytes of what is no weights: names, shapes, and the story of the training
-ENTRIES = 10_000  # of the archive, and of everything that is in the story
+LARGEST_RECORD = 2**24  # bytes of what is no weights: names, shapes, and the metadata of the training
+ENTRIES = 10_000  # of the archive, and of everything that is in the metadata
 # All that a file of plain tensors, numbers and text calls for.
 NAMES = {"collections OrderedDict", "torch._utils _rebuild_tensor_v2", "torch._utils _rebuild_parameter"}
 NAMES |= {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")}
@@ -46,11 +46,11 @@ def read(path: Path) -> Any:
     for code, what, _ in pickletools.genops(record):
         if code.name in CALLS or (code.name == "GLOBAL" and what not in NAMES):
             raise ValueError(f"it calls for {what or code.name}")
-    said = torch.load(_archive(parts), map_location="cpu", weights_only=True)
-    for count, _ in enumerate(_entries(said)):
+    content = torch.load(_archive(parts), map_location="cpu", weights_only=True)
+    for count, _ in enumerate(_entries(content)):
         if count > ENTRIES:
             raise ValueError("it has too many entries, or contains itself")
-    return said
+    return content
 
 
 def checked_parts(path: str | os.PathLike) -> dict[str, bytes]:
@@ -99,35 +99,35 @@ def _entries(value: Any) -> Iterator[Any]:
             raise ValueError(f"it has a value of type {type(entry).__name__}")
 
 
-def described(said: Any, format: str) -> tuple[dict[str, tuple[int, ...]], dict[str, Any], dict[str, Tensor]]:
-    """Regions, story and weights of what a file of this format holds, each checked by itself.
+def described(content: Any, format: str) -> tuple[dict[str, tuple[int, ...]], dict[str, Any], dict[str, Tensor]]:
+    """Regions, metadata and weights of what a file of this format holds, each checked by itself.
 
     Raises
     ------
     ValueError
         Where one of them cannot be what it is called.
     """
-    if not isinstance(said, dict) or set(said) != {"format", "regions", "story", "weights"}:
+    if not isinstance(content, dict) or set(content) != {"format", "regions", "story", "weights"}:
         raise ValueError("it does not have format, regions, story and weights")
-    if said["format"] != format:
-        raise ValueError(f"it is of format {str(said['format'])[:40]!r}, not {format!r}")
-    regions, story, weights = said["regions"], said["story"], said["weights"]
-    if not all(isinstance(part, dict) for part in (regions, story, weights)) or not 0 < len(regions) < 256:
-        raise ValueError("its regions, story and weights are no dictionaries")
+    if content["format"] != format:
+        raise ValueError(f"it is of format {str(content['format'])[:40]!r}, not {format!r}")
+    regions, metadata, weights = content["regions"], content["story"], content["weights"]
+    if not all(isinstance(part, dict) for part in (regions, metadata, weights)) or not 0 < len(regions) < 256:
+        raise ValueError("its regions, metadata and weights are no dictionaries")
     for name, values in regions.items():
         if not isinstance(values, list | tuple) or not values or not all(_whole(value, 0, 255) for value in values):
             raise ValueError(f"its region {name[:40]!r} is no list of labels")
-    channels = story.get("channels")
+    channels = metadata.get("channels")
     if not isinstance(channels, list | tuple) or not 2 <= len(channels) <= 10 or not all(_whole(value, 1, 4096) for value in channels):
         raise ValueError("its channels are no list of 2 to 10 numbers up to 4096")
-    if not _whole(story.get("in_channels"), 1, 1024):
+    if not _whole(metadata.get("in_channels"), 1, 1024):
         raise ValueError("its in_channels is no number up to 1024")
-    if any(isinstance(value, Tensor) or (isinstance(value, float) and math.isnan(value)) for value in _entries(story)):
-        raise ValueError("its story has NaN or tensors")
+    if any(isinstance(value, Tensor) or (isinstance(value, float) and math.isnan(value)) for value in _entries(metadata)):
+        raise ValueError("its metadata has NaN or tensors")
     for name, value in weights.items():
         if type(value) is not Tensor or value.layout != torch.strided:
             raise ValueError(f"its weights {name[:80]!r} are no plain tensor")
-    return {name: tuple(values) for name, values in regions.items()}, story, weights
+    return {name: tuple(values) for name, values in regions.items()}, metadata, weights
 
 
 def check_weights(weights: dict[str, Tensor], network: torch.nn.Module) -> None:

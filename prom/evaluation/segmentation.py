@@ -32,7 +32,7 @@ from prom.reconstruction.zero_filled import undersample
 FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
 TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing tumour": (3,)}  # as BraTS scores them
-AT_ONCE = 16  # slices that are segmented together
+BATCH = 16  # slices that are segmented together
 
 
 @dataclass(eq=False)
@@ -46,7 +46,7 @@ class Segmenter:
         where regions overlap, and one for the background before them where they do not.
     regions
         The label values that each region consists of, by name: ``{"RV": (1,), "MYO": (2,), "LV": (3,)}``.
-    story
+    metadata
         What is known of its training, for records.
 
     >>> segmenter = Segmenter(nn.Conv2d(1, 3, 1), {"a": (1,), "b": (2,)})
@@ -57,7 +57,7 @@ class Segmenter:
 
     network: nn.Module
     regions: Mapping[str, Sequence[int]]
-    story: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
     def exclusive(self) -> bool:
@@ -87,7 +87,7 @@ class Segmenter:
 
     def _shows(self, labels: Tensor, device: torch.device) -> bool:
         """Whether any of the regions is in ``(P, H, W)`` labels."""
-        return any(bool(self.targets(labels[at : at + AT_ONCE].to(device)).any()) for at in range(0, len(labels), AT_ONCE))
+        return any(bool(self.targets(labels[at : at + BATCH].to(device)).any()) for at in range(0, len(labels), BATCH))
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ class Segmenter:
             Where the data have no labels, or none of what the network segments, or the network or the mask does not fit them.
         """
         device = choose_device(device)
-        _check_fit(self.story, data)
+        _check_fit(self.metadata, data)
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         self.network.to(device).eval().requires_grad_(False)
@@ -121,19 +121,19 @@ class Segmenter:
         return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of weights, regions and story: tells one network from another in records."""
-        digest = hashlib.sha256(json.dumps([dict(self.regions), self.story], sort_keys=True).encode())
+        """16 hex digits of the SHA-256 of weights, regions and metadata: tells one network from another in records."""
+        digest = hashlib.sha256(json.dumps([dict(self.regions), self.metadata], sort_keys=True).encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().numpy().tobytes())
         return digest.hexdigest()[:16]
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write weights and story, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
-        if "channels" not in self.story:
+        """Write weights and metadata, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
+        if "channels" not in self.metadata:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         regions = {name: list(values) for name, values in self.regions.items()}
-        _write(path, {"format": FORMAT, "regions": regions, "story": self.story, "weights": weights})
+        _write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
 
 
 def load(path: str | os.PathLike) -> Segmenter:
@@ -148,10 +148,10 @@ def load(path: str | os.PathLike) -> Segmenter:
     if not path.is_file():
         raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
     try:
-        regions, story, weights = network_files.described(network_files.read(path), FORMAT)
+        regions, metadata, weights = network_files.described(network_files.read(path), FORMAT)
         with torch.device("meta"):  # where it takes no memory
-            network_files.check_weights(weights, _unet(regions, story))
-        segmenter = Segmenter(_unet(regions, story), regions, story)
+            network_files.check_weights(weights, _unet(regions, metadata))
+        segmenter = Segmenter(_unet(regions, metadata), regions, metadata)
         segmenter.network.load_state_dict(weights)
     except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
         if isinstance(error, InputError):
@@ -234,9 +234,9 @@ def train(
     if both:
         raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
     regions = dict(start.regions if start else regions or default_regions(data))
-    story = {"channels": list(start.story["channels"] if start else channels), "in_channels": data.images.shape[1]}
-    _check_fit(start.story if start else story, data)
-    _check_fit(start.story if start else story, validation)
+    metadata = {"channels": list(start.metadata["channels"] if start else channels), "in_channels": data.images.shape[1]}
+    _check_fit(start.metadata if start else metadata, data)
+    _check_fit(start.metadata if start else metadata, validation)
     asked = {
         "steps": steps,
         "batch_size": batch_size,
@@ -252,10 +252,10 @@ def train(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = _unet(regions, story)
+        network = _unet(regions, metadata)
     if start:
         network.load_state_dict(start.network.state_dict())
-    segmenter = Segmenter(network.to(device), regions, {**story, **asked})
+    segmenter = Segmenter(network.to(device), regions, {**metadata, **asked})
     if not segmenter._shows(_labels(validation), device):
         raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
@@ -299,7 +299,7 @@ def train(
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
-    segmenter.story["validation_dice"] = state["best"]
+    segmenter.metadata["validation_dice"] = state["best"]
     if checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     return segmenter
@@ -325,12 +325,12 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     labels = _labels(data)
     mask = None if mask is None else as_mask(mask, data.shape, data.name)
     device = choose_device(device)
-    _check_fit(segmenter.story, data)
+    _check_fit(segmenter.metadata, data)
     segmenter.network.to(device).eval()
     scores, losses = [], []
-    starts = range(0, len(data), AT_ONCE)
+    starts = range(0, len(data), BATCH)
     for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
-        block = slice(start, start + AT_ONCE)
+        block = slice(start, start + BATCH)
         images = data.images[block].to(device)
         images = images.abs() if mask is None else undersample(images, mask.to(device))
         classes = labels[block].to(device)
@@ -400,24 +400,26 @@ def _monai(module: str) -> Any:
     return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[module]
 
 
-def _unet(regions: Mapping[str, Sequence[int]], story: Mapping[str, Any]) -> nn.Module:
-    channels = tuple(story["channels"])
+def _unet(regions: Mapping[str, Sequence[int]], metadata: Mapping[str, Any]) -> nn.Module:
+    channels = tuple(metadata["channels"])
     out = len(regions) + Segmenter(nn.Identity(), regions).exclusive
-    return _monai("nets").UNet(2, story["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
+    return _monai("nets").UNet(2, metadata["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
 
 
-def _check_fit(story: Mapping[str, Any], data: SliceDataset) -> None:
+def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
     """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known."""
-    if "channels" not in story:
+    if "channels" not in metadata:
         return
-    channels, halvings = data.images.shape[1], 2 ** (len(story["channels"]) - 1)
-    if channels != story["in_channels"]:
-        raise InputError(f"{data.name}: has {channels} channel(s), and the network is for {story['in_channels']}; train one on such data")
+    channels, halvings = data.images.shape[1], 2 ** (len(metadata["channels"]) - 1)
+    if channels != metadata["in_channels"]:
+        raise InputError(
+            f"{data.name}: has {channels} channel(s), and the network is for {metadata['in_channels']}; train one on such data"
+        )
     if any(side % halvings or side == halvings for side in data.shape):
         wanted = ",".join(str(max(2, math.ceil(side / halvings)) * halvings) for side in data.shape)
         raise InputError(
             f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
-            f"{len(story['channels'])} levels; size={wanted} fills up images of your own"
+            f"{len(metadata['channels'])} levels; size={wanted} fills up images of your own"
         )
 
 

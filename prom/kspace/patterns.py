@@ -6,8 +6,9 @@ A pattern is a linear map from its parameters to the grid of samples, and its ad
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError, unknown
@@ -16,7 +17,6 @@ from prom.options import check
 if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
     from torch import Tensor
 
-PATTERNS: dict[str, tuple[int, ...]] = {"points": (), "columns": (-2,), "rows": (-1,)}  # the axes along which all of a line is measured
 AXES = {-3: "partition", -2: "row", -1: "column"}  # what an index along an axis of the samples counts
 
 
@@ -61,7 +61,7 @@ class Lines:
     @property
     def name(self) -> str:
         """What is switched on: points, columns, rows, or lines."""
-        return next((name for name, readout in PATTERNS.items() if readout == self.readout), "lines")
+        return NAMES.get(self.readout, "lines")
 
     def budget(self, acceleration: float) -> int:
         """S = floor(D / alpha) (paper, section 3.1).
@@ -116,6 +116,11 @@ class Lines:
         return members
 
 
+NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}
+# By name what makes a pattern on a grid of samples. One of your own has the attributes and methods of Lines.
+PATTERNS: dict[str, Callable[[tuple[int, ...]], Lines]] = {name: partial(Lines, readout=readout) for readout, name in NAMES.items()}
+
+
 def make(name: str, samples: Sequence[int]) -> Lines:
     """The pattern called ``name`` ("points", "columns" or "rows") on a grid of samples.
 
@@ -125,4 +130,4 @@ def make(name: str, samples: Sequence[int]) -> Lines:
     """
     if name not in PATTERNS:
         raise unknown("pattern", name, PATTERNS)
-    return Lines(tuple(samples), PATTERNS[name])
+    return PATTERNS[name](tuple(samples))

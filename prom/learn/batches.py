@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from prom.engine.device import asynchronous
+
 
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int] | Tensor]:
     """Endless batches of indices; each pass visits every image once, in a new order. A short last batch is left out.
@@ -20,6 +22,6 @@ def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) ->
     batch_size = min(batch_size, count)
     while True:
         order = torch.randperm(count, generator=generator, device=generator.device)
-        order = order if order.is_cuda else order.tolist()
+        order = order if asynchronous(order) else order.tolist()
         for start in range(0, count - batch_size + 1, batch_size):
             yield order[start : start + batch_size]

@@ -10,11 +10,11 @@ from tqdm import tqdm
 
 from prom.errors import InputError
 from prom.kspace import patterns
-from prom.learn.polish import SURE
+from prom.learn.polish import RELATIVE_TOLERANCE
 from prom.objectives import Objective, evenly, whole_loss, whole_set
 
-FEW = 64  # images that decide which exchanges are looked at closely
-TRIED = 4  # outsiders in the place of a member: the derivative tells which are promising, and not which is best
+SCREENING_IMAGES = 64  # images that decide which exchanges are looked at closely
+CANDIDATES = 4  # outsiders in the place of a member: the derivative tells which are promising, and not which is best
 
 
 def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: str = "columns", held: Sequence[int] = ()) -> Tensor:
@@ -61,7 +61,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
     seen = list(seen)
-    few = [seen[place] for place in evenly(len(seen), FEW)]
+    few = [seen[place] for place in evenly(len(seen), SCREENING_IMAGES)]
     lines = patterns.make(pattern, objective.data.shape[-2:])
     members = lines.select(mask).to(objective.data.device)
 
@@ -74,7 +74,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
         new = []
         for images, loss in zip(asked, losses, strict=True):
             new.append(whole_loss(objective, images, lines.forward(candidate.float())))
-            if not new[-1] < loss * (1 - SURE):
+            if not new[-1] < loss * (1 - RELATIVE_TOLERANCE):
                 return False
         members, losses = candidate, new
         return True
@@ -86,7 +86,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
         leaving = waiting.pop(0)
         without = _with(members, leaving, False)
         gradient = lines.adjoint(whole_set(objective, few, lines.forward(without.float()))[1])
-        wanted = torch.where(members, torch.inf, gradient).argsort(stable=True)[:TRIED].tolist()
+        wanted = torch.where(members, torch.inf, gradient).argsort(stable=True)[:CANDIDATES].tolist()
         taken = next((line for line in wanted if not members[line] and accepts(_with(without, line, True))), leaving)
         waiting.append(taken)
         refused = refused + 1 if taken == leaving else 0

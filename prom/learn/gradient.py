@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from prom.engine import distributed
+from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
 from prom.learn.recipes import Recipe
 from prom.masks import bernoulli
@@ -46,13 +47,13 @@ def expected_gradient(
         loss, by_mask = objective.loss_and_gradient(images, masks)
         if curvature is not None:
             by_mask = torch.addcmul(by_mask, 0.5 - masks, curvature, value=1 / masks.shape[:-2].numel())
-        gradient = bernoulli.chained(pattern.adjoint(by_mask).flatten(-theta.ndim), slope)
+        gradient = bernoulli.pull_back(pattern.adjoint(by_mask).flatten(-theta.ndim), slope)
         return loss, gradient, hard.mean()
 
     mine = distributed.share(batch)
     if recipe.shared_mask:
         groups = [(mine, partial(draw, generator))]
-    elif theta.is_cuda:
+    elif asynchronous(theta):
         groups = [(mine, draw_batch)]
     else:  # a seed for every image, so that it gets the same masks whichever process or thread works on it
         seeds = torch.randint(2**63 - 1, (len(batch),), generator=generator).tolist()

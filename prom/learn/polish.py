@@ -14,7 +14,7 @@ from prom.objectives import evenly, whole_loss, whole_set
 from prom.objectives.curvature import factor
 from prom.problem import Problem
 
-SURE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
+RELATIVE_TOLERANCE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
 
 
 @spread()
@@ -106,7 +106,7 @@ def improve(
     """:func:`polish`, for a problem that has been made already."""
     train, pattern, objective, device = problem.data, problem.pattern, problem.objective, problem.device
     members = pattern.select(mask).to(device)
-    chosen, held = looked_at(train, slices, hold_out) if hold_out else (evenly(len(objective.data), slices), [])
+    chosen, held = split_slices(train, slices, hold_out) if hold_out else (evenly(len(objective.data), slices), [])
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 
@@ -134,7 +134,7 @@ def improve(
         """Go on from this mask if it is better; says whether."""
         nonlocal members, loss, gradient, others
         new_loss, new_gradient = evaluate(candidate)
-        if not new_loss < loss * (1 - SURE):
+        if not new_loss < loss * (1 - RELATIVE_TOLERANCE):
             return False
         new_others = whole_loss(objective, held, pattern.forward(candidate.float())) if held else None
         if held and not new_others < others:
@@ -167,10 +167,10 @@ def improve(
     return pattern.forward(members.cpu()).contiguous()
 
 
-def looked_at(train: SliceDataset, slices: int | None, hold_out: float) -> tuple[list[int], list[int]]:
+def split_slices(train: SliceDataset, slices: int | None, hold_out: float) -> tuple[list[int], list[int]]:
     """Indices of at most so many slices, evenly spaced, and of the slices of a share of the patients, which are not among them.
 
-    >>> looked_at(SliceDataset("demo", "train", torch.rand(4, 1, 8, 8), list("abcd"), [0] * 4), 2, hold_out=0.25)
+    >>> split_slices(SliceDataset("demo", "train", torch.rand(4, 1, 8, 8), list("abcd"), [0] * 4), 2, hold_out=0.25)
     ([0, 3], [2])
     """
     rest, held = train.held_out(hold_out) if hold_out else (range(len(train)), [])

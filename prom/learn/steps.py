@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom.engine.device import asynchronous, compiles
 from prom.learn.recipes import Recipe
 
 
@@ -17,7 +18,7 @@ class AdamStep:
     def __init__(self, recipe: Recipe, theta: Tensor, acceleration: float) -> None:
         self.theta = theta.clone().requires_grad_()
         betas = (recipe.momentum, recipe.rms_decay)
-        self.adam = torch.optim.Adam([self.theta], lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, capturable=theta.is_cuda)
+        self.adam = torch.optim.Adam([self.theta], lr=recipe.learning_rate, betas=betas, eps=recipe.epsilon, capturable=asynchronous(theta))
 
     @torch.no_grad()
     def __call__(self, theta: Tensor, gradient: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class QuantileStep:
     def __call__(self, theta: Tensor, gradient: Tensor) -> Tensor:
         """The unconstrained theta-tilde of section 3.3."""
         self.mean.mul_(self.momentum).add_(gradient, alpha=1 - self.momentum)
-        if not theta.is_cuda and theta.dtype == torch.float32:
+        if compiles(theta):
             return self._in_one_pass(theta)
         magnitudes = self.mean.abs().flatten()
         quantile = magnitudes.sort().values[self.rank - 1]  # on a GPU in a third of kthvalue's time

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom.engine.device import compiles
+from prom.engine.random import uniform_numbers
 from prom.errors import InputError
-
-STATE = 5056  # bytes of the state of PyTorch's generator on a CPU, as prom.kernels.uniforms takes it apart
 
 
 def log_probability(mask: Tensor, theta: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class RelaxedSamples:
 
     def __init__(self, theta: Tensor, tau: float) -> None:
         self.theta, self.tau = theta, tau
-        self.fused = not theta.is_cuda and theta.dtype == torch.float32
+        self.fused = compiles(theta)
         probability = theta.flatten()
         if self.fused:
             self.sure = (probability == 1).to(theta.dtype)
@@ -98,12 +98,12 @@ class RelaxedSamples:
         return hard, slope
 
 
-def chained(gradient: Tensor, slope: Tensor | None) -> Tensor:
+def pull_back(gradient: Tensor, slope: Tensor | None) -> Tensor:
     """The gradient with respect to theta, ``(D,)``: the sum over samples, ``(..., D)``, of their gradients times their slopes.
 
     ``slope`` has the shape of theta behind the same dimensions; None: 1 everywhere.
 
-    >>> chained(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5], [0.0, 1.0]])), chained(torch.ones(3, 2), None)
+    >>> pull_back(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[1.0, 0.5], [0.0, 1.0]])), pull_back(torch.ones(3, 2), None)
     (tensor([1., 5.]), tensor([3., 3.]))
     """
     size = gradient.shape[-1]
@@ -111,31 +111,13 @@ def chained(gradient: Tensor, slope: Tensor | None) -> Tensor:
     if slope is None:
         return rows.sum(dim=0) if len(rows) > 1 else rows[0]
     slopes = slope.reshape(-1, size)
-    if gradient.is_cuda or gradient.dtype != torch.float32:
+    if not compiles(gradient):
         return (rows * slopes).sum(dim=0)
     from prom.engine.kernels import flat, product_sum
 
     total = gradient.new_empty(size)
     product_sum(rows.numpy(), slopes.numpy(), flat(total))
     return total
-
-
-def uniform_numbers(generator: torch.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """``torch.rand``, of the device and dtype of ``like``. On a CPU the same numbers in less than half the time, where float32.
-
-    >>> like = torch.empty(0)
-    >>> torch.equal(uniform_numbers(torch.Generator().manual_seed(0), (20,), like), torch.rand(20, generator=torch.manual_seed(0)))
-    True
-    """
-    state = None if like.is_cuda or like.dtype != torch.float32 else generator.get_state()
-    if state is None or len(state) != STATE:
-        return torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
-    from prom.engine.kernels import flat, uniforms
-
-    uniform = like.new_empty(shape)
-    uniforms(state.numpy(), flat(uniform))
-    generator.set_state(state)
-    return uniform
 
 
 def mode(theta: Tensor, budget: int) -> Tensor:

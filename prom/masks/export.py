@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from prom import names
+from prom import options
 from prom.errors import unknown
 from prom.files import atomic
 from prom.kspace.patterns import AXES, make
@@ -87,7 +87,7 @@ def to_csv(result: MaskResult, path: Path) -> None:
         encodes.to_csv(temporary, index=False, lineterminator="\n")
 
 
-FORMATS = {ending: globals()[f"to_{ending[1:]}"] for ending in names.FORMATS}
+FORMATS = {ending: globals()[f"to_{ending[1:]}"] for ending in options.FORMATS}
 
 
 def export(result: MaskResult, path: str | os.PathLike) -> None:

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from prom.engine.device import asynchronous
 from prom.errors import InputError
 
 # Newton's method on a piecewise linear function, kept inside a bracket. It ends after 5 to 15 steps on all that we met; should it
@@ -58,7 +59,7 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     if not isinstance(budget, Tensor) and not 0 <= budget <= most:
         what = "the number of k-space samples" if cost is None else "what all samples cost"
         raise InputError(f"budget {budget}: must lie between 0 and {most:.12g}, {what}")
-    finite = theta.is_cuda or torch.isfinite(theta.detach().sum()) or torch.isfinite(theta).all()  # a finite sum has finite terms
+    finite = asynchronous(theta) or torch.isfinite(theta.detach().sum()) or torch.isfinite(theta).all()  # a finite sum has finite terms
     if not finite:
         raise InputError("theta: has NaN or infinite values, which have no projection")
     if not isinstance(budget, Tensor) and budget == 0:
@@ -69,7 +70,7 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     if values.dtype != torch.float32:
         values = values.double()
     multiplier = _multiplier(values, budget)
-    if not theta.requires_grad and values.device.type == "cpu":
+    if not theta.requires_grad and not asynchronous(values):
         return _clipped(values, multiplier).to(theta.dtype).reshape(theta.shape)
     if not theta.requires_grad:
         return (values.double() - multiplier).clamp_(0, 1).to(theta.dtype).reshape(theta.shape)
@@ -89,7 +90,7 @@ def dual_slope(values: Tensor, multiplier: Tensor, budget: float) -> tuple[Tenso
     >>> dual_slope(torch.tensor([0.5, 2.0]).double(), torch.tensor(0.25).double(), 1.0)
     (tensor(0.2500, dtype=torch.float64), tensor(1))
     """
-    if values.is_cuda:
+    if asynchronous(values):
         shifted = values.double() - multiplier
         return shifted.clamp(0, 1).sum() - budget, ((shifted > 0) & (shifted < 1)).sum()
     from prom.engine import kernels
@@ -100,7 +101,7 @@ def dual_slope(values: Tensor, multiplier: Tensor, budget: float) -> tuple[Tenso
 
 def _multiplier(values: Tensor, budget: float | Tensor) -> Tensor:
     """max(0, lambda) of Eq. 7, a float64 scalar on the device of ``values`` (1D)."""
-    if values.is_cuda:
+    if asynchronous(values):
         return _by_sorting(values, budget)
     return torch.tensor(_newton(values, float(budget)), dtype=torch.float64)
 

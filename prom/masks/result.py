@@ -216,7 +216,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     members = first.recipe["members"]
     theta = bernoulli.average([result.theta for result in results])
     lines = make(first.pattern, first.mask.shape)
-    story = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
+    histories = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
     spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
     return replace(
         first,
@@ -224,6 +224,6 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         probabilities=lines.forward(theta).contiguous(),
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},
-        history=pd.concat(story, ignore_index=True),
+        history=pd.concat(histories, ignore_index=True),
         provenance={**first.provenance, "seeds": seeds, **spent},
     )

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from prom.engine import distributed
-from prom.objectives.measurements import CHUNK, Measurements
+from prom.engine.device import asynchronous
+from prom.objectives.measurements import TRANSFORM_CHUNK, Measurements
 
-GRAPH = 8  # images that autograd works on at once where the whole set is looked at: on a CPU 32 take twice as long each, through a U-Net
-GRAPH_GPU = 64  # and on a GPU, which 8 do not fill
+GRAPH_CHUNK = 8  # images that autograd works on at once over the whole set: on a CPU 32 take twice as long each, through a U-Net
+GRAPH_CHUNK_GPU = 64  # and on a GPU, which 8 do not fill
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
 
@@ -102,7 +103,7 @@ def whole_loss(objective: Objective, indices: range | list[int], mask: Tensor) -
 
 def _pieces(objective: Objective, indices: range | list[int], mask: Tensor) -> Iterator[tuple[range | list[int], float]]:
     """The images of this process that are looked at together, and their share of all."""
-    size = CHUNK if objective.concurrent else GRAPH_GPU if mask.is_cuda else GRAPH
+    size = TRANSFORM_CHUNK if objective.concurrent else GRAPH_CHUNK_GPU if asynchronous(mask) else GRAPH_CHUNK
     for start in distributed.share(range(0, len(indices), size)):
         chunk = indices[start : start + size]
         yield chunk, len(chunk) / len(indices)

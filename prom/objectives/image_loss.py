@@ -11,7 +11,7 @@ from prom.engine.threads import gathered
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective
 from prom.objectives.measurements import Measurements
-from prom.reconstruction.zero_filled import ZeroFilled
+from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
 
 
 class ImageLoss(Objective):
@@ -23,6 +23,7 @@ class ImageLoss(Objective):
 
     ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
     (:func:`prom.objectives.curvature.near`). ``described``: what :meth:`describe` answers; by default the criterion's name.
+    ``reconstruction``: what makes the image; by default zero-filling.
 
     >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), torch.nn.functional.l1_loss)
     >>> objective.loss_and_gradient([0, 1], torch.ones(2, 8, 8))[1].shape
@@ -44,10 +45,12 @@ class ImageLoss(Objective):
         targets: Tensor | None = None,
         near: Tensor | None = None,
         described: dict[str, str] | None = None,
+        reconstruction: Reconstruction | None = None,
     ) -> None:
         self.data = Measurements(images, device)
         self.criterion = criterion
         self.targets = targets
+        self.reconstruction = reconstruction or ZeroFilled()
         self._described = described or {"objective": getattr(criterion, "__name__", type(criterion).__name__)}
         self._curvature = None if near is None else curvature.near(self, near)
 
@@ -69,7 +72,7 @@ class ImageLoss(Objective):
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion is told the images as they are
-        found, _ = ZeroFilled()((kspace * unit).unsqueeze(1), masks.unsqueeze(-3), self.data.encoding)  # (B, M, C, H, W)
+        found, _ = self.reconstruction((kspace * unit).unsqueeze(1), masks.unsqueeze(-3), self.data.encoding)  # (B, M, C, H, W)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
 from prom.objectives.contract import Objective
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
 
-TOGETHER = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
+IMAGES_PER_SUM = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
 USUAL = (1e-12, 1e12)  # units whose squares, and the small and large numbers that gradients are made of, float32 holds
 
 
@@ -65,7 +66,7 @@ class MagnitudeMSE(Objective):
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         indices = indices if isinstance(indices, Tensor) else list(indices)
-        loss, gradient = (self._on_gpu if masks.is_cuda else self._on_cpu)(indices, masks.contiguous())
+        loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
         pairs = masks.shape[-3] * len(indices)
         unit = self._square / (pairs * math.prod(self.data.shape[1:]))
         return loss * unit, gradient.mul_(2 * unit * self._scale)
@@ -80,12 +81,12 @@ class MagnitudeMSE(Objective):
         """What makes a pair of transforms orthonormal, once for both: a library that scales each takes a tenth longer, a GPU half."""
         return 1 / math.sqrt(math.prod(self.data.shape[-2:]))
 
-    def _on_cpu(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
+    def _one_by_one(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         """The sums over pairs (and channels) of squared errors, and of half their gradients over the scale."""
         if masks.ndim == 4:  # each image has its own masks, and they their own gradients
             sums = parallel(lambda pair: self._sum(*pair), [([index], own) for index, own in zip(indices, masks, strict=True)])
             return torch.tensor(sum(loss for loss, _ in sums)), torch.stack([gradient for _, gradient in sums])
-        blocks = [indices[start : start + TOGETHER] for start in range(0, len(indices), TOGETHER)]
+        blocks = [indices[start : start + IMAGES_PER_SUM] for start in range(0, len(indices), IMAGES_PER_SUM)]
         sums = parallel(lambda block: self._sum(block, masks), blocks)
         return torch.tensor(sum(loss for loss, _ in sums)), added([gradient for _, gradient in sums])
 
@@ -106,7 +107,7 @@ class MagnitudeMSE(Objective):
                     add_products(kspace, pairs(torch.fft.fft2(reconstruction)), gradient)
         return loss, gradients
 
-    def _on_gpu(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    def _at_once(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         kspace, images = (part.unsqueeze(1) for part in self.data[indices])  # (B, 1, C, H, W), copies
         product = (kspace * self._scale) * masks.unsqueeze(-3)  # (B, M, C, H, W)
         reconstruction = torch.fft.ifft2(product, norm="forward")  # neither transform scales

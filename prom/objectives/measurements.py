@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from prom.engine.device import asynchronous
 from prom.kspace.encoding import FourierUpToPhase
 
-CHUNK = 32  # images transformed at once
-PIECE = 2  # images made ready at once: what a piece takes comes on top of the data
+TRANSFORM_CHUNK = 32  # images transformed at once
+PREPARATION_CHUNK = 2  # images made ready at once: what a piece takes comes on top of the data
 CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
 
 
@@ -48,7 +49,7 @@ class Measurements:
 
     def __init__(self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None) -> None:
         in_memory = isinstance(images, Tensor)
-        peak = _largest(images if in_memory else images[:CHUNK])
+        peak = _largest(images if in_memory else images[:TRANSFORM_CHUNK])
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
         self.device = device
         self._source, self._kept, self._arrays = images, None, None
@@ -57,13 +58,13 @@ class Measurements:
             alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
             if not alike or images.min() < 0:
                 magnitude = torch.empty(images.shape, device=device)
-            for start in range(0, len(images), PIECE):  # piece by piece: the transform's copies would double the memory
-                block = slice(start, start + PIECE)
+            for start in range(0, len(images), PREPARATION_CHUNK):  # piece by piece: the transform's copies would double the memory
+                block = slice(start, start + PREPARATION_CHUNK)
                 kspace[block], made = self._make(block)
                 if magnitude is not images:
                     magnitude[block] = made
             self._kept = kspace, magnitude.contiguous()
-            if not kspace.is_cuda:  # of the same memory
+            if not asynchronous(kspace):  # of the same memory
                 self._arrays = torch.view_as_real(kspace).flatten(2).numpy(), self._kept[1].flatten(2).numpy()
 
     def __len__(self) -> int:
@@ -74,8 +75,8 @@ class Measurements:
         if self._source is images:
             return True
         alike = self._source.shape == images.shape and self._source.dtype == images.dtype
-        starts = range(0, len(images), CHUNK)
-        return alike and all(torch.equal(self._source[at : at + CHUNK], images[at : at + CHUNK]) for at in starts)
+        starts = range(0, len(images), TRANSFORM_CHUNK)
+        return alike and all(torch.equal(self._source[at : at + TRANSFORM_CHUNK], images[at : at + TRANSFORM_CHUNK]) for at in starts)
 
     @property
     def encoding(self) -> FourierUpToPhase:
@@ -123,7 +124,7 @@ class Measurements:
 
 def _largest(images: Tensor) -> float:
     """The largest magnitude, without a copy of all of them."""
-    return max(float(piece.abs().max()) for piece in images.split(PIECE))
+    return max(float(piece.abs().max()) for piece in images.split(PREPARATION_CHUNK))
 
 
 def evenly(count: int, most: int | None) -> list[int]:

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from torch import Tensor
 
 from prom.kspace.encoding import Encoding, Fourier
+
+
+class Reconstruction(Protocol):
+    """From samples to an image, and the way back of gradients."""
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """As :meth:`ZeroFilled.__call__`; of operations that autograd can follow, where the objective differentiates by autograd."""
 
 
 class ZeroFilled:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from prom import baselines, options
-from prom.baselines.rivals import RIVALS, igs
+from prom.baselines import RIVALS
+from prom.baselines.rivals import igs
 from prom.datasets.base import SliceDataset
 from prom.engine.device import choose_device, named
 from prom.errors import InputError, unknown
@@ -24,7 +25,7 @@ from prom.files import atomic
 from prom.learn import recipes
 from prom.learn.exchange import exchange
 from prom.learn.optimize import optimize
-from prom.learn.polish import looked_at, polish
+from prom.learn.polish import polish, split_slices
 from prom.masks import MaskResult, commit, versions
 from prom.objectives import Objective, evenly, whole_loss
 
@@ -147,7 +148,7 @@ def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, ta
             starts.append(baselines.conjugate_energy(train, alpha))
         return polished(min(starts, key=loss))
     greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
-    chosen, held = looked_at(train, TASK_SLICES, recipe.hold_out)
+    chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
     return exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, image.pattern, held)
 
 

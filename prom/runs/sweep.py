@@ -45,6 +45,7 @@ from prom.evaluation.segmentation import file_fingerprint
 from prom.files import atomic
 from prom.kspace import patterns
 from prom.masks import versions
+from prom.methods import named
 from prom.options import check
 from prom.runs import results
 
@@ -57,12 +58,17 @@ PROJECT = Path(__file__).parents[2]
 SNAKEFILE = PROJECT / "Snakefile"
 RUNNER = PROJECT / "notebooks" / "run.py"
 RUNS = PROJECT / "notebooks" / "runs"
-SAID = "snakemake.log"
-SAME = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
-TOLD = ("dataset", "method", "variant", "members", "pattern", "acceleration")  # what tells a run from others, but for the seed
+LOG = "snakemake.log"
+SHARED_FIELDS = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
+IDENTIFYING_FIELDS = (
+    "dataset",
+    "method",
+    "variant",
+    "members",
+    "pattern",
+    "acceleration",
+)  # all but the seed
 SUMMARY = {"psnr": "psnr (dB)", "ssim": "ssim", "nmse": "nmse", "dice": "dice", "iou": "iou"}  # scores, and their headings
-NO_SEED = {"energy", "conjugate_energy", "low_pass", "igs"}  # the same mask for every seed, as long as it sees all images
-ONLY = {"equispaced": ("columns", "rows"), "poisson_disc": ("points",)}  # patterns of the baselines that cannot make all
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,7 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     if not pairs or not accelerations:
         raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
     for (method, name), acceleration in product(pairs, dict.fromkeys(accelerations)):
-        for seed in range(1 if name_of(method) in NO_SEED and "batch_size=" not in method else seeds):
+        for seed in range(seeds if named(name_of(method)).random or "batch_size=" in method else 1):
             yield method, name, float(acceleration), seed
 
 
@@ -128,7 +134,7 @@ def name_of(method: str) -> str:
 
 
 def _possible(method: str, pattern: str) -> bool:
-    return pattern in ONLY.get(name_of(method), patterns.PATTERNS)
+    return pattern in named(name_of(method)).patterns
 
 
 def plan(
@@ -194,7 +200,10 @@ def plan(
 
     of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    same = dict(zip(SAME, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True)) | of_network
+    same = (
+        dict(zip(SHARED_FIELDS, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
+        | of_network
+    )
     data = _key(*(str(value) for name, value in same.items() if name != "versions"))
     code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
@@ -218,8 +227,8 @@ def plan(
             name += f"-seed{seed}"
         again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked})]
         runs[name] = {**place, **asked, "record": f"{name}.json", "command": shlex.join(again)}
-        said = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
-        expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **said, **same}
+        made = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
+        expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **made, **same}
     left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
     return Sweep(folder, f"runs/{kind}", runs, expected, left_out)
 
@@ -276,10 +285,10 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
             command += ["--rerun-triggers", "mtime", "--ignore-incomplete", "--nolock", *options]
             cache = os.environ.get("PROM_CACHE")
             environment = os.environ | ({"PROM_CACHE": os.path.abspath(cache)} if cache else {})  # runs do not start in this folder
-            with open(sweep.folder / SAID, "w") as said, tqdm(total=len(missing), desc="sweep", disable=None) as bar:
+            with open(sweep.folder / LOG, "w") as output, tqdm(total=len(missing), desc="sweep", disable=None) as bar:
                 # Snakemake inherits the lock, so that it is held until both have ended.
                 process = subprocess.Popen(
-                    [*map(str, command)], env=environment, pass_fds=[lock.fileno()], stdout=said, stderr=subprocess.STDOUT
+                    [*map(str, command)], env=environment, pass_fds=[lock.fileno()], stdout=output, stderr=subprocess.STDOUT
                 )
                 try:
                     while process.poll() is None:
@@ -310,11 +319,11 @@ def _locked(folder: Path) -> Iterator[TextIO]:
 def _reason(sweep: Sweep, name: str) -> str:
     if (sweep.folder / f"{name}.json").exists():
         return "its record is of other code or data; were they changed while it ran?"
-    for log in (sweep.log(name), sweep.folder / SAID):  # the second where the first never began
+    for log in (sweep.log(name), sweep.folder / LOG):  # the second where the first never began
         lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-        said = [line.strip() for line in lines if line.strip()]
-        if said:
-            return said[-1]
+        printed = [line.strip() for line in lines if line.strip()]
+        if printed:
+            return printed[-1]
     return "ended without a message"
 
 
@@ -341,7 +350,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
     in the folder; ``sweep.slices`` has the scores of every test slice, averaged over seeds.
     """
     found = records(sweep)
-    same = {name: next(iter(sweep.expected.values()))[name] for name in SAME}
+    same = {name: next(iter(sweep.expected.values()))[name] for name in SHARED_FIELDS}
     others = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json")) if path.stem not in sweep.runs}
     others = {name: record for name, record in others.items() if same.items() <= record.items()}
     if found:
@@ -349,7 +358,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
         with atomic(sweep.table) as temporary:
             pd.DataFrame(list(everything.values())).to_csv(temporary, index=False)
         slices = pd.concat(_slices(sweep.folder / f"{name}.csv", record) for name, record in everything.items())
-        keys = ["subject", "slice", *TOLD]
+        keys = ["subject", "slice", *IDENTIFYING_FIELDS]
         with atomic(sweep.slices) as temporary:
             slices.groupby(keys, sort=False).mean().round(5).reset_index().to_csv(temporary, index=False)
     return pd.DataFrame(list(found.values()))
@@ -357,7 +366,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
 
 def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
     """The scores of the test slices of a run, with what tells it from other runs, but for the seed."""
-    return pd.read_csv(path).assign(**{name: record[name] for name in TOLD})
+    return pd.read_csv(path).assign(**{name: record[name] for name in IDENTIFYING_FIELDS})
 
 
 def summary(table: pd.DataFrame) -> str:

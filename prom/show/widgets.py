@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from prom import baselines
+from prom import baselines, methods
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.evaluation import segmentation
@@ -43,12 +43,8 @@ def _learnt(recipe: recipes.Recipe) -> Maker:
 METHODS: dict[str, Maker] = {
     "equispaced lines": _equispaced,
     "Gaussian with centre": _gaussian,
-    "low-pass": baselines.low_pass,
-    "Poisson disc": baselines.poisson_disc,
-    "energy oracle": baselines.energy,
-    "conjugate-aware energy": baselines.conjugate_energy,
-    "scale-invariant ProM": _learnt(recipes.DEFAULT),
-    "polished ProM": _learnt(recipes.POLISHED),
+    **{method.label: method.make for method in map(methods.METHODS.get, ("low_pass", "poisson_disc", "energy", "conjugate_energy"))},
+    **{methods.METHODS[name].label: _learnt(recipes.get(name)) for name in ("default", "polished")},
 }
 
 

@@ -1,0 +1,119 @@
+"""The registry of methods: what makes masks, one row each. It imports nothing heavy, so that help and errors do not wait for PyTorch.
+
+A new baseline is a function ``(train, acceleration, pattern=, seed=, **options) -> mask`` and a row here; or, from outside,
+``register(Method("mine", "my own", function=mine))``. The command line, sweeps, records and the explorer go by this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from prom.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+EVERY_PATTERN = ("points", "columns", "rows")
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to make a mask.
+
+    Attributes
+    ----------
+    name
+        As it is typed.
+    label
+        As it is called in tables and figures.
+    home
+        The module that has the function of that name; empty for a recipe of :mod:`prom.learn.recipes`.
+    patterns
+        Those that it can make.
+    random
+        Whether the seed makes a difference (for ``igs``: only where it looks at batches).
+    learns
+        Whether it goes by a loss, so that it can be used through a network as well.
+    source
+        Where it comes from.
+    function
+        The function itself, of a method that is registered from outside.
+    """
+
+    name: str
+    label: str
+    home: str = ""
+    patterns: tuple[str, ...] = EVERY_PATTERN
+    random: bool = False
+    learns: bool = False
+    source: str = ""
+    function: Callable[..., Tensor] | None = None
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is a function that returns a mask, and not a recipe of the optimiser."""
+        return bool(self.function or self.home)
+
+    def make(self, *arguments: object, **options: object) -> Tensor:
+        """Call the function: a mask, ``(H, W)`` bool."""
+        return self.resolve()(*arguments, **options)
+
+    def resolve(self) -> Callable[..., Tensor]:
+        """The function, whose module is imported now."""
+        return self.function or getattr(import_module(self.home), self.name)
+
+
+FORMS, DENSITIES, RIVALS = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals"))
+ROWS = (
+    Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016"),
+    Method("conjugate_energy", "conjugate-aware energy", FORMS, source="this project"),
+    Method("low_pass", "low-pass", FORMS),
+    Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI"),
+    Method("gaussian", "Gaussian", DENSITIES, random=True),
+    Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007, by SigPy"),
+    Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022"),
+    Method("loupe", "LOUPE's mask layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020"),
+    Method("score_prune", "score pruning", RIVALS, random=True, learns=True, source="Ramanujan et al. 2020; Xuan et al. 2020"),
+    Method("paper", "ProM, the paper's recipe", random=True, learns=True, source="Weber et al. 2024"),
+    Method("default", "scale-invariant ProM", random=True, learns=True, source="this project"),
+    Method("polished", "polished ProM", random=True, learns=True, source="this project"),
+)
+METHODS = {method.name: method for method in ROWS}
+
+
+def register(method: Method) -> None:
+    """Add a method, which from then on is known by its name.
+
+    Raises
+    ------
+    InputError
+        Where the name is taken.
+
+    >>> register(Method("energy", "another"))
+    Traceback (most recent call last):
+    prom.errors.InputError: method 'energy': exists already; choose another name
+    """
+    if method.name in METHODS:
+        raise InputError(f"method {method.name!r}: exists already; choose another name")
+    METHODS[method.name] = method
+
+
+def named(name: str) -> Method:
+    """The method of that name, which must be known.
+
+    >>> named("energy").random
+    False
+    """
+    return METHODS[name]
+
+
+def baselines(learning: bool = False) -> list[str]:
+    """Names of the methods that are functions; with ``learning`` of those among them that learn.
+
+    >>> baselines(learning=True)
+    ['igs', 'loupe', 'score_prune']
+    """
+    return [method.name for method in METHODS.values() if method.baseline and (method.learns or not learning)]

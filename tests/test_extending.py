@@ -1,0 +1,71 @@
+"""A baseline, a pattern and a reconstruction from outside the package: each in one place, and then used like those inside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch.nn import functional
+
+import prom
+from prom import methods
+from prom.kspace import patterns
+from prom.masks import bernoulli, load_mask
+from prom.objectives import ImageLoss
+from prom.runs import results, sweep
+
+FEW = replace(prom.DEFAULT, iterations=30)
+
+
+def test_a_baseline(blobs, monkeypatch):
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
+
+    def ring(train, acceleration, pattern="points", seed=0, width: float = 0.5):
+        """Samples at some distance from DC."""
+        lines = patterns.make(pattern, train.shape)
+        row, column = torch.meshgrid(*(torch.arange(n) - n // 2 for n in train.shape), indexing="ij")
+        distance = ((row**2 + column**2).sqrt() - width * 16).abs()
+        return bernoulli.mode(-distance, lines.budget(acceleration))
+
+    methods.register(methods.Method("ring", "a ring", patterns=("points",), function=ring))
+    record = results.run("ring:width=0.25", blobs, blobs, 8)
+    assert record["true_acceleration"] == 8 and record["method"] == "ring"
+    assert len(list(sweep.combinations(["ring"], ["points", "rows"], [4, 8], seeds=3))) == 2
+
+
+def test_a_pattern(blobs, monkeypatch, tmp_path):
+    @dataclass(frozen=True)
+    class Pairs(patterns.Lines):
+        """Two neighbouring columns at a time."""
+
+        name = "pairs"
+        shape = property(lambda self: (self.samples[1] // 2,))
+
+        def forward(self, theta):
+            return theta.repeat_interleave(2, dim=-1).unsqueeze(-2).expand(*theta.shape[:-1], *self.samples)
+
+        def adjoint(self, weights):
+            return weights.sum(dim=-2).unflatten(-1, (-1, 2)).sum(dim=-1)
+
+    monkeypatch.setitem(patterns.PATTERNS, "pairs", Pairs)
+    result = prom.optimize(blobs, 4, pattern="pairs", recipe=replace(FEW, polish=4))
+    assert int(result.mask[0].sum()) == 8 and torch.equal(result.mask[:, 0::2], result.mask[:, 1::2])
+    result.save(tmp_path / "mask.h5")
+    assert torch.equal(load_mask(tmp_path / "mask.h5").mask, result.mask)
+    assert result.mask[:, 16].all()  # DC
+
+
+def test_a_reconstruction(blobs):
+    class Smoothed:
+        """Zero-filling, then less and less of higher frequencies."""
+
+        def __call__(self, samples, mask, encoding):
+            window = 1 / (1 + encoding.locations.square().sum(dim=-1) / 64)
+            return encoding.adjoint(samples * mask * window), lambda gradient: (samples.conj() * window * encoding.forward(gradient)).real
+
+    objective = ImageLoss(blobs.images, functional.mse_loss, reconstruction=Smoothed())
+    result = prom.optimize(blobs, 8, recipe=FEW, objective=objective, device="cpu")
+    zero_filled = ImageLoss(blobs.images, functional.mse_loss)
+    everyone, mask = list(range(len(blobs))), result.mask.float()[None]
+    assert int(result.mask.sum()) == 128 and objective.loss(everyone, mask) != pytest.approx(float(zero_filled.loss(everyone, mask)))
