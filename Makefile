@@ -87,7 +87,7 @@ lint: $(STAMP) ## check the style only
 	.venv/bin/ruff format --check .
 
 check-book: $(STAMP) ## open every page of the rendered book in Chromium and look for faults
-	$(PYTEST) tests/test_book.py
+	$(PYTEST) tests/book/test_book.py
 
 clean: ## remove the rendered book, caches and results
 	rm -rf _build results build dist .jupyter_cache .pytest_cache .ruff_cache .hypothesis

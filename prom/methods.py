@@ -73,7 +73,7 @@ ROWS = (
     Method("low_pass", "low-pass", FORMS),
     Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI"),
     Method("gaussian", "Gaussian", DENSITIES, random=True),
-    Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007, by SigPy"),
+    Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007"),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022"),
     Method("loupe", "LOUPE's mask layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020"),
     Method("score_prune", "score pruning", RIVALS, random=True, learns=True, source="Ramanujan et al. 2020; Xuan et al. 2020"),

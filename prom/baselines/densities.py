@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -110,10 +109,10 @@ def gaussian(
 
 
 def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, calibration: int = 16) -> Tensor:
-    """Variable-density Poisson disc: random points that keep a distance from each other which grows outwards (SigPy's, Bridson 2007).
+    """Variable-density Poisson disc: random points that keep a distance from each other which grows outwards (Bridson 2007).
 
-    SigPy meets an acceleration only within a tolerance. What its mask has too much is removed at random outside the calibration region,
-    what it lacks is added at random among the free points.
+    The density is found within a tolerance (:mod:`prom.baselines.poisson`). What the mask has too much is removed at random outside the
+    calibration region, what it lacks is added at random among the free points.
 
     Parameters
     ----------
@@ -141,15 +140,13 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
     centre[first_row : first_row + side, first_column : first_column + side] = True
 
-    from sigpy.mri import poisson  # here, as it takes seconds: it loads numba, which compiles
+    from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes half a second
 
     generator = torch.Generator().manual_seed(check_seed(seed))
     wanted = max(height * width / budget, DENSEST)
-    inner = (min(side, height - 1), min(side, width - 1))  # SigPy divides by the extent of what lies outside
+    inner = (min(side, height - 1), min(side, width - 1))  # what lies outside must have an extent
     for _ in range(10):
-        start = int(torch.randint(2**32, (), generator=generator))
-        with np.errstate(divide="ignore"):  # it also divides by the number of points, which may be 0 on its way
-            found = poisson(train.shape, wanted, calib=inner, dtype=bool, seed=start, tol=_WideningTolerance())
+        found = variable_density(train.shape, wanted, inner, int(torch.randint(2**32, (), generator=generator)))
         if found.sum() > math.prod(inner):
             break  # else its first point fell into the calibration region, where there is no room for a second one
     mask = torch.from_numpy(found) | centre
@@ -160,30 +157,7 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     return mask
 
 
-DENSEST = 1.5  # acceleration that SigPy is asked for at least: it takes longer and longer below, and random points fill up the rest
-
-
-class _WideningTolerance:
-    """A tolerance for SigPy's bisection: its own, 0.1, for 20 comparisons, from then on twice the last, and in the end any.
-
-    A fixed one does not do. Where no density meets it, the bisection can go on for ever (SigPy 0.1.27: x32 of 256 x 256 points with a
-    calibration region of 16 x 16 and seed 1).
-    """
-
-    __array_ufunc__ = None  # NumPy's numbers then leave the comparison to this class
-
-    def __init__(self) -> None:
-        self.comparisons = 0
-
-    def _reaches(self, deviation: float) -> bool:
-        return deviation < 0.1 * 2.0 ** max(0, self.comparisons - 20) or self.comparisons > 50
-
-    def __gt__(self, deviation: float) -> bool:
-        self.comparisons += 1
-        return self._reaches(deviation)
-
-    def __le__(self, deviation: float) -> bool:
-        return not self._reaches(deviation)
+DENSEST = 1.5  # acceleration that is looked for at least: below, the search takes longer and longer, and random points fill up the rest
 
 
 def innermost(chosen: Tensor, count: int) -> Tensor:

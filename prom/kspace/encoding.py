@@ -54,21 +54,26 @@ class Fourier:
 
 @dataclass(frozen=True)
 class FourierUpToPhase(Fourier):
-    """The same without moving the origin of the image, which costs time: its k-space is centred, and the images that come back have a
-    phase (a checkerboard of signs; at odd sizes a ramp) that is not theirs. For magnitudes only, and for gradients with respect to masks.
+    """Of images times a phase, a checkerboard of signs or at odd sizes a ramp, so that nothing is ever shifted, which costs time.
+
+    For magnitudes only, and for gradients with respect to masks: the images that come back have a phase that is not theirs.
 
     >>> image = torch.rand(4, 6)
     >>> exact, fast = Fourier((4, 6)), FourierUpToPhase((4, 6))
-    >>> torch.allclose(fast.forward(image).abs(), exact.forward(image).abs(), atol=1e-6)
+    >>> torch.allclose(fast.samples_of(image).abs(), exact.forward(image).abs(), atol=1e-6)
     True
-    >>> torch.allclose(fast.adjoint(fast.forward(image)).abs(), image, atol=1e-6)
+    >>> torch.allclose(fast.adjoint(fast.samples_of(image)).abs(), image, atol=1e-6)
     True
     """
 
-    def forward(self, image: Tensor) -> Tensor:
-        """``(..., H, W)`` to k-space of that shape."""
+    def samples_of(self, image: Tensor) -> Tensor:
+        """Centred k-space of an image as it is, without that phase: ``(..., H, W)``."""
         return to_centred(torch.fft.fft2(image, norm="ortho"))
 
+    def forward(self, image: Tensor) -> Tensor:
+        """``(..., H, W)``, an image times the phase, to its centred k-space."""
+        return torch.fft.fft2(image, norm="ortho")
+
     def adjoint(self, samples: Tensor) -> Tensor:
-        """``(..., H, W)`` k-space to an image times a phase."""
+        """``(..., H, W)`` centred k-space to the image times the phase."""
         return torch.fft.ifft2(samples, norm="ortho")

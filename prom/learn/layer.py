@@ -87,7 +87,7 @@ class MaskLayer(nn.Module):
             half = images.real.dtype.itemsize < 4
             exact = images.to(torch.complex64 if images.is_complex() else torch.float32) if half else images
             encoding = FourierUpToPhase(self.pattern.samples)
-            found, _ = ZeroFilled()(encoding.forward(exact), mask, encoding)
+            found, _ = ZeroFilled()(encoding.samples_of(exact), mask, encoding)
         return found.abs().to(images.real.dtype)
 
     def mask(self) -> Tensor:

@@ -41,9 +41,9 @@ def versions() -> dict[str, str]:
     """Versions of what computes: Python, its libraries, this package, and the golden hash of what its methods make (`prom.runs.golden`).
 
     >>> sorted(versions())
-    ['golden', 'numpy', 'prom-mri', 'python', 'scipy', 'sigpy', 'torch']
+    ['golden', 'numba', 'numpy', 'prom-mri', 'python', 'scipy', 'torch']
     """
-    packages = {name: version(name) for name in ("torch", "numpy", "scipy", "sigpy", "prom-mri")}
+    packages = {name: version(name) for name in ("torch", "numpy", "scipy", "numba", "prom-mri")}
     return {"python": platform.python_version(), **packages, "golden": golden()["golden"]}
 
 

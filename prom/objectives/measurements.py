@@ -107,7 +107,7 @@ class Measurements:
     def _make(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         where = block.tolist() if isinstance(block, Tensor) else block
         images = self._source[where].to(self.device) / self.unit
-        return self.encoding.forward(images), images.abs()
+        return self.encoding.samples_of(images), images.abs()
 
     def power(self, most: int | None = None) -> Tensor:
         """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in units of ``unit`` squared.

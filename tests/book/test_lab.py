@@ -24,7 +24,7 @@ from playwright.sync_api import BrowserContext, Page, Route
 from test_chapters import OTHER, folder  # noqa: F401
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TOKEN = "of-this-test"
 LOCAL = ("127.0.0.1", "localhost", "::1")

@@ -25,7 +25,7 @@ from prom import InputError
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def read_file(path: Path, labels: bool = True, offset: float = 0.0) -> Part:
@@ -154,7 +154,7 @@ print(cache.read(plan, store=True).fingerprint())
 
 
 def start(data: Path, marks: Path, seconds: float) -> subprocess.Popen:
-    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), str(marks), str(ROOT / "tests"), str(seconds)]
+    command = [sys.executable, "-c", textwrap.dedent(SCRIPT), str(data), str(marks), str(Path(__file__).parent), str(seconds)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -274,7 +274,9 @@ def runs(process: int) -> bool:
 )
 def test_workers_end_with_their_parent(tmp_path, cache_folder, sent, when):
     process = subprocess.Popen(
-        [sys.executable, "-c", WORKERS, str(tmp_path), str(ROOT / "tests"), when], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", WORKERS, str(tmp_path), str(Path(__file__).parent), when],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     for _ in range(600):
         if len(workers := [int(path.name.split("-")[1]) for path in tmp_path.glob("worker-*")]) == 2:

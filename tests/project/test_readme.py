@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prom.runs import results
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 ACCELERATIONS = (4, 8, 16, 32)
 
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 pytestmark = pytest.mark.slow
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT / "notebooks"))
 import run  # noqa: E402
 

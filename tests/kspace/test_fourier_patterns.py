@@ -4,27 +4,42 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference
 import scipy.fft
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from reference import noise
 
-from prom import InputError, fft2c, ifft2c
+from prom import InputError, fft2c
+from prom.kspace.encoding import Fourier, FourierUpToPhase
 from prom.kspace.fourier import to_centred, to_native
-from prom.kspace.patterns import PATTERNS, make
+from prom.kspace.patterns import PATTERNS, Lines, make
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
-def noise(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, dtype=torch.complex128, generator=torch.Generator().manual_seed(seed))
+@pytest.mark.parametrize("encoding", [Fourier, FourierUpToPhase])
+@given(size=sizes)
+def test_transforms_are_unitary(encoding, size):
+    image, kspace, made = noise(2, *size), noise(2, *size, seed=1), encoding(size)
+    reference.unitary(made.forward, made.adjoint, image)
+    reference.adjoint(made.forward, made.adjoint, image, kspace)
 
 
 @given(sizes)
-def test_transform_is_unitary(size):
-    image, kspace = noise(2, *size), noise(2, *size, seed=1)
-    torch.testing.assert_close(ifft2c(fft2c(image)), image)
-    torch.testing.assert_close(torch.vdot(fft2c(image).flatten(), kspace.flatten()), torch.vdot(image.flatten(), ifft2c(kspace).flatten()))
+def test_the_fast_transform_differs_by_a_phase_of_the_image_only(size):
+    image, exact, fast = noise(*size), Fourier(size), FourierUpToPhase(size)
+    torch.testing.assert_close(fast.samples_of(image).abs(), exact.forward(image).abs())
+    torch.testing.assert_close(fast.adjoint(fast.samples_of(image)).abs(), image.abs())
+
+
+@given(sizes)
+def test_locations_are_whole_frequencies_with_0_at_dc(size):
+    locations = Fourier(size).locations
+    assert locations.shape == (*size, 2) and not locations[size[0] // 2, size[1] // 2].any()
+    image = torch.exp(2j * torch.pi * (torch.arange(size[0]).double()[:, None] * int(locations[0, 0, 0]) / size[0]).expand(size))
+    assert int(fft2c(image).abs().argmax()) // size[1] == 0  # a wave of the first row's frequency is found there
 
 
 @given(sizes)
@@ -59,10 +74,17 @@ def test_native_layout(size):
 @given(grid=sizes, seed=st.integers(0, 100))
 def test_forward_and_adjoint_are_adjoint(name, grid, seed):
     pattern = make(name, grid)
-    generator = torch.Generator().manual_seed(seed)
-    theta = torch.randn(3, *pattern.shape, generator=generator, dtype=torch.float64)
-    gradient = torch.randn(3, *grid, generator=generator, dtype=torch.float64)
-    torch.testing.assert_close((pattern.forward(theta) * gradient).sum(), (theta * pattern.adjoint(gradient)).sum())
+    theta, weights = (noise(3, *shape, seed=seed, dtype=torch.float64) for shape in (pattern.shape, grid))
+    reference.adjoint(pattern.forward, pattern.adjoint, theta, weights)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
+def test_lines_of_any_number_of_dimensions(samples, data):
+    readout = tuple(axis for axis in range(-len(samples), 0) if data.draw(st.booleans()))
+    pattern = Lines(tuple(samples), readout)
+    reference.adjoint(pattern.forward, pattern.adjoint, noise(2, *pattern.shape), noise(2, *samples, seed=1))
+    chosen = noise(*pattern.shape, dtype=torch.float64) > 0
+    assert torch.equal(pattern.select(pattern.forward(chosen).contiguous()), chosen)
 
 
 def test_lines_are_where_they_should_be():

@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Error, Page
 
 pytestmark = pytest.mark.slow
 
-HTML = Path(__file__).parents[1] / "_build" / "html"
+HTML = Path(__file__).parents[2] / "_build" / "html"
 EXPLORER = HTML / "notebooks" / "08_explorer.html"
 HEAVY = 8_000_000  # bytes of a page with everything it loads
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"  # axe-core comes with this package

@@ -1,0 +1,33 @@
+"""Records can be repeated, and methods for a task take complex images too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prom import DEFAULT, SliceDataset, evaluate, optimize
+from prom.objectives import ImageLoss
+from prom.runs import results
+
+
+@pytest.fixture(scope="module")
+def test_a_record_can_be_repeated(blobs, tmp_path):
+    record = results.run("default:iterations=10", blobs, blobs, 4, seed=1)
+    again = results.run("default:iterations=10", blobs, blobs, 4, seed=1)
+    assert {**record, "seconds": 0} == {**again, "seconds": 0}
+    expected = evaluate(optimize(blobs, 4, recipe=replace(DEFAULT, iterations=10), seed=1).mask, blobs)
+    assert record["psnr"] == pytest.approx(float(expected.psnr.mean()))
+    results.append(tmp_path / "runs.csv", record)
+    results.append(tmp_path / "runs.csv", results.run("energy", blobs, blobs, 8))
+    table = results.read(tmp_path / "runs.csv")
+    assert table["method"].tolist() == ["default", "energy"] and table["true_acceleration"].tolist() == [4.0, 8.0]
+
+
+def test_complex_images_are_polished_for_a_task_too():
+    """The closed form, of which polishing may start, exists for real images alone."""
+    data = SliceDataset("complex", "train", torch.rand(4, 1, 16, 16) * torch.exp(6j * torch.rand(4, 1, 16, 16)), list("abcd"), [0] * 4)
+    task = ImageLoss(data.images, torch.nn.functional.l1_loss)
+    mask = results.make("task-polished:iterations=3,polish=2", data, 4, task=task).mask
+    assert int(mask.sum()) == 64
