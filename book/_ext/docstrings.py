@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
@@ -26,7 +28,12 @@ def resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nod
     name, dot, member = node.get("reftarget", "").removeprefix("prom.").partition(".")
     if node.get("refdomain") != "py" or name not in prom.__all__:
         return None
-    full = f"{getattr(prom, name).__module__}.{name}{dot}{member}"
+    home, path = getattr(prom, name), f"{name}{dot}{member}"
+    if isinstance(home, ModuleType):  # what it offers may be defined in one of its files
+        home, path = getattr(home, member.partition(".")[0], None), member
+    if home is None or isinstance(home, ModuleType):
+        return None
+    full = f"{home.__module__}.{path}"
     return env.get_domain("py").resolve_xref(env, node["refdoc"], app.builder, "obj", full, node, content)
 
 

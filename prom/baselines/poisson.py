@@ -1,8 +1,8 @@
 """Random points that keep a distance from each other which grows away from DC: a Poisson disc of variable density.
 
 Bridson, "Fast Poisson disk sampling in arbitrary dimensions" (SIGGRAPH 2007), in the form of SigPy (``sigpy.mri.poisson``, BSD licence,
-F. Ong and M. Lustig): :func:`disc` draws the points that it draws. SigPy's search for the density accepts one tolerance, which some sizes
-cannot meet, and then may never end; :func:`variable_density` accepts more and more.
+F. Ong and M. Lustig): ``disc`` draws the points that it draws. SigPy's search for the density accepts one tolerance, which some sizes
+cannot meet, and then may never end; ``variable_density`` accepts more and more.
 """
 
 from __future__ import annotations

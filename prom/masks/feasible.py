@@ -113,7 +113,10 @@ class Feasible:
         return mask
 
     def annealed(self, progress: float, *phases: float) -> float:
-        """The budget at a moment of the optimisation, from all that is allowed down to this one (A.1): :func:`annealed_budget`."""
+        """The budget at a moment of the optimisation, from all that is allowed down to this one (A.1).
+
+        ``phases`` as for :func:`prom.masks.schedules.annealed_budget`.
+        """
         everything = float(max(fixed + self._costs(free) for free, fixed in self._parts()))
         return annealed_budget(progress, self.budget, everything, *phases)
 
