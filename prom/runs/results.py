@@ -30,6 +30,7 @@ from prom.masks import MaskResult, commit, versions
 from prom.objectives import Objective, evenly, whole_loss
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
+TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto; more evaluations gain little
 TASK_SLICES = 256  # that polishing for a task looks at: a network is a hundred times slower than an image's loss
 GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
 
@@ -114,42 +115,49 @@ def make(
         result = baselines.as_result(mask, name, acceleration, pattern, seed, train, chosen)
         device = str(choose_device("auto")) if name in RIVALS else "cpu"
     else:
-        recipe = replace(recipes.get(name), **chosen)
-        image_first = through and recipe.polish
-        start = replace(recipe, hold_out=0.0) if image_first else recipe
-        result = optimize(
-            train, acceleration, pattern or "points", start, objective="magnitude_mse" if image_first else objective, seed=seed
-        )
-        if image_first:
-            result = replace(result, mask=_for_task(result, train, recipe, task), recipe=recipe.as_dict())
+        recipe, pattern = replace(recipes.get(name), **chosen), pattern or "points"
+        if through and recipe.polish:
+            result = for_task(train, acceleration, pattern, recipe, task, seed)
+        else:
+            result = optimize(train, acceleration, pattern, recipe, objective=objective, seed=seed)
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
     return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
 
 
-def _for_task(image: MaskResult, train: SliceDataset, recipe: recipes.Recipe, task: Objective) -> Tensor:
-    """The mask for the image, or what starts better for the task by the training loss, improved for the task.
+def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: recipes.Recipe, task: Objective, seed: int = 0) -> MaskResult:
+    """The mask for the image, or what starts better for the task by the training loss, improved for the task (chapter 5).
 
     Masks of points that are as good for the image differ for the task, but none is far from the others: the best of them is polished. Lines
     are few, and swaps need not lead from one choice to another: every start is polished, and then the best exchanged line by line.
+
+    Parameters
+    ----------
+    recipe
+        That of the image's mask, which polishes; :data:`TASK_SETTINGS` are for the task.
+    task
+        The loss of a frozen network on ``train`` (:meth:`prom.evaluation.segmentation.Segmenter.objective`).
     """
-    device, seed, alpha = image.provenance["device"], image.seed, image.acceleration
+    device = str(task.data.device)
+    image = optimize(train, acceleration, pattern, replace(recipe, hold_out=0.0), seed=seed, device=device)
     seen = evenly(len(train), TASK_SLICES)
 
     def loss(mask: Tensor) -> float:
         return whole_loss(task, seen, mask.float().to(device))
 
     def polished(start: Tensor) -> Tensor:
-        return polish(start, train, image.pattern, evaluations=recipe.polish, objective=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+        return polish(start, train, pattern, evaluations=recipe.polish, objective=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
-    if image.pattern == "points":
-        starts = [image.mask, optimize(train, alpha, recipe=recipes.DEFAULT, seed=seed).mask]
+    if pattern == "points":
+        starts = [image.mask, optimize(train, acceleration, recipe=recipes.DEFAULT, seed=seed, device=device).mask]
         if train.images.dtype != torch.complex64:  # the closed form is one for real images
-            starts.append(baselines.conjugate_energy(train, alpha))
-        return polished(min(starts, key=loss))
-    greedy = igs(train, alpha, image.pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
-    chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
-    return exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, image.pattern, held)
+            starts.append(baselines.conjugate_energy(train, acceleration))
+        mask = polished(min(starts, key=loss))
+    else:
+        greedy = igs(train, acceleration, pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
+        chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
+        mask = exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, pattern, held)
+    return replace(image, mask=mask, recipe=recipe.as_dict(), provenance={**image.provenance, **task.describe()})
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:

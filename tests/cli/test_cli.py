@@ -331,7 +331,14 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
     done = here("segment", "train", "mine", *small, "--output", "net.pt", cwd=tmp_path)
     assert done.returncode == 0 and "wrote net.pt: segments" in done.stdout and not list(tmp_path.glob("*.part"))
     made = here("optimize", "mine", "-a", "8", "--iterations", "10", "--network", "net.pt", "-o", "mask.h5", cwd=tmp_path)
-    assert made.returncode == 0 and load_mask(tmp_path / "mask.h5").provenance["objective"] == "segmentation"
+    assert made.returncode == 0, made.stderr
+    found = load_mask(tmp_path / "mask.h5")
+    assert found.provenance["objective"] == "segmentation" and len(found.provenance["network"]) == 16
+    assert (found.recipe["name"], found.recipe["polish"], found.recipe["hold_out"]) == ("polished", 12, 0.2)
+    scratch = here(
+        "optimize", "mine", "-a", "8", "--iterations", "10", "--network", "net.pt", "--recipe", "default", "-o", "other.h5", cwd=tmp_path
+    )
+    assert scratch.returncode == 0 and load_mask(tmp_path / "other.h5").recipe["name"] == "default"
     full, masked = (
         json.loads(here("segment", "evaluate", "net.pt", "mine", *more, "--json", cwd=tmp_path).stdout)
         for more in ((), ("--mask", "mask.h5"))
