@@ -134,7 +134,7 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
     Parameters
     ----------
     recipe
-        That of the image's mask, which polishes; :data:`TASK_SETTINGS` are for the task.
+        That of the image's mask, which polishes; ``TASK_SETTINGS`` are for the task.
     task
         The loss of a frozen network on ``train`` (:meth:`prom.evaluation.segmentation.Segmenter.objective`).
     """
