@@ -106,7 +106,7 @@ def improve(
     """:func:`polish`, for a problem that has been made already."""
     train, pattern, objective, device = problem.data, problem.pattern, problem.objective, problem.device
     members = pattern.select(mask).to(device)
-    chosen, held = split_slices(train, slices, hold_out) if hold_out else (evenly(len(objective.data), slices), [])
+    chosen, held = split_slices(train, slices, hold_out)
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
 

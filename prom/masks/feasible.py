@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class Feasible:
             raise InputError("cost: must be finite and above 0 everywhere")
         if self.mandatory is not None and self.forbidden is not None and bool((self.mandatory & self.forbidden).any()):
             raise InputError("mandatory samples: some are forbidden too")
-        for free, fixed in self._parts():
+        for free, fixed in self._parts:
             most = fixed + self._costs(free)
             if not fixed <= self.budget <= most:
                 raise InputError(f"budget {self.budget:g}: must be from {fixed:g}, which is mandatory, to {most:g}, which is allowed")
@@ -86,7 +86,7 @@ class Feasible:
         if self.plain:
             return project(theta, budget)
         result = torch.zeros_like(theta) if self.mandatory is None else self.mandatory.to(theta)
-        for free, fixed in self._parts():
+        for free, fixed in self._parts:
             cost = None if self.cost is None else self.cost[free]
             result[free] = project(theta[free], min(max(budget - fixed, 0), self._costs(free)), cost)
         return result
@@ -100,7 +100,7 @@ class Feasible:
             return bernoulli.mode(theta, self.budget)
         mask = torch.zeros(self.shape, dtype=torch.bool, device=theta.device) if self.mandatory is None else self.mandatory.clone()
         order = _ranks(theta)
-        for free, fixed in self._parts():
+        for free, fixed in self._parts:
             places = free.flatten().nonzero().flatten()
             places = places[order.flatten()[places].argsort()]
             if self.cost is None:
@@ -117,20 +117,19 @@ class Feasible:
 
         ``phases`` as for :func:`prom.masks.schedules.annealed_budget`.
         """
-        everything = float(max(fixed + self._costs(free) for free, fixed in self._parts()))
+        everything = float(max(fixed + self._costs(free) for free, fixed in self._parts))
         return annealed_budget(progress, self.budget, everything, *phases)
 
-    def _parts(self) -> Iterator[tuple[Tensor | slice, float]]:
+    @cached_property
+    def _parts(self) -> list[tuple[Tensor | type(...), float]]:
         """Of every group what may be chosen, bool, and what its mandatory samples cost."""
         if self.plain:
-            yield ..., 0
-            return
+            return [(..., 0)]
         free = torch.ones(self.shape, dtype=torch.bool)
         for taken in (self.mandatory, self.forbidden):
             free = free if taken is None else free.to(taken.device) & ~taken
-        for group in [None] if self.groups is None else self.groups.unique().tolist():
-            there = torch.ones_like(free) if group is None else self.groups == group
-            yield free & there, 0 if self.mandatory is None else self._costs(self.mandatory & there)
+        places = [torch.ones_like(free)] if self.groups is None else [self.groups == group for group in self.groups.unique()]
+        return [(free & there, 0 if self.mandatory is None else self._costs(self.mandatory & there)) for there in places]
 
     def _costs(self, chosen: Tensor | type(...)) -> float:
         if chosen is ...:
