@@ -8,11 +8,12 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from prom.datasets import layout
 from prom.datasets.arrays import Content
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
 from prom.datasets.signatures import check_signature
@@ -41,7 +42,10 @@ NO_IMAGES = {
     "1.3.46.670589.11.0.0.12.": "Philips raw data",
 }
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-PLACEHOLDERS = {"", "anon", "anonymous", "anonymized", "anonymised", "deidentified", "unknown", "none", "removed"}  # of PatientID
+PLACEHOLDERS = {  # of PatientID, without signs and without x at the ends
+    *("", "anon", "anonymous", "anonymized", "anonymised", "deidentified", "pseudonymized", "pseudonymised", "unknown", "none", "removed"),
+    *("redacted", "deleted", "hidden", "withheld", "blank", "empty", "null", "na", "noid", "notavailable", "patient", "patientid", "id"),
+}
 COMPONENTS = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
 COMPONENTS |= {component.upper(): component for component in COMPONENTS.values()} | {"PHASE MAP": "phase"}
 TAGS = (
@@ -89,7 +93,7 @@ class _Head:
     """What a header says of a file, without its pixels."""
 
     path: Path
-    folder: str  # below the data set, "" for the data set itself or one of its splits
+    owner: str  # the sub-folder that may be a patient's, with its split, or ""
     kind: str  # what the file is if not an image, else ""
     patient: str
     study: str
@@ -128,7 +132,12 @@ def is_dicom(path: Path) -> bool:
 
 
 def organise(
-    root: Path, paths: Sequence[Path], splits: Collection[str] = (), series: str | int | None = None, part: str | None = None
+    root: Path,
+    paths: Sequence[Path],
+    splits: Collection[str] = (),
+    series: str | int | None = None,
+    part: str | None = None,
+    patient: str | None = None,
 ) -> tuple[list[Slice], list[str]]:
     """Which of the DICOM files are read, whose they are, and what a reader should know of that.
 
@@ -143,6 +152,9 @@ def organise(
         that differ in size or description.
     part
         Where magnitude and phase, or real and imaginary part, are both there: "magnitude", or "complex" to join them.
+    patient
+        Who is one, where headers leave it open: "id" (PatientID), "study" (StudyInstanceUID), "folder" (the innermost), or the number of
+        a folder on the path, from 1.
 
     Returns
     -------
@@ -152,7 +164,7 @@ def organise(
     Raises
     ------
     InputError
-        Where a file is damaged, the series to read is unclear, or the images are mosaics, screenshots, or of mixed parts.
+        Where a file is damaged, the patient or the series to read is unclear, or the images are mosaics, screenshots, or of mixed parts.
 
     >>> organise(Path("a"), [])
     ([], [])
@@ -165,8 +177,8 @@ def organise(
     if left_out:
         what = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()))
         notes.append(f"DICOM files without an image of the scanner left out: {what}")
-    subjects, note = _subjects(images)
-    notes += note
+    subjects, more = _subjects(root, images, patient)
+    notes += more
     grouped: dict[str, list[_Head]] = defaultdict(list)
     for head, subject in zip(images, subjects, strict=True):
         grouped[subject].append(head)
@@ -194,7 +206,7 @@ def _text(value: object) -> str:
 
 def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
     relative = path.relative_to(root)
-    inner = relative.parts[1:-1] if relative.parts[0] in splits else relative.parts[:-1]
+    split = (relative.parts[0],) if relative.parts[0] in splits else ()
     if path.name.lower() == "dicomdir":
         return _Head(path, "", NO_IMAGES[DIRECTORY], "", "", "", None, "", "", (0, 0), False, None, (), None, 0)
     with decoding(path, "DICOM"):
@@ -209,7 +221,7 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
         place += [_text(header.get(name)) for name in ("EchoNumbers", "TemporalPositionIdentifier", "TriggerTime")]
         return _Head(
             path=path,
-            folder="/".join(relative.parts[:-1]) if inner else "",
+            owner="/".join((*split, owner)) if (owner := layout.patient_folder(relative)) else "",
             kind=next((name for beginning, name in NO_IMAGES.items() if kind.startswith(beginning)), "")
             or ("secondary capture" if kind == SECONDARY_CAPTURE or kind.startswith(SECONDARY_CAPTURE + ".") else ""),
             patient=_text(header.get("PatientID")),
@@ -236,34 +248,70 @@ def _along(orientation: Sequence[float] | None, position: Sequence[float] | None
 # ---------------------------------------------------------------------------------------------------------------------- patients, series
 
 
-def _subjects(heads: Sequence[_Head]) -> tuple[list[str], list[str]]:
-    """The subject of each file, and a note where it is not the PatientID.
+def _subjects(root: Path, heads: Sequence[_Head], how: str | None) -> tuple[list[str], list[str]]:
+    """The subject of each file, and notes where it is not the PatientID: as ``how`` says, or as far as the headers leave no doubt.
 
-    PatientID, unless it was removed: it is empty, a placeholder, or the same in all files although these are of several studies, or of
-    several sub-folders with the same series in each. Then the StudyInstanceUID where that differs, else the sub-folder.
+    PatientID, unless it was removed, that is empty or a placeholder. Then the StudyInstanceUID where it differs, or the sub-folder where
+    each has series of its own, of the same kinds. Studies that share a sub-folder may be one patient's, and one PatientID for several
+    studies may stand for several patients; both are asked.
+
+    Raises
+    ------
+    InputError
+        Where it is not clear who is a patient, or ``how`` does not fit.
     """
-    ids = [head.patient for head in heads]
-    groups: dict[str, list[int]] = defaultdict(list)
-    for index, patient in enumerate(ids):
-        placeholder = "".join(c for c in patient.casefold() if c.isalnum()).strip("x") in PLACEHOLDERS
-        groups["" if placeholder else patient].append(index)
-    subjects, by = list(ids), Counter()
-    for patient, members in groups.items():
-        if patient and len(groups) > 1:
-            continue
-        group = [heads[index] for index in members]
-        studies, folders = {head.study for head in group}, {head.folder for head in group}
-        if len(studies) > 1 and "" not in studies:
-            by["StudyInstanceUID"] += len(group)
-            names = [head.study for head in group]
-        elif len(folders) > 1 and (not patient or _same_series_everywhere(group)):
-            by["sub-folder"] += len(group)
-            names = [name or "subject" for name in _patient_folders(group)]
-        else:
-            names = [head.patient or head.folder or "subject" for head in group]
-        for index, name in zip(members, names, strict=True):
-            subjects[index] = name
-    return subjects, [f"the PatientID of {count} DICOM files does not tell patients apart: subjects by {how}" for how, count in by.items()]
+    if how is not None:
+        return [_chosen(root, head, how) for head in heads], []
+    subjects = {head.path: head.patient for head in heads}
+    ids = set(subjects.values())
+    hidden = heads if len(ids) == 1 and min(ids).strip("0") == "" else [head for head in heads if _is_placeholder(head.patient)]
+    if not hidden:
+        studies = {head.study for head in heads}
+        if len(ids) == 1 and (len(studies) > 1 or _same_series_everywhere(heads)):
+            where = f"{len(studies)} studies" if len(studies) > 1 else "several sub-folders with the same series in each"
+            raise _unclear(root, f"all DICOM files have the PatientID {min(ids)!r}, but are of {where}")
+        return list(subjects.values()), []
+    studies = {head.study for head in hidden}
+    owners: dict[str, set[str]] = defaultdict(set)
+    for head in hidden:
+        owners[head.owner].add(head.study)
+    if len(studies) > 1 and "" not in studies:
+        if shared := next((owner for owner, inside in owners.items() if owner and len(inside) > 1), None):
+            raise _unclear(root, f"{shared} has DICOM files of {len(owners[shared])} studies without a PatientID")
+        by, names = "StudyInstanceUID", [head.study for head in hidden]
+    elif len(owners) > 1:
+        if not _same_series_everywhere(hidden):
+            raise _unclear(root, f"DICOM files in {len(owners)} sub-folders have no PatientID, and their series differ")
+        if all(layout.is_session(owner) for owner in owners):
+            raise _unclear(root, f"DICOM files without a PatientID lie in sub-folders of sessions, e.g. {min(owners)!r}")
+        by, names = "sub-folder", [head.owner or "subject" for head in hidden]
+    else:
+        by, names = "", [head.patient or head.owner or "subject" for head in hidden]
+    subjects |= {head.path: name for head, name in zip(hidden, names, strict=True)}
+    notes = [f"the PatientID of {len(hidden)} DICOM files does not tell patients apart: subjects by {by}"] if by else []
+    return [subjects[head.path] for head in heads], notes
+
+
+def _is_placeholder(patient: str) -> bool:
+    return "".join(c for c in patient.casefold() if c.isalnum()).strip("x") in PLACEHOLDERS
+
+
+def _unclear(root: Path, what: str) -> InputError:
+    return InputError(
+        f"{root}: {what}; whether that is one patient or several is unclear: give patient=id (PatientID), patient=study "
+        "(StudyInstanceUID), or patient=1, 2, ... (the first, second, ... folder on the path)"
+    )
+
+
+def _chosen(root: Path, head: _Head, how: str) -> str:
+    if how in ("id", "study"):
+        attribute, value = ("PatientID", head.patient) if how == "id" else ("StudyInstanceUID", head.study)
+        if not value:
+            raise InputError(f"{head.path}: has no {attribute}; say in another way than patient={how} whose it is")
+        return value
+    if how in ("file", "name"):
+        raise InputError(f"patient {how!r}: a DICOM file is a slice, not a patient; give id, study, folder, or the number of a folder")
+    return layout.by_folder(PurePath(head.path.relative_to(root)), how)
 
 
 def _kinds_of_series(heads: Iterable[_Head]) -> frozenset[Hashable]:
@@ -273,27 +321,11 @@ def _kinds_of_series(heads: Iterable[_Head]) -> frozenset[Hashable]:
 def _same_series_everywhere(group: Sequence[_Head]) -> bool:
     """Whether each of several sub-folders has its own series, of the same kinds as all others: copies of a protocol, so patients."""
     folders: dict[str, list[_Head]] = defaultdict(list)
-    for head, name in zip(group, _patient_folders(group), strict=True):
-        folders[name].append(head)
-    uids = [{head.series for head in heads} for heads in folders.values()]
+    for head in group:
+        folders[head.owner].append(head)
+    uids = [{head.series for head in heads} - {""} for heads in folders.values()]
     own = all(sum(uid in others for others in uids) == 1 for uid in set().union(*uids))
     return len(folders) > 1 and own and len({_kinds_of_series(heads) for heads in folders.values()}) == 1
-
-
-def _patient_folders(group: Sequence[_Head]) -> list[str]:
-    """Of each file the sub-folder that stands for a patient: the one it lies in, or the one above, if that has one for each series."""
-    heads: dict[str, list[_Head]] = defaultdict(list)
-    below: dict[str, list[str]] = defaultdict(list)
-    for head in group:
-        heads[head.folder].append(head)
-    for name in heads:
-        below[name.rpartition("/")[0]].append(name)
-    patient = {name: name for name in heads}
-    for parent, children in below.items():
-        kinds = [kind for child in children for kind in _kinds_of_series(heads[child])]
-        if parent and len(below) > 1 and len(kinds) == len(set(kinds)):
-            patient |= dict.fromkeys(children, parent)
-    return [patient[head.folder] for head in group]
 
 
 def _choose_series(root: Path, grouped: dict[str, list[_Head]], wanted: str | None) -> tuple[dict[str, list[_Head]], int]:

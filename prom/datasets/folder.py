@@ -67,9 +67,10 @@ def plan(
 
     *Subjects.* A file is a subject, named by its path in the folder. Two exceptions: PNG/TIFF/JPEG files in a sub-folder are one subject,
     the sub-folder; DICOM files with the same PatientID are one subject, their slices sorted by SeriesNumber, series, InstanceNumber and
-    ImagePositionPatient. Where the PatientID was removed (empty, "anonymous", or the same in all files although they are of several
-    studies, or of several sub-folders with the same series in each), the StudyInstanceUID takes its place, or the sub-folder where that
-    does not differ either; ``source`` says so. Subject names go into results: de-identify DICOM files first.
+    ImagePositionPatient. Where the PatientID was removed (empty, "anonymous", 000), the StudyInstanceUID takes its place, or the
+    sub-folder where that does not differ but each sub-folder has its own series, of the same kinds; ``source`` says so. Whether one
+    PatientID for several studies, or several studies in one sub-folder, are of one patient is asked (``patient``). Subject names go into
+    results: de-identify DICOM files first.
 
     *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder of which the file's name begins
     (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
@@ -113,8 +114,9 @@ def plan(
         What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "keep", or "crop" (rows and
         columns at the edges, as zero-padding leaves them).
     patient
-        Who is one, where names do not say it: "file", "name" (of the file, without contrast, session, echo or frame), "folder" (the
-        innermost), or the number of a folder on the path, from 1.
+        Who is one, where names or headers leave it open: "file", "name" (of the file, without contrast, session, echo or frame),
+        "folder" (the innermost), or the number of a folder on the path, from 1; of DICOM "id" (PatientID) or "study" (StudyInstanceUID)
+        instead of the file and its name.
     labels
         "auto"; "only": leave out images that have none; "none": read none.
     contrast, channels
@@ -388,7 +390,7 @@ def _recognised(
     if not paths:
         raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
     kinds = {file: formats.recognise(file) for file in paths}
-    frames, notes = dicom.organise(root, [file for file, kind in kinds.items() if kind == "DICOM"], folders, series, part)
+    frames, notes = dicom.organise(root, [file for file, kind in kinds.items() if kind == "DICOM"], folders, series, part, patient)
     files = [File(one.path, "DICOM", one.subject, one.order, one.subject, second=one.second) for one in frames]
     others = [(file, kind) for file, kind in kinds.items() if kind not in (None, "DICOM")]
     found, left_out = roles.assigned(root, others, patient, labels, contrast, channels) if others else ([], [])

@@ -11,7 +11,10 @@ from pathlib import PurePath
 from prom.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
-IMAGE_FOLDERS = {"imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "anat", "func", "dwi", "mri", "mr"}
+IMAGE_FOLDERS = {
+    *("imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "dicom", "dicoms", "dcm"),
+    *("anat", "func", "dwi", "mri", "mr"),
+}
 LABEL_FOLDERS = {"labelstr", "labelsts", "labels", "label", "masks", "seg", "segs", "segmentation", "segmentations", "annotations", "gt"}
 LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "annotation", "lesion", "roi"}
 CONTRASTS = {
@@ -22,6 +25,9 @@ CONTRASTS = {
 PART = re.compile(
     r"(ses|session|visit|day|week|month|pre|post|bl|fu|baseline|followup|mr|mpr|sa|la|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir|copy|orig|anon|left|right|lh|rh)-?[a-z]?\d*",
     re.I,
+)
+SESSION = re.compile(
+    r"(ses|session|visit|day|week|month|baseline|followup|timepoint|tp|bl|fu|pre|post)[-_]?\d*|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d", re.I
 )
 CHANNEL = re.compile(r"(.+)_(\d{4})")  # of nnU-Net: case_0000 is the first contrast of what labelsTr calls case
 
@@ -54,7 +60,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     Raises
     ------
     InputError
-        Where folders hold files of the same names, so that either could be the patient.
+        Where folders hold files of the same names, so that either could be the patient, or all patients would be sessions or dates.
 
     >>> paths = ["imagesTr/la_1.nii", "labelsTr/la_1.nii", "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii", "B1/B1_t1.nii", "B1/B1_seg.nii"]
     >>> found = names([PurePath(p) for p in paths], [PurePath(p).stem for p in paths])
@@ -67,6 +73,11 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     if how is None:
         _refuse_unclear(files, folders, words)
         patients = [_patient(*facts) for facts in zip(files, folders, words, strict=True)]
+        if len(set(patients)) > 1 and all(is_session(patient) for patient in patients):
+            raise InputError(
+                f"{', '.join(sorted(set(patients))[:3])}: are named as sessions, so that all may be of one patient; give patient=folder or "
+                "patient=file where each is a patient, else leave the patient's own folder on the path and give patient=1"
+            )
     else:
         patients = [_chosen_patient(file, word, how) for file, word in zip(files, words, strict=True)]
     return [
@@ -160,6 +171,25 @@ def says_what(folder: str) -> bool:
     return folder.lower() in {*SPLIT_FOLDERS, *IMAGE_FOLDERS, *LABEL_FOLDERS, *CONTRASTS}
 
 
+def is_session(folder: str) -> bool:
+    """Whether a folder's last part is called like a visit or a date, of which one patient has several.
+
+    >>> is_session("train/visit2"), is_session("2019-03-01"), is_session("case2")
+    (True, True, False)
+    """
+    return SESSION.fullmatch(folder.rpartition("/")[2]) is not None
+
+
+def patient_folder(file: PurePath) -> str:
+    """The folder that may be a patient's: ``sub-XX`` of BIDS, else the topmost that does not say what lies in it; "" where there is none.
+
+    >>> patient_folder(PurePath("train/case1/T1/0.dcm")), patient_folder(PurePath("T1/0.dcm"))
+    ('case1', '')
+    """
+    folders = tuple(part for part in file.parts[:-1] if not says_what(part))
+    return _patient(file, folders, _Words("", "", "", False)) if folders else ""
+
+
 def _patient(file: PurePath, folders: tuple[str, ...], words: _Words) -> str:
     for part in (*file.parts[:-1], file.name):
         if found := re.match(r"sub-[A-Za-z0-9]+", part):
@@ -179,15 +209,26 @@ def _owner(folder: str) -> str:
 
 
 def _chosen_patient(file: PurePath, words: _Words, how: str) -> str:
-    folders = file.parts[:-1]
     if how == "name":
         return words.case or file.name
-    if how == "file" or (how == "folder" and not folders):
+    if how == "file" or (how == "folder" and len(file.parts) == 1):
         return file.as_posix()
-    if how == "folder":
+    return by_folder(file, how)
+
+
+def by_folder(file: PurePath, how: str) -> str:
+    """The folder of a file that ``how`` names: "folder" (the innermost), or its number on the path, from 1.
+
+    >>> by_folder(PurePath("a/b/0.dcm"), "folder"), by_folder(PurePath("a/b/0.dcm"), "1")
+    ('a/b', 'a')
+    """
+    folders = file.parts[:-1]
+    if how == "folder" and folders:
         return "/".join(folders)
+    if how == "folder":
+        raise InputError(f"patient folder: {file.as_posix()} does not lie in one; say who is a patient in another way")
     if not (how.isascii() and how.isdecimal() and int(how) >= 1):
-        raise InputError(f"patient {how!r}: must be file, name, folder, or the number of a folder on the path, from 1")
+        raise InputError(f"patient {how!r}: must be file, name, folder, or the number of a folder on the path, from 1; for DICOM id, study")
     if int(how) > len(folders):
         raise InputError(f"patient {how}: {file.as_posix()} does not lie in {how} folder(s); give a smaller number, or file")
     return "/".join(folders[: int(how)])

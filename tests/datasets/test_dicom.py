@@ -28,6 +28,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+from prom import InputError
 from prom.datasets import dicom, folder
 
 RNG = np.random.default_rng(2)
@@ -90,7 +91,7 @@ def test_what_is_no_image_is_left_out_and_counted(tmp_path):
 # -------------------------------------------------------------------------------------------------------------------------------- patients
 
 
-@pytest.mark.parametrize("patient", ["", "Anonymous", "XXXX", "20231"])
+@pytest.mark.parametrize("patient", ["", "Anonymous", "XXXX", "000000"])
 def test_anonymised_patients_are_studies(tmp_path, patient):
     for case in range(6):
         for i in range(2):
@@ -100,13 +101,62 @@ def test_anonymised_patients_are_studies(tmp_path, patient):
     assert len(load(tmp_path, "test")) == 2 * 1 and "1.2.1" in load(tmp_path, "test").subjects
 
 
-@pytest.mark.parametrize("patient", ["", "Anonymous", "20231"])
+@pytest.mark.parametrize("patient", ["", "Anonymous"])
 def test_anonymised_patients_without_studies_are_sub_folders(tmp_path, patient):
     for case in range(6):
         for i in range(2):
             write(tmp_path / f"case{case}" / f"{i}.dcm", pixels(), i, patient, SeriesInstanceUID=f"1.2.{case}", StudyInstanceUID="1.2")
     data = load(tmp_path)
     assert sorted(set(data.subjects)) == [f"case{case}" for case in range(6)] and "subjects by sub-folder" in data.source
+
+
+@pytest.mark.parametrize("place", ["{}_{}.dcm", "visit{}/{}.dcm", "case{}/{}.dcm"])
+@pytest.mark.parametrize("study", ["1.2.{}", "1.2"])
+def test_one_patientid_for_several_patients_or_for_several_studies_of_one_is_asked(tmp_path, place, study):
+    """A PatientID that is the same everywhere is that of one patient, or that of a project: either guess may be wrong."""
+    for case in range(6):
+        for i in range(2):
+            uids = {"SeriesInstanceUID": f"1.3.{case}", "StudyInstanceUID": study.format(case)}
+            write(tmp_path / place.format(case, i), pixels(), i, "20231", **uids)
+    assert set(load(tmp_path, patient="id").subjects) == {"20231"}
+    if study == "1.2" and "/" not in place:
+        assert set(load(tmp_path).subjects) == {"20231"}
+        return
+    assert "PatientID '20231'" in (message := error(tmp_path)) and all(f"patient={how}" in message for how in ("id", "study", "1"))
+    by = {"study": {study.format(case) for case in range(6)}}
+    if "/" in place:
+        by["1"] = by["folder"] = {place.format(case, 0).split("/")[0] for case in range(6)}
+    for how, expected in by.items():
+        assert set(load(tmp_path, patient=how).subjects) == expected
+
+
+def test_visits_without_a_patientid_are_asked(tmp_path):
+    for case in range(3):
+        for visit in range(2):
+            uids = {"StudyInstanceUID": f"1.2.{case}.{visit}", "SeriesInstanceUID": f"1.2.{case}.{visit}.1"}
+            write(tmp_path / f"pat{case}" / f"visit{visit}" / "0.dcm", pixels(), 0, "", **uids)
+    assert "pat0 has DICOM files of 2 studies without a PatientID" in error(tmp_path)
+    assert set(load(tmp_path, patient="1").subjects) == {"pat0", "pat1", "pat2"}
+    assert len(set(load(tmp_path, patient="folder").subjects)) == 6
+    one = tmp_path / "pat1"
+    assert set(load(one).subjects) == {"1.2.1.0", "1.2.1.1"}  # the StudyInstanceUIDs differ and nothing says that the patient does not
+    for visit in range(2):
+        write(one / f"visit{visit}" / "0.dcm", pixels(), 0, "", StudyInstanceUID="1.2", SeriesInstanceUID=f"1.2.{visit}")
+    assert "sub-folders of sessions" in error(one)
+
+
+def test_series_in_folders_of_their_own_without_any_identity_are_asked(tmp_path):
+    for number, name in enumerate(("T1", "T2")):
+        write(tmp_path / f"S{number}" / "a.dcm", pixels(), 0, "", SeriesDescription=name, SeriesInstanceUID=f"1.2.{number}")
+    assert "their series differ" in error(tmp_path)
+    assert set(load(tmp_path, patient="1", series="T1").subjects) == {"S0"}
+
+
+@pytest.mark.parametrize("how", ["id", "study", "file", "name", "folder", "2", "0", "x"])
+def test_a_choice_of_patients_that_does_not_fit_is_refused(tmp_path, how):
+    write(tmp_path / "a.dcm", pixels(), 0, "", StudyInstanceUID="")
+    with pytest.raises(InputError, match="patient"):
+        load(tmp_path, patient=how)
 
 
 def test_anonymised_patients_with_a_folder_for_each_series_and_in_splits(tmp_path):

@@ -92,6 +92,16 @@ def test_a_patient_is_a_patient(paths, patients):
     assert [name.patient for name in found] == patients
 
 
+@pytest.mark.parametrize("paths", [["visit1/x.nii", "visit2/x.nii"], ["2019-03-01/x.nii", "20200502/x.nii"], ["ses-1.nii", "ses-2.nii"]])
+def test_sessions_without_a_patient_are_asked(paths):
+    """The folder of one patient: its sessions on both sides of a split would be the same head."""
+    paths, stems = [PurePath(path) for path in paths], [PurePath(path).stem for path in paths]
+    with pytest.raises(InputError, match="are named as sessions"):
+        layout.names(paths, stems)
+    assert len({name.patient for name in layout.names(paths, stems, "file")}) == 2
+    assert {name.patient for name in layout.names([PurePath("p") / path for path in paths], stems, "1")} == {"p"}
+
+
 def test_what_names_leave_open_is_asked():
     paths = [PurePath(f"{a}/{b}.nii") for a in ("left", "right") for b in ("anna", "ben")]
     stems = [path.stem for path in paths]
@@ -482,11 +492,11 @@ def knees(root: Path, chance: random.Random) -> None:
 def dicom(root: Path, chance: random.Random) -> None:
     """As a PACS exports: any ending, and often without identities."""
     ending = chance.choice([".dcm", ".IMA", "", ".0001"])
-    hidden = chance.choice(["", "ANON", None])
+    hidden = chance.choice(["", "ANON", None, "4711"])
     for p in range(chance.randint(1, 7)):
         study = f"1.2.{p + 1}"
         who = f"ID{p}" if hidden is None else hidden
-        for visit in range(chance.randint(1, 2) if hidden is None else 1):
+        for visit in range(chance.randint(1, 2)):
             more = {"StudyInstanceUID": f"{study}.{visit}", "SeriesInstanceUID": f"{study}.{visit}.1"}
             for i in range(2):
                 pixels = RNG.integers(30, 900, (16, 12)).astype(np.uint16)
@@ -519,15 +529,21 @@ LAYOUTS = {
 
 @pytest.mark.slow
 def test_random_folders_of_real_layouts(tmp_path):
-    """No patient on both sides, no label among the images, no traceback; strays move nobody."""
+    """No patient on both sides, no label among the images, no traceback; strays move nobody. Who is a patient is asked of DICOM only."""
     chance = random.Random(0)
-    read = refused = 0
+    read = refused = asked = 0
     for number in range(FOLDERS):
         write = chance.choice(list(LAYOUTS))
         root = tmp_path / f"f{number}"
         write(root, chance)
+        patient = None
         try:
-            plans = {split: folder.plan(root, split, labels="none") for split in ("train", "test")}
+            folder.plan(root, "all", labels="none")
+        except InputError as error:
+            assert write is dicom and "patient=1" in str(error)
+            patient, asked = "1", asked + 1
+        try:
+            plans = {split: folder.plan(root, split, patient=patient, labels="none") for split in ("train", "test")}
         except InputError as error:
             assert "\n" not in str(error)
             if "one patient" not in str(error):
@@ -546,6 +562,6 @@ def test_random_folders_of_real_layouts(tmp_path):
         read += 1
         np.save(root / "a_mask.npy", np.eye(16, dtype=bool))
         (root / "README.md").write_text("hello")
-        again = folder.plan(root, "test", labels="none")
+        again = folder.plan(root, "test", patient=patient, labels="none")
         assert again.sides == plans["test"].sides
-    assert read > FOLDERS // 2 and refused == 0
+    assert read > FOLDERS // 2 and refused == 0 and 0 < asked < FOLDERS // 4
