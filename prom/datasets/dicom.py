@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset, FileDataset
 
 PARTS = ("magnitude", "complex")
+PATIENTS = ("id", "study")  # what else than folders may say whose a file is
 INFLATED = 256 * 2**20  # bytes of one deflated file, far more than a real one has
 NAMED = 12  # series that a message lists
 
@@ -304,13 +305,11 @@ def _unclear(root: Path, what: str) -> InputError:
 
 
 def _chosen(root: Path, head: _Head, how: str) -> str:
-    if how in ("id", "study"):
+    if how in PATIENTS:
         attribute, value = ("PatientID", head.patient) if how == "id" else ("StudyInstanceUID", head.study)
         if not value:
             raise InputError(f"{head.path}: has no {attribute}; say in another way than patient={how} whose it is")
         return value
-    if how in ("file", "name"):
-        raise InputError(f"patient {how!r}: a DICOM file is a slice, not a patient; give id, study, folder, or the number of a folder")
     return layout.by_folder(PurePath(head.path.relative_to(root)), how)
 
 

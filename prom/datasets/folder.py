@@ -116,7 +116,7 @@ def plan(
     patient
         Who is one, where names or headers leave it open: "file", "name" (of the file, without contrast, session, echo or frame),
         "folder" (the innermost), or the number of a folder on the path, from 1; of DICOM "id" (PatientID) or "study" (StudyInstanceUID)
-        instead of the file and its name.
+        instead of the file and its name, which DICOM does not go by.
     labels
         "auto"; "only": leave out images that have none; "none": read none.
     contrast, channels
@@ -390,10 +390,15 @@ def _recognised(
     if not paths:
         raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
     kinds = {file: formats.recognise(file) for file in paths}
-    frames, notes = dicom.organise(root, [file for file, kind in kinds.items() if kind == "DICOM"], folders, series, part, patient)
-    files = [File(one.path, "DICOM", one.subject, one.order, one.subject, second=one.second) for one in frames]
+    headed = [file for file, kind in kinds.items() if kind == "DICOM"]
     others = [(file, kind) for file, kind in kinds.items() if kind not in (None, "DICOM")]
-    found, left_out = roles.assigned(root, others, patient, labels, contrast, channels) if others else ([], [])
+    of_headers, of_names = (patient if patient not in unfit else None for unfit in (layout.OF_NAMES, dicom.PATIENTS))
+    if patient is not None and ((of_headers is None and not others) or (of_names is None and not headed)):
+        what = "not of DICOM files" if of_headers is None else "of DICOM files, and there are none"
+        raise InputError(f"patient {patient!r}: {what}; give folder, or the number of a folder on the path, from 1")
+    frames, notes = dicom.organise(root, headed, folders, series, part, of_headers)
+    files = [File(one.path, "DICOM", one.subject, one.order, one.subject, second=one.second) for one in frames]
+    found, left_out = roles.assigned(root, others, of_names, labels, contrast, channels) if others else ([], [])
     files += found
     pairs = {other for file, kind in others for other in formats.companions(file, kind)}
     left_out = [(file, "not a format that is read") for file, kind in kinds.items() if kind is None and file not in pairs] + left_out

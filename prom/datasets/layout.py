@@ -26,6 +26,7 @@ PART = re.compile(
     r"(ses|session|visit|day|week|month|pre|post|bl|fu|baseline|followup|mr|mpr|sa|la|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir|copy|orig|anon|left|right|lh|rh)-?[a-z]?\d*",
     re.I,
 )
+OF_NAMES = ("file", "name")  # what else than folders may say whose a file is
 SESSION = re.compile(
     r"(ses|session|visit|day|week|month|baseline|followup|timepoint|tp|bl|fu|pre|post)[-_]?\d*|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d", re.I
 )
