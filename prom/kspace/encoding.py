@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -77,3 +79,61 @@ class FourierUpToPhase(Fourier):
     def adjoint(self, samples: Tensor) -> Tensor:
         """``(..., H, W)`` centred k-space to the image times the phase."""
         return torch.fft.ifft2(samples, norm="ortho")
+
+
+@dataclass(frozen=True, eq=False)
+class Coils:
+    r"""What several receive coils measure: :math:`E x = (F S_1 x, \dots, F S_K x)`, S_k the sensitivity of a coil (SENSE).
+
+    Pruessmann et al. 1999, doi:10.1002/(SICI)1522-2594(199911)42:5<952::AID-MRM16>3.0.CO;2-S.
+
+    Parameters
+    ----------
+    maps
+        ``(..., K, H, W)`` complex, of all images or of each.
+    fourier
+        F; by default :class:`Fourier`.
+
+    >>> encoding = Coils(torch.randn(3, 4, 6, dtype=torch.complex64))
+    >>> samples = encoding.forward(torch.rand(2, 4, 6))
+    >>> samples.shape, encoding.adjoint(samples).shape
+    (torch.Size([2, 3, 4, 6]), torch.Size([2, 4, 6]))
+    """
+
+    maps: Tensor
+    fourier: Fourier | None = None
+
+    def __post_init__(self) -> None:
+        if self.fourier is None:
+            object.__setattr__(self, "fourier", Fourier(self.samples))
+
+    @property
+    def samples(self) -> tuple[int, int]:
+        """``(H, W)``: all coils are measured at once, with one mask."""
+        return tuple(self.maps.shape[-2:])
+
+    @property
+    def locations(self) -> Tensor:
+        """Those of F."""
+        return self.fourier.locations
+
+    def forward(self, image: Tensor) -> Tensor:
+        """``(..., H, W)`` to ``(..., K, H, W)``."""
+        return self.fourier.forward(self.maps * image.unsqueeze(-3))
+
+    def adjoint(self, samples: Tensor) -> Tensor:
+        """``(..., K, H, W)`` to ``(..., H, W)``."""
+        return (self.maps.conj() * self.fourier.adjoint(samples)).sum(dim=-3)
+
+    def diagonal(self, weight: Tensor) -> Tensor:
+        """Of :math:`F E^H W E F^H` for weights ``(..., H, W)`` of samples: their correlation with the power of the coils' spectra.
+
+        >>> encoding = Coils(torch.ones(1, 4, 4, dtype=torch.complex64))
+        >>> encoding.diagonal(torch.eye(4)).round()[0]                                   # one even coil: the weights themselves
+        tensor([1., 0., 0., 0.])
+        """
+        return torch.fft.ifft2(torch.fft.fft2(weight) * self._spectrum).real
+
+    @cached_property
+    def _spectrum(self) -> Tensor:
+        return torch.fft.fft2(torch.fft.fft2(self.maps).abs().square().sum(dim=-3)).conj() / math.prod(self.samples) ** 2

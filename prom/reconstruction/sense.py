@@ -1,0 +1,131 @@
+"""Reconstruction from several coils by regularised least squares, and the gradient with respect to the mask by one more solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prom import options
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.kspace.encoding import Coils
+from prom.kspace.fourier import fft2c
+
+LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
+IMAGE = (-2, -1)
+
+
+class Sense:
+    r"""The regularised least-squares image of all coils: Pruessmann et al. 2001, doi:10.1002/mrm.1241.
+
+    .. math:: \hat x = \arg\min_x \| W^{1/2} (E x - y) \|^2 + \| r^{1/2} F x \|^2, \qquad A \hat x = E^H W y, \quad A = E^H W E + F^H r F,
+
+    with E of :class:`prom.kspace.encoding.Coils`, W the mask on the diagonal and r a penalty on each spatial frequency: one number (a
+    ridge), or :math:`\sigma^2 / P` with the noise's variance and the mean power spectrum, which makes :math:`\hat x` the linear estimate
+    of least mean error.
+
+    It is solved for :math:`z = F x` by conjugate gradients, with :math:`(d + r)^{-1}` before them, where d is the exact diagonal of
+    :math:`F E^H W E F^H`: the mask, convolved with the power of the coils' spectra. Of many images at once each has steps of its own.
+
+    *Gradient.* With :math:`g = \partial L / \partial \hat x` and :math:`A p = g`, one more solve with the same matrix gives
+
+    .. math:: \partial L / \partial w_i = \mathrm{Re} \sum_k \overline{(E p)_{k,i}} \, (y - E \hat x)_{k,i}
+
+    for every sample, measured or not. Nothing is unrolled, and memory does not grow with the iterations.
+
+    Parameters
+    ----------
+    penalty
+        r: > 0, one number or ``(H, W)`` centred, in the units of :math:`|E|^2`.
+    iterations
+        At most so many steps for the image, and as many for the gradient.
+    tolerance
+        Enough where no residual is above this share of the right-hand side.
+
+    Raises
+    ------
+    InputError
+        Where the penalty is not above 0, or a number is out of range.
+
+    >>> maps, image = torch.randn(4, 8, 8, dtype=torch.complex64), torch.randn(8, 8, dtype=torch.complex64)
+    >>> encoding = Coils(maps)
+    >>> found, pullback = Sense(1e-4, iterations=200)(encoding.forward(image), torch.eye(8).roll(1) + torch.ones(8, 8), encoding)
+    >>> torch.allclose(found, image, atol=1e-2), pullback(found).shape
+    (True, torch.Size([4, 8, 8]))
+    """
+
+    def __init__(self, penalty: float | Tensor, iterations: int = 30, tolerance: float = 1e-5) -> None:
+        options.check("iterations", iterations, "[1, 1e6]", whole=True)
+        options.check("tolerance", tolerance, "[0, 1)")
+        self.penalty = torch.as_tensor(penalty, dtype=None if isinstance(penalty, Tensor) else torch.float64)
+        if not bool(((self.penalty > 0) & self.penalty.isfinite()).all()):
+            raise InputError("penalty: must be finite and above 0 everywhere")
+        self.iterations, self.tolerance = iterations, tolerance
+
+    @classmethod
+    def of(cls, train: SliceDataset, iterations: int = 30, tolerance: float = 1e-5) -> Sense:
+        r"""With the penalty :math:`\sigma^2 / P` of these images: P their mean power spectrum, :math:`\sigma` their ``noise``.
+
+        Raises
+        ------
+        InputError
+            Where the noise is not known.
+        """
+        if not train.noise:
+            raise InputError(f"{train.name}: its noise is not known, which SENSE weighs the images against; give noise=, or use Sense(penalty)")
+        power = torch.stack([fft2c(image).abs().double().square().mean(dim=0) for image in train.images]).mean(dim=0)
+        return cls(train.noise**2 / power.clamp(min=LEAST_POWER * power.max()), iterations, tolerance)
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.
+
+        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``.
+        """
+        fourier, real = encoding.fourier, samples.real.dtype
+        weight = mask.to(real)
+        penalty = self.penalty.to(samples.device, real)
+        scale = 1 / (encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0) + penalty)
+
+        def normal(z: Tensor) -> Tensor:
+            return fourier.forward(encoding.adjoint(weight * encoding.forward(fourier.adjoint(z)))) + penalty * z
+
+        def solve(image: Tensor) -> Tensor:
+            return fourier.adjoint(self._solve(normal, scale, fourier.forward(image)))
+
+        found = solve(encoding.adjoint(weight * samples))
+
+        def pullback(gradient: Tensor) -> Tensor:
+            rest = samples - encoding.forward(found)
+            return (encoding.forward(solve(gradient)).conj() * rest).real
+
+        return found, pullback
+
+    def _solve(self, normal: Callable[[Tensor], Tensor], scale: Tensor, right: Tensor) -> Tensor:
+        """Preconditioned conjugate gradients for each image of a batch."""
+        found, rest = torch.zeros_like(right), right
+        direction = scaled = scale * rest
+        size = _product(rest, scaled)
+        enough = self.tolerance**2 * _product(right, right)
+        for _ in range(self.iterations):
+            image = normal(direction)
+            step = _ratio(size, _product(direction, image))
+            found = found + step * direction
+            rest = rest - step * image
+            if bool((_product(rest, rest) <= enough).all()):
+                break
+            scaled = scale * rest
+            last, size = size, _product(rest, scaled)
+            direction = scaled + _ratio(size, last) * direction
+        return found
+
+
+def _product(one: Tensor, two: Tensor) -> Tensor:
+    """The real part of <one, two> of each image, ``(..., 1, 1)``."""
+    return (one.real * two.real + one.imag * two.imag).sum(dim=IMAGE, keepdim=True)
+
+
+def _ratio(one: Tensor, two: Tensor) -> Tensor:
+    """one / two, 0 where both have become 0."""
+    return torch.where(two > 0, one / two, 0)
