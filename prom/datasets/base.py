@@ -41,15 +41,29 @@ class SliceDataset:
         Length N, where a patient has several volumes, each of them a subject; else empty, and a patient is a subject.
     known_fingerprint
         Of data that come from a store, which has it written down.
+    sensitivities
+        Of data with K coils, complex64: ``(K, H, W)``, the same for all slices, or ``(N, K, H, W)``; else None. ``images`` are then
+        ``(N, 1, H, W)`` complex64: what the coils see, known exactly where it is simulated, of measured data the combination
+        :func:`prom.kspace.coils.combine` of all samples.
+    kspace
+        ``(N, K, H, W)`` complex64 (a tensor or stored), centred and orthonormal as of :func:`prom.fft2c`: what each coil measured, noise
+        included. None where it is the transform of sensitivity times image: see :meth:`samples`.
+    noise
+        Standard deviation of the noise of one complex sample of k-space, sqrt(E|n|^2), in the units of the images; None where it is not
+        known.
 
     Raises
     ------
     InputError
-        Where the images are not 4D, empty, of another dtype or not finite, or where lengths disagree.
+        Where the images are not 4D, empty, of another dtype or not finite, where lengths disagree, or where coils do not fit the images.
 
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "a"], [0, 1])
     >>> len(data), data.shape, data.number_of_subjects
     (2, (8, 8), 1)
+    >>> image, maps = torch.rand(2, 1, 8, 8) + 0j, torch.full((4, 8, 8), 0.5 + 0j)
+    >>> coils = SliceDataset("demo", "train", image, ["a", "a"], [0, 1], sensitivities=maps, noise=0.01)
+    >>> coils.coils, coils.samples([1]).shape
+    (4, torch.Size([1, 4, 8, 8]))
     """
 
     name: str
@@ -63,6 +77,9 @@ class SliceDataset:
     spacing: Sequence[tuple[float, float] | None] = ()
     patients: Sequence[str] = ()
     known_fingerprint: str | None = None
+    sensitivities: Tensor | None = None
+    kspace: Tensor | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or 0 in self.images.shape:
@@ -78,11 +95,39 @@ class SliceDataset:
                 raise InputError(f"{self.name}: {len(self.images)} images, but {len(getattr(self, what))} entries of {what}: must be equal")
         if self.labels is not None and tuple(self.labels.shape) != (len(self.images), *self.shape):
             raise InputError(f"{self.name}: labels of shape {tuple(self.labels.shape)}: must be {(len(self.images), *self.shape)}")
+        self._check_coils()
         if not isinstance(self.images, Tensor):
             return  # a store was checked when it was made
         for index, image in enumerate(self.images):  # slice by slice: a mask of all of them would double the memory
             if not torch.isfinite(image).all():
                 raise InputError(f"{self.describe(index)}: has NaN or infinite values; repair or leave out this slice")
+        for index, samples in enumerate(self.kspace if isinstance(self.kspace, Tensor) else ()):
+            if not torch.isfinite(samples).all():
+                raise InputError(f"{self.describe(index)}: k-space has NaN or infinite values; repair or leave out this slice")
+
+    def _check_coils(self) -> None:
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise InputError(f"{self.name}: noise {self.noise}: must be a standard deviation, 0 or more, or None where it is not known")
+        if self.sensitivities is None:
+            if self.kspace is not None:
+                raise InputError(
+                    f"{self.name}: has k-space of coils but no sensitivities; give them, for one coil torch.ones(1, H, W) + 0j"
+                )
+            return
+        if self.images.dtype != torch.complex64 or self.images.shape[1] != 1:
+            raise InputError(f"{self.name}: {self.images.dtype} images with {self.images.shape[1]} channel(s): with coils complex64 and 1")
+        shape = tuple(self.sensitivities.shape)
+        fits = len(shape) in (3, 4) and shape[-2:] == self.shape and shape[-3] > 0 and (len(shape) == 3 or shape[0] == len(self))
+        if not fits or self.sensitivities.dtype != torch.complex64:
+            raise InputError(
+                f"{self.name}: {self.sensitivities.dtype} sensitivities of shape {shape}: must be complex64 (K, H, W) or (N, K, H, W) for "
+                f"images of {tuple(self.images.shape)}"
+            )
+        if isinstance(self.sensitivities, Tensor) and not all(torch.isfinite(coil).all() for coil in self.sensitivities):
+            raise InputError(f"{self.name}: sensitivities have NaN or infinite values; where nothing is known of a coil, they can be 0")
+        expected = (len(self), self.coils, *self.shape)
+        if self.kspace is not None and (tuple(self.kspace.shape) != expected or self.kspace.dtype != torch.complex64):
+            raise InputError(f"{self.name}: {self.kspace.dtype} k-space of shape {tuple(self.kspace.shape)}: must be complex64 {expected}")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,6 +136,49 @@ class SliceDataset:
     def shape(self) -> tuple[int, int]:
         """(H, W) of every slice."""
         return tuple(self.images.shape[-2:])
+
+    @property
+    def coils(self) -> int:
+        """How many coils there are; 1 where there are no sensitivities."""
+        return 1 if self.sensitivities is None else self.sensitivities.shape[-3]
+
+    def maps(self, indices: Sequence[int]) -> Tensor:
+        """Coil sensitivities of these entries: ``(n, K, H, W)`` complex64, or ``(1, K, H, W)`` where all slices have the same.
+
+        Without coils, those of a single one that sees everything alike: ones, ``(1, 1, H, W)``.
+
+        >>> SliceDataset("demo", "train", torch.rand(2, 1, 4, 4), ["a", "a"], [0, 1]).maps([0, 1]).shape
+        torch.Size([1, 1, 4, 4])
+        """
+        if self.sensitivities is None:
+            return torch.ones(1, 1, *self.shape, dtype=torch.complex64)
+        return self.sensitivities[_listed(indices)] if self.sensitivities.ndim == 4 else self.sensitivities[:][None]
+
+    def samples(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+        r"""Fully sampled k-space of these entries, for every coil: ``(n, K, H, W)`` complex64.
+
+        What was measured, or, where that is simulated, :math:`y_k = F (s_k x) + n_k`. The noise :math:`n_k`, of standard deviation
+        :attr:`noise`, is drawn from the generator; without one there is none. What was measured has its own, and gets no other.
+
+        Raises
+        ------
+        InputError
+            Where there are no coils and several channels.
+
+        >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 4, 4), ["a"], [0], noise=0.1)
+        >>> data.samples([0]).abs().sum(), data.samples([0], torch.Generator().manual_seed(0)).abs().sum() > 5
+        (tensor(4.), tensor(True))
+        """
+        indices = _listed(indices)
+        if self.kspace is not None:
+            return self.kspace[indices]
+        if self.images.shape[1] != 1:
+            raise InputError(f"{self.name}: has {self.images.shape[1]} channels; samples of coils are of images with 1")
+        samples = fft2c(self.maps(indices) * self.images[indices])
+        if generator is None or not self.noise:
+            return samples
+        drawn = torch.randn(samples.shape, dtype=samples.dtype, generator=generator, device=generator.device)
+        return samples + self.noise * drawn.to(samples.device)
 
     @property
     def number_of_subjects(self) -> int:
@@ -106,28 +194,42 @@ class SliceDataset:
         return f"{self.name}, subject {self.subjects[index]}, slice {self.slices[index]}"
 
     def summary(self) -> str:
-        """One line for a page: name, split, how many slices of how many subjects, and their size.
+        """One line for a page: name, split, how many slices of how many subjects, their size, and coils where there are several.
 
         >>> SliceDataset("demo", "train", torch.ones(2, 1, 4, 6), ["a", "a"], [0, 1]).summary()
         'demo, train: 2 slices of 1 subject, 4 x 6'
         """
         count = self.number_of_subjects
         subjects = f"{count} subject{'' if count == 1 else 's'}"
-        return f"{self.name}, {self.split}: {len(self)} slices of {subjects}, {self.shape[0]} x {self.shape[1]}"
+        coils = f", {self.coils} coils" if self.coils > 1 else ""
+        return f"{self.name}, {self.split}: {len(self)} slices of {subjects}, {self.shape[0]} x {self.shape[1]}{coils}"
 
     def fingerprint(self) -> str:
-        """What identifies the data of a result: 16 hex digits of the SHA-256 over shape, dtype, subjects, slices, images and labels."""
+        """What identifies the data of a result: 16 hex digits of a SHA-256.
+
+        It is taken over shape, dtype, subjects, slices, images and labels, and, where there are any, sensitivities, k-space and noise.
+        """
         if self.known_fingerprint:
             return self.known_fingerprint
         digest = hashlib.sha256(repr((tuple(self.images.shape), str(self.images.dtype), list(self.subjects), list(self.slices))).encode())
-        for array in (self.images, self.labels):
+
+        def add(array: Tensor | None) -> None:
             for index in range(0 if array is None else len(array)):
-                row = array[index]
+                row = array[index].resolve_conj()
                 digest.update((torch.view_as_real(row) if row.is_complex() else row).contiguous().numpy().tobytes())
+
+        add(self.images)
+        add(self.labels)
+        for what in ("sensitivities", "kspace"):
+            if (array := getattr(self, what)) is not None:
+                digest.update(f"{what} {tuple(array.shape)}".encode())
+                add(array)
+        if self.noise is not None:
+            digest.update(f"noise {float(self.noise)!r}".encode())
         return digest.hexdigest()[:16]
 
     def scaled(self, factor: float) -> SliceDataset:
-        """The same slices with all intensities times ``factor``.
+        """The same slices with all intensities, k-space and noise times ``factor``. Sensitivities stay as they are.
 
         Raises
         ------
@@ -143,10 +245,17 @@ class SliceDataset:
             raise InputError(f"scale {factor}: must be > 0")
         if not isinstance(self.images, Tensor):
             raise InputError(f"scale {factor:g}: {self.name} is too large for memory, and is read from disk as it is")
-        return replace(self, images=self.images * factor, source=f"{self.source}; intensities times {factor:g}", known_fingerprint=None)
+        return replace(
+            self,
+            images=self.images * factor,
+            kspace=None if self.kspace is None else self.kspace[:] * factor,
+            noise=None if self.noise is None else self.noise * factor,
+            source=f"{self.source}; intensities times {factor:g}",
+            known_fingerprint=None,
+        )
 
     def select(self, indices: Sequence[int]) -> SliceDataset:
-        """The data set of these entries only, in this order. Stored images and labels stay where they are."""
+        """The data set of these entries only, in this order. What is stored on disk stays there."""
         indices = [int(i) for i in indices]
 
         def picked(entries: Any) -> Any:
@@ -154,7 +263,9 @@ class SliceDataset:
                 return entries[indices]
             return entries.select(indices) if hasattr(entries, "select") else [entries[i] for i in indices] if entries else entries
 
-        per_slice = ("images", "subjects", "slices", "labels", "spacing", "patients")
+        per_slice = ["images", "subjects", "slices", "labels", "spacing", "patients", "kspace"]
+        if self.sensitivities is not None and self.sensitivities.ndim == 4:
+            per_slice.append("sensitivities")
         return replace(self, **{name: picked(getattr(self, name)) for name in per_slice}, known_fingerprint=None)
 
     def thinned(self, count: int) -> SliceDataset:
@@ -169,7 +280,8 @@ class SliceDataset:
     def cropped(self, size: int) -> SliceDataset:
         """Magnitudes at a lower resolution: k-space cropped to its central ``size`` x ``size`` points, or fewer where it has fewer.
 
-        The grey value of a uniform region stays as it is. Labels are left out, since they have the old resolution.
+        The grey value of a uniform region stays as it is. Labels are left out, since they have the old resolution; so are coils, since
+        these are magnitudes.
 
         >>> SliceDataset("demo", "train", torch.ones(1, 1, 8, 6), ["a"], [0]).cropped(4).images.mean().round(decimals=4)
         tensor(1.)
@@ -178,7 +290,8 @@ class SliceDataset:
         rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(self.shape, new, strict=True))
         scale = math.sqrt(math.prod(new) / math.prod(self.shape))  # of the orthonormal transform
         images = ifft2c(fft2c(self.images)[..., rows, columns]).abs() * scale
-        return replace(self, images=images, labels=None, label_names=(), known_fingerprint=None)
+        without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise"))
+        return replace(self, images=images, label_names=(), **without)
 
     def hold_out(self, fraction: float) -> tuple[SliceDataset, SliceDataset]:
         """Split off whole patients, for anything that needs early stopping: (the rest, the held-out part, called "validation").
@@ -214,13 +327,19 @@ class SliceDataset:
         return [i for i, name in enumerate(patients) if name not in held], [i for i, name in enumerate(patients) if name in held]
 
 
+def _listed(indices: Sequence[int]) -> list[int]:
+    """Indices as tensors and stored rows both take them."""
+    return [int(i) for i in indices]
+
+
 @dataclass(frozen=True)
 class Part:
     """What one subject's files hold. Values are finite, and no slice is constant: the reader has checked.
 
     ``images`` (n, C, H, W) float32 or complex64, ``slices`` n numbers, ``labels`` (n, H, W) uint8 or None, ``path`` the file to
     name where this part does not fit the others, ``skipped`` how many slices were left out for being constant, ``values`` what the
-    values are, as found while reading, for the source. For the other fields see :class:`SliceDataset`.
+    values are, as found while reading, for the source. ``kspace`` (n, K, H, W) and ``sensitivities`` (n, K, H, W), or (K, H, W) where
+    all parts have the same, both complex64, and ``noise``, of data with coils. For the other fields see :class:`SliceDataset`.
     """
 
     path: Path
@@ -232,6 +351,9 @@ class Part:
     patient: str | None = None
     skipped: int = 0
     values: Sequence[str] = ()
+    sensitivities: np.ndarray | None = None
+    kspace: np.ndarray | None = None
+    noise: float | None = None
 
 
 @dataclass(frozen=True)

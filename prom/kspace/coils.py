@@ -1,11 +1,18 @@
-"""From the images of several receive coils to one image."""
+"""Several receive coils: their sensitivities, their noise, fewer of them, and from their images to one image."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from prom import options
 from prom.errors import InputError
+
+CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k-space, where of an image there is least
+FEWEST = 64  # samples in the corners of which a median makes a standard deviation to 9 %
 
 
 def root_sum_of_squares(images: Tensor, axis: int = -3) -> Tensor:
@@ -68,3 +75,158 @@ def combine(images: Tensor, sensitivities: Tensor) -> Tensor:
     weight = maps.abs().square().sum(-3)
     combined = (maps.conj() * images).sum(-3) / weight
     return combined.where(weight > 0, 0).to(torch.complex64)
+
+
+def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor:
+    r"""Sensitivities of a ring of coils around the image, a 2D birdcage; nothing in them is random.
+
+    Coil k, of K, lies at the angle :math:`\alpha_k = 2 \pi k / K` from the axis of the columns. With :math:`(u, v)` the column and the row
+    from it, in units of half the image,
+
+    .. math:: b_k = \frac{1}{\sqrt{u^2 + v^2}} e^{i (\operatorname{atan2}(u, -v) - \alpha_k)}, \qquad
+        s_k = b_k \Big/ \sqrt{\textstyle\sum_j |b_j|^2},
+
+    so that :math:`\sum_k |s_k|^2 = 1` everywhere in the image. It is SigPy's ``birdcage_maps`` in 2D. Real coils differ: they load
+    differently, couple, and their noise is correlated.
+
+    Parameters
+    ----------
+    coils
+        K, from 1 to 128.
+    shape
+        (H, W).
+    distance
+        Of the coils from the centre, relative to half the image; above :math:`\sqrt 2`, so that none of them is in the image.
+
+    Returns
+    -------
+    Tensor
+        ``(K, H, W)`` complex64.
+
+    Raises
+    ------
+    InputError
+        Where a value is outside what is said above.
+
+    >>> maps = simulated(8, (16, 12))
+    >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 12))
+    (torch.Size([8, 16, 12]), True)
+    """
+    coils = options.check("coils", coils, "[1, 128]", whole=True)
+    distance = options.check("distance", distance, "(1.4143, 1000]")
+    height, width = (options.check("shape", side, "[1, 16384]", whole=True) for side in shape)
+    angle = 2 * math.pi / coils * torch.arange(coils, dtype=torch.float64)[:, None, None]
+    rows, columns = (2 * torch.arange(n, dtype=torch.float64) / n - 1 for n in (height, width))
+    u = columns - distance * angle.cos()
+    v = rows[:, None] - distance * angle.sin()
+    maps = torch.polar(1 / torch.hypot(u, v), torch.atan2(u, -v) - angle)
+    return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
+
+
+def noise_level(kspace: Tensor) -> float:
+    r"""Standard deviation of the noise of a complex sample, :math:`\sqrt{E|n|^2}`, from the corners of k-space.
+
+    The squared magnitude of complex Gaussian noise is exponentially distributed, with the median :math:`\sigma^2 \ln 2`. Hence
+
+    .. math:: \sigma^2 = \operatorname{mean}_k \, \operatorname{median}_{i \in \text{corners}} |y_{k, i}|^2 / \ln 2,
+
+    with the median, as few bright samples of the image in the corners hardly move it, for each coil over all slices, and the mean over
+    the coils. Where the image still has energy in the corners it is too large: an upper bound. A filter that attenuates the corners
+    makes it too small.
+
+    Parameters
+    ----------
+    kspace
+        ``(..., K, H, W)``, complex, centred and orthonormal; the corners are an eighth of each axis at both of its ends.
+
+    Returns
+    -------
+    float
+        In the units of k-space, which are those of the image.
+
+    Raises
+    ------
+    InputError
+        Where there are fewer than 64 samples in the corners, or most of them are 0.
+
+    >>> noise = torch.randn(2, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))    # of deviation 1
+    >>> round(noise_level(0.05 * noise), 2)
+    0.05
+    """
+    samples = kspace[None] if kspace.ndim == 2 else kspace
+    for axis in (-2, -1):
+        n = samples.shape[axis]
+        ends = [*range(n // CORNER), *range(n - n // CORNER, n)]
+        samples = samples.index_select(axis, torch.tensor(ends, dtype=torch.long, device=samples.device))
+    samples = samples.movedim(-3, 0).flatten(1)
+    if samples.shape[1] < FEWEST:
+        raise InputError(f"k-space of shape {tuple(kspace.shape)}: has {samples.shape[1]} samples in its corners, too few; give noise=")
+    medians = samples.abs().double().square().median(dim=1).values
+    if (medians == 0).any():
+        raise InputError(f"k-space of shape {tuple(kspace.shape)}: its corners are empty, so they say nothing of noise; give noise=")
+    return math.sqrt(medians.mean().item() / math.log(2))
+
+
+def compression(kspace: Tensor, count: int) -> Tensor:
+    r"""What makes few virtual coils of many: the matrix of the ``count`` strongest combinations of coils, by singular values.
+
+    With the samples of all coils as a matrix :math:`Y` (coils, samples) :math:`= U \Sigma V^H`, it is the first rows of :math:`U^H`:
+    of all orthonormal combinations those that keep most energy, strongest first. White noise stays white, with the same deviation.
+    Buehrer et al. 2007, doi:10.1002/mrm.21237; Huang et al. 2008, doi:10.1016/j.mri.2007.04.010.
+
+    Parameters
+    ----------
+    kspace
+        ``(..., K, H, W)`` complex: k-space, or images; all slices are compressed alike.
+    count
+        Virtual coils, from 1 to K.
+
+    Returns
+    -------
+    Tensor
+        ``(count, K)`` complex64. In each row the largest entry is real and positive, so that the matrix is unique.
+
+    Raises
+    ------
+    InputError
+        Where there are fewer coils than that.
+
+    >>> coils = torch.randn(6, 8, 8, dtype=torch.complex64)
+    >>> matrix = compression(coils, 2)
+    >>> torch.allclose(matrix @ matrix.mH, torch.eye(2) + 0j, atol=1e-6)
+    True
+    """
+    count = options.check("coils to keep", count, f"[1, {kspace.shape[-3]}]", whole=True)
+    coils = kspace.shape[-3]
+    gram = torch.zeros(coils, coils, dtype=torch.complex128, device=kspace.device)
+    for samples in kspace.reshape(-1, coils, *kspace.shape[-2:]):  # slice by slice, for memory in double precision
+        samples = samples.flatten(1).to(torch.complex128)
+        gram += samples @ samples.mH
+    matrix = torch.linalg.eigh(gram).eigenvectors.flip(1)[:, :count].mH
+    largest = matrix.gather(1, matrix.abs().argmax(1, keepdim=True))
+    return (matrix * (largest.conj() / largest.abs())).to(torch.complex64)
+
+
+def compress(kspace: Tensor, count: int) -> Tensor:
+    """Fewer virtual coils, strongest first: ``(..., K, H, W)`` complex to ``(..., count, H, W)`` complex64; see :func:`compression`.
+
+    Maps that belong to the coils must go through the same matrix.
+
+    Raises
+    ------
+    InputError
+        Where there are fewer coils than that.
+
+    >>> compress(torch.randn(3, 6, 8, 8, dtype=torch.complex64), 2).shape
+    torch.Size([3, 2, 8, 8])
+    """
+    return mixed(kspace, compression(kspace, count))
+
+
+def mixed(coils: Tensor, matrix: Tensor) -> Tensor:
+    """Combinations of coils: ``(..., K, H, W)`` by a matrix ``(count, K)`` to ``(..., count, H, W)`` complex64.
+
+    >>> mixed(torch.ones(3, 2, 2) + 0j, torch.tensor([[1.0, 1.0, 0.0]]) + 0j).real.unique()
+    tensor([2.])
+    """
+    return torch.einsum("jk,...khw->...jhw", matrix.to(torch.complex64), coils.to(torch.complex64))

@@ -1,13 +1,18 @@
-"""Coil combination against closed forms and against the normal equations solved pixel by pixel."""
+"""Coils against closed forms, the normal equations solved pixel by pixel, SigPy's maps, NumPy's singular values and known noise."""
+
+import math
 
 import numpy as np
 import pytest
+import sigpy
+import sigpy.mri
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from prom.errors import InputError
-from prom.kspace.coils import combine, root_sum_of_squares
+from prom.kspace.coils import combine, compress, compression, mixed, noise_level, root_sum_of_squares, simulated
+from prom.kspace.fourier import fft2c
 
 
 def complex_normal(*shape, seed=0):
@@ -61,3 +66,90 @@ def test_shapes_that_disagree_are_named(shape):
     with pytest.raises(InputError) as caught:
         combine(complex_normal(7, 2, 4, 5), complex_normal(*shape))
     assert str(shape) in str(caught.value) and "(2, 4, 5)" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("coils, shape, distance", [(1, (8, 8), 1.5), (8, (32, 24), 1.5), (8, (9, 7), 1.5), (12, (16, 40), 2.5)])
+def test_simulated_maps_are_sigpys_birdcage(coils, shape, distance):
+    maps = simulated(coils, shape, distance)
+    assert maps.dtype == torch.complex64
+    assert np.allclose(maps, sigpy.mri.birdcage_maps((coils, *shape), r=distance), atol=1e-6)
+    assert torch.allclose(maps.abs().square().sum(0), torch.ones(shape), atol=1e-6)
+    assert torch.equal(maps, simulated(coils, shape, distance))
+
+
+def test_simulated_coils_see_different_parts_and_are_smooth():
+    maps = simulated(8, (64, 64))
+    brightest = [divmod(int(coil.abs().argmax()), 64) for coil in maps]
+    angles = [math.atan2(row - 32, column - 32) % (2 * math.pi) for row, column in brightest]
+    assert np.allclose(np.diff(angles[:8]), np.pi / 4, atol=0.1) and angles[0] < 0.1
+    assert max(maps.diff(dim=axis).abs().max() for axis in (1, 2)) < 0.3  # a phase that wraps would jump by up to 2
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ((0, (8, 8)), "coils 0: must be >= 1 and <= 128"),
+        ((2.5, (8, 8)), "coils 2.5: must be a whole number"),
+        ((4, (8, 0)), "shape 0: must be >= 1"),
+        ((4, (8, 8), 1.4), "distance 1.4: must be > 1.4143"),
+    ],
+)
+def test_bad_simulated_coils_are_named(arguments, message):
+    with pytest.raises(InputError) as caught:
+        simulated(*arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("deviation", [1e-6, 0.005, 3.0])
+def test_noise_level_finds_known_noise_beside_an_image(deviation):
+    phantom = torch.tensor(sigpy.shepp_logan((128, 128)), dtype=torch.complex64)
+    smooth = torch.tensor(np.hanning(128)[:, None] * np.hanning(128)).float()  # a spectrum that has ended at the corners
+    noise = deviation * complex_normal(3, 4, 128, 128)
+    kspace = fft2c(simulated(4, (128, 128)) * phantom) * smooth**8 + noise
+    assert noise.abs().square().mean().sqrt() == pytest.approx(deviation, rel=0.01)  # what the deviation of a complex sample is
+    assert noise_level(kspace) == pytest.approx(deviation, rel=0.03)
+    assert noise_level(kspace[0, 0]) == pytest.approx(deviation, rel=0.1)
+
+
+def test_noise_level_is_robust_to_bright_samples_and_averages_the_variance_of_coils():
+    kspace = complex_normal(2, 2, 64, 64)
+    kspace[:, 1] *= 3
+    expected = math.sqrt((1 + 9) / 2)
+    assert noise_level(kspace) == pytest.approx(expected, rel=0.06)
+    bright = kspace.clone()
+    bright[..., :2, :2] = 1e6  # 4 of 64 samples of a corner, 1.6 % of all corners
+    assert noise_level(bright) == pytest.approx(noise_level(kspace), rel=0.03)
+
+
+@pytest.mark.parametrize(
+    "kspace, message", [(torch.zeros(4, 64, 64) + 0j, "corners are empty"), (complex_normal(4, 12, 12), "4 samples in its corners")]
+)
+def test_noise_level_says_where_it_cannot_tell(kspace, message):
+    with pytest.raises(InputError) as caught:
+        noise_level(kspace)
+    assert message in str(caught.value) and "give noise=" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@given(st.integers(1, 6), st.integers(0, 10**6))
+def test_compression_keeps_the_energy_of_the_largest_singular_values_in_their_order(count, seed):
+    kspace = complex_normal(3, 6, 8, 5, seed=seed) * torch.arange(1, 7)[:, None, None]
+    kspace = mixed(kspace, complex_normal(6, 6, seed=seed + 1))
+    stacked = kspace.movedim(1, 0).flatten(1).to(torch.complex128).numpy()
+    left, values, _ = np.linalg.svd(stacked, full_matrices=False)
+    compressed = compress(kspace, count)
+    energy = compressed.abs().square().sum((0, 2, 3))
+    assert compressed.shape == (3, count, 8, 5) and compressed.dtype == torch.complex64
+    assert np.allclose(energy, values[:count] ** 2, rtol=1e-4)
+    matrix = compression(kspace, count)
+    overlap = np.abs(np.diag(matrix.numpy() @ left[:, :count]))
+    assert np.allclose(overlap, 1, atol=1e-3)
+    assert torch.allclose(matrix @ matrix.mH, torch.eye(count) + 0j, atol=1e-5)
+
+
+def test_compression_does_not_hang_on_scale_or_phase_and_keeps_all_where_coils_repeat():
+    few = complex_normal(2, 2, 16, 16)
+    kspace = mixed(few, complex_normal(5, 2, seed=1))  # five coils of rank two
+    assert compress(kspace, 2).abs().square().sum() == pytest.approx(float(kspace.abs().square().sum()), rel=1e-5)
+    assert torch.allclose(compression(kspace, 2), compression(kspace * 1e-5j, 2), atol=1e-4)
+    with pytest.raises(InputError, match="coils to keep 6: must be >= 1 and <= 5"):
+        compress(kspace, 6)
