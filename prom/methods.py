@@ -70,6 +70,7 @@ FORMS, DENSITIES, RIVALS = (f"prom.baselines.{name}" for name in ("closed_forms"
 ROWS = (
     Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016"),
     Method("conjugate_energy", "conjugate-aware energy", FORMS, source="this project"),
+    Method("repulsion", "energy with repulsion", "prom.baselines.repulsion", source="this project; Levine and Hargreaves 2017"),
     Method("low_pass", "low-pass", FORMS),
     Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI"),
     Method("gaussian", "Gaussian", DENSITIES, random=True),

@@ -19,7 +19,7 @@ from prom.objectives import whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import LEAST_POWER, Sense
 
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0)  # of the repulsion, of which training images choose
+STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the repulsion, of which training images choose
 TUNING_SLICES = 8  # that choose it
 
 
@@ -40,7 +40,7 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     train
         Slices with ``sensitivities`` (K is the mean over those of all slices) and ``noise``.
     strength
-        :math:`\mu`, from 0 (the energy oracle). By default that of five whose masks give the highest mean PSNR with
+        :math:`\mu`, from 0 (the energy oracle). By default that of six whose masks give the highest mean PSNR with
         :class:`prom.reconstruction.sense.Sense` on eight training slices.
 
     Returns
@@ -62,7 +62,7 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     if train.sensitivities is None:
         return energy(train, acceleration, pattern, seed)
     if not train.noise:
-        raise InputError(f"{train.name}: its noise is not known, which repulsion weighs the images against; give noise=")
+        raise InputError(f"{train.name}: its noise is not known, which repulsion weighs the images against; set SliceDataset.noise")
     lines = make(pattern, train.shape)
     feasible = Feasible.of(lines, acceleration)
     power = _power(train, lines)
@@ -72,7 +72,9 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     masks = [lines.forward(_chosen(power, kernel, train.noise, candidate, feasible)).contiguous() for candidate in STRENGTHS]
     few = train.thinned(TUNING_SLICES)
     objective = Reconstructed(few, Sense.of(train), criterion="psnr")
-    losses = [whole_loss(objective, range(len(few)), mask.float()) for mask in tqdm(masks, desc="repulsion", delay=2, disable=None, leave=False)]
+    losses = [
+        whole_loss(objective, range(len(few)), mask.float()) for mask in tqdm(masks, desc="repulsion", delay=2, disable=None, leave=False)
+    ]
     return masks[int(np.argmin(losses))]
 
 
@@ -100,9 +102,7 @@ def _power(train: SliceDataset, lines: Lines) -> Tensor:
 def _chosen(power: Tensor, kernel: Tensor, noise: float, strength: float, feasible: Feasible) -> Tensor:
     """The parameters that are measured, bool."""
     shape = power.shape if power.ndim == 2 else (1, len(power))
-    taken = greedy(
-        power.reshape(shape).numpy(), kernel.reshape(shape).numpy(), float(strength / noise**2), int(feasible.budget)
-    )
+    taken = greedy(power.reshape(shape).numpy(), kernel.reshape(shape).numpy(), float(strength / noise**2), int(feasible.budget))
     return torch.from_numpy(taken).reshape(power.shape)
 
 

@@ -25,7 +25,7 @@ import click
 import prom
 from prom import methods, options
 from prom.cli.types import real, whole
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 from prom.files import check_writable, reason
 from prom.kspace import patterns
 from prom.learn import recipes
@@ -101,7 +101,7 @@ def input_options(split: str) -> Callable:
         def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
             short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
 
-            def read() -> prom.SliceDataset:
+            def read(split: str = split) -> prom.SliceDataset:
                 given = {name: value for name, value in short.items() if value is not None}
                 given |= dict(prom.datasets.parse_option(dataset, text) for text in settings)
                 return prom.load(dataset, split, root, validation, **given)
@@ -323,16 +323,25 @@ def average_command(masks, output, json) -> None:
 @click.argument("mask")
 @input_options(split="test")
 @click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(options.CONVENTIONS)}.")
+@click.option(
+    "--reconstruction",
+    default="zero-filled",
+    show_default=True,
+    help=f"{' or '.join(options.RECONSTRUCTIONS)}. sense: from all coils, weighed by the power and the noise of the training data.",
+)
 @threads_option
 @json_option
-def evaluate_command(mask, dataset, convention, json) -> None:
-    """Score the zero-filled reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
+def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
+    """Score the reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
 
     MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
     """
+    if reconstruction not in options.RECONSTRUCTIONS:
+        raise unknown("reconstruction", reconstruction, options.RECONSTRUCTIONS)
     sampled = prom.mask_files.read(mask)
     data = dataset()
-    scores = prom.evaluate(sampled, data, convention)
+    sense = prom.sense.Sense.of(dataset("train")) if reconstruction == "sense" else None
+    scores = prom.evaluate(sampled, data, convention, sense)
     true = sampled.numel() / int(sampled.sum())
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
@@ -345,6 +354,7 @@ def evaluate_command(mask, dataset, convention, json) -> None:
         "subjects": data.number_of_subjects,
         "patients": data.patient_names(),
         "convention": convention,
+        "reconstruction": reconstruction,
         **{name: float(mean[name]) for name in columns},
         **{f"{name}_std": float(spread[name]) for name in columns},
     }
@@ -352,7 +362,8 @@ def evaluate_command(mask, dataset, convention, json) -> None:
         click.echo(strict_json(summary))
         return
     heading = f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}"
-    click.echo(f"{heading}, x{true:.2f}, {convention} convention")
+    how = "" if reconstruction == "zero-filled" else f", reconstruction {reconstruction}"
+    click.echo(f"{heading}, x{true:.2f}, {convention} convention{how}")
     click.echo(
         f"PSNR {mean['psnr']:.3f} +- {spread['psnr']:.3f} dB   SSIM {mean['ssim']:.4f} +- {spread['ssim']:.4f}   "
         f"NMSE {mean['nmse']:.4f} +- {spread['nmse']:.4f}"

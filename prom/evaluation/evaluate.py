@@ -1,4 +1,4 @@
-"""How good a mask is on a data set: zero-filled reconstruction of every slice, scored against the fully sampled one."""
+"""How good a mask is on a data set: the reconstruction of every slice, scored against the fully sampled one."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from prom.datasets.base import SliceDataset
 from prom.datasets.units import unit
 from prom.errors import InputError, unknown
 from prom.evaluation import metrics
+from prom.kspace.encoding import Coils
 from prom.masks import as_mask
-from prom.reconstruction.zero_filled import undersample
+from prom.reconstruction.zero_filled import Reconstruction, undersample
 
 CHUNK = 2**17  # pixels reconstructed at once, 2 slices of 256 x 256: they stay in cache, which is five times as fast as 32
 
 
-def evaluate(mask: Tensor | np.ndarray, dataset: SliceDataset, convention: str = "paper") -> pd.DataFrame:
+def evaluate(
+    mask: Tensor | np.ndarray, dataset: SliceDataset, convention: str = "paper", reconstruction: Reconstruction | None = None
+) -> pd.DataFrame:
     """Score a mask: one row per slice ("paper") or per volume ("fastmri", where ``slice`` is the number of slices averaged over).
 
     Parameters
@@ -28,6 +31,9 @@ def evaluate(mask: Tensor | np.ndarray, dataset: SliceDataset, convention: str =
         Slices of the same size, in any unit. Complex images are compared by magnitude.
     convention
         ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`.
+    reconstruction
+        What makes the image of the samples of all coils, e.g. :meth:`prom.reconstruction.sense.Sense.of` the training data; by default
+        the zero-filled image of ``dataset.images``, as if they had been measured with one coil.
 
     Returns
     -------
@@ -59,14 +65,24 @@ def evaluate(mask: Tensor | np.ndarray, dataset: SliceDataset, convention: str =
     parts = []
     for group in tqdm(groups, desc=f"evaluate {dataset.name}", disable=None, leave=False):
         target = dataset.images[group].to(mask.device)
-        target = target / unit(target.abs().amax(dim=(0, 1, 2, 3) if fastmri else (1, 2, 3), keepdim=True))
-        prediction, target = undersample(target, mask), target.abs()
+        scale = unit(target.abs().amax(dim=(0, 1, 2, 3) if fastmri else (1, 2, 3), keepdim=True))
+        if reconstruction is None:
+            prediction = undersample(target / scale, mask)
+        else:
+            prediction = _reconstructed(dataset, group, scale, mask, reconstruction)
+        target = (target / scale).abs()
         _refuse_constant(target, dataset, group)
         scores = (metrics.fastmri_scores if fastmri else metrics.paper_scores)(prediction, target)
         parts.append(pd.DataFrame({name: score.cpu().numpy() for name, score in scores.items()}))
     scores = pd.concat(parts, ignore_index=True)
     who = {"subject": list(members), "slice": [len(group) for group in groups]} if fastmri else {"subject": subjects, "slice": slices}
     return pd.concat([pd.DataFrame(who), scores], axis=1)
+
+
+def _reconstructed(dataset: SliceDataset, group: list[int], scale: Tensor, mask: Tensor, reconstruction: Reconstruction) -> Tensor:
+    """Magnitudes ``(n, 1, H, W)``, from the samples of all coils divided by ``scale``."""
+    encoding = Coils(dataset.maps(group).to(mask.device))
+    return reconstruction(dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
 
 
 def _refuse_constant(target: Tensor, dataset: SliceDataset, group: list[int]) -> None:

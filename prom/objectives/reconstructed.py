@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import unknown
 from prom.kspace.encoding import Coils
 from prom.objectives.contract import Objective
+from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction
 
@@ -56,6 +57,9 @@ class Reconstructed(Objective):
             raise unknown("criterion", criterion, CRITERIA)
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
         self._slices, self._device = data, device
+        square = self.data.unit**2 if criterion == "mse" else 1.0
+        self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
+        self.loss_unit = square / self._square
 
     def describe(self) -> dict[str, str]:
         return {"objective": f"magnitude_{self.criterion}", "reconstruction": type(self.reconstruction).__name__}
@@ -79,19 +83,19 @@ class Reconstructed(Objective):
         errors = [self._error(index, masks[place] if masks.ndim == 4 else masks)[0] for place, index in enumerate(indices)]
         return sum(errors) / (len(indices) * masks.shape[-3])
 
-    def _error(self, index: int, masks: Tensor):
+    def _error(self, index: int, masks: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
         """Of one image and its masks ``(M, H, W)``: the sum of errors, its derivative by the image, and the way back to masks."""
         encoding = Coils(self._slices.maps([index])[0].to(self._device))
-        samples = self._slices.samples([index])[0].to(self._device)
+        samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
         found, pullback = self.reconstruction(samples, masks.unsqueeze(-3), encoding)
-        target = self._slices.images[index, 0].to(self._device).abs()
+        target = self.data[[index]][1][0, 0]
         size = found.abs()
         rest = size - target
         phase = torch.where(size > 0, found / size, 0)
         errors = rest.square().mean(dim=(-2, -1))
         slope = rest * phase * (2 / target.numel())
         if self.criterion == "mse":
-            return errors.sum(), slope, pullback
+            return errors.sum() * self._square, slope * self._square, pullback
         scale = 10 / math.log(10)
         losses = scale * torch.log(errors / (target.max() - target.min()) ** 2)
         return losses.sum(), slope * (scale / errors)[:, None, None], pullback

@@ -74,7 +74,9 @@ class Sense:
             Where the noise is not known.
         """
         if not train.noise:
-            raise InputError(f"{train.name}: its noise is not known, which SENSE weighs the images against; give noise=, or use Sense(penalty)")
+            raise InputError(
+                f"{train.name}: its noise is not known, which SENSE weighs the images against; set its noise, or use Sense(penalty)"
+            )
         power = torch.stack([fft2c(image).abs().double().square().mean(dim=0) for image in train.images]).mean(dim=0)
         return cls(train.noise**2 / power.clamp(min=LEAST_POWER * power.max()), iterations, tolerance)
 

@@ -29,7 +29,7 @@ METHODS = {  # method: patterns
     "default:iterations=60": ("points", "columns", "rows"),
     "paper:members=2,iterations=40": ("points", "columns"),
     "polished:iterations=40,polish=6,hold_out=0.25": ("points", "columns"),
-    **{name: (baselines.default_pattern(name),) for name in baselines.BASELINES},
+    **{name: (baselines.default_pattern(name),) for name in baselines.BASELINES if name != "repulsion"},  # with one coil: energy
     "task-polished:iterations=20,polish=6": ("points", "columns"),
 }
 SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY")  # of the environment, which choose another processor's code

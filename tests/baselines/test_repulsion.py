@@ -1,0 +1,94 @@
+"""Energy with repulsion: its kernel and its greedy choice against what the formula says, and what it is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+import prom
+from prom import InputError, baselines
+from prom.baselines.repulsion import greedy, reach, repulsion
+from prom.kspace.patterns import make
+from prom.reconstruction.sense import Sense
+
+
+@pytest.fixture(scope="module")
+def brains():
+    return prom.load("mni_brain", subjects=6, slices=[60, 80, 100], size=48, coils=8, phase=True)
+
+
+@pytest.fixture(scope="module")
+def others():
+    return prom.load("mni_brain", "test", subjects=5, slices=[60, 80, 100], size=48, coils=8, phase=True)
+
+
+def score(mask, brains, others) -> float:
+    return prom.evaluate(mask, others, reconstruction=Sense.of(brains))["psnr"].mean()
+
+
+def test_the_reach_is_the_spectrum_of_products_of_maps(brains):
+    maps = brains.sensitivities.to(torch.complex128)[:3, :8, :6]
+    found = reach(maps, make("points", (8, 6)))
+    coils, (y, x) = maps.numpy(), np.mgrid[:8, :6]
+    for dy, dx in ((0, 0), (1, 0), (-3, 2), (-4, -3)):
+        wave = np.exp(-2j * np.pi * (dy * (y - 4) / 8 + dx * (x - 3) / 6))
+        products = np.einsum("khw,lhw,hw->kl", coils.conj(), coils, wave)
+        whole = np.einsum("khw,lhw->kl", coils.conj(), coils)
+        assert float(found[dy + 4, dx + 3]) == pytest.approx((abs(products) ** 2).sum() / (abs(whole) ** 2).sum())
+    assert torch.allclose(reach(maps, make("columns", (8, 6))), found.sum(0) / found[:, 3].sum())
+
+
+def test_the_choice_is_greedy():
+    rng = np.random.default_rng(0)
+    power, kernel = rng.random((6, 5)), rng.random((6, 5))
+    taken = np.zeros((6, 5), bool)
+    for _ in range(11):
+        near = sum(np.roll(kernel, (y - 3, x - 2), (0, 1)) for y, x in np.argwhere(taken)) if taken.any() else 0
+        gain = np.where(taken, -1, power**2 / (1 + 3 * power * near) ** 2)
+        taken.flat[gain.argmax()] = True
+    assert np.array_equal(greedy(power, kernel, 3.0, 11), taken)
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+def test_one_coil_makes_it_the_energy_oracle(pattern):
+    data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=1, phase=True)
+    expected = baselines.energy(data, 5, pattern)
+    assert repulsion(data, 5, pattern, strength=0.3).equal(expected)
+    assert repulsion(prom.load("mni_brain", subjects=2, slices=[80], size=32, phase=True), 5, pattern).equal(expected)
+
+
+@pytest.mark.parametrize(("pattern", "acceleration", "count"), [("points", 7.3, 48 * 48 / 7.3), ("columns", 5, 9), ("rows", 48, 1)])
+def test_the_budget_is_exact(brains, pattern, acceleration, count):
+    mask = repulsion(brains, acceleration, pattern, strength=0.1)
+    assert int(make(pattern, (48, 48)).select(mask).sum()) == int(count)
+
+
+@pytest.mark.parametrize(("pattern", "acceleration", "margin"), [("points", 4, 0.5), ("points", 8, 0.5), ("columns", 4, 1.5)])
+def test_it_is_ahead_of_what_is_drawn(brains, others, pattern, acceleration, margin):
+    """Of virtual brains with eight coils, on subjects that no mask has seen; the rivals here are not tuned."""
+    ours = score(repulsion(brains, acceleration, pattern), brains, others)
+    rivals = ["energy", "gaussian"] + (["poisson_disc"] if pattern == "points" else ["equispaced"])
+    assert all(ours > score(baselines.get(rival)(brains, acceleration, pattern), brains, others) + margin for rival in rivals)
+
+
+def test_more_of_it_keeps_samples_apart(brains):
+    lines = make("points", (48, 48))
+    kernel = reach(brains.sensitivities, lines).numpy()
+    kernel[24, 24] = 0
+
+    def crowding(strength):
+        mask = repulsion(brains, 6, strength=strength).double().numpy()
+        near = np.fft.ifft2(np.fft.fft2(mask) * np.fft.fft2(np.fft.ifftshift(kernel))).real
+        return (near * mask).sum()
+
+    assert crowding(0.0) > crowding(0.05) > crowding(0.5)
+
+
+def test_what_cannot_be_is_refused(brains):
+    from dataclasses import replace
+
+    with pytest.raises(InputError, match="noise is not known"):
+        repulsion(replace(brains, noise=None), 4)
+    with pytest.raises(InputError, match="strength"):
+        repulsion(brains, 4, strength=-1)

@@ -1,0 +1,69 @@
+"""The error through a reconstruction: its gradient, its units, and that the optimiser follows it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import prom
+from prom import InputError
+from prom.objectives import whole_loss, whole_set
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.sense import Sense
+
+
+@pytest.fixture(scope="module")
+def brains():
+    return prom.load("mni_brain", subjects=3, slices=[60, 90], size=32, coils=4, phase=True)
+
+
+@pytest.mark.parametrize("criterion", ["mse", "psnr"])
+def test_the_gradient_says_what_the_loss_does(brains, criterion):
+    objective = Reconstructed(brains, Sense.of(brains, iterations=80, tolerance=1e-7), criterion=criterion)
+    mask = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    loss, gradient = whole_set(objective, range(6), mask)
+    assert loss == pytest.approx(whole_loss(objective, range(6), mask), rel=1e-5)
+    step = 0.02 * gradient / gradient.abs().max()
+    change = whole_loss(objective, range(6), mask + step) - whole_loss(objective, range(6), mask - step)
+    assert change == pytest.approx(2 * float((step * gradient).sum()), rel=0.02)
+
+
+def test_psnr_is_that_of_evaluate(brains):
+    """But for values outside the target's range, which evaluate clamps."""
+    sense = Sense.of(brains)
+    mask = prom.baselines.gaussian(brains, 3)
+    expected = prom.evaluate(mask, brains, reconstruction=sense)["psnr"].mean()
+    assert -whole_loss(Reconstructed(brains, sense, criterion="psnr"), range(6), mask.float()) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("factor", [1e-15, 1e15])
+def test_the_unit_makes_no_difference(brains, factor):
+    mask, other = prom.baselines.gaussian(brains, 3), brains.scaled(factor)
+    one, two = (prom.evaluate(mask, data, reconstruction=Sense.of(data)) for data in (brains, other))
+    assert (one["psnr"] - two["psnr"]).abs().max() < 0.01
+    losses = [Reconstructed(data, Sense.of(data)).loss_and_gradient([0], mask.float()[None]) for data in (brains, other)]
+    assert all(part.isfinite().all() and part.any() for loss in losses for part in loss)
+
+
+def test_each_image_may_have_masks_of_its_own(brains):
+    objective = Reconstructed(brains, Sense.of(brains))
+    masks = (torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    loss, gradient = objective.loss_and_gradient([1, 4], masks)
+    alone = [objective.loss_and_gradient([index], own) for index, own in zip((1, 4), masks, strict=True)]
+    torch.testing.assert_close(loss, sum(part for part, _ in alone) / 2)
+    torch.testing.assert_close(gradient, torch.stack([part for _, part in alone]) / 2, rtol=1e-3, atol=1e-7)
+
+
+def test_the_optimiser_goes_through_it(brains):
+    objective = Reconstructed(brains, Sense.of(brains, iterations=10), criterion="psnr")
+    recipe = replace(prom.DEFAULT, iterations=30, curvature=False, batch_size=4)
+    result = prom.optimize(brains, 4, "columns", recipe, objective)
+    assert int(result.mask[0].sum()) == 8
+    assert whole_loss(objective, range(6), result.mask.float()) < whole_loss(objective, range(6), torch.eye(32).roll(16, 0)) - 3
+
+
+def test_an_unknown_criterion_is_refused(brains):
+    with pytest.raises(InputError, match="criterion 'pnsr'"):
+        Reconstructed(brains, Sense.of(brains), criterion="pnsr")

@@ -1,0 +1,117 @@
+"""SENSE against a dense solve and SigPy's; its gradient against finite differences."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from reference import adjoint, gradient, noise
+from sigpy.mri.app import SenseRecon
+
+import prom
+from prom import InputError
+from prom.datasets.base import SliceDataset
+from prom.kspace.encoding import Coils, Fourier, FourierUpToPhase
+from prom.reconstruction.sense import Sense
+
+SIZE = (8, 7)
+
+
+def case(coils: int = 3, seed: int = 0):
+    """Maps, image and a mask of a third, in double precision."""
+    maps, image = noise(coils, *SIZE, seed=seed), noise(*SIZE, seed=seed + 1)
+    mask = torch.rand(SIZE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) < 0.35
+    return maps, image, mask
+
+
+def dense(function, shape) -> np.ndarray:
+    """The matrix of a linear map of images."""
+    columns = [function(unit.reshape(shape)).flatten() for unit in torch.eye(shape[0] * shape[1], dtype=torch.complex128)]
+    return torch.stack(columns, dim=1).numpy()
+
+
+@pytest.mark.parametrize("fourier", [Fourier, FourierUpToPhase])
+def test_the_encoding_of_coils_has_its_adjoint(fourier):
+    maps, image, _ = case()
+    encoding = Coils(maps, fourier(SIZE))
+    adjoint(encoding.forward, encoding.adjoint, image, noise(3, *SIZE, seed=5))
+    assert encoding.samples == SIZE and encoding.locations.equal(Fourier(SIZE).locations)
+
+
+def test_the_diagonal_is_that_of_the_matrix():
+    maps, _, mask = case()
+    encoding = Coils(maps)
+    to, back = encoding.fourier.forward, encoding.fourier.adjoint
+    matrix = dense(lambda z: to(encoding.adjoint(mask * encoding.forward(back(z)))), SIZE)
+    torch.testing.assert_close(encoding.diagonal(mask.double()).flatten(), torch.from_numpy(np.diag(matrix).real.copy()))
+
+
+@pytest.mark.parametrize("spectrum", [False, True])
+def test_it_is_the_solution_of_the_normal_equations(spectrum):
+    maps, image, mask = case()
+    encoding = Coils(maps)
+    penalty = torch.rand(SIZE, dtype=torch.float64) + 0.1 if spectrum else torch.tensor(0.3, dtype=torch.float64)
+    samples = encoding.forward(image) + 0.1 * noise(3, *SIZE, seed=7)
+    matrix = dense(
+        lambda x: encoding.adjoint(mask * encoding.forward(x)) + encoding.fourier.adjoint(penalty * encoding.fourier.forward(x)), SIZE
+    )
+    expected = np.linalg.solve(matrix, encoding.adjoint(mask * samples).flatten().numpy())
+    found, _ = Sense(penalty, iterations=300, tolerance=1e-13)(samples, mask, encoding)
+    np.testing.assert_allclose(found.flatten().numpy(), expected, rtol=1e-8, atol=1e-10)
+
+
+def test_it_is_that_of_sigpy():
+    maps, image, mask = case(4)
+    samples = mask * Coils(maps).forward(image)
+    expected = SenseRecon(
+        samples.numpy(), maps.numpy(), lamda=0.05, weights=mask.numpy().astype(float), max_iter=400, show_pbar=False
+    ).run()
+    found, _ = Sense(0.05, iterations=400, tolerance=1e-13)(samples, mask, Coils(maps))
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("fourier", [Fourier, FourierUpToPhase])
+def test_the_gradient_is_that_of_finite_differences(fourier):
+    maps, image, mask = case()
+    encoding = Coils(maps, fourier(SIZE))
+    samples = encoding.forward(image) + 0.1 * noise(3, *SIZE, seed=7)
+    sense, target = Sense(0.2, iterations=400, tolerance=1e-14), image.abs()
+
+    def loss(weights):
+        return (sense(samples, weights, encoding)[0].abs() - target).square().sum()
+
+    weights = mask.double() * 0.9 + 0.05  # between, where the loss is smooth on both sides
+    found, pullback = sense(samples, weights, encoding)
+    slope = 2 * (found.abs() - target) * found / found.abs()
+    gradient(loss, pullback(slope).sum(dim=0), weights)
+
+
+def test_many_at_once_are_each_alone():
+    maps, image, mask = case()
+    encoding, masks = Coils(maps), torch.stack([mask, ~mask, torch.ones(SIZE, dtype=torch.bool)])
+    samples = encoding.forward(image)
+    sense = Sense(0.1, iterations=200, tolerance=1e-12)
+    together, _ = sense(samples, masks.unsqueeze(-3), encoding)
+    for found, one in zip(together, masks, strict=True):
+        torch.testing.assert_close(found, sense(samples, one, encoding)[0])
+
+
+def test_one_coil_without_a_penalty_is_zero_filling():
+    _, image, mask = case()
+    encoding = Coils(torch.ones(1, *SIZE, dtype=torch.complex128))
+    found, _ = Sense(1e-6, tolerance=1e-10)(encoding.forward(image), mask, encoding)
+    torch.testing.assert_close(found, prom.ifft2c(prom.fft2c(image) * mask), rtol=0, atol=1e-5)
+
+
+def test_nothing_measured_is_nothing():
+    maps, image, _ = case()
+    found, pullback = Sense(0.1)(Coils(maps).forward(image), torch.zeros(SIZE), Coils(maps))
+    assert not found.any() and pullback(image).isfinite().all()
+
+
+def test_what_cannot_be_is_refused():
+    for penalty in (0, -1, float("nan"), torch.zeros(2, 2)):
+        with pytest.raises(InputError, match="penalty"):
+            Sense(penalty)
+    with pytest.raises(InputError, match="noise is not known"):
+        Sense.of(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]))
