@@ -21,7 +21,6 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -29,12 +28,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prom import options
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError, unknown
-from prom.kspace.coils import simulated
-from prom.kspace.fourier import fft2c
 
 FOLDER = None
 SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
@@ -66,7 +62,6 @@ WARP_LIMIT = 0.4 * WARP_SPACING  # a cubic B-spline warp is invertible where no 
 BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.77 to 1.28 in the image
 STORED = 32 * 2**20  # bytes of images above which they are made once and kept in the user's cache: every run of a sweep would wait
 
-NOISE_OF_COILS = 0.005  # of k-space, beside the following
 NOISE = 0.01  # standard deviation of the noise in each of real and imaginary part, relative to the slice's maximum
 
 
@@ -78,9 +73,6 @@ def load(
     contrasts: int = 1,
     size: int = 256,
     seed: int = 0,
-    coils: int | None = None,
-    phase: bool = False,
-    noise: float | None = None,
 ) -> SliceDataset:
     """Virtual subjects made from the MNI152 template: an averaged brain, no real person, k-space emulated (see the module's text).
 
@@ -106,14 +98,6 @@ def load(
         H = W, 32 to 1024. The field of view stays 256 mm, so that 256 is 1 mm; smaller sizes average over the larger pixel.
     seed
         Of the subjects and their noise. Same seed, same machine: same bits.
-    coils
-        Simulate so many receive coils around the head (:func:`prom.kspace.coils.simulated`), 1 to 128. The images are then complex, and
-        ``sensitivities`` and ``kspace`` are there. Only with ``contrasts=1``.
-    phase
-        Give every slice a smooth phase: a polynomial of second order whose six coefficients are normally distributed with a standard
-        deviation of 1 rad, over coordinates from -1 to 1. The images are then complex.
-    noise
-        With coils: standard deviation of the noise of a complex sample of k-space, beside that in the images; by default .005.
 
     Returns
     -------
@@ -136,14 +120,6 @@ def load(
     subjects = _checked("subjects", SUBJECTS[split] if subjects is None else subjects, 1, NUMBERS_PER_SPLIT)
     size = _checked("size", size, 32, 1024)
     seed = _checked("seed", seed, 0, 2**63 - 1)
-    phase = _flag("phase", phase)
-    if coils is not None:
-        coils = options.check("coils", coils, "[1, 128]", whole=True)
-        noise = options.check("noise", NOISE_OF_COILS if noise is None else noise, "[0, 1]")
-    elif noise is not None:
-        raise InputError(f"noise {noise}: is that of coils; give coils= too")
-    if (coils or phase) and contrasts != 1:
-        raise InputError(f"contrasts {contrasts}: coils and phase are simulated for one contrast; leave contrasts out")
     if contrasts not in (1, len(CONTRASTS)):
         raise InputError(f"contrasts {contrasts!r}: must be 1 (T1) or 4 ({', '.join(CONTRASTS)})")
     slices = [slices] if isinstance(slices, Integral) else list(slices)
@@ -168,35 +144,7 @@ def load(
         ),
     )
     large = subjects * len(slices) * contrasts * size**2 * 4 > STORED
-    data = cache.read(plan, store=large and cache.usable(cache.folder_for(plan.root)))
-    return _with_coils(data, seed, coils, phase, noise) if coils or phase else data
-
-
-def _with_coils(data: SliceDataset, seed: int, coils: int | None, phase: bool, noise: float | None) -> SliceDataset:
-    """The slices with a phase and coils. What is random about a slice depends on the seed, its subject and its number only."""
-    keys = [(seed, int(subject.removeprefix("mni-")), number) for subject, number in zip(data.subjects, data.slices, strict=True)]
-    y, x = torch.meshgrid(*(torch.linspace(-1, 1, n, dtype=torch.float64) for n in data.shape), indexing="ij")
-    terms = torch.stack([torch.ones_like(x), x, y, x * y, x.square(), y.square()])
-    images = torch.empty(data.images.shape, dtype=torch.complex64)
-    for place, key in enumerate(keys):
-        weights = torch.randn(len(terms), generator=_generator(*key, 1), dtype=torch.float64) * phase
-        images[place] = data.images[place] * torch.exp(1j * torch.einsum("t,thw->hw", weights, terms))
-    said = "; complex, with a smooth phase that is simulated" if phase else ""
-    if coils is None:
-        return replace(data, images=images, source=data.source + said, known_fingerprint=None)
-    maps = simulated(coils, data.shape)
-    kspace = torch.empty(len(data), coils, *data.shape, dtype=torch.complex64)
-    for place, key in enumerate(keys):
-        drawn = torch.randn(coils, *data.shape, generator=_generator(*key, 2), dtype=torch.complex64)
-        kspace[place] = fft2c(maps * images[place]) + noise * drawn
-    said += f"; {coils} coils and noise of {noise:g} in k-space, simulated"
-    return replace(data, images=images, sensitivities=maps, kspace=kspace, noise=noise, source=data.source + said, known_fingerprint=None)
-
-
-def _flag(what: str, value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(f"{what} {value!r}: must be True or False")
-    return value
+    return cache.read(plan, store=large and cache.usable(cache.folder_for(plan.root)))
 
 
 def _part(number: int, seed: int, slices: list[int], contrasts: int, size: int) -> Part:
