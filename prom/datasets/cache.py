@@ -1,8 +1,9 @@
 """From a plan to a data set: read into memory, or preprocessed once into a store on disk that is mapped piece by piece.
 
-A store is a folder: ``images.bin`` and ``labels.bin``, raw arrays in C order, and ``index.json``, which says what they are. It is
-written under another name and renamed when complete, so that a killed build leaves no store behind, and its name holds a key of
-everything that it depends on, so that no other data, option or version of the code can take it for theirs.
+A store is a folder: ``images.bin`` and ``labels.bin``, of coils also ``kspace.bin`` and ``sensitivities.bin``, raw arrays in C order,
+and ``index.json``, which says what they are. It is written under another name and renamed when complete, so that a killed build leaves no
+store behind, and its name holds a key of everything that it depends on, so that no other data, option or version of the code can take it
+for theirs.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,15 +125,22 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
     if store or (store is None and size > LARGE):
         return _open(_stored(plan, processes or (joblib.cpu_count() if size > LARGE else 1)))
     collected = _Collected(plan)
-    images, labels = [], []
+    arrays: dict[str, list[Tensor]] = {}
     for part in _progress(plan.parts(), plan):
         collected.add(part)
-        images.append(torch.from_numpy(np.ascontiguousarray(part.images)))
-        if part.labels is not None:
-            labels.append(torch.from_numpy(np.ascontiguousarray(part.labels)))
+        for name, array in _arrays(part, first=not arrays).items():
+            arrays.setdefault(name, []).append(torch.from_numpy(np.ascontiguousarray(array)))
     entries = collected.finish()
     entries.pop("shape"), entries.pop("dtype")
-    return SliceDataset(images=torch.cat(images), labels=torch.cat(labels) if labels else None, **entries)
+    return SliceDataset(**{name: torch.cat(pieces) for name, pieces in arrays.items()}, **entries)
+
+
+def _arrays(part: Part, first: bool) -> dict[str, np.ndarray]:
+    """What is joined along the first axis, by name. Sensitivities that all parts share are those of the first one."""
+    arrays = {name: getattr(part, name) for name in ("images", "labels", "kspace", "sensitivities")}
+    if part.sensitivities is not None and part.sensitivities.ndim == 3 and not first:
+        arrays["sensitivities"] = None
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 class _Collected:
@@ -143,6 +153,7 @@ class _Collected:
         self.skipped = self.largest_label = 0
         self.subjects: dict[str, Path] = {}
         self.values: list[str] = []
+        self.variance = 0.0  # of the noise, summed over the slices
 
     def add(self, part: Part) -> None:
         if self.first is None:
@@ -155,6 +166,7 @@ class _Collected:
             )
         if (part.labels is None) != (first.labels is None):
             raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")
+        self._check_coils(part)
         if part.subject in self.subjects:
             raise InputError(f"{self.subjects[part.subject]} and {part.path}: are both subject {part.subject!r}; rename or remove one")
         self.subjects[part.subject] = part.path
@@ -167,12 +179,27 @@ class _Collected:
         if part.labels is not None and count:
             self.largest_label = max(self.largest_label, int(part.labels.max()))
 
+    def _check_coils(self, part: Part) -> None:
+        first = self.first
+        for what in ("kspace", "sensitivities"):
+            one, other = getattr(first, what), getattr(part, what)
+            if (one is None) != (other is None) or (one is not None and one.shape[-3:] != other.shape[-3:]):
+                shapes = ["none" if array is None else f"(coils, H, W) = {array.shape[-3:]}" for array in (one, other)]
+                raise InputError(f"{first.path}: {what} {shapes[0]}, but {part.path}: {shapes[1]}; all slices must have the same coils")
+        shared = first.sensitivities is not None and 3 in (first.sensitivities.ndim, part.sensitivities.ndim)
+        if shared and not np.array_equal(first.sensitivities, part.sensitivities):
+            raise InputError(f"{first.path} and {part.path}: have different sensitivities, each for all slices; give them for every slice")
+        if (first.noise is None) != (part.noise is None):
+            raise InputError(f"{first.path} and {part.path}: the noise of one is known and that of the other is not; give noise=")
+        self.variance += len(part.images) * (part.noise or 0.0) ** 2
+
     def finish(self) -> dict[str, Any]:
-        """The fields of a data set, and shape and dtype of its images."""
+        """The fields of a data set, and shape and dtype of its images. The noise is the root mean square over the slices."""
         plan, lists = self.plan, self.lists
         if not lists["subjects"]:
             raise InputError(f"{plan.root}: all slices of split {plan.split!r} are constant; there is nothing to learn from")
         names = plan.label_names if self.first.labels is not None else ()
+        known = {} if self.first.noise is None else {"noise": math.sqrt(self.variance / len(lists["subjects"]))}
         if self.first.labels is not None and not names:
             names = ("background", *(f"label {value}" for value in range(1, self.largest_label + 1)))
         return {
@@ -186,6 +213,7 @@ class _Collected:
             "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
             "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],
             "dtype": str(self.first.images.dtype),
+            **known,
         }
 
 
@@ -413,18 +441,23 @@ def _stored(plan: Plan, processes: int) -> Path:
 
 def _build(plan: Plan, processes: int, folder: Path) -> None:
     collected = _Collected(plan)
-    with open(folder / "images.bin", "wb") as images, open(folder / "labels.bin", "wb") as labels:
+    files: dict[str, BinaryIO] = {}
+    with ExitStack() as opened:
         for part in _progress(_parts(plan, processes), plan):
             collected.add(part)
-            _write(images, part.images)
-            if part.labels is not None:
-                _write(labels, part.labels)
-        for file in (images, labels):
+            for name, array in _arrays(part, first=not files).items():
+                if name not in files:
+                    files[name] = opened.enter_context(open(folder / f"{name}.bin", "wb"))
+                _write(files[name], array)
+        for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-    index = {"format": FORMAT, **collected.finish(), "labelled": collected.first.labels is not None}
-    if not index["labelled"]:
-        (folder / "labels.bin").unlink()
+    first = collected.first
+    index = {"format": FORMAT, **collected.finish(), "labelled": first.labels is not None}
+    if first.sensitivities is not None:
+        shape, per_slice = list(first.sensitivities.shape), first.sensitivities.ndim == 4
+        index["sensitivities"] = [index["shape"][0], *shape[1:]] if per_slice else shape
+        index["measured"] = first.kspace is not None
     index["known_fingerprint"] = _dataset(folder, index, lazy=True).fingerprint()
     with open(folder / "index.json", "w") as file:  # last: a folder without it is no store
         json.dump(index, file)
@@ -457,7 +490,9 @@ def _write(file: BinaryIO, array: np.ndarray) -> None:
 def _open(folder: Path) -> SliceDataset:
     try:
         index = json.loads((folder / "index.json").read_text())
-        lazy = np.prod(index["shape"]) * np.dtype(NUMPY[index["dtype"]]).itemsize > IN_MEMORY
+        maps, images = index.get("sensitivities", ()), np.prod(index["shape"]) * np.dtype(NUMPY[index["dtype"]]).itemsize
+        coils = maps[-3] * (index["measured"] + (len(maps) == 4)) if maps else 0  # coil data of the size of the images
+        lazy = images * (1 + coils) > IN_MEMORY
         return _dataset(folder, index, lazy)
     except (OSError, KeyError, TypeError, ValueError) as error:
         cause = " ".join(str(error).split())
@@ -469,6 +504,10 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
     arrays = {"images": StoredRows(folder / "images.bin", index["dtype"], shape)}
     if index["labelled"]:
         arrays["labels"] = StoredRows(folder / "labels.bin", "uint8", [shape[0], *shape[2:]])
+    if maps := index.get("sensitivities"):
+        arrays["sensitivities"] = StoredRows(folder / "sensitivities.bin", "complex64", maps)
+        if index["measured"]:
+            arrays["kspace"] = StoredRows(folder / "kspace.bin", "complex64", [shape[0], maps[-3], *shape[2:]])
     for rows in arrays.values():
         size, expected = rows.path.stat().st_size, int(np.prod(rows.shape)) * rows._dtype.itemsize
         if size != expected:
@@ -476,4 +515,6 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
     spacing = [None if entry is None else tuple(entry) for entry in index["spacing"]]
     fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients")}
     fields["label_names"], fields["known_fingerprint"] = tuple(index["label_names"]), index.get("known_fingerprint")
-    return SliceDataset(**{name: rows if lazy else rows[:] for name, rows in arrays.items()}, spacing=spacing, **fields)
+    fields["noise"] = index.get("noise")
+    whole = {name for name, rows in arrays.items() if not lazy or (name == "sensitivities" and rows.ndim == 3)}  # those of all slices
+    return SliceDataset(**{name: rows[:] if name in whole else rows for name, rows in arrays.items()}, spacing=spacing, **fields)

@@ -21,6 +21,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -28,9 +29,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from prom import options
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan, SliceDataset
 from prom.errors import InputError, unknown
+from prom.kspace.coils import simulated
+from prom.kspace.fourier import fft2c
 
 FOLDER = None
 SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
@@ -62,6 +66,8 @@ WARP_LIMIT = 0.4 * WARP_SPACING  # a cubic B-spline warp is invertible where no 
 BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.77 to 1.28 in the image
 STORED = 32 * 2**20  # bytes of images above which they are made once and kept in the user's cache: every run of a sweep would wait
 
+PHASE_SPACING, PHASE_LIMIT = 80.0, 2 * np.pi  # mm; radians at the control points: 1 rad rms within a slice
+PHASE, SAMPLES = -1, -2  # what the generators of the phase and of the noise in k-space have in their key, where others have numbers from 0
 NOISE = 0.01  # standard deviation of the noise in each of real and imaginary part, relative to the slice's maximum
 
 
@@ -73,6 +79,9 @@ def load(
     contrasts: int = 1,
     size: int = 256,
     seed: int = 0,
+    coils: int = 1,
+    phase: bool = False,
+    noise: float = 0.0,
 ) -> SliceDataset:
     """Virtual subjects made from the MNI152 template: an averaged brain, no real person, k-space emulated (see the module's text).
 
@@ -82,6 +91,10 @@ def load(
     of 1 % of the slice's maximum. Noise is in because an averaged brain has next to nothing in the outer k-space, and no measurement
     is like that. A subject depends on ``seed`` and its number only: fewer subjects, other slices, other contrasts or other splits
     leave its images bit for bit as they are.
+
+    With ``coils``, ``phase`` or ``noise`` there is a simulated measurement of these images: y_k = F (s_k x) + n_k, with x the image
+    above times a smooth phase, its 1 % of noise being a part of it, s_k the sensitivities of :func:`prom.kspace.coils.simulated` and n_k
+    white complex Gaussian noise. The magnitude of x is that of the images without these options.
 
     Parameters
     ----------
@@ -98,6 +111,13 @@ def load(
         H = W, 32 to 1024. The field of view stays 256 mm, so that 256 is 1 mm; smaller sizes average over the larger pixel.
     seed
         Of the subjects and their noise. Same seed, same machine: same bits.
+    coils
+        K, 1 to 128, in a ring around the field of view.
+    phase
+        Whether the images have a phase: a constant from -pi to pi and a cubic B-spline with control points every 80 mm, 1 rad rms within a
+        slice, both the subject's own, through all of its slices.
+    noise
+        Standard deviation of the noise of a complex sample of k-space, sqrt(E|n|^2), 0 to 1, for images in [0, 1].
 
     Returns
     -------
@@ -105,15 +125,21 @@ def load(
         ``images`` (N, contrasts, size, size) float32, every channel of every slice scaled to [0, 1] by its minimum and maximum, row 0
         anterior, column 0 the subject's left; ``labels`` (N, size, size) uint8: 0 background, 1 grey matter, 2 white matter, 3 CSF and
         rest of the brain; ``slices`` the template's slice numbers; subject by subject, N = subjects times slices.
+        With coils, phase or noise: ``images`` (N, 1, size, size) complex64, x, free of n_k; with coils or noise also ``sensitivities``
+        (K, size, size), those of one coil being 1, and ``noise``; with noise ``kspace`` (N, K, size, size) complex64, y_k, which without
+        is what :meth:`SliceDataset.samples` makes of image and sensitivities.
 
     Raises
     ------
     InputError
-        Where a value is outside what is said above.
+        Where a value is outside what is said above, or there are four contrasts and coils, phase or noise.
 
     >>> data = load("test", subjects=1, slices=[80], size=64)
     >>> data.images.shape, data.subjects, data.slices, float(data.images.max())
     (torch.Size([1, 1, 64, 64]), ['mni-2000'], [80], 1.0)
+    >>> data = load("test", subjects=1, slices=[80], size=64, coils=8, phase=True, noise=0.005)
+    >>> data.images.dtype, data.sensitivities.shape, data.kspace.shape
+    (torch.complex64, torch.Size([8, 64, 64]), torch.Size([1, 8, 64, 64]))
     """
     if split not in SUBJECTS:
         raise unknown("split", split, SUBJECTS)
@@ -126,9 +152,16 @@ def load(
     slices = [_checked("slice", number, *SLICE_RANGE) for number in slices]
     if not slices or len(set(slices)) < len(slices):
         raise InputError(f"slices {slices}: must be at least one number and no number twice")
+    if not isinstance(phase, bool):
+        raise InputError(f"phase {phase!r}: must be true or false")
+    measurement = {"coils": _checked("coils", coils, 1, 128), "phase": phase, "noise": options.check("noise", noise, "[0, 1]")}
+    if measurement == {"coils": 1, "phase": False, "noise": 0.0}:
+        measurement = {}
+    elif contrasts != 1:
+        raise InputError(f"contrasts {contrasts}: with coils, phase or noise must be 1")
 
     numbers = range(FIRST_NUMBER[split], FIRST_NUMBER[split] + subjects)
-    how = {"seed": seed, "slices": slices, "contrasts": contrasts, "size": size}
+    how = {"seed": seed, "slices": slices, "contrasts": contrasts, "size": size, **measurement}
     plan = Plan(
         name="mni_brain",
         split=split,
@@ -141,15 +174,53 @@ def load(
         source=(
             "Virtual subjects, no real person: deformations of the averaged ICBM 152 nonlinear 2009a brain (Fonov et al. 2009, 2011; "
             "volumes from nilearn, skull-stripped), with 1 % Rician noise; k-space is emulated from these magnitude images"
+            + (f", {_simulated(**measurement)}" if measurement else "")
         ),
     )
-    large = subjects * len(slices) * contrasts * size**2 * 4 > STORED
+    values = 2 * (1 + (coils if noise else 0)) if measurement else contrasts  # of 4 bytes, a pixel
+    large = subjects * len(slices) * values * size**2 * 4 > STORED
     return cache.read(plan, store=large and cache.usable(cache.folder_for(plan.root)))
 
 
-def _part(number: int, seed: int, slices: list[int], contrasts: int, size: int) -> Part:
+def _simulated(coils: int, phase: bool, noise: float) -> str:
+    """What is simulated, for the source."""
+    what = [f"{coils} simulated coils"] if coils > 1 else []
+    what += ["a simulated smooth phase"] if phase else []
+    what += [f"simulated noise of {noise:g} in k-space"] if noise else []
+    return "with " + ", ".join(what)
+
+
+def _part(
+    number: int, seed: int, slices: list[int], contrasts: int, size: int, coils: int = 1, phase: bool = False, noise: float = 0.0
+) -> Part:
     images, labels = _virtual_subject(seed, number, slices, contrasts, size)
-    return Part(Path("nilearn"), f"mni-{number:04d}", images, slices, labels)
+    part = Part(Path("nilearn"), f"mni-{number:04d}", images, slices, labels)
+    if coils == 1 and not phase and not noise:
+        return part
+    turned = np.exp(1j * _phase(seed, number, slices, size)) if phase else 1
+    images = (images * turned).astype(np.complex64)
+    if coils == 1 and not noise:
+        return replace(part, images=images)
+    maps = simulated(coils, (size, size)) if coils > 1 else torch.ones(1, size, size, dtype=torch.complex64)
+    kspace = None
+    if noise:
+        kspace = fft2c(maps * torch.from_numpy(images))
+        for samples, template_slice in zip(kspace, slices, strict=True):
+            generator = _generator(seed, number, template_slice, SAMPLES)
+            samples += noise * torch.randn(samples.shape, dtype=samples.dtype, generator=generator)  # torch's has E|n|^2 = 1
+        kspace = kspace.numpy()
+    return replace(part, images=images, sensitivities=maps.numpy(), kspace=kspace, noise=noise)
+
+
+def _phase(seed: int, number: int, slices: list[int], size: int) -> np.ndarray:
+    """Of a subject's slices, in radians: (slices, 1, size, size) float64."""
+    generator = _generator(seed, number, PHASE)
+    constant = _uniform(generator, np.pi, 1)
+    n = _spline_basis(np.zeros(1), PHASE_SPACING).shape[1]
+    control = _uniform(generator, PHASE_LIMIT, n, n, n)
+    axis = (np.arange(size) + 0.5) * FIELD_OF_VIEW / size - FIELD_OF_VIEW / 2  # mm from the centre, as in the images
+    z = np.array(slices, dtype=float) - CENTRE[2]
+    return (constant + _smooth_field(control, axis, axis[::-1], z, PHASE_SPACING))[:, None]
 
 
 def _checked(what: str, value: int, low: int, high: int) -> int:

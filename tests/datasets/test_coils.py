@@ -1,0 +1,268 @@
+"""Data with coils: the container, the store, simulated measurements, and k-space of one's own that keeps its coils."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sigpy
+import sigpy.mri
+import torch
+
+import prom
+from prom import InputError, SliceDataset
+from prom.datasets import cache
+from prom.datasets.base import Part, Plan
+from prom.kspace.coils import simulated
+from prom.kspace.fourier import fft2c
+
+SMALL = {"subjects": 2, "slices": [60, 80], "size": 48}
+MEASURED = {**SMALL, "coils": 4, "phase": True, "noise": 0.005}
+
+
+def complex_normal(*shape, seed=0):
+    return torch.randn(*shape, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+
+
+def coil_data(per_slice=False, measured=True, count=6, **changes):
+    """Six slices of three subjects, three coils; k-space is not that of the images, so that it is seen which of them is used."""
+    maps = complex_normal(count, 3, 8, 10, seed=1) if per_slice else complex_normal(3, 8, 10, seed=1)
+    kspace = complex_normal(count, 3, 8, 10, seed=2) if measured else None
+    fields = {"images": complex_normal(count, 1, 8, 10), "sensitivities": maps, "kspace": kspace, "noise": 0.25}
+    return SliceDataset("demo", "train", subjects=list("aabbcc")[:count], slices=[0, 1] * (count // 2), **{**fields, **changes})
+
+
+# ---------------------------------------------------------------------------------------------------------------------- the container
+
+
+@pytest.mark.parametrize("per_slice", [False, True])
+def test_samples_are_what_was_measured_or_the_transform_of_sensitivity_times_image(per_slice):
+    data = coil_data(per_slice)
+    assert data.coils == 3 and data.summary().endswith("8 x 10, 3 coils")
+    assert torch.equal(data.samples([4, 1]), data.kspace[[4, 1]])
+    assert torch.equal(data.samples(torch.tensor([4, 1])), data.kspace[[4, 1]])
+    maps = data.maps([4, 1])
+    assert torch.equal(maps, data.sensitivities[[4, 1]] if per_slice else data.sensitivities[None])
+    samples = replace(data, kspace=None).samples([4, 1])
+    expected = sigpy.fft((maps * data.images[[4, 1]]).numpy(), axes=(-2, -1))
+    assert samples.dtype == torch.complex64 and np.allclose(samples, expected, atol=1e-5)
+
+
+def test_simulated_samples_have_noise_of_the_given_deviation_where_a_generator_draws_it():
+    data = coil_data(measured=False)
+    clean = data.samples(range(6))
+    noisy = data.samples(range(6), torch.Generator().manual_seed(3))
+    assert torch.equal(noisy, data.samples(range(6), torch.Generator().manual_seed(3)))
+    assert (noisy - clean).abs().square().mean().sqrt() == pytest.approx(0.25, rel=0.05)
+    measured = coil_data()
+    assert torch.equal(measured.samples([0], torch.Generator()), measured.kspace[:1])
+
+
+def test_without_coils_there_is_one_that_sees_everything():
+    data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 6), ["a", "b"], [0, 0])
+    assert (
+        data.coils == 1 and torch.equal(data.samples([1]), fft2c(data.images[1:])) and (data.maps([0, 1]) == torch.ones(1, 1, 8, 6)).all()
+    )
+    with pytest.raises(InputError, match="has 2 channels; samples of coils"):
+        SliceDataset("demo", "train", torch.rand(2, 2, 8, 6), ["a", "b"], [0, 0]).samples([0])
+
+
+@pytest.mark.parametrize("per_slice", [False, True])
+def test_selecting_takes_what_belongs_to_the_slices(per_slice):
+    data = coil_data(per_slice)
+    for part, indices in ((data.select([5, 0]), [5, 0]), (data.thinned(2), [0, 5]), (data.hold_out(0.3)[1], [2, 3])):
+        assert torch.equal(part.kspace, data.kspace[indices]) and part.noise == 0.25
+        assert torch.equal(part.maps(range(2)), data.maps(indices))
+
+
+def test_scaling_takes_k_space_and_noise_along_and_cropping_leaves_coils_out():
+    data = coil_data()
+    scaled = data.scaled(4.0)
+    assert torch.equal(scaled.kspace, 4 * data.kspace) and scaled.noise == 1.0 and torch.equal(scaled.sensitivities, data.sensitivities)
+    assert torch.allclose(replace(scaled, kspace=None).samples([0]), 4 * replace(data, kspace=None).samples([0]))
+    cropped = data.cropped(4)
+    assert cropped.sensitivities is cropped.kspace is cropped.noise is None and cropped.coils == 1
+
+
+def test_the_fingerprint_holds_the_coils_and_without_them_is_what_it_was():
+    data = coil_data()
+    others = [replace(data, kspace=None), replace(data, noise=0.5), replace(data, noise=None)]
+    others += [replace(data, sensitivities=2 * data.sensitivities), replace(data, kspace=2 * data.kspace)]
+    others += [
+        replace(data, sensitivities=data.maps([0]).expand(6, -1, -1, -1)),
+        replace(data, sensitivities=None, kspace=None, noise=None),
+    ]
+    assert len({one.fingerprint() for one in [data, *others]}) == 1 + len(others)
+    assert replace(data, sensitivities=data.sensitivities.conj().resolve_conj().conj()).fingerprint() == data.fingerprint()
+    plain = SliceDataset("demo", "train", torch.arange(24.0).reshape(1, 1, 4, 6), ["a"], [0])
+    assert plain.fingerprint() == "d6f16456f5671df4"
+
+
+BAD = [
+    ({"noise": -1.0}, "noise -1.0: must be a standard deviation"),
+    ({"noise": float("nan")}, "noise nan"),
+    ({"sensitivities": None}, "has k-space of coils but no sensitivities"),
+    ({"images": torch.rand(6, 1, 8, 10)}, "torch.float32 images with 1 channel(s): with coils complex64 and 1"),
+    ({"images": complex_normal(6, 2, 8, 10)}, "with 2 channel(s)"),
+    ({"sensitivities": torch.ones(3, 8, 10)}, "torch.float32 sensitivities of shape (3, 8, 10)"),
+    ({"sensitivities": complex_normal(3, 10, 8)}, "sensitivities of shape (3, 10, 8)"),
+    ({"sensitivities": complex_normal(5, 3, 8, 10)}, "sensitivities of shape (5, 3, 8, 10)"),
+    ({"sensitivities": complex_normal(3, 8, 10) / 0}, "sensitivities have NaN or infinite values"),
+    ({"kspace": complex_normal(6, 2, 8, 10)}, "k-space of shape (6, 2, 8, 10): must be complex64 (6, 3, 8, 10)"),
+    ({"kspace": torch.ones(6, 3, 8, 10)}, "torch.float32 k-space"),
+    ({"kspace": complex_normal(6, 3, 8, 10) / 0}, "subject a, slice 0: k-space has NaN"),
+]
+
+
+@pytest.mark.parametrize("changes, message", BAD)
+def test_coils_that_do_not_fit_are_named(changes, message):
+    with pytest.raises(InputError) as caught:
+        coil_data(**changes)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------------------------- the store
+
+
+def read_number(number, per_slice=False, kspace=True):
+    """A subject of two slices, for a plan."""
+    data = coil_data(per_slice, kspace, count=2)
+    factor = number + 1
+    return Part(
+        Path(f"{number}.npy"),
+        f"s{number}",
+        (data.images * factor).numpy(),
+        [0, 1],
+        sensitivities=data.sensitivities.numpy() * (factor if per_slice else 1),
+        kspace=(data.kspace * factor).numpy() if kspace else None,
+        noise=0.1 * factor,
+    )
+
+
+def plan_of(folder, read):
+    return Plan("demo", "train", folder, [0, 1, 2], read, [], source="made for a test")
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("per_slice, kspace", [(False, True), (True, True), (False, False)])
+def test_a_store_holds_the_coils_that_are_read_into_memory(tmp_path, monkeypatch, per_slice, kspace, lazy):
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "IN_MEMORY", 0 if lazy else 2**29)
+    plan = plan_of(tmp_path, partial(read_number, per_slice=per_slice, kspace=kspace))
+    expected, stored = cache.read(plan, store=False), cache.read(plan, store=True)
+    assert expected.sensitivities.shape == ((6, 3, 8, 10) if per_slice else (3, 8, 10))
+    assert expected.noise == stored.noise == pytest.approx(0.1 * np.sqrt((1 + 4 + 9) / 3))
+    assert torch.equal(stored.samples([5, 0]), expected.samples([5, 0])) and torch.equal(stored.maps([5, 0]), expected.maps([5, 0]))
+    assert isinstance(stored.kspace, cache.StoredRows) == (lazy and kspace)
+    assert stored.known_fingerprint == expected.fingerprint() == replace(stored, known_fingerprint=None).fingerprint()
+    some = stored.select([4, 2])
+    assert torch.equal(some.samples([1]), expected.samples([2])) and torch.equal(some.maps([1]), expected.maps([2]))
+
+
+def odd_one(number, **changes):
+    part = read_number(number)
+    return replace(part, **changes) if number == 2 else part
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"kspace": None}, "0.npy: kspace (coils, H, W) = (3, 8, 10), but 2.npy: none"),
+        ({"sensitivities": np.ones((4, 8, 10), np.complex64)}, "but 2.npy: (coils, H, W) = (4, 8, 10)"),
+        ({"sensitivities": np.ones((3, 8, 10), np.complex64)}, "have different sensitivities"),
+        ({"noise": None}, "the noise of one is known"),
+    ],
+)
+def test_subjects_whose_coils_do_not_fit_are_named(tmp_path, changes, message):
+    with pytest.raises(InputError) as caught:
+        cache.read(plan_of(tmp_path, partial(odd_one, **changes)), store=False)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------------------------------- simulated measurements
+
+
+@pytest.fixture(scope="module")
+def brains():
+    return prom.load("mni_brain", "test", **MEASURED)
+
+
+def test_without_coils_phase_and_noise_the_virtual_brains_are_what_they_were():
+    plain = prom.load("mni_brain", "test", **SMALL)
+    assert plain.images.dtype == torch.float32 and plain.sensitivities is plain.kspace is plain.noise is None
+    explicit = prom.load("mni_brain", "test", **SMALL, coils=1, phase=False, noise=0.0)
+    assert explicit.fingerprint() == plain.fingerprint() and explicit.source == plain.source and "simulated" not in plain.source
+
+
+def test_measured_brains_are_coil_images_of_known_phase_and_noise(brains):
+    plain = prom.load("mni_brain", "test", **SMALL)
+    assert torch.allclose(brains.images.abs(), plain.images, atol=1e-6) and torch.equal(brains.labels, plain.labels)
+    maps = torch.tensor(sigpy.mri.birdcage_maps((4, 48, 48)), dtype=torch.complex64)
+    assert torch.allclose(brains.sensitivities, maps, atol=1e-6)
+    assert torch.allclose(brains.sensitivities.abs().square().sum(0), torch.ones(48, 48), atol=1e-6)
+    noise = brains.kspace.numpy() - sigpy.fft((brains.sensitivities * brains.images).numpy(), axes=(-2, -1))
+    parts = np.stack([noise.real, noise.imag]).reshape(2, -1)
+    assert np.sqrt((np.abs(noise) ** 2).mean()) == pytest.approx(0.005, rel=0.02) == brains.noise
+    assert np.allclose(np.cov(parts) / (0.005**2 / 2), np.eye(2), atol=0.04) and abs(noise.mean()) < 1e-4
+    flat = noise.reshape(16, -1)  # of slices and coils, each independent of the others
+    assert np.abs(np.corrcoef(flat) - np.eye(16)).max() < 0.1
+    assert all(word in brains.source for word in ("4 simulated coils", "a simulated smooth phase", "simulated noise of 0.005"))
+
+
+def test_the_phase_is_smooth_and_each_subject_has_its_own(brains):
+    unit = brains.images / brains.images.abs().clamp_min(1e-12)
+    bright = brains.images.abs() > 0.2
+    for axis in (-2, -1):
+        both = bright.narrow(axis, 1, 47) & bright.narrow(axis, 0, 47)
+        turn = (unit.narrow(axis, 1, 47) * unit.narrow(axis, 0, 47).conj()).angle().abs()[both]
+        assert turn.mean() > 0.01 and turn.max() < 0.5  # radians from one pixel of 5 mm to the next
+    first, second = brains.select([0, 1]), brains.select([2, 3])
+    assert (first.images.angle() - second.images.angle())[bright[:2] & bright[2:]].std() > 0.3
+
+
+def test_a_subjects_measurement_depends_on_seed_and_number_only(brains):
+    alone = prom.load("mni_brain", "test", **MEASURED | {"subjects": 1, "slices": [80]})
+    assert torch.equal(alone.images[0], brains.images[1]) and torch.equal(alone.kspace[0], brains.kspace[1])
+    more_coils = prom.load("mni_brain", "test", **MEASURED | {"coils": 8, "noise": 0.01})
+    assert torch.equal(more_coils.images, brains.images)
+    assert torch.equal(prom.load("mni_brain", "test", **MEASURED).kspace, brains.kspace)
+    assert not torch.allclose(prom.load("mni_brain", "test", **MEASURED, seed=1).images.angle(), brains.images.angle())
+
+
+def test_each_of_coils_phase_and_noise_can_be_had_alone():
+    coils = prom.load("mni_brain", "test", **SMALL, coils=4)
+    assert coils.kspace is None and coils.coils == 4 and coils.noise == 0 and (coils.images.imag == 0).all()
+    assert torch.allclose(coils.samples([2]), fft2c(simulated(4, (48, 48)) * coils.images[2]), atol=1e-6)
+    phase = prom.load("mni_brain", "test", **SMALL, phase=True)
+    assert phase.sensitivities is phase.kspace is phase.noise is None and phase.images.imag.abs().max() > 0.1
+    noise = prom.load("mni_brain", "test", **SMALL, noise=0.01)
+    assert noise.coils == 1 and (noise.sensitivities == 1).all() and noise.kspace.shape == (4, 1, 48, 48)
+
+
+def test_large_measurements_go_through_a_store(tmp_path, monkeypatch, brains):
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path))
+    monkeypatch.setattr(prom.datasets.mni_brain, "STORED", 0)
+    stored = prom.load("mni_brain", "test", **MEASURED)
+    assert stored.known_fingerprint == brains.fingerprint() and torch.equal(stored.kspace, brains.kspace)
+    assert len(list(tmp_path.glob("mni_brain-test-*"))) == 1
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"coils": 0}, "coils 0: must be a whole number from 1 to 128"),
+        ({"noise": -0.1}, "noise -0.1: must be >= 0"),
+        ({"phase": "yes"}, "phase 'yes': must be true or false"),
+        ({"contrasts": 4}, "contrasts 4: with coils, phase or noise must be 1"),
+    ],
+)
+def test_bad_measurements_are_named(changes, message):
+    with pytest.raises(InputError) as caught:
+        prom.load("mni_brain", "test", **MEASURED | changes)
+    assert message in str(caught.value)
+
+
+def test_options_of_a_measurement_can_be_typed():
+    typed = [prom.datasets.parse_option("mni_brain", text) for text in ("coils=8", "phase=true", "noise=0.005")]
+    assert typed == [("coils", 8), ("phase", True), ("noise", 0.005)]
