@@ -134,7 +134,8 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
-    budget = make(pattern, train.shape).budget(acceleration)
+    lines = make(pattern, train.shape)
+    budget = lines.budget(acceleration)
     side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)
     centre = torch.zeros(train.shape, dtype=torch.bool)
     first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
@@ -149,12 +150,12 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
         found = variable_density(train.shape, wanted, inner, int(torch.randint(2**32, (), generator=generator)))
         if found.sum() > math.prod(inner):
             break  # else its first point fell into the calibration region, where there is no room for a second one
-    mask = torch.from_numpy(found) | centre
-    excess = int(mask.sum()) - budget
-    candidates = (mask & ~centre if excess > 0 else ~mask).flatten().nonzero().flatten()
+    points = torch.from_numpy(found) | centre
+    excess = int(points.sum()) - budget
+    candidates = (points & ~centre if excess > 0 else ~points).flatten().nonzero().flatten()
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[: abs(excess)]]
-    mask.view(-1)[chosen] = excess < 0
-    return mask
+    points.view(-1)[chosen] = excess < 0
+    return lines.forward(Feasible(lines.shape, budget, mandatory=centre).round(points.float())).contiguous()
 
 
 DENSEST = 1.5  # acceleration that is looked for at least: below, the search takes longer and longer, and random points fill up the rest
