@@ -28,7 +28,7 @@ def equispaced(
 
     With ``exact_budget`` the spacing is widened so that centre and spaced lines together are floor(n / alpha) lines; where even the
     centre is over budget, the innermost lines are kept. Without it every alpha-th line is *added* to the centre, as in the authors'
-    code, so that the true acceleration is lower than the nominal one: x3.6, x6.3, x10, x14 instead of x4, x8, x16, x32 for 256 lines.
+    code, so that the true acceleration is lower than the nominal one.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def gaussian(
         BraTS and 30 for the knee.
     protect_centre
         Always measure DC and its immediate neighbours (3 x 3 samples, or 3 lines; the innermost of them where the budget is smaller).
-        Without it, as in the paper, DC is missing from some masks, which costs many dB.
+        Without it, as in the paper, DC can be missing, and with it the mean brightness of the image.
 
     Raises
     ------
@@ -141,7 +141,7 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
     centre[first_row : first_row + side, first_column : first_column + side] = True
 
-    from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes half a second
+    from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes time
 
     generator = torch.Generator().manual_seed(check_seed(seed))
     wanted = max(height * width / budget, DENSEST)

@@ -205,8 +205,8 @@ def score_prune(
     paper's related work use for masks, with step-by-step pruning (Xuan et al., "Learning MRI k-space subsampling pattern using
     progressive weight pruning", MICCAI 2020). k follows the cubic schedule of A.1, without its exploration: a full mask of the
     magnitude loss has no gradient. Scores start uniform on (0, 1) and move by gradient descent with momentum, the momentum divided by
-    its largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: the gradient spans four
-    decades, and scores that move less than the width of their start stay where chance put them.
+    its largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: most entries of the
+    gradient are far below the largest, and scores that move less than the width of their start stay where chance put them.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from prom.kspace.encoding import FourierUpToPhase
 
 TRANSFORM_CHUNK = 32  # images transformed at once
 PREPARATION_CHUNK = 2  # images made ready at once: what a piece takes comes on top of the data
-CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
+CURVATURE_IMAGES = 2048  # a correction of the gradient needs no more than an estimate
 
 
 class Measurements:

@@ -31,8 +31,8 @@ from prom.objectives import Objective, evenly, whole_loss
 from prom.problem import Problem
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
-TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto; more evaluations gain little
-TASK_SLICES = 256  # that polishing for a task looks at: a network is a hundred times slower than an image's loss
+TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
+TASK_SLICES = 256  # that polishing for a task evaluates: a network takes much longer than an image's loss
 GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
 
 
