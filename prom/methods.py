@@ -39,6 +39,8 @@ class Method:
         Whether it goes by a loss, so that it can be used through a network as well.
     source
         Where it comes from.
+    colour
+        Of its lines and dots in figures, ``#rrggbb``.
     function
         The function itself, of a method that is registered from outside.
     """
@@ -50,6 +52,7 @@ class Method:
     random: bool = False
     learns: bool = False
     source: str = ""
+    colour: str = "#000000"
     function: Callable[..., Tensor] | None = None
 
     @property
@@ -67,20 +70,29 @@ class Method:
 
 
 FORMS, DENSITIES, RIVALS = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals"))
+# Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish, and greys and others where these run out.
 ROWS = (
-    Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016"),
-    Method("conjugate_energy", "conjugate-aware energy", FORMS, source="this project"),
-    Method("repulsion", "energy with repulsion", "prom.baselines.repulsion", source="this project; Levine and Hargreaves 2017"),
-    Method("low_pass", "low-pass", FORMS),
-    Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI"),
-    Method("gaussian", "Gaussian", DENSITIES, random=True),
-    Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007"),
-    Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022"),
-    Method("loupe", "LOUPE's mask layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020"),
-    Method("score_prune", "score pruning", RIVALS, random=True, learns=True, source="Ramanujan et al. 2020; Xuan et al. 2020"),
-    Method("paper", "ProM, the paper's recipe", random=True, learns=True, source="Weber et al. 2024"),
-    Method("default", "scale-invariant ProM", random=True, learns=True, source="this project"),
-    Method("polished", "polished ProM", random=True, learns=True, source="this project"),
+    Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016", colour="#56B4E9"),
+    Method("conjugate_energy", "conjugate-aware energy", FORMS, source="this project", colour="#009E73"),
+    Method("repulsion", "energy with repulsion", "prom.baselines.repulsion", source="this project", colour="#117733"),
+    Method("low_pass", "low-pass", FORMS, colour="#999999"),
+    Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI", colour="#E69F00"),
+    Method("gaussian", "Gaussian", DENSITIES, random=True, colour="#666666"),
+    Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007", colour="#CC79A7"),
+    Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
+    Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),
+    Method(
+        "score_prune",
+        "scores and pruning",
+        RIVALS,
+        random=True,
+        learns=True,
+        source="Ramanujan et al. 2020; Xuan et al. 2020",
+        colour="#999933",
+    ),
+    Method("paper", "paper's recipe", random=True, learns=True, source="Weber et al. 2024", colour="#D55E00"),
+    Method("default", "scale-invariant ProM", random=True, learns=True, source="this project", colour="#0072B2"),
+    Method("polished", "polished ProM", random=True, learns=True, source="this project", colour="#000000"),
 )
 METHODS = {method.name: method for method in ROWS}
 

@@ -28,7 +28,7 @@ def equispaced(
 
     With ``exact_budget`` the spacing is widened so that centre and spaced lines together are floor(n / alpha) lines; where even the
     centre is over budget, the innermost lines are kept. Without it every alpha-th line is *added* to the centre, as in the authors'
-    code, so that the true acceleration is lower than the nominal one: x3.6, x6.3, x10, x14 instead of x4, x8, x16, x32 for 256 lines.
+    code, so that the true acceleration is lower than the nominal one.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def gaussian(
         BraTS and 30 for the knee.
     protect_centre
         Always measure DC and its immediate neighbours (3 x 3 samples, or 3 lines; the innermost of them where the budget is smaller).
-        Without it, as in the paper, DC is missing from some masks, which costs many dB.
+        Without it, as in the paper, DC can be missing, and with it the mean brightness of the image.
 
     Raises
     ------
@@ -134,13 +134,14 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
-    budget = make(pattern, train.shape).budget(acceleration)
+    lines = make(pattern, train.shape)
+    budget = lines.budget(acceleration)
     side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)
     centre = torch.zeros(train.shape, dtype=torch.bool)
     first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
     centre[first_row : first_row + side, first_column : first_column + side] = True
 
-    from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes half a second
+    from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes time
 
     generator = torch.Generator().manual_seed(check_seed(seed))
     wanted = max(height * width / budget, DENSEST)
@@ -149,12 +150,12 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
         found = variable_density(train.shape, wanted, inner, int(torch.randint(2**32, (), generator=generator)))
         if found.sum() > math.prod(inner):
             break  # else its first point fell into the calibration region, where there is no room for a second one
-    mask = torch.from_numpy(found) | centre
-    excess = int(mask.sum()) - budget
-    candidates = (mask & ~centre if excess > 0 else ~mask).flatten().nonzero().flatten()
+    points = torch.from_numpy(found) | centre
+    excess = int(points.sum()) - budget
+    candidates = (points & ~centre if excess > 0 else ~points).flatten().nonzero().flatten()
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[: abs(excess)]]
-    mask.view(-1)[chosen] = excess < 0
-    return mask
+    points.view(-1)[chosen] = excess < 0
+    return lines.forward(Feasible(lines.shape, budget, mandatory=centre).round(points.float())).contiguous()
 
 
 DENSEST = 1.5  # acceleration that is looked for at least: below, the search takes longer and longer, and random points fill up the rest

@@ -20,7 +20,6 @@ from prom.engine.random import uniform_numbers
 from prom.engine.threads import added, parallel, spread
 from prom.learn.batches import shuffled_batches
 from prom.masks import bernoulli
-from prom.masks.schedules import annealed_budget
 from prom.objectives import whole_set
 from prom.problem import Problem
 
@@ -75,21 +74,21 @@ def igs(
     (tensor(2), 4)
     """
     problem = Problem.of(train, acceleration, pattern, objective, device)
-    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
     if per_round is None:
-        per_round = math.ceil(budget / ROUNDS) if pattern == "points" else 1
+        per_round = math.ceil(problem.feasible.budget / ROUNDS) if pattern == "points" else 1
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
-    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    batches = None if batch_size is None else shuffled_batches(len(objective.data), batch_size, generator)
-    members = bernoulli.mode(torch.zeros(lines.shape, device=device), 1)  # of equal values the one at the centre
-    rounds = math.ceil((budget - 1) / per_round)
+    generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
+    batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
+    members = bernoulli.mode(torch.zeros(problem.pattern.shape, device=problem.device), 1)  # of equal values the one at the centre
+    rounds = math.ceil((problem.feasible.budget - 1) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
-        indices = range(len(objective.data)) if batches is None else next(batches)
-        gradient = lines.adjoint(whole_set(objective, indices, lines.forward(members.float()))[1])
-        count = min(int(members.sum()) + per_round, budget)
+        indices = range(len(problem.data)) if batches is None else next(batches)
+        _, by_mask = whole_set(problem.objective, indices, problem.pattern.forward(members.float()))
+        gradient = problem.pattern.adjoint(by_mask)
+        count = min(int(members.sum()) + per_round, problem.feasible.budget)
         scores = torch.where(members, 2 * gradient.abs().max() + 1, -gradient)  # members stay
         members = bernoulli.mode(scores, count)
-    return lines.forward(members.cpu()).contiguous()
+    return problem.pattern.forward(members.cpu()).contiguous()
 
 
 @spread()
@@ -146,24 +145,25 @@ def loupe(
     """
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
     problem = Problem.of(train, acceleration, pattern, objective, device)
-    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
-    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    weights = (torch.rand(lines.shape, generator=generator, device=device) * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
+    generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
+    uniform = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
+    weights = (uniform * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    batches = shuffled_batches(len(objective.data), batch_size, generator)
+    density = problem.feasible.budget / problem.pattern.size
+    batches = shuffled_batches(len(problem.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
-        probabilities = rescale(torch.sigmoid(slope * weights), budget / lines.size)
+        probabilities = rescale(torch.sigmoid(slope * weights), density)
         batch = next(batches)
-        uniform = uniform_numbers(generator, (len(batch), 1, *lines.shape), weights)
-        alone = objective.concurrent and not asynchronous(weights)  # on a CPU image by image: what belongs to one stays in cache
+        uniform = uniform_numbers(generator, (len(batch), 1, *problem.pattern.shape), weights)
+        alone = problem.objective.concurrent and not asynchronous(weights)  # on a CPU image by image: what belongs to one stays in cache
         groups = list(zip(([image] for image in batch), uniform.split(1), strict=True)) if alone else [(batch, uniform)]
         gradient = added(parallel(partial(_through_soft_mask, problem, probabilities.detach(), sample_slope), groups)) / len(groups)
         adam.zero_grad()
         probabilities.backward(gradient)
         adam.step()
     with torch.no_grad():
-        probabilities = rescale(torch.sigmoid(slope * weights), budget / lines.size)
-    return lines.forward(bernoulli.mode(probabilities, budget).cpu()).contiguous()
+        probabilities = rescale(torch.sigmoid(slope * weights), density)
+    return problem.pattern.forward(problem.feasible.round(probabilities).cpu()).contiguous()
 
 
 def _through_soft_mask(problem: Problem, probabilities: Tensor, slope: float, group: tuple[list[int], Tensor]) -> Tensor:
@@ -205,8 +205,8 @@ def score_prune(
     paper's related work use for masks, with step-by-step pruning (Xuan et al., "Learning MRI k-space subsampling pattern using
     progressive weight pruning", MICCAI 2020). k follows the cubic schedule of A.1, without its exploration: a full mask of the
     magnitude loss has no gradient. Scores start uniform on (0, 1) and move by gradient descent with momentum, the momentum divided by
-    its largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: the gradient spans four
-    decades, and scores that move less than the width of their start stay where chance put them.
+    its largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: most entries of the
+    gradient are far below the largest, and scores that move less than the width of their start stay where chance put them.
 
     Parameters
     ----------
@@ -238,19 +238,19 @@ def score_prune(
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate)
     options.check("momentum", momentum, "[0, 1)")
     problem = Problem.of(train, acceleration, pattern, objective, device)
-    lines, objective, budget, device = problem.pattern, problem.objective, problem.feasible.budget, problem.device
-    generator = torch.Generator(device).manual_seed(options.check_seed(seed))
-    scores = torch.rand(lines.shape, generator=generator, device=device)
+    generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
+    scores = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
     mean = torch.zeros_like(scores)
-    batches = shuffled_batches(len(objective.data), batch_size, generator)
+    batches = shuffled_batches(len(problem.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):
-        count = math.floor(annealed_budget((iteration + 1) / iterations, budget, lines.size, exploration=0.0))
-        _, gradient = objective.loss_and_gradient(next(batches), lines.forward(bernoulli.mode(scores, count).float())[None])
-        mean.mul_(momentum).add_(lines.adjoint(gradient[0]), alpha=1 - momentum)
+        count = math.floor(problem.feasible.annealed((iteration + 1) / iterations, 0.0))  # no exploration
+        mask = problem.pattern.forward(bernoulli.mode(scores, count).float())
+        _, by_mask = problem.objective.loss_and_gradient(next(batches), mask[None])
+        mean.mul_(momentum).add_(problem.pattern.adjoint(by_mask[0]), alpha=1 - momentum)
         largest = mean.abs().max()
         if largest > 0:
             scores = scores - learning_rate * (mean / largest)
-    return lines.forward(bernoulli.mode(scores, budget).cpu()).contiguous()
+    return problem.pattern.forward(problem.feasible.round(scores).cpu()).contiguous()
 
 
 def _check(**values: float) -> None:

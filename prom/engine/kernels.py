@@ -1,8 +1,8 @@
 """The arithmetic between two Fourier transforms on a CPU, each piece in one pass over memory. Compiled by numba, without the GIL.
 
-One operation of PyTorch is one pass, and a complex array costs it strided reads of real and imaginary parts besides; done so, what lies
-between the transforms takes as long as the transforms. Complex arrays come here flat, as float32 pairs (:func:`pairs`). Import this
-module where it is needed, not at the top of another: it takes half a second.
+One operation of PyTorch is one pass over memory, and reads the real and imaginary parts of a complex array with a stride. Several
+operations in one pass take less time (chapter 3). Complex arrays come here flat, as float32 pairs (:func:`pairs`). Import this module
+where it is needed, not at the top of another: loading numba takes time.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ def product_sum(first, second, out):
 def clipped_sum(values, multiplier):
     """The sum of min(1, max(0, v - lambda)) in float64, and how many of its terms lie strictly inside (0, 1)."""
     total, inside = 0.0, 0
-    for start in range(0, values.size, 1024):  # a sum of partial sums: one long sum would be off by a hundred times as much
+    for start in range(0, values.size, 1024):  # a sum of partial sums: one long sum would gather more rounding errors
         part = 0.0
         for i in range(start, min(start + 1024, values.size)):
             shifted = np.float64(values[i]) - multiplier

@@ -18,7 +18,7 @@ def replayed(function: Callable[..., tuple[Tensor, ...]], generator: torch.Gener
 class Replayed:
     """A function of tensors and numbers, called as it is at first, then recorded as a CUDA graph, which is replayed in later calls.
 
-    An iteration of scale-invariant ProM has eighty operations, most of them over before the next has been asked for. What the function
+    An iteration of scale-invariant ProM has many operations, most of which end before the next is launched. What the function
     keeps between calls must stay where it is in memory and change there; numbers reach it as scalar tensors from the recording on; and
     it may not look at any value on its way.
 

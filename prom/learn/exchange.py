@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from prom.datasets.base import SliceDataset
 from prom.errors import InputError
-from prom.kspace import patterns
 from prom.learn.polish import RELATIVE_TOLERANCE
 from prom.objectives import Objective, evenly, whole_loss, whole_set
+from prom.problem import Problem
 
 SCREENING_IMAGES = 64  # images that decide which exchanges are looked at closely
 CANDIDATES = 4  # outsiders in the place of a member: the derivative tells which are promising, and not which is best
@@ -60,10 +61,16 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
     """
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
-    seen = list(seen)
+    images = objective.data.images
+    data = SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))
+    return exchange_lines(mask, Problem.around(mask, data, pattern, objective), seen, held)
+
+
+def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Sequence[int] = ()) -> Tensor:
+    """:func:`exchange`, for a problem that has been made already."""
+    lines, objective, seen = problem.pattern, problem.objective, list(seen)
     few = [seen[place] for place in evenly(len(seen), SCREENING_IMAGES)]
-    lines = patterns.make(pattern, objective.data.shape[-2:])
-    members = lines.select(mask).to(objective.data.device)
+    members = lines.select(mask).to(problem.device)
 
     asked = [images for images in (few if len(few) < len(seen) else [], seen, list(held)) if images]
     losses = [whole_loss(objective, images, lines.forward(members.float())) for images in asked]
@@ -81,7 +88,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
 
     waiting = sorted(members.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
     refused = 0
-    bar = tqdm(desc=f"exchange {len(waiting)} {pattern}", disable=None, leave=False)
+    bar = tqdm(desc=f"exchange {len(waiting)} {lines.name}", disable=None, leave=False)
     while refused < len(waiting):
         leaving = waiting.pop(0)
         without = _with(members, leaving, False)

@@ -33,8 +33,7 @@ def polish(
 
     First, where the images are real, of every conjugate pair that has one member the partner on one side of k-space is taken, if the loss
     falls by it. Both partners are worth the same alone, so that an optimiser leaves the choice to chance; together they can be worth more
-    when all come from one side (measured on ACDC: half of what the closed form of :func:`prom.baselines.conjugate_energy` is ahead; on
-    the virtual brains nothing at x4 and x32). No single swap gets there.
+    when all come from one side (chapter 4). No single swap gets there.
 
     With g and h the first and second derivative of the loss over all training images, to second order
 

@@ -152,12 +152,12 @@ def mode(theta: Tensor, budget: int) -> Tensor:
     if budget == 0:
         return torch.zeros_like(theta, dtype=torch.bool)
     flat = theta.flatten()
-    last = flat.kthvalue(len(flat) - budget + 1).values  # the S-th largest; a sort takes eight times as long
+    last = flat.kthvalue(len(flat) - budget + 1).values  # the S-th largest, without a full sort
     mask = flat > last
     equal = (flat == last).nonzero().flatten()
     wanted = budget - int(mask.sum())
     if len(equal) > wanted:
-        rest, distance = equal, torch.zeros_like(equal)  # torch.unravel_index takes half a second the first time
+        rest, distance = equal, torch.zeros_like(equal)  # torch.unravel_index is slow the first time
         for n in reversed(theta.shape):
             distance += (rest % n - n // 2) ** 2
             rest = rest // n

@@ -15,7 +15,7 @@ from prom.engine import distributed
 from prom.engine.device import asynchronous
 from prom.objectives.measurements import TRANSFORM_CHUNK, Measurements
 
-GRAPH_CHUNK = 8  # images that autograd works on at once over the whole set: on a CPU 32 take twice as long each, through a U-Net
+GRAPH_CHUNK = 8  # images that autograd works on at once over the whole set: on a CPU more of them take longer each
 GRAPH_CHUNK_GPU = 64  # and on a GPU, which 8 do not fill
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]

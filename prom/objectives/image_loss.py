@@ -68,7 +68,7 @@ class ImageLoss(Objective):
         return loss.detach(), gradient
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
-        """A scalar, through which autograd sees the masks: alone through a network a third of the work."""
+        """A scalar, which autograd can differentiate by the masks; without a gradient, a network needs its forward pass only."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion is told the images as they are

@@ -14,7 +14,7 @@ from prom.kspace.encoding import FourierUpToPhase
 
 TRANSFORM_CHUNK = 32  # images transformed at once
 PREPARATION_CHUNK = 2  # images made ready at once: what a piece takes comes on top of the data
-CURVATURE_IMAGES = 2048  # enough for the curvature to 2 %, in seconds; a correction of the gradient needs no more
+CURVATURE_IMAGES = 2048  # a correction of the gradient needs no more than an estimate
 
 
 class Measurements:
@@ -38,6 +38,8 @@ class Measurements:
 
     Attributes
     ----------
+    images
+        As they were given.
     unit
         What the images were divided by, a power of two, so that nothing is rounded. The largest value (of stored images: among the
         first 32) becomes 1 to 2.
@@ -52,7 +54,7 @@ class Measurements:
         peak = _largest(images if in_memory else images[:TRANSFORM_CHUNK])
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
         self.device = device
-        self._source, self._kept, self._arrays = images, None, None
+        self.images, self._kept, self._arrays = images, None, None
         if in_memory if keep is None else keep:
             kspace, magnitude = torch.empty(images.shape, dtype=torch.complex64, device=device), images
             alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
@@ -68,15 +70,15 @@ class Measurements:
                 self._arrays = torch.view_as_real(kspace).flatten(2).numpy(), self._kept[1].flatten(2).numpy()
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.images)
 
     def are_of(self, images: Tensor) -> bool:
         """Whether these are the images, to the bit."""
-        if self._source is images:
+        if self.images is images:
             return True
-        alike = self._source.shape == images.shape and self._source.dtype == images.dtype
+        alike = self.images.shape == images.shape and self.images.dtype == images.dtype
         starts = range(0, len(images), TRANSFORM_CHUNK)
-        return alike and all(torch.equal(self._source[at : at + TRANSFORM_CHUNK], images[at : at + TRANSFORM_CHUNK]) for at in starts)
+        return alike and all(torch.equal(self.images[at : at + TRANSFORM_CHUNK], images[at : at + TRANSFORM_CHUNK]) for at in starts)
 
     @property
     def encoding(self) -> FourierUpToPhase:
@@ -91,7 +93,7 @@ class Measurements:
     @property
     def shape(self) -> torch.Size:
         """``(N, C, H, W)``."""
-        return self._source.shape
+        return self.images.shape
 
     def __getitem__(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
@@ -106,7 +108,7 @@ class Measurements:
 
     def _make(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
         where = block.tolist() if isinstance(block, Tensor) else block
-        images = self._source[where].to(self.device) / self.unit
+        images = self.images[where].to(self.device) / self.unit
         return self.encoding.samples_of(images), images.abs()
 
     def power(self, most: int | None = None) -> Tensor:
@@ -114,7 +116,7 @@ class Measurements:
 
         ``most``: of no more images than this, evenly spaced.
         """
-        total = torch.zeros(self._source.shape[-2:], device=self.device)
+        total = torch.zeros(self.images.shape[-2:], device=self.device)
         chosen = evenly(len(self), most)
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data

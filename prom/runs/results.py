@@ -23,15 +23,16 @@ from prom.errors import InputError, unknown
 from prom.evaluation.evaluate import evaluate
 from prom.files import atomic
 from prom.learn import recipes
-from prom.learn.exchange import exchange
+from prom.learn.exchange import exchange_lines
 from prom.learn.optimize import optimize
-from prom.learn.polish import polish, split_slices
+from prom.learn.polish import improve, split_slices
 from prom.masks import MaskResult, commit, versions
 from prom.objectives import Objective, evenly, whole_loss
+from prom.problem import Problem
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
-TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto; more evaluations gain little
-TASK_SLICES = 256  # that polishing for a task looks at: a network is a hundred times slower than an image's loss
+TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
+TASK_SLICES = 256  # that polishing for a task evaluates: a network takes much longer than an image's loss
 GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
 
 
@@ -138,7 +139,9 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
     task
         The loss of a frozen network on ``train`` (:meth:`prom.evaluation.segmentation.Segmenter.objective`).
     """
-    device = str(task.data.device)
+    options.check("polish", recipe.polish, "[1, 1e9]", whole=True)
+    problem = Problem.of(train, acceleration, pattern, task)
+    device = str(problem.device)
     image = optimize(train, acceleration, pattern, replace(recipe, hold_out=0.0), seed=seed, device=device)
     seen = evenly(len(train), TASK_SLICES)
 
@@ -146,7 +149,7 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
         return whole_loss(task, seen, mask.float().to(device))
 
     def polished(start: Tensor) -> Tensor:
-        return polish(start, train, pattern, evaluations=recipe.polish, objective=task, slices=TASK_SLICES, hold_out=recipe.hold_out)
+        return improve(start, problem, recipe.polish, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
     if pattern == "points":
         starts = [image.mask, optimize(train, acceleration, recipe=recipes.DEFAULT, seed=seed, device=device).mask]
@@ -156,7 +159,7 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
     else:
         greedy = igs(train, acceleration, pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
         chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
-        mask = exchange(min(polished(image.mask), polished(greedy), key=loss), task, chosen, pattern, held)
+        mask = exchange_lines(min(polished(image.mask), polished(greedy), key=loss), problem, chosen, held)
     return replace(image, mask=mask, recipe=recipe.as_dict(), provenance={**image.provenance, **task.describe()})
 
 

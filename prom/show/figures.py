@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-# Okabe and Ito (2008): told apart by colour-blind readers and in grey print; the same method has the same colour everywhere
+from prom.methods import METHODS
+
+# The colour of every method by its name, so that it is the same everywhere, and Okabe and Ito's (2008) for anything else
 COLOURS = {
-    "equispaced": "#E69F00",
-    "energy": "#56B4E9",
-    "paper": "#D55E00",
-    "default": "#0072B2",
+    **{method.name: method.colour for method in METHODS.values()},
     "accent": "#009E73",
     "accent2": "#CC79A7",
     "black": "#000000",

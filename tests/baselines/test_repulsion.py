@@ -15,12 +15,12 @@ from prom.reconstruction.sense import Sense
 
 @pytest.fixture(scope="module")
 def brains():
-    return prom.load("mni_brain", subjects=6, slices=[60, 80, 100], size=48, coils=8, phase=True)
+    return prom.load("mni_brain", subjects=6, slices=[60, 80, 100], size=48, coils=8, phase=True, noise=0.005)
 
 
 @pytest.fixture(scope="module")
 def others():
-    return prom.load("mni_brain", "test", subjects=5, slices=[60, 80, 100], size=48, coils=8, phase=True)
+    return prom.load("mni_brain", "test", subjects=5, slices=[60, 80, 100], size=48, coils=8, phase=True, noise=0.005)
 
 
 def score(mask, brains, others) -> float:
@@ -52,7 +52,7 @@ def test_the_choice_is_greedy():
 
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
 def test_one_coil_makes_it_the_energy_oracle(pattern):
-    data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=1, phase=True)
+    data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=1, phase=True, noise=0.005)
     expected = baselines.energy(data, 5, pattern)
     assert repulsion(data, 5, pattern, strength=0.3).equal(expected)
     assert repulsion(prom.load("mni_brain", subjects=2, slices=[80], size=32, phase=True), 5, pattern).equal(expected)

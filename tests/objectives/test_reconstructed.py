@@ -16,7 +16,7 @@ from prom.reconstruction.sense import Sense
 
 @pytest.fixture(scope="module")
 def brains():
-    return prom.load("mni_brain", subjects=3, slices=[60, 90], size=32, coils=4, phase=True)
+    return prom.load("mni_brain", subjects=3, slices=[60, 90], size=32, coils=4, phase=True, noise=0.005)
 
 
 @pytest.mark.parametrize("criterion", ["mse", "psnr"])
