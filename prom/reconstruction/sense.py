@@ -56,7 +56,7 @@ class Sense:
     (True, torch.Size([4, 8, 8]))
     """
 
-    def __init__(self, penalty: float | Tensor, iterations: int = 30, tolerance: float = 1e-5) -> None:
+    def __init__(self, penalty: float | Tensor, iterations: int = 50, tolerance: float = 1e-5) -> None:
         options.check("iterations", iterations, "[1, 1e6]", whole=True)
         options.check("tolerance", tolerance, "[0, 1)")
         self.penalty = torch.as_tensor(penalty, dtype=None if isinstance(penalty, Tensor) else torch.float64)
@@ -65,7 +65,7 @@ class Sense:
         self.iterations, self.tolerance = iterations, tolerance
 
     @classmethod
-    def of(cls, train: SliceDataset, iterations: int = 30, tolerance: float = 1e-5) -> Sense:
+    def of(cls, train: SliceDataset, iterations: int = 50, tolerance: float = 1e-5) -> Sense:
         r"""With the penalty :math:`\sigma^2 / P` of these images: P their mean power spectrum, :math:`\sigma` their ``noise``.
 
         Raises
