@@ -14,7 +14,7 @@ from torch import Tensor
 from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.kspace.coils import combine, root_sum_of_squares
+from prom.kspace.coils import CALIBRATION, combine, compression, estimated, mixed, noise_level, root_sum_of_squares
 from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
@@ -174,16 +174,8 @@ def slices(
     :func:`prom.datasets.measured.checked`. ``nan``: what takes the place of values that are NaN. Raises InputError where k-space is not
     complex, a value that is to be combined not finite, or the sensitivities of another shape.
     """
-    array, coils = arranged(content), "K" in content.axes
-    if nan is not None:
-        array = np.where(np.isnan(array), np.asarray(nan, array.dtype), array) if array.dtype.kind in "fc" else array
-    domain = domain_of(path, content, domain)
-    if domain == "kspace" and array.dtype.kind != "c":
-        raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
-    sides = content.keep or array.shape[3:]
-    if domain == "kspace":
-        whole, array = array.shape[3:], measured.checked(path, array, empty)
-        sides = [round(side * left / before) for side, left, before in zip(sides, array.shape[3:], whole, strict=True)]
+    coils = "K" in content.axes
+    array, domain, sides = _checked(path, content, domain, empty, nan)
     if domain == "image" and not coils:
         stack = numbers(array[:, :, 0])
         return stack if stack.flags.writeable else stack.copy()  # of a mapped file
@@ -199,6 +191,129 @@ def slices(
                 raise InputError(f"{path}: {error}") from error
         result[number] = (images if coils else images[:, 0]).numpy()
     return result
+
+
+def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: float | None) -> tuple[np.ndarray, str, Sequence[int]]:
+    """The array (N, C, K, H, W), its domain, and the rows and columns of its images."""
+    array = arranged(content)
+    if nan is not None:
+        array = np.where(np.isnan(array), np.asarray(nan, array.dtype), array) if array.dtype.kind in "fc" else array
+    domain = domain_of(path, content, domain)
+    if domain == "kspace" and array.dtype.kind != "c":
+        raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
+    sides = content.keep or array.shape[3:]
+    if domain == "kspace":
+        whole, array = array.shape[3:], measured.checked(path, array, empty)
+        sides = [round(side * left / before) for side, left, before in zip(sides, array.shape[3:], whole, strict=True)]
+    return array, domain, sides
+
+
+def coil_kspace(path: Path, content: Content, domain: str | None = None, empty: str = "refuse", nan: float | None = None) -> Tensor:
+    """k-space of each coil, (N, K, H, W) complex64: of k-space as it is stored, without readout oversampling; of images their transform.
+
+    For the arguments see :func:`slices`. k-space without an axis of coils is that of one.
+
+    Raises
+    ------
+    InputError
+        Where there are several channels, images without coils or without a phase, or a value is not finite.
+    """
+    array, domain, sides = _checked(path, content, domain, empty, nan)
+    if array.shape[1] != 1:
+        raise InputError(f"{path}: has {array.shape[1]} channels; coils=keep is for one, choose it or leave out coils")
+    if domain == "image" and ("K" not in content.axes or array.dtype.kind != "c"):
+        what = f"{array.dtype} images" + ("" if "K" in content.axes else " without an axis of coils, K")
+        raise InputError(f"{path}: has {what}; coils=keep needs k-space or complex images of coils, leave it out")
+    result = torch.empty(len(array), array.shape[2], *sides, dtype=torch.complex64)
+    for number, stored in enumerate(array):  # slice by slice, for memory
+        _finite(path, number, stored)
+        samples = torch.tensor(numbers(stored[0]))
+        if domain == "image":
+            samples = fft2c(samples)
+        elif tuple(sides) != samples.shape[-2:]:
+            samples = fft2c(centred(ifft2c(samples), sides))
+        result[number] = samples
+    return result
+
+
+@dataclass(frozen=True)
+class Coils:
+    """What coils measured. ``images`` (N, 1, H, W), ``kspace`` (N, K, H, W), ``maps`` (K, H, W) or (N, K, H, W), all complex64.
+
+    ``noise``: standard deviation of a complex sample of k-space. ``values`` says how the maps and the noise are known, for the source.
+    """
+
+    images: Tensor
+    kspace: Tensor
+    maps: Tensor
+    noise: float
+    values: str
+
+
+def with_maps(
+    path: Path,
+    kspace: Tensor,
+    maps: Tensor | None = None,
+    count: int | None = None,
+    noise: float | None = None,
+    size: Sequence[int] | None = None,
+    size_in: str = "image",
+    calibration: int = CALIBRATION,
+) -> Coils:
+    """Images and sensitivities of k-space (N, K, H, W), fully sampled.
+
+    In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W),
+    by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the images by them. The noise is
+    that of the k-space that results.
+
+    Raises
+    ------
+    InputError
+        Where these do not fit each other, or noise or sensitivities cannot be estimated.
+    """
+    try:
+        coils, values = kspace.shape[1], []
+        if maps is not None and maps.shape != kspace.shape[1:]:
+            raise InputError(f"sensitivities of shape {tuple(maps.shape)} (coils, H, W) for k-space of {tuple(kspace.shape[1:])}")
+        if count is not None and count != coils:
+            matrix = compression(kspace, count)
+            kspace, maps = mixed(kspace, matrix), None if maps is None else mixed(maps, matrix)[None].expand(len(kspace), -1, -1, -1)
+            values.append(f"{coils} coils compressed to {count}")
+        else:
+            values.append(f"{coils} coil{'' if coils == 1 else 's'}")
+        values.append("noise " + ("estimated in the corners of k-space" if noise is None else f"given as {noise:g}"))
+        filled = [number for number, samples in enumerate(kspace) if samples.any()]  # an empty slice says nothing, and can be skipped
+        if noise is None:
+            noise = noise_level(kspace[filled]) if filled else 0.0
+        if size:
+            kspace, maps, noise = _cut(kspace, maps, noise, size, size_in)
+        if maps is not None:
+            values.append("sensitivities of a file")
+        elif kspace.shape[1] == 1:
+            maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
+        else:
+            maps = torch.stack([estimated(one, calibration) if one.any() else torch.zeros_like(one) for one in kspace])
+            values.append(f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples")
+        per_slice = maps if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
+        images = torch.stack([combine(ifft2c(samples), one) for samples, one in zip(kspace, per_slice, strict=True)])
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return Coils(images[:, None], kspace, maps, noise, ", ".join(values))
+
+
+def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int], size_in: str) -> tuple[Tensor, Tensor | None, float]:
+    """As :func:`fitted`, of k-space, sensitivities and noise."""
+    if any(new > old for new, old in zip(size, kspace.shape[-2:], strict=True)):
+        raise InputError(
+            f"size {tuple(size)}: larger than {tuple(kspace.shape[-2:])}; with coils=keep it may only cut, zeros have no noise"
+        )
+    if size_in == "image":
+        maps = None if maps is None else centred(maps, size).contiguous()
+        return fft2c(centred(ifft2c(kspace), size)), maps, noise
+    if maps is not None:
+        raise InputError("size_in 'kspace': sensitivities of a file cannot be resized; give size_in=image or maps of that size")
+    scale = math.sqrt(math.prod(size) / math.prod(kspace.shape[-2:]))
+    return centred(kspace, size) * scale, None, noise * scale
 
 
 def centred(images: Tensor, sides: Sequence[int]) -> Tensor:

@@ -185,7 +185,10 @@ class _Collected:
             one, other = getattr(first, what), getattr(part, what)
             if (one is None) != (other is None) or (one is not None and one.shape[-3:] != other.shape[-3:]):
                 shapes = ["none" if array is None else f"(coils, H, W) = {array.shape[-3:]}" for array in (one, other)]
-                raise InputError(f"{first.path}: {what} {shapes[0]}, but {part.path}: {shapes[1]}; all slices must have the same coils")
+                raise InputError(
+                    f"{first.path}: {what} {shapes[0]}, but {part.path}: {shapes[1]}; all slices must have as many coils, which compress= "
+                    "does, and be of one size"
+                )
         shared = first.sensitivities is not None and 3 in (first.sensitivities.ndim, part.sensitivities.ndim)
         if shared and not np.array_equal(first.sensitivities, part.sensitivities):
             raise InputError(f"{first.path} and {part.path}: have different sensitivities, each for all slices; give them for every slice")

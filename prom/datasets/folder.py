@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prom import options
 from prom.datasets import dicom, formats, layout, roles
-from prom.datasets.arrays import Content, fitted, informative, slices
+from prom.datasets.arrays import Coils, Content, coil_kspace, fitted, informative, slices, with_maps
 from prom.datasets.base import Part, Plan
 from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED
 from prom.datasets.measured import EMPTY
 from prom.datasets.reading import decoding, inside
 from prom.datasets.roles import File
 from prom.errors import InputError, unknown
+from prom.kspace.coils import CALIBRATION
 
 SPLITS = ("train", "validation", "test", "all")
 DOMAINS = ("image", "kspace")
+COILS = ("combine", "keep")
 
 
 def plan(
@@ -43,6 +49,10 @@ def plan(
     skip_constant: bool = False,
     series: str | int | None = None,
     part: str | None = None,
+    coils: str = "combine",
+    compress: int | None = None,
+    calibration: int = CALIBRATION,
+    noise: float | None = None,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
 
@@ -136,13 +146,26 @@ def plan(
         several that differ in size or description.
     part
         Where DICOM files are magnitude and phase, or real and imaginary part: "magnitude", or "complex", which joins them.
+    coils
+        "combine": to one image, see ``sensitivities``. "keep": the data set has ``kspace`` of each coil and ``sensitivities``, those of
+        the file, or else estimated for each slice by ESPIRiT (:func:`prom.kspace.coils.estimated`, ``pip install 'prom-mri[coils]'``);
+        ``images`` are :func:`prom.kspace.coils.combine` of all samples, so they hold the measurement's noise, and are 0 where the
+        sensitivities are. K-space without coils is that of one.
+    compress
+        With "keep": how many virtual coils to make of a file's coils, :func:`prom.kspace.coils.compress`.
+    calibration
+        With "keep": rows and columns at the centre of k-space from which sensitivities are estimated.
+    noise
+        With "keep": standard deviation of the noise of a complex sample of k-space, as stored. By default estimated in the corners:
+        too large where the image has energy there, too small where k-space was filtered (:func:`prom.kspace.coils.noise_level`).
 
     Returns
     -------
     Plan
         For :func:`prom.datasets.cache.read`, which makes a :class:`SliceDataset` of it. ``images`` (N, C, H, W): complex64 where files
         are complex, else float32, integers included; intensities as stored. ``slices``: the number within the subject, from 0.
-        ``labels`` uint8 where every file is an npz with labels. ``spacing`` of NIfTI and DICOM files.
+        ``labels`` uint8 where every file is an npz with labels. ``spacing`` of NIfTI and DICOM files. With coils=keep ``images`` (N, 1, H,
+        W) complex64, and ``kspace``, ``sensitivities`` and ``noise``.
 
     Raises
     ------
@@ -170,6 +193,16 @@ def plan(
     for option, value, choices in (("empty", empty, EMPTY), ("labels", labels, roles.LABELS), ("size_in", size_in, ("image", "kspace"))):
         if value not in choices:
             raise unknown(option, value, choices)
+    if coils not in COILS:
+        raise unknown("coils", coils, COILS)
+    kept = {}
+    if coils == "keep":
+        kept = {"coils": coils, "calibration": options.check("calibration", calibration, "[8, 1024]", whole=True)}
+        kept["compress"] = None if compress is None else options.check("compress", compress, "[1, 1024]", whole=True)
+        kept["noise"] = None if noise is None else options.check("noise", noise, "[0, 1e30]")
+    for option, value in (("compress", compress), ("noise", noise)):
+        if value is not None and not kept:
+            raise InputError(f"{option} {value}: is of coils that are kept; give coils=keep, or leave it out")
     if contrast is not None and channels is not None:
         raise InputError(f"contrast {contrast!r} and channels {channels!r}: give one of them")
     channels = channels.split(",") if isinstance(channels, str) else channels
@@ -195,7 +228,7 @@ def plan(
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
-    settings |= {"skip_constant": skip_constant, "part": part}
+    settings |= {"skip_constant": skip_constant, "part": part, **kept}
     used = [used for file in files for used in (file.path, *file.others, file.label, file.second) if used]
     used += [other for file in files for other in formats.companions(file.path, file.kind) if other.is_file()]
     return Plan(
@@ -206,6 +239,7 @@ def plan(
         read=partial(read, sensitivities=maps, **settings),
         files=[*used, *([maps] if maps else [])],
         options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
+        | ({"sigpy": _sigpy()} if kept else {})
         | {"channels": channels, "series": series, "patients": [file.patient for file in files]},
         source="; ".join(
             [
@@ -218,6 +252,14 @@ def plan(
         sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
         left_out=left_out,
     )
+
+
+def _sigpy() -> str | None:
+    """The version of SigPy, on which estimated sensitivities depend, or None."""
+    try:
+        return version("sigpy")
+    except PackageNotFoundError:
+        return None
 
 
 def _what(files: list[File], size: tuple[int, int] | None, size_in: str) -> list[str]:
@@ -233,14 +275,16 @@ def _what(files: list[File], size: tuple[int, int] | None, size_in: str) -> list
     return what
 
 
-def _values(content: Content, domain: str | None, maps: Path | None) -> str:
+def _values(content: Content, domain: str | None, maps: Path | None, coils: Coils | None) -> str:
     """What the values of the images of one file are, for the source."""
     if (domain or content.domain) == "kspace":
         values = "inverse Fourier transform of fully sampled k-space" + ("" if domain else f", recognised by {content.known_by}")
         values += ", readout oversampling cut off" if content.keep else ""
     else:
         values = "intensities as stored"
-    if "K" in content.axes:
+    if coils is not None:
+        values += f", coils kept: {coils.values}"
+    elif "K" in content.axes:
         values += ", coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
     return values
 
@@ -264,25 +308,39 @@ def read(
     nan: float | None,
     skip_constant: bool,
     part: str | None,
+    coils: str = "combine",
+    compress: int | None = None,
+    calibration: int = CALIBRATION,
+    noise: float | None = None,
 ) -> Part:
     """One subject: the slices of its files, numbered through."""
     first = item[0].path
     maps = None if sensitivities is None else formats.read_sensitivities(sensitivities, axes)
     stacks, labels, numbers, spacings, values = [], [], [], set(), []
+    kept_coils: list[tuple[Coils, np.ndarray]] = []
     following = 0
     for file in item:
         channels = [file.path, *file.others]
         contents = [content_of(file, path, dataset_name, axes, part) for path in channels]
-        images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
+        by_coil = None
+        if coils == "keep":
+            if len(channels) > 1:
+                raise InputError(f"{file.path}: has {len(channels)} channels; coils=keep is for one, leave out channels or coils")
+            samples = coil_kspace(file.path, contents[0], domain, empty, nan)
+            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration)
+            images = [by_coil.images.numpy()]
+        else:
+            images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
         for path, other in zip(channels, images, strict=True):
             if other.shape != images[0].shape or other.dtype != images[0].dtype:
                 raise InputError(f"{path}: {_shape(other)}, but {file.path}: {_shape(images[0])}; channels must be on one grid")
         stack = images[0] if len(images) == 1 else np.concatenate(images, axis=1)
         label = contents[0].labels
         if file.label is not None:
-            label = formats.read_labels(file.label, (len(stack), *stack.shape[2:]), contents[0].axes, contents[0].axes == axes)
+            grid = (len(samples), *samples.shape[2:]) if by_coil else (len(stack), *stack.shape[2:])  # before size
+            label = formats.read_labels(file.label, grid, contents[0].axes, contents[0].axes == axes)
         if size:
-            stack = fitted(stack, size, size_in)
+            stack = stack if by_coil else fitted(stack, size, size_in)
             if label is not None and size_in == "kspace":
                 raise InputError(f"{file.path}: has labels, which cannot be resized in k-space; give size_in=image or labels=none")
             label = label if label is None else fitted(label, size, "image")
@@ -295,7 +353,9 @@ def read(
         stacks.append(stack if len(kept) == len(stack) else stack[kept])
         labels.append(label if label is None or len(kept) == len(stack) else label[kept])
         spacings.add(contents[0].spacing)
-        values += [_values(found, domain, sensitivities) for found in contents]
+        values += [_values(found, domain, sensitivities, by_coil) for found in contents]
+        if by_coil:
+            kept_coils.append((by_coil, kept))
     if len({label is None for label in labels}) > 1:
         raise InputError(f"{first}: is of subject {item[0].subject!r}, of whose files some have labels and others none")
     return Part(
@@ -308,7 +368,23 @@ def read(
         patient=item[0].patient,
         skipped=following - len(numbers),
         values=tuple(dict.fromkeys(values)),
+        **(_joined(first, kept_coils) if kept_coils else {}),
     )
+
+
+def _joined(path: Path, files: list[tuple[Coils, np.ndarray]]) -> dict[str, Any]:
+    """The coils of a subject's files, of each the slices that are kept, as fields of a part."""
+    counts = sorted({coils.kspace.shape[1] for coils, _ in files})
+    if len(counts) > 1:
+        raise InputError(f"{path}: is of a subject whose files have {counts[0]} and {counts[-1]} coils; compress= makes them equally many")
+    total = sum(len(kept) for _, kept in files)
+    variance = sum(len(kept) * coils.noise**2 for coils, kept in files) / max(1, total)
+    shared = files[0][0].maps.ndim == 3
+    return {
+        "kspace": np.concatenate([coils.kspace.numpy()[kept] for coils, kept in files]),
+        "sensitivities": files[0][0].maps.numpy() if shared else np.concatenate([coils.maps.numpy()[kept] for coils, kept in files]),
+        "noise": math.sqrt(variance),
+    }
 
 
 def content_of(file: File, path: Path, dataset_name: str | None, axes: str | None, part: str | None) -> Content:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -12,6 +13,8 @@ from prom import options
 from prom.errors import InputError
 
 CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k-space, where of an image there is least
+CALIBRATION = 24  # rows and columns at the centre of k-space from which sensitivities are estimated
+KERNEL = 6  # rows and columns of ESPIRiT's kernels
 FEWEST = 64  # samples in the corners of which a median makes a standard deviation to 9 %
 
 
@@ -123,6 +126,50 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 
+def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
+    r"""Sensitivities of one slice from the centre of its own k-space, by ESPIRiT as SigPy has it, one set of maps.
+
+    Uecker et al. 2014, doi:10.1002/mrm.24751, with kernels of 6 x 6, singular values above 0.02 of the largest, and maps set to 0 where
+    the eigenvalue is at most 0.95: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the first coil has the phase 0, so
+    that the image has the phase of the first coil.
+
+    Parameters
+    ----------
+    kspace
+        ``(K, H, W)`` complex, centred, fully sampled at least in its central ``calibration`` x ``calibration`` samples.
+    calibration
+        From 8 to the shorter of H and W. More smooths the noise, and takes longer.
+
+    Returns
+    -------
+    Tensor
+        ``(K, H, W)`` complex64 in the computer's memory.
+
+    Raises
+    ------
+    InputError
+        Where SigPy is not installed, the calibration region is larger than k-space or is empty.
+
+    >>> image, maps = torch.zeros(32, 32), simulated(4, (32, 32))
+    >>> image[8:24, 8:24] = 1
+    >>> from prom.kspace.fourier import fft2c
+    >>> found = estimated(fft2c(maps * image))[:, 16, 16]
+    >>> torch.allclose(found.abs(), maps[:, 16, 16].abs(), atol=0.01)
+    True
+    """
+    calibration = options.check("calibration", calibration, f"[8, {min(kspace.shape[-2:])}]", whole=True)
+    if find_spec("sigpy") is None:
+        raise InputError("sensitivities from k-space need SigPy: pip install 'prom-mri[coils]', or give sensitivities=")
+    from sigpy.mri.app import EspiritCalib  # here: it takes a second
+
+    array = kspace.to(torch.complex64).cpu()
+    scale = array.abs().max()
+    if not scale > 0:
+        raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
+    found = EspiritCalib((array / scale).numpy(), calib_width=calibration, kernel_width=KERNEL, show_pbar=False).run()
+    return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0)  # no phase where the first coil sees nothing at all
+
+
 def noise_level(kspace: Tensor) -> float:
     r"""Standard deviation of the noise of a complex sample, :math:`\sqrt{E|n|^2}`, from the corners of k-space.
 
@@ -131,8 +178,7 @@ def noise_level(kspace: Tensor) -> float:
     .. math:: \sigma^2 = \operatorname{mean}_k \, \operatorname{median}_{i \in \text{corners}} |y_{k, i}|^2 / \ln 2,
 
     with the median, as few bright samples of the image in the corners hardly move it, for each coil over all slices, and the mean over
-    the coils. Where the image still has energy in the corners it is too large: an upper bound. A filter that attenuates the corners
-    makes it too small.
+    the coils. Where the image still has energy in the corners it is too large; where a filter has attenuated the corners, too small.
 
     Parameters
     ----------

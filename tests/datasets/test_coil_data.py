@@ -4,18 +4,24 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import h5py
+import ismrmrd
 import numpy as np
 import pytest
+import scipy.io
 import sigpy
 import sigpy.mri
+import sigpy.mri.app
 import torch
+from conftest import SHARED, error, load
 
 import prom
 from prom import InputError, SliceDataset
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan
-from prom.kspace.coils import simulated
-from prom.kspace.fourier import fft2c
+from prom.kspace import coils
+from prom.kspace.coils import combine, compress, compression, mixed, noise_level, simulated
+from prom.kspace.fourier import fft2c, ifft2c
 
 SMALL = {"subjects": 2, "slices": [60, 80], "size": 48}
 MEASURED = {**SMALL, "coils": 4, "phase": True, "noise": 0.005}
@@ -266,3 +272,225 @@ def test_bad_measurements_are_named(changes, message):
 def test_options_of_a_measurement_can_be_typed():
     typed = [prom.datasets.parse_option("mni_brain", text) for text in ("coils=8", "phase=true", "noise=0.005")]
     assert typed == [("coils", 8), ("phase", True), ("noise", 0.005)]
+
+
+# ------------------------------------------------------------------------------------------------------- k-space that keeps its coils
+
+
+SIGMA = 0.004
+
+
+def measurement(slices=2, count=4, shape=(40, 32), seed=5):
+    """Images (slices, 1, H, W) of a phantom with phase, maps, and their k-space with noise (slices, K, H, W)."""
+    phantom = sigpy.shepp_logan(shape).real
+    images = torch.tensor(np.stack([phantom * (1 + 0.2 * number) for number in range(slices)])[:, None], dtype=torch.complex64) * np.exp(
+        0.5j
+    )
+    maps = simulated(count, shape)
+    return images, maps, fft2c(maps * images) + SIGMA * complex_normal(slices, count, *shape, seed=seed)
+
+
+def fastmri(path, kspace, width):
+    """As fastMRI stores several coils: (slices, coils, rows, columns), here with readout oversampling along the rows."""
+    matrix = "<matrixSize><x>{}</x><y>{}</y><z>1</z></matrixSize>"
+    spaces = "".join(
+        f"<{name}>{matrix.format(rows, columns)}</{name}>"
+        for name, rows, columns in (("encodedSpace", kspace.shape[2], kspace.shape[3]), ("reconSpace", width, width))
+    )
+    header = f'<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><encoding>{spaces}</encoding></ismrmrdHeader>'
+    with h5py.File(path, "w") as file:
+        file["kspace"], file["ismrmrd_header"] = kspace, header.encode()
+
+
+def cfl(path, kspace):
+    """BART: (1, H, W, K, slices in axis 13), in Fortran's order."""
+    array = kspace.transpose(2, 3, 1, 0)
+    shape = [1, *array.shape[:3], *[1] * 9, array.shape[3]]
+    path.with_suffix(".hdr").write_text(f"# Dimensions\n{' '.join(map(str, shape))}\n")
+    array.astype(np.complex64).ravel(order="F").tofile(path)
+
+
+def raw(path, kspace):
+    """ISMRMRD, without readout oversampling."""
+    rows, width = kspace.shape[2:]
+    space = f"<matrixSize><x>{width}</x><y>{rows}</y><z>1</z></matrixSize><fieldOfView_mm><x>200</x><y>200</y><z>5</z></fieldOfView_mm>"
+    limits = (
+        f"<kspace_encoding_step_1><minimum>0</minimum><maximum>{rows - 1}</maximum><center>{rows // 2}</center></kspace_encoding_step_1>"
+    )
+    xml = (
+        '<ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions><H1resonanceFrequency_Hz>64000000'
+        f"</H1resonanceFrequency_Hz></experimentalConditions><encoding><encodedSpace>{space}</encodedSpace><reconSpace>{space}</reconSpace>"
+        f"<encodingLimits>{limits}</encodingLimits><trajectory>cartesian</trajectory></encoding></ismrmrdHeader>"
+    )
+    with ismrmrd.Dataset(path, "dataset", mode="w") as file:
+        file.write_xml_header(xml.encode())
+        for number, stored in enumerate(kspace):
+            for row in range(rows):
+                line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(stored[:, row]), center_sample=width // 2)
+                line.idx.slice, line.idx.kspace_encode_step_1 = number, row
+                file.append_acquisition(line)
+
+
+def save(folder, form, kspace):
+    """k-space (N, K, H, W) in a file; what must be said of it to read it."""
+    if form == "npy":
+        np.save(folder / "scan.npy", kspace)
+        return {"axes": "NKHW", "domain": "kspace"}
+    if form == "mat":
+        scipy.io.savemat(folder / "scan.mat", {"kspace": kspace.transpose(2, 3, 0, 1)})
+        return {"axes": "HWNK"}
+    if form == "images":
+        np.save(folder / "scan.npy", ifft2c(torch.tensor(kspace)).numpy())
+        return {"axes": "NKHW", "domain": "image"}
+    {"cfl": cfl, "ismrmrd": raw}[form](folder / {"cfl": "scan.cfl", "ismrmrd": "scan.h5"}[form], kspace)
+    return {}
+
+
+@pytest.mark.parametrize("form", ["npy", "mat", "cfl", "ismrmrd", "images"])
+def test_k_space_of_any_format_keeps_its_coils(tmp_path, form):
+    _, _, kspace = measurement()
+    data = load(tmp_path, coils="keep", calibration=16, **save(tmp_path, form, kspace.numpy()))
+    assert torch.allclose(data.kspace, kspace, atol=1e-6) and (form == "images" or torch.equal(data.kspace, kspace))
+    assert data.sensitivities.shape == kspace.shape and data.images.shape == (2, 1, 40, 32) and data.images.dtype == torch.complex64
+    for number in range(2):
+        maps = sigpy.mri.app.EspiritCalib(kspace[number].numpy(), calib_width=16, show_pbar=False).run()
+        assert np.allclose(data.sensitivities[number], maps, atol=1e-3)
+        assert torch.allclose(data.images[number, 0], combine(ifft2c(kspace[number]), data.sensitivities[number]), atol=1e-6)
+    assert "coils kept: 4 coils, noise estimated" in data.source and "ESPIRiT from the central 16 x 16" in data.source
+
+
+def test_estimated_sensitivities_are_the_simulated_ones_up_to_a_phase():
+    images, maps, kspace = measurement(shape=(64, 64))
+    found = coils.estimated(kspace[0])
+    inside = (images[0, 0].abs() > 0.05) & (found.abs().sum(0) > 0)
+    assert inside.sum() > 0.9 * (images[0, 0].abs() > 0.05).sum()
+    overlap = (found.conj() * maps).sum(0).abs()[inside]
+    assert overlap.min() > 0.95 and overlap.mean() > 0.999
+    assert torch.allclose(found.abs().square().sum(0)[inside], torch.ones(()), atol=1e-4)
+    assert torch.equal(found, coils.estimated(kspace[0]))
+    assert torch.allclose(found, coils.estimated(kspace[0] * 1e-6), atol=1e-3)  # intensities of fastMRI
+
+
+def test_sensitivities_of_a_file_are_those_of_all_slices(tmp_path):
+    images, maps, kspace = measurement()
+    np.save(tmp_path / "maps.npy", maps.numpy())
+    (tmp_path / "scans").mkdir()
+    save(tmp_path / "scans", "npy", kspace.numpy())
+    options = {"axes": "NKHW", "domain": "kspace", "sensitivities": tmp_path / "maps.npy", "coils": "keep"}
+    data = load(tmp_path / "scans", **options, noise=SIGMA)
+    assert torch.equal(data.sensitivities, maps) and data.noise == SIGMA and torch.equal(data.kspace, kspace)
+    assert (data.images - images).abs().square().mean().sqrt() == pytest.approx(SIGMA, rel=0.1)  # sum |s|^2 = 1: the noise of a sample
+    residual = data.samples([0, 1]) - fft2c(data.maps([0, 1]) * data.images)
+    assert residual.abs().square().mean().sqrt() == pytest.approx(SIGMA * np.sqrt(3 / 4), rel=0.1)  # three of four dimensions are noise
+    assert data.source.endswith("coils kept: 4 coils, noise given as 0.004, sensitivities of a file")
+    two = load(tmp_path / "scans", **options, noise=SIGMA, compress=2)
+    assert two.coils == 2 and torch.allclose(two.kspace, compress(kspace, 2))
+    assert torch.allclose(two.maps([1])[0], mixed(maps, compression(kspace, 2)))
+
+
+def test_fastmri_of_several_coils_without_its_oversampling(tmp_path):
+    images, maps, _ = measurement(shape=(64, 64))
+    padded = torch.zeros(2, 4, 128, 64, dtype=torch.complex64)
+    padded[:, :, 32:96] = maps * images
+    fastmri(tmp_path / "file.h5", (fft2c(padded) + SIGMA * complex_normal(2, 4, 128, 64)).numpy(), 64)
+    data = load(tmp_path, coils="keep", dataset_name="kspace")
+    clean = fft2c(maps * images)
+    assert data.kspace.shape == (2, 4, 64, 64) and "readout oversampling cut off, coils kept" in data.source
+    assert (data.kspace - clean).abs().square().mean().sqrt() == pytest.approx(SIGMA, rel=0.05)
+
+
+def test_one_coil_has_the_sensitivity_1_and_its_noise_is_found(tmp_path):
+    smooth = torch.tensor(np.hanning(128)[:, None] * np.hanning(128)).float() ** 8
+    kspace = fft2c(torch.tensor(sigpy.shepp_logan((128, 128)), dtype=torch.complex64)) * smooth + 0.02 * complex_normal(2, 128, 128)
+    np.save(tmp_path / "kspace.npy", kspace.numpy())
+    data = load(tmp_path, coils="keep")
+    assert data.kspace.shape == (2, 1, 128, 128) and torch.equal(data.sensitivities, torch.ones(1, 128, 128) + 0j)
+    assert data.noise == pytest.approx(0.02, rel=0.05) and torch.allclose(data.images, ifft2c(kspace)[:, None], atol=1e-6)
+    small = load(tmp_path, coils="keep", size=64, size_in="kspace")
+    assert small.noise == pytest.approx(data.noise / 2) and torch.allclose(small.kspace, data.kspace[..., 32:96, 32:96] / 2)
+    cut = load(tmp_path, coils="keep", size=64)
+    assert cut.noise == data.noise and torch.allclose(cut.images, data.images[..., 32:96, 32:96], atol=1e-6)
+    assert torch.allclose(cut.kspace, fft2c(cut.images), atol=1e-6)
+
+
+def test_subjects_constant_slices_and_a_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "scans").mkdir()
+    for subject in range(3):
+        _, _, kspace = measurement(seed=subject)
+        if subject == 2:
+            kspace[1] = 0
+        np.save(tmp_path / "scans" / f"s{subject}.npy", kspace.numpy())
+    options = {"axes": "NKHW", "domain": "kspace", "coils": "keep", "compress": 3}
+    assert "slice 1 is constant" in error(tmp_path / "scans", **options)
+    plain = prom.load(tmp_path / "scans", "all", **options, skip_constant=True)
+    stored = prom.load(tmp_path / "scans", "all", **options, skip_constant=True, store=True)
+    assert plain.subjects == ["s0.npy"] * 2 + ["s1.npy"] * 2 + ["s2.npy"] and plain.coils == 3 and len(plain.kspace) == 5
+    assert plain.fingerprint() == stored.fingerprint() and plain.sensitivities.shape == (5, 3, 40, 32)
+    assert prom.load(tmp_path / "scans", "test", **options, skip_constant=True).kspace.equal(plain.kspace[2:4])
+
+
+def test_by_default_coils_are_combined_as_before(tmp_path):
+    _, _, kspace = measurement()
+    options = save(tmp_path, "npy", kspace.numpy())
+    data = load(tmp_path, **options)
+    assert data.images.dtype == torch.float32 and data.sensitivities is data.kspace is data.noise is None
+    assert load(tmp_path, **options, coils="combine").fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"coils": "kept"}, "coils 'kept' is not known"),
+        ({"coils": "combine", "compress": 2}, "compress 2: is of coils that are kept; give coils=keep"),
+        ({"noise": 0.1, "coils": "combine"}, "noise 0.1: is of coils that are kept"),
+        ({"compress": 9}, "coils to keep 9: must be >= 1 and <= 4"),
+        ({"noise": -1.0}, "noise -1.0: must be >= 0"),
+        ({"calibration": 33}, "calibration 33: must be >= 8 and <= 32"),
+        ({"size": 64}, "size (64, 64): larger than (40, 32); with coils=keep it may only cut"),
+        ({"axes": "NCHW"}, "has 4 channels; coils=keep is for one"),
+        ({"domain": "image", "axes": "NCHW"}, "has 4 channels"),
+        ({"domain": "image", "axes": "CNHW"}, "has 2 channels"),
+    ],
+)
+def test_what_does_not_fit_kept_coils_is_named(tmp_path, options, message):
+    _, _, kspace = measurement()
+    assert message in error(tmp_path, **{"coils": "keep", **save(tmp_path, "npy", kspace.numpy()), **options})
+
+
+def test_magnitudes_and_images_of_no_coil_have_no_k_space_to_keep(tmp_path):
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).random((2, 4, 16, 16)))
+    assert "has float64 images; coils=keep needs k-space or complex" in error(tmp_path, coils="keep", axes="NKHW")
+    np.save(tmp_path / "scan.npy", complex_normal(2, 16, 16).numpy())
+    assert "complex64 images without an axis of coils, K" in error(tmp_path, coils="keep", axes="NHW")
+
+
+def test_without_sigpy_the_way_out_is_named(tmp_path, monkeypatch):
+    _, maps, kspace = measurement()
+    monkeypatch.setattr(coils, "find_spec", lambda _: None)
+    options = {"coils": "keep", **save(tmp_path, "npy", kspace.numpy())}
+    assert "pip install 'prom-mri[coils]', or give sensitivities=" in error(tmp_path, **options)
+
+
+def test_a_real_brain_keeps_eight_coils():
+    folder = SHARED / "espirit_brain_8ch"
+    if not folder.is_dir():
+        pytest.skip(f"no measured coils beside the project ({SHARED.name}/{folder.name})")
+    data = load(folder / "full.cfl", coils="keep")
+    assert data.kspace.shape == (1, 8, 230, 180) and data.noise == pytest.approx(noise_level(data.kspace))
+    magnitude = ifft2c(data.kspace[0]).abs().square().sum(0).sqrt()
+    seen = data.sensitivities[0].abs().sum(0) > 0
+    assert 0.5 < seen.float().mean() < 0.9
+    assert ((data.images[0, 0].abs() - magnitude)[seen].norm() / magnitude[seen].norm()) < 0.04
+
+
+def test_the_noise_of_a_real_scanner_is_that_of_its_background():
+    folder = SHARED / "lowfield_055T"
+    files = sorted(folder.glob("Supplementary_Figure_5_*.mat")) if folder.is_dir() else []  # of the others air is brighter
+    if not files:
+        pytest.skip(f"no low-field k-space beside the project ({SHARED.name}/{folder.name})")
+    for file in files:
+        data = load(file, coils="keep", axes="HWN")
+        ends = (slice(12), slice(-12, None))
+        air = torch.cat([data.images[..., rows, columns].flatten() for rows in ends for columns in ends])
+        assert data.coils == 1 and data.noise == pytest.approx(float(air.abs().square().median() / np.log(2)) ** 0.5, rel=0.12)
