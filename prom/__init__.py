@@ -1,6 +1,6 @@
-"""ProM: learned k-space sampling for MRI. The public names; every other module says at its top what it does.
+"""ProM: learned k-space sampling for MRI. The public names; every other module describes itself at its top.
 
-``import prom`` takes no time: a name is imported when it is first asked for, and PyTorch with the first that needs it.
+``import prom`` takes no time: a name is imported when it is first used, and PyTorch with the first that needs it.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ ROOMS = ("kspace", "reconstruction", "objectives", "masks", "learn", "baselines"
 
 
 class _Package(ModuleType):
-    """A package whose names are imported when they are first asked for."""
+    """A package whose names are imported when they are first used."""
 
     def __getattr__(self, name: str) -> object:
         room = next((f"{room}." for room in ROOMS if (Path(__file__).parent / room / f"{name}.py").exists()), "")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from prom.errors import InputError
 
-NAME_MAX = 255  # bytes of a file's name, where the file system does not tell
+NAME_MAX = 255  # bytes of a file's name, where the file system does not report it
 ENDING_MAX = 20  # bytes up to which a temporary file has the ending of the file itself
 FORGOTTEN = 7 * 24 * 3600  # seconds after which a temporary file is left over, whoever made it; writing one takes seconds
 WHY = {
@@ -36,7 +36,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     Raises
     ------
     InputError
-        Where :func:`check_writable` says so, or the file cannot be written: a full disk, say.
+        Where :func:`check_writable` raises one, or the file cannot be written, e.g. because the disk is full.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with atomic(f"{folder}/note.txt") as temporary:
@@ -53,7 +53,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """:func:`atomic`, but that an operating system's error stays what it is, for those who have more to say about it."""
+    """:func:`atomic`, except that an operating system's error is passed on, for callers that describe it better."""
     target = _target(Path(path))
     _remove_left_over(target.parent)
     ending = target.suffix if len(os.fsencode(target.suffix)) <= ENDING_MAX else ""
@@ -167,7 +167,7 @@ def _remove_left_over(folder: Path) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether there is such a process on this machine; also where nobody can tell."""
+    """Whether there is such a process on this machine; also where this is unknown."""
     if os.name != "posix":
         return True  # on Windows the signal 0 is not harmless
     try:

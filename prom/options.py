@@ -1,4 +1,4 @@
-"""Numbers that people give: as text (``name=value``, in the type that the function's signature says), and as arguments, with a range."""
+"""Numbers that people give: as text (``name=value``, in the type of the function's signature), and as arguments, with a range."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def names(function: Callable, without: Collection[str]) -> dict[str, str]:
 
 
 def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
-    """``name=value`` as a name of ``known`` and the value in its type. ``of`` says whose options they are, for messages.
+    """``name=value`` as a name of ``known`` and the value in its type. ``of`` names the owner of the options, for messages.
 
     Raises
     ------

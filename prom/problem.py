@@ -32,7 +32,7 @@ class Problem:
     feasible
         The masks that are allowed.
     acceleration
-        alpha, as it was asked for.
+        alpha, the nominal one.
 
     >>> Problem.of(torch.rand(2, 8, 8), acceleration=4).describe()
     '16 of 64 points (x4) for magnitude_mse on images, all: 2 slices of 2 subjects, 8 x 8'
@@ -53,7 +53,7 @@ class Problem:
         objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
         device: str | torch.device = "auto",
     ) -> Problem:
-        """From what the public functions are given, which say more about it.
+        """From the arguments of the public functions, which are described there.
 
         Raises
         ------

@@ -58,7 +58,7 @@ BASELINES, RIVALS = _Functions(learning=False), _Functions(learning=True)
 
 
 def default_pattern(name: str) -> str:
-    """The pattern that a baseline makes when none is asked for.
+    """The pattern that a baseline makes when none is given.
 
     >>> default_pattern("equispaced")
     'columns'

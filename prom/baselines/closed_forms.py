@@ -43,7 +43,7 @@ def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", 
 
 
 def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
-    r"""The energy oracle for magnitudes of real images, whose k-space says everything twice. No learning; ``seed`` is not used.
+    r"""The energy oracle for magnitudes of real images, whose k-space has every value twice. No learning; ``seed`` is not used.
 
     The k-space of a real image x is Hermitian, :math:`X_{-k} = \overline{X_k}`. Split a mask into m = s + a with
     :math:`s_k = (m_k + m_{-k}) / 2` and :math:`a_k = (m_k - m_{-k}) / 2`. Then s X is Hermitian and a X anti-Hermitian, so that
@@ -77,6 +77,6 @@ def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "p
     power = lines.adjoint(Measurements(train.images, keep=False).power())
     index = torch.arange(power.numel()).reshape(power.shape)
     partner = opposite(index)
-    power = (power + opposite(power)) / 2  # equal but for rounding
+    power = (power + opposite(power)) / 2  # equal except for rounding
     gain = power * (1.0 + 0.5 * torch.sign(partner - index))
     return lines.forward(Feasible.of(lines, acceleration).round(gain)).contiguous()

@@ -91,7 +91,7 @@ def gaussian(
     Raises
     ------
     InputError
-        Where sigma is not from .001 to 1e9 samples, or the acceleration is out of range.
+        Where sigma is not from 0.001 to 1e9 samples, or the acceleration is out of range.
 
     >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 64, 64), ["a"], [0])
     >>> mask = gaussian(data, acceleration=8, sigma=10, protect_centre=True)

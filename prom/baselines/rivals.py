@@ -55,7 +55,7 @@ def igs(
     per_round
         Lines or points added a round; by default one line, or a 64th of the points, as points one by one would take S rounds.
     batch_size
-        Images that a round looks at; by default all of them.
+        Images that a round uses; by default all of them.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
 
@@ -79,16 +79,16 @@ def igs(
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
-    members = bernoulli.mode(torch.zeros(problem.pattern.shape, device=problem.device), 1)  # of equal values the one at the centre
+    selected = bernoulli.mode(torch.zeros(problem.pattern.shape, device=problem.device), 1)  # of equal values the one at the centre
     rounds = math.ceil((problem.feasible.budget - 1) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
         indices = range(len(problem.data)) if batches is None else next(batches)
-        _, by_mask = whole_set(problem.objective, indices, problem.pattern.forward(members.float()))
+        _, by_mask = whole_set(problem.objective, indices, problem.pattern.forward(selected.float()))
         gradient = problem.pattern.adjoint(by_mask)
-        count = min(int(members.sum()) + per_round, problem.feasible.budget)
-        scores = torch.where(members, 2 * gradient.abs().max() + 1, -gradient)  # members stay
-        members = bernoulli.mode(scores, count)
-    return problem.pattern.forward(members.cpu()).contiguous()
+        count = min(int(selected.sum()) + per_round, problem.feasible.budget)
+        scores = torch.where(selected, 2 * gradient.abs().max() + 1, -gradient)  # selected ones stay
+        selected = bernoulli.mode(scores, count)
+    return problem.pattern.forward(selected.cpu()).contiguous()
 
 
 @spread()
@@ -112,8 +112,8 @@ def loupe(
     under-sampling pattern in MRI", IEEE Trans. Comput. Imaging 6 (2020), doi:10.1109/TCI.2020.3006727. m is soft while learning: even where
     p = 0 a share log(2) / s of the signal passes on average, which a hard mask will not let through.
 
-    The defaults t = 5 and s = 12, and the start, w such that sigmoid(t w) is uniform on (.01, .99), are those of the authors' code
-    (``loupe_model`` of cagladbahadir/LOUPE; its script for MR slices has s = 10, Adam at .001 and 16 images). They train for
+    The defaults t = 5 and s = 12, and the start, w such that sigmoid(t w) is uniform on (0.01, 0.99), are those of the authors' code
+    (``loupe_model`` of cagladbahadir/LOUPE; its script for MR slices has s = 10, Adam at 0.001 and 16 images). They train for
     thousands of steps; ours are fewer and fifty times as long.
 
     Parameters

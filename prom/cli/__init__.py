@@ -35,7 +35,7 @@ SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENF
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: done; 2: bad usage or bad input, said in one line on stderr."""
+    """Run the command line. Exit code 0: done; 2: bad usage or bad input, with one line on stderr."""
     try:
         with group():
             cli.main(prog_name="prom", standalone_mode=False)
@@ -95,7 +95,7 @@ def cli() -> None:
 
 
 def input_options(split: str) -> Callable:
-    """The argument and options that say which slices to read; the command receives a function that reads them as ``dataset``."""
+    """The argument and options that choose the slices to read; the command receives a function that reads them as ``dataset``."""
 
     def decorate(command: Callable) -> Callable:
         def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
@@ -129,7 +129,7 @@ def input_options(split: str) -> Callable:
 
 
 def threads_option(command: Callable) -> Callable:
-    """The option that says how many threads PyTorch has in ``command``."""
+    """The option for the number of threads that PyTorch uses in ``command``."""
 
     @wraps(command)
     def limited(threads, **rest):
@@ -372,7 +372,7 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
 
 @cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
 @click.argument("mask")
-@click.option("--output", "-o", required=True, help=f"The file to write; its ending says the format: {', '.join(options.FORMATS)}.")
+@click.option("--output", "-o", required=True, help=f"The file to write; its ending chooses the format: {', '.join(options.FORMATS)}.")
 def export_command(mask, output) -> None:
     """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
     check_writable(output)
@@ -494,7 +494,7 @@ class Lists(click.Command):
 @click.option(
     "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ..."
 )
-@click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are to be averaged besides.")
+@click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are also averaged.")
 @click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
 @click.option(
     "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask."
@@ -506,7 +506,8 @@ class Lists(click.Command):
 def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
     """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
 
-    The same command goes on where it was stopped. Runs that fail do not stop the others; they are named at the end, with exit code 1.
+    You can interrupt a sweep and resume it with the same command. Runs that fail do not stop the others; they are named at the end,
+    with exit code 1.
     """
     try:
         more = shlex.split(snakemake)
@@ -557,7 +558,7 @@ def people(subjects: int, patients: int) -> str:
 
 
 def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
-    """Tell what was written, as text or as JSON."""
+    """Report what was written, as text or as JSON."""
     samples = int(result.mask.sum())
     if json:
         summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}

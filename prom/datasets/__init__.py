@@ -103,7 +103,7 @@ def _plan_of(name: str) -> Callable:
 
 
 def _options(name: str) -> dict[str, str]:
-    """The options that a data set takes besides split and root, each with its type."""
+    """The options that a data set takes in addition to split and root, each with its type."""
     return {"scale": "float"} | options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
 
 

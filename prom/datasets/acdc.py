@@ -62,7 +62,7 @@ def plan(split: str = "train", root: str | Path = "data/ACDC", all_slices: bool 
     others = {p.name for other in SPLITS.values() if other != SPLITS[split] for p in _patients(folder.parent / other)}
     for patient in patients:
         if patient.name in others:
-            raise InputError(f"{patient}: is in training and in testing; a patient can be in one only, unpack the official archive anew")
+            raise InputError(f"{patient}: is in training and in testing; a patient can be in one only, unpack the official archive again")
     if not patients:
         raise InputError(f"{folder}: no folders patient001, patient002, ...; unpack the official ACDC archive there")
     items, files = [], []

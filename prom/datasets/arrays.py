@@ -45,7 +45,7 @@ class Content:
 
 
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
-    """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Judges by the header alone.
+    """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Looks at the header alone.
 
     What is usual is taken where it makes slices, no side below 8 or four times the other; a last axis of 1, 3 or 4 is one of channels.
     Else the axes must be named, for there is more than one way to understand them.
@@ -137,7 +137,7 @@ def numbers(array: np.ndarray) -> np.ndarray:
 
 
 def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
-    """ "image" or "kspace": what was said, else what the file says, else what its values look like.
+    """ "image" or "kspace": what was given, else what the file says, else what its values look like.
 
     Raises
     ------

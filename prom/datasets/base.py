@@ -1,4 +1,4 @@
-"""The container that every data set is read into, and what a reader tells of its files before they are read."""
+"""The container that every data set is read into, and what a reader knows of its files before they are read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SliceDataset:
     images
         ``(N, C, H, W)``, float32 (magnitude images) or complex64 (images with phase). Intensities in the units of the reader
         that made them; the readers say which. All C channels of a slice are measured with one mask. A tensor, or, for a set too
-        large for memory, :class:`prom.datasets.cache.StoredRows`: indexed in the same way, it reads from disk what is asked for.
+        large for memory, :class:`prom.datasets.cache.StoredRows`: indexed in the same way, it reads from disk what is indexed.
     subjects, slices
         Length N: the subject's name and the number of the slice in the subject's volume. A subject is in one split only.
     labels

@@ -77,7 +77,7 @@ def plan(split: str = "train", root: str | Path = "data/Task01_BrainTumour", lab
     if missing and not partial:
         raise InputError(
             f"{root}: {len(missing)} of {sum(map(len, chosen))} files that dataset.json lists for {split} are missing, the first is "
-            f"{missing[0]}; unpack the archive anew, or read the subjects that are there with partial=True"
+            f"{missing[0]}; unpack the archive again, or read the subjects that are there with partial=True"
         )
     items = [pair for pair in chosen if not set(pair) & set(missing)]
     if not items:

@@ -49,7 +49,7 @@ NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
 class StoredRows:
     """Rows of an array on disk, indexed like a tensor: ``rows[3]``, ``rows[2:5]`` and ``rows[[7, 1]]`` are tensors in memory.
 
-    Only what is asked for is mapped, and only while it is copied: what was read does not stay in the process's memory.
+    Only what is needed is mapped, and only while it is copied: what was read does not stay in the process's memory.
 
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     np.arange(12, dtype=np.float32).tofile(f"{folder}/a.bin")
@@ -144,7 +144,7 @@ def _arrays(part: Part, first: bool) -> dict[str, np.ndarray]:
 
 
 class _Collected:
-    """What the parts say besides images and labels, and the check that they fit each other."""
+    """What the parts say apart from images and labels, and the check that they fit each other."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -384,7 +384,7 @@ def _changed(file: Path) -> InputError:
 
 
 def _check_unchanged(stamps: Sequence[tuple[Path, list[int], bool]], digests: Sequence[tuple[Path, str]]) -> None:
-    """Refuse what was made of files of which one is another now than when its digest was taken."""
+    """Refuse a store one of whose files has changed since its digest was taken."""
     for (file, stamp, recent), (_, digest) in zip(stamps, digests, strict=True):
         if _stamp(file) != stamp or (recent and _digest(file) != digest):
             raise _changed(file)

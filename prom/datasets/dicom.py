@@ -254,7 +254,7 @@ def _subjects(root: Path, heads: Sequence[_Head], how: str | None) -> tuple[list
 
     PatientID, unless it was removed, that is empty or a placeholder. Then the StudyInstanceUID where it differs, or the sub-folder where
     each has series of its own, of the same kinds. Studies that share a sub-folder may be one patient's, and one PatientID for several
-    studies may stand for several patients; both are asked.
+    studies may stand for several patients; the reader asks for a choice in both cases.
 
     Raises
     ------
@@ -394,7 +394,7 @@ def _component(header: Dataset) -> str | None:
 def _components(where: str, found: set[str | None], part: str | None) -> tuple[str | None, str | None]:
     """Which of the components that are there to read, and which to join with it."""
     if found == {"mixed"}:
-        return "mixed", None  # the frames of a file: told apart when it is read
+        return "mixed", None  # the frames of a file: distinguished when it is read
     names = ", ".join(sorted(name or "not stated" for name in found))
     for first, second in (("magnitude", "phase"), ("real", "imaginary")):
         if part == "complex" and found == {first, second}:

@@ -203,7 +203,7 @@ def _files(root: Path, split: str) -> dict[str, Path]:
         raise InputError(f"{root / SPLITS[split]}: no files file1000001.h5, ... there; {OBTAIN}")
     both = sorted(set(listed["train"]) & set(listed["test"]))
     if both:
-        raise InputError(f"{listed['train'][both[0]]} and {listed['test'][both[0]]}: two subjects with one name; unpack the archives anew")
+        raise InputError(f"{listed['train'][both[0]]} and {listed['test'][both[0]]}: two subjects with one name; unpack the archives again")
     return listed[split]
 
 
@@ -261,7 +261,7 @@ def read_annotations(path: Path) -> tuple[dict[str, list[Box]], tuple[str, ...]]
 
 
 def _whole(row: dict[str, str | None], column: str, lowest: int, where: str) -> int:
-    """A whole number; "90.0" is one, as tables that were saved anew have it."""
+    """A whole number; "90.0" is one, as tables that were saved again have it."""
     try:
         number = float(row[column] or "")
         if number == int(number) and number >= lowest:
@@ -335,7 +335,7 @@ def _patient(file: h5py.File) -> str | None:
 
 
 def _spacing(file: h5py.File) -> tuple[float, float] | None:
-    """(row, column) size of a pixel in mm by the ISMRMRD header, x of which is the readout: the rows. None where it does not tell."""
+    """(row, column) size of a pixel in mm by the ISMRMRD header, x of which is the readout: the rows. None where it has none."""
     text = header(file)
     return None if text is None else pixel_size(text)  # images do not depend on it
 

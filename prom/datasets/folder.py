@@ -79,16 +79,16 @@ def plan(
     the sub-folder; DICOM files with the same PatientID are one subject, their slices sorted by SeriesNumber, series, InstanceNumber and
     ImagePositionPatient. Where the PatientID was removed (empty, "anonymous", 000), the StudyInstanceUID takes its place, or the
     sub-folder where that does not differ but each sub-folder has its own series, of the same kinds; ``source`` says so. Whether one
-    PatientID for several studies, or several studies in one sub-folder, are of one patient is asked (``patient``). Subject names go into
-    results: de-identify DICOM files first.
+    PatientID for several studies, or several studies in one sub-folder, are of one patient must be given (``patient``). Subject names go
+    into results: de-identify DICOM files first.
 
-    *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder of which the file's name begins
-    (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
+    *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder whose name the file's name
+    begins with (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
     :func:`prom.datasets.layout.names`, and ``patient``.
 
     *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs), ``split`` picks one of them. If
     not, patients are sorted by name (numbers by value), and every fifth one, beginning with the second, is "test", the others are
-    "train"; there is no "validation". The rule counts patients of which a file is read and does not depend on the order of files on disk,
+    "train"; there is no "validation". The rule counts patients with a file that is read and does not depend on the order of files on disk,
     but adding patients can move others. A single patient is all "train"; "all" is everything.
 
     *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
@@ -349,7 +349,7 @@ def read(
         kept = informative(file.path, stack, skip_constant)
         numbers += [following + int(i) for i in kept]
         following += len(stack)
-        # A file of which nothing is kept still says which shape the others must have.
+        # A file that contributes no slice still determines the shape of the others.
         stacks.append(stack if len(kept) == len(stack) else stack[kept])
         labels.append(label if label is None or len(kept) == len(stack) else label[kept])
         spacings.add(contents[0].spacing)
@@ -488,7 +488,9 @@ def _recognised(
         if file.kind != "DICOM":
             other = saved.setdefault(formats.without_extension(file.path), file.path)
             if other != file.path:
-                raise InputError(f"{other} and {file.path}: have one name but for the ending; if it is one image saved twice, remove one")
+                raise InputError(
+                    f"{other} and {file.path}: have one name except for the ending; if it is one image saved twice, remove one"
+                )
     return files, left_out, notes
 
 

@@ -163,7 +163,7 @@ def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes =
 
 
 def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[str] | None = None, links: Sequence[str] = ()) -> str:
-    """The name of the array to read: the one asked for, or the only candidate, by default among numeric ones with two axes or more."""
+    """The name of the array to read: the given one, or the only candidate, by default among numeric ones with two axes or more."""
     listing = [f"{key!r} {shape}" for key, (shape, _) in arrays.items()] + [f"{key!r} (a link, not followed)" for key in links]
     listing = f"{', '.join(listing[:20]) or 'none'}{f' and {len(listing) - 20} more' if len(listing) > 20 else ''}"
     if name is not None:
@@ -392,7 +392,7 @@ def _check_picture(path: Path) -> None:
             tags.load(file)
             _check_tiff(path, tags)
     if head[:4] == b"\x89PNG" and len(head) == 26 and head[24] == 16 and head[25] != 0:
-        raise InputError(f"{path}: is PNG of 16 bits with colours or transparency, of which 8 would be read; save it as 16-bit grey")
+        raise InputError(f"{path}: is PNG of 16 bits with colours or transparency, and only 8 would be read; save it as 16-bit grey")
 
 
 def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.dtype:
@@ -402,7 +402,7 @@ def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.d
     if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
         raise InputError(f"{path}: is TIFF in which 0 is white (MinIsWhite); invert it and save it with 0 as black")
     if len(set(bits)) > 1 or len(set(kinds)) > 1 or (len(bits) > 1 and bits[0] > 8):
-        raise InputError(f"{path}: is TIFF of {len(bits)} channels of {bits.max()} bits, of which 8 would be read; save it as grey")
+        raise InputError(f"{path}: is TIFF of {len(bits)} channels of {bits.max()} bits, and only 8 would be read; save it as grey")
     if (kind, int(bits[0])) not in TIFF_TYPES or (kind, int(bits[0]), tags.prefix) == ("u", 32, b"MM"):
         raise InputError(
             f"{path}: is TIFF of {bits[0]}-bit {dict(u='unsigned', i='signed', f='floating').get(kind, 'complex or other')} numbers, which "

@@ -173,7 +173,7 @@ def says_what(folder: str) -> bool:
 
 
 def is_session(folder: str) -> bool:
-    """Whether a folder's last part is called like a visit or a date, of which one patient has several.
+    """Whether a folder's last part is called like a visit or a date; one patient has several of them.
 
     >>> is_session("train/visit2"), is_session("2019-03-01"), is_session("case2")
     (True, True, False)

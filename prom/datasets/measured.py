@@ -9,7 +9,7 @@ import numpy as np
 from prom.errors import InputError
 
 NEAR = 16  # the central (1 / NEAR of the height) x (1 / NEAR of the width)
-SMALLEST = 16  # rows or columns of which one can tell
+SMALLEST = 16  # rows or columns; fewer are too few to decide
 SHARE = 0.5  # of the energy, above which it lies there in k-space only
 GAPS = 0.1  # of a slice's points, between its lines, may be 0: of smooth emulated images many are, by rounding
 EMPTY = ("refuse", "crop", "keep")
@@ -18,7 +18,7 @@ EMPTY = ("refuse", "crop", "keep")
 def looks_like_kspace(array: np.ndarray) -> str | None:
     """Where the energy of most slices has its peak as no image has it: "centre", "corner", or None.
 
-    ``array``: (..., H, W), real or complex. The peak is at ``[H // 2, W // 2]``, give or take two points, or as near to the corners
+    ``array``: (..., H, W), real or complex. The peak is at ``[H // 2, W // 2]``, to within two points, or as near to the corners
     that the FFT begins with, and the points around it, one in 256 of all, hold more than half of the energy.
 
     >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]

@@ -43,11 +43,11 @@ LICENCE = "the template: permission to use, copy, modify and distribute for any 
 CITATION = "Fonov et al., NeuroImage 54(1):313-327, 2011, and NeuroImage 47:S102, 2009"
 LABEL_NAMES = ("background", "grey matter", "white matter", "CSF and rest")
 CONTRASTS = ("T1", "T2", "PD", "FLAIR")
-SUBJECTS = {"train": 40, "validation": 10, "test": 20}  # how many virtual subjects a split has unless told otherwise
+SUBJECTS = {"train": 40, "validation": 10, "test": 20}  # virtual subjects of a split by default
 SLICES = (44, 56, 68, 80, 92, 104, 116, 128)  # template slices, 12 mm apart, cerebellum to vertex: neighbours look different
 SLICE_RANGE = (20, 140)  # further out, a deformed slice can miss the brain
 
-# Subjects are numbered through: a split owns 1000 numbers, so that no two splits can share one, however many are asked for.
+# Subjects are numbered through: a split owns 1000 numbers, so that no two splits can share one, however many there are.
 FIRST_NUMBER = {"train": 0, "validation": 1000, "test": 2000}
 NUMBERS_PER_SPLIT = 1000
 
@@ -132,7 +132,7 @@ def load(
     Raises
     ------
     InputError
-        Where a value is outside what is said above, or there are four contrasts and coils, phase or noise.
+        Where a value is out of range, or there are four contrasts and coils, phase or noise.
 
     >>> data = load("test", subjects=1, slices=[80], size=64)
     >>> data.images.shape, data.subjects, data.slices, float(data.images.max())

@@ -286,7 +286,7 @@ class _Lines:
         self.counts: dict[int, np.ndarray] = {}
 
     def check_one(self, **counters: int) -> None:
-        """Refuse lines of which some are, e.g., of another contrast."""
+        """Refuse a file in which some lines are, e.g., of another contrast."""
         self.first = self.first or counters
         for name, value in counters.items():
             if value != self.first[name]:

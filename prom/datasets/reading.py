@@ -70,7 +70,7 @@ def decoding(path: Path, kind: str) -> Iterator[None]:
 
 
 def check_declared(path: Path, shape: Sequence[int], dtype: np.dtype, stored: int | None = None, axes: Sequence[int] = (2, 3, 4)) -> None:
-    """Refuse what cannot be images by the header alone, before memory is asked for.
+    """Refuse what cannot be images by the header alone, before memory is allocated.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def read_text(path: Path, what: str) -> str:
 def read_nifti(path: Path, axes: Sequence[int], slices: slice = slice(None)) -> tuple[np.ndarray, tuple[float, ...]]:
     """The voxels of a NIfTI file, scaled by its slope and intercept, and the voxel sizes (mm).
 
-    ``slices`` picks along axis 2 before memory is asked for.
+    ``slices`` picks along axis 2 before memory is allocated.
 
     Raises
     ------

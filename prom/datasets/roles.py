@@ -18,7 +18,7 @@ from prom.errors import InputError
 LABELS = ("auto", "only", "none")
 MOST_LABELS = 24  # different values; a picture of an anatomy has more
 LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
-PARTLY = ("NIfTI", "npy")  # formats of which a part can be read without the rest
+PARTLY = ("NIfTI", "npy")  # formats that can be read in part
 
 LeftOut = tuple[Path, str]
 
@@ -163,7 +163,7 @@ def _stored(file: File) -> np.ndarray:
 
 
 class _Turned:
-    """A NIfTI volume of which single slices are read."""
+    """A NIfTI volume that is read slice by slice."""
 
     def __init__(self, stored: object) -> None:
         self.stored, self.shape = stored, stored.shape
@@ -204,7 +204,7 @@ def _grid(file: File) -> tuple[int, ...] | None:
 
 
 def _chosen(root: Path, found: list[File], contrast: str | None, channels: Sequence[str] | None, left_out: list[LeftOut]) -> list[File]:
-    """The images of the contrast, or of the contrasts as channels, that were asked for."""
+    """The images of the chosen contrast, or of several as channels."""
     if contrast is None and channels is None:
         return found
     known = sorted({file.contrast for file in found if file.contrast})

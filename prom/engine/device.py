@@ -47,7 +47,7 @@ def compiles(tensor: torch.Tensor) -> bool:
 
 
 def asynchronous(place: torch.Tensor | torch.device) -> bool:
-    """Whether work there only begins when it is asked for, so that a look at a number makes the program wait: a GPU.
+    """Whether work there runs apart from the program, which waits for it where it reads a number: a GPU.
 
     >>> asynchronous(torch.ones(2))
     False

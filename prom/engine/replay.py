@@ -11,7 +11,7 @@ EAGER = 3  # calls before the recording: plans of transforms and memory that las
 
 
 def replayed(function: Callable[..., tuple[Tensor, ...]], generator: torch.Generator, may: bool) -> Callable[..., tuple[Tensor, ...]]:
-    """The function, replayed where the generator's device can do that and ``may`` says that it is allowed to."""
+    """The function, replayed where the generator's device can do that and ``may`` allows it."""
     return Replayed(function, generator) if may and generator.device.type == "cuda" else function
 
 

@@ -63,7 +63,7 @@ def added(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 
 @contextmanager
 def spread() -> Iterator[None]:
-    """In here PyTorch has one thread, and :func:`parallel` those that it had. Also a decorator: ``@spread()``.
+    """Inside this context PyTorch uses one thread; :func:`parallel` uses all that it had. Also a decorator: ``@spread()``.
 
     PyTorch's own threads wait for their next piece of work without sleeping, and would take the cores from the workers.
     """
@@ -73,7 +73,7 @@ def spread() -> Iterator[None]:
 
 @contextmanager
 def gathered() -> Iterator[None]:
-    """In here, inside :func:`spread`, PyTorch has its threads back: for networks, whose operations are large."""
+    """Inside this context, within :func:`spread`, PyTorch uses all threads again: for networks, whose operations are large."""
     with _threads(None, _local.workers or torch.get_num_threads()):
         yield
 

@@ -24,7 +24,7 @@ PR_SET_PDEATHSIG = 1  # of Linux's prctl
 def end_with(parent: int) -> None:
     """This process, a worker, ends as soon as its parent, of this number, does, however that ends; ^C is for the parent.
 
-    Linux is asked to see to it; elsewhere a thread looks twice a second.
+    Linux takes care of it; elsewhere a thread checks every half second.
 
     >>> end_with(os.getppid()) is None
     True

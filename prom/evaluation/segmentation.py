@@ -79,7 +79,7 @@ class Segmenter:
         return self.loss_of(self.network(images), labels)
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The same for what the network says, ``(P, K, H, W)`` logits."""
+        """The same for the network's output, ``(P, K, H, W)`` logits."""
         targets = self.targets(labels)
         if self.exclusive:
             targets = torch.cat([~targets.any(dim=1, keepdim=True), targets], dim=1)
@@ -95,7 +95,7 @@ class Segmenter:
         return self.decide(self.network(images))
 
     def decide(self, logits: Tensor) -> Tensor:
-        """What of it is taken as segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
+        """What is segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
         if not self.exclusive:
             return logits > 0
         best = logits.argmax(dim=1, keepdim=True)
@@ -121,7 +121,7 @@ class Segmenter:
         return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of weights, regions and metadata: tells one network from another in records."""
+        """16 hex digits of the SHA-256 of weights, regions and metadata: identifies the network in records."""
         digest = hashlib.sha256(json.dumps([dict(self.regions), self.metadata], sort_keys=True).encode())
         for name, value in sorted(self.network.state_dict().items()):
             digest.update(name.encode() + value.cpu().numpy().tobytes())
@@ -208,7 +208,7 @@ def train(
     masks
         ``(M, H, W)`` bool: then every image is seen zero-filled under one of them, chosen at random, in training and in validation.
     augment
-        Whether training images are varied at random besides (:func:`augmentation`): for few patients, with more steps.
+        Whether training images are also varied at random (:func:`augmentation`): for few patients, with more steps.
     seed
         Of weights, order, mirroring, choice of masks and variation. Same seed, same machine, same number of threads: same bits.
     device
@@ -237,7 +237,7 @@ def train(
     metadata = {"channels": list(start.metadata["channels"] if start else channels), "in_channels": data.images.shape[1]}
     _check_fit(start.metadata if start else metadata, data)
     _check_fit(start.metadata if start else metadata, validation)
-    asked = {
+    settings = {
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -255,7 +255,7 @@ def train(
         network = _unet(regions, metadata)
     if start:
         network.load_state_dict(start.network.state_dict())
-    segmenter = Segmenter(network.to(device), regions, {**metadata, **asked})
+    segmenter = Segmenter(network.to(device), regions, {**metadata, **settings})
     if not segmenter._shows(_labels(validation), device):
         raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
@@ -265,7 +265,7 @@ def train(
     if checkpoint:
         check_writable(checkpoint)
         if Path(checkpoint).is_file():
-            state = _resume(Path(checkpoint), asked, network, adam, schedule)
+            state = _resume(Path(checkpoint), settings, network, adam, schedule)
             for _ in range(state["step"]):  # the same draws as before
                 _batch(data, labels, masks, batches, generator, images=False)
     vary = augmentation() if augment else None
@@ -295,7 +295,7 @@ def train(
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
                 live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                _write(checkpoint, {**state, **live, "asked": asked})
+                _write(checkpoint, {**state, **live, "asked": settings})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -455,16 +455,16 @@ def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
         temporary.write_bytes(packed.getbuffer())
 
 
-def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
+def _resume(path: Path, settings: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
     try:
         state = torch.load(network_files.checked(path), map_location="cpu", weights_only=True)
-        same = state.pop("asked") == asked
+        same = state.pop("asked") == settings
         if same:
             network.load_state_dict(state.pop("network"))
             adam.load_state_dict(state.pop("adam"))
             schedule.load_state_dict(state.pop("schedule"))
     except Exception as error:  # a damaged file fails in any of many ways
-        raise InputError(f"checkpoint {path}: cannot be read; remove it to start anew") from error
+        raise InputError(f"checkpoint {path}: cannot be read; remove it to start again") from error
     if not same:
         raise InputError(f"checkpoint {path}: is of a training with other data or settings; remove it, or name another file")
     return state

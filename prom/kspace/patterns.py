@@ -110,10 +110,10 @@ class Lines:
             raise InputError(f"mask of type {mask.dtype}: must be bool; use mask > 0.5")
         if tuple(mask.shape) != self.samples:
             raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {self.samples}")
-        members = self.adjoint(mask.int()) > 0
-        if not self.forward(members).equal(mask):
+        selected = self.adjoint(mask.int()) > 0
+        if not self.forward(selected).equal(mask):
             raise InputError(f"mask: has {self.name} that are measured in part; use pattern 'points'")
-        return members
+        return selected
 
 
 NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}

@@ -1,4 +1,4 @@
-"""Exchange of lines: leave one out, and put the one in its place that the loss without it asks for."""
+"""Exchange of lines: leave one out, and replace it with the line by which the loss without it falls most."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from prom.learn.polish import RELATIVE_TOLERANCE
 from prom.objectives import Objective, evenly, whole_loss, whole_set
 from prom.problem import Problem
 
-SCREENING_IMAGES = 64  # images that decide which exchanges are looked at closely
-CANDIDATES = 4  # outsiders in the place of a member: the derivative tells which are promising, and not which is best
+SCREENING_IMAGES = 64  # images on which an exchange is tried before all of them
+CANDIDATES = 4  # lines that are tried in the place of one: the derivative shows which are promising, and not which is best
 
 
 def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: str = "columns", held: Sequence[int] = ()) -> Tensor:
     r"""Improve a mask of few lines by exchanging one at a time, until none of those that are tried helps. The loss never rises.
 
-    Each member in turn is left out, from the centre of k-space outwards. Of the outsiders, those four are tried in its place whose
+    Each line of the mask in turn is left out, from the centre of k-space outwards. Of the others, those four are tried in its place whose
     derivatives are the most negative without it, and the first by which the loss truly falls is kept. That is a step of
-    :func:`prom.baselines.rivals.igs` for each member of the mask, in the way of Fedorov's exchange of the points of an experiment
+    :func:`prom.baselines.rivals.igs` for each line of the mask, in the way of Fedorov's exchange of the points of an experiment
     ("Theory of Optimal Experiments", 1972).
 
     Why not :func:`prom.polish`: it predicts a removal from a second derivative that is proportional to the power, so that it never tries
-    one of the strongest lines. In real images those are what a network can do without: the opposite line says the same (chapter 5).
+    one of the strongest lines. In real images a network can do without them: the opposite line measures the same (chapter 5).
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
     seen
         Indices of the images whose mean loss is to fall.
     pattern
-        "columns" or "rows". Points are too many: a round has as many steps as the mask has members.
+        "columns" or "rows". Points are too many: a round has as many steps as the mask has points.
     held
         Indices of images whose mean loss must fall as well.
 
@@ -70,39 +70,39 @@ def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Se
     """:func:`exchange`, for a problem that has been made already."""
     lines, objective, seen = problem.pattern, problem.objective, list(seen)
     few = [seen[place] for place in evenly(len(seen), SCREENING_IMAGES)]
-    members = lines.select(mask).to(problem.device)
+    selected = lines.select(mask).to(problem.device)
 
-    asked = [images for images in (few if len(few) < len(seen) else [], seen, list(held)) if images]
-    losses = [whole_loss(objective, images, lines.forward(members.float())) for images in asked]
+    groups = [images for images in (few if len(few) < len(seen) else [], seen, list(held)) if images]
+    losses = [whole_loss(objective, images, lines.forward(selected.float())) for images in groups]
 
     def accepts(candidate: Tensor) -> bool:
-        """Go on from this mask if it is better; says whether."""
-        nonlocal members, losses
+        """Go on from this mask if it is better, and return whether it is."""
+        nonlocal selected, losses
         new = []
-        for images, loss in zip(asked, losses, strict=True):
+        for images, loss in zip(groups, losses, strict=True):
             new.append(whole_loss(objective, images, lines.forward(candidate.float())))
             if not new[-1] < loss * (1 - RELATIVE_TOLERANCE):
                 return False
-        members, losses = candidate, new
+        selected, losses = candidate, new
         return True
 
-    waiting = sorted(members.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
+    waiting = sorted(selected.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
     refused = 0
     bar = tqdm(desc=f"exchange {len(waiting)} {lines.name}", disable=None, leave=False)
     while refused < len(waiting):
         leaving = waiting.pop(0)
-        without = _with(members, leaving, False)
+        without = _with(selected, leaving, False)
         gradient = lines.adjoint(whole_set(objective, few, lines.forward(without.float()))[1])
-        wanted = torch.where(members, torch.inf, gradient).argsort(stable=True)[:CANDIDATES].tolist()
-        taken = next((line for line in wanted if not members[line] and accepts(_with(without, line, True))), leaving)
+        wanted = torch.where(selected, torch.inf, gradient).argsort(stable=True)[:CANDIDATES].tolist()
+        taken = next((line for line in wanted if not selected[line] and accepts(_with(without, line, True))), leaving)
         waiting.append(taken)
         refused = refused + 1 if taken == leaving else 0
         bar.update()
     bar.close()
-    return lines.forward(members.cpu()).contiguous()
+    return lines.forward(selected.cpu()).contiguous()
 
 
-def _with(members: Tensor, line: int, measured: bool) -> Tensor:
-    changed = members.clone()
+def _with(selected: Tensor, line: int, measured: bool) -> Tensor:
+    changed = selected.clone()
     changed[line] = measured
     return changed

@@ -34,7 +34,7 @@ def expected_gradient(
         return relaxed.draw(source, count) if relaxed else (bernoulli.sample(theta, source, count), None)  # Eq. 4, 5; or Eq. 1
 
     def draw_batch() -> tuple[Tensor, Tensor | None]:
-        """Those of all images at once, of which each process keeps its own images'."""
+        """The masks of all images, drawn at once; each process keeps those of its own images."""
         hard, slope = draw(generator, len(batch) * recipe.samples)
         apart = (len(batch), recipe.samples)
         return distributed.share(hard.unflatten(0, apart)), None if slope is None else distributed.share(slope.unflatten(0, apart))

@@ -1,4 +1,4 @@
-"""What an optimisation has done so far: shown as a bar, told to whoever asked, and kept as a table."""
+"""What an optimisation has done so far: shown as a bar, passed to the callback, and kept as a table."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.threads import spread
 from prom.kspace.fourier import opposite
 from prom.objectives import evenly, whole_loss, whole_set
-from prom.objectives.curvature import factor
+from prom.objectives.curvature import measure_scale
 from prom.problem import Problem
 
 RELATIVE_TOLERANCE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -29,9 +29,9 @@ def polish(
     slices: int | None = None,
     hold_out: float = 0.0,
 ) -> Tensor:
-    r"""Improve a mask by swapping its worst members for the best outsiders. The loss never rises, the number of samples never changes.
+    r"""Improve a mask by swapping its worst samples for the best of the others. The loss never rises, the number of samples never changes.
 
-    First, where the images are real, of every conjugate pair that has one member the partner on one side of k-space is taken, if the loss
+    First, where the images are real, every conjugate pair with one selected sample takes the partner on one side of k-space, if the loss
     falls by it. Both partners are worth the same alone, so that an optimiser leaves the choice to chance; together they can be worth more
     when all come from one side (chapter 4). No single swap gets there.
 
@@ -44,18 +44,18 @@ def polish(
     halved. Below two swaps at a time, the next best single swaps are tried in turn, as long as a fall is predicted.
 
     h is the objective's own curvature; where it has none, it is taken as proportional to the mean power spectrum (which it is, phases
-    averaged out, where the loss of a pixel is twice differentiable), and one evaluation without the weakest members gives the factor.
+    averaged out, where the loss of a pixel is twice differentiable), and one evaluation without the weakest samples gives the factor.
     Without h the search would drop the lowest frequencies: their gradient is the largest.
 
     The prediction holds near a sensible mask. Start from one that has the centre of k-space: without it the phase of the reconstruction
-    is far from the image's, and the derivatives tell nothing.
+    is far from the image's, and the derivatives are of no use.
 
     Parameters
     ----------
     mask
         ``(H, W)`` bool, centred; of whole columns or rows where ``pattern`` says so.
     train
-        What the loss is measured on, all of it in every evaluation, or ``slices`` of it.
+        The slices that the loss is the mean over, in every evaluation: all of them, or ``slices``.
     pattern
         "points", "columns" or "rows": what is swapped.
     objective
@@ -69,7 +69,7 @@ def polish(
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     slices
-        At most so many slices, evenly spaced, are looked at; by default all.
+        At most so many slices, evenly spaced, are used; by default all.
     hold_out
         A share of the patients (:meth:`prom.SliceDataset.hold_out`) that is not among them, and whose loss must fall as well for a swap
         to be kept. Of use where the loss is that of a network: what suits the slices at hand need not suit other patients, all the
@@ -104,7 +104,7 @@ def improve(
 ) -> Tensor:
     """:func:`polish`, for a problem that has been made already."""
     train, pattern, objective, device = problem.data, problem.pattern, problem.objective, problem.device
-    members = pattern.select(mask).to(device)
+    selected = pattern.select(mask).to(device)
     chosen, held = split_slices(train, slices, hold_out)
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
@@ -116,54 +116,54 @@ def improve(
         loss, gradient = whole_set(objective, chosen, pattern.forward(candidate.float()))
         return loss, pattern.adjoint(gradient)
 
-    loss, gradient = evaluate(members)
+    loss, gradient = evaluate(selected)
     curvature = objective.curvature()
     if curvature is not None:
         curvature = pattern.adjoint(curvature)
     else:
         power = objectives.Measurements(train.images, device, keep=False).power(most=objectives.CURVATURE_IMAGES)
         curvature = pattern.adjoint(power)
-        if left and members.any():
-            curvature = curvature * factor(evaluate, members, loss, gradient, curvature)
+        if left and selected.any():
+            curvature = curvature * measure_scale(evaluate, selected, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
     partners = opposite(torch.arange(pattern.size, device=device).reshape(pattern.shape)).flatten()
-    others = whole_loss(objective, held, pattern.forward(members.float())) if held else None
+    others = whole_loss(objective, held, pattern.forward(selected.float())) if held else None
 
     def improves(candidate: Tensor) -> bool:
-        """Go on from this mask if it is better; says whether."""
-        nonlocal members, loss, gradient, others
+        """Go on from this mask if it is better, and return whether it is."""
+        nonlocal selected, loss, gradient, others
         new_loss, new_gradient = evaluate(candidate)
         if not new_loss < loss * (1 - RELATIVE_TOLERANCE):
             return False
         new_others = whole_loss(objective, held, pattern.forward(candidate.float())) if held else None
         if held and not new_others < others:
             return False
-        members, loss, gradient, others = candidate, new_loss, new_gradient, new_others
+        selected, loss, gradient, others = candidate, new_loss, new_gradient, new_others
         return True
 
     if left and not train.images.is_complex():
-        improves(one_sided(members, partners))
-    swaps = max(1, int(members.sum()) // 8)
+        improves(one_sided(selected, partners))
+    swaps = max(1, int(selected.sum()) // 8)
     while left:
-        removing = torch.where(members, curvature / 2 - gradient, torch.inf).flatten()
-        adding = torch.where(members, torch.inf, curvature / 2 + gradient).flatten()
-        removals = removing.argsort(stable=True)[: int(members.sum())]  # best first
-        additions = adding.argsort(stable=True)[: int((~members).sum())]
+        removing = torch.where(selected, curvature / 2 - gradient, torch.inf).flatten()
+        adding = torch.where(selected, torch.inf, curvature / 2 + gradient).flatten()
+        removals = removing.argsort(stable=True)[: int(selected.sum())]  # best first
+        additions = adding.argsort(stable=True)[: int((~selected).sum())]
         apart = [_one_of_each_pair(order, partners) for order in (removals, additions)]
         pairs = min(len(order) for order in apart)
         swaps = min(swaps, int((removing[apart[0][:pairs]] + adding[apart[1][:pairs]] < 0).sum()))
         if swaps > 1:
-            swaps = 2 * swaps if improves(_swapped(members, apart[0][:swaps], apart[1][:swaps])) else swaps // 2
+            swaps = 2 * swaps if improves(_swapped(selected, apart[0][:swaps], apart[1][:swaps])) else swaps // 2
             continue
         # The best swaps, as many as there are evaluations left, are among that many best removals and additions.
         for removal, addition in _single_swaps(removing, adding, removals[:left], additions[:left], left, exhaustive):
-            if improves(_swapped(members, removal, addition)):
+            if improves(_swapped(selected, removal, addition)):
                 swaps = 2
                 break
         else:
             break  # no single swap helps
     bar.close()
-    return pattern.forward(members.cpu()).contiguous()
+    return pattern.forward(selected.cpu()).contiguous()
 
 
 def split_slices(train: SliceDataset, slices: int | None, hold_out: float) -> tuple[list[int], list[int]]:
@@ -176,18 +176,18 @@ def split_slices(train: SliceDataset, slices: int | None, hold_out: float) -> tu
     return [rest[place] for place in evenly(len(rest), slices)], held
 
 
-def one_sided(members: Tensor, partners: Tensor) -> Tensor:
-    """Of every pair with one member, the partner that comes first. ``partners`` has the index of each parameter's partner.
+def one_sided(selected: Tensor, partners: Tensor) -> Tensor:
+    """Of every pair with one selected parameter, the partner that comes first. ``partners`` has the index of each parameter's partner.
 
     >>> one_sided(torch.tensor([False, True, True, True, False]), torch.tensor([4, 3, 2, 1, 0])).int()   # a pair with both, DC, none
     tensor([0, 1, 1, 1, 0], dtype=torch.int32)
     >>> one_sided(torch.tensor([False, False, True, True, True]), torch.tensor([4, 3, 2, 1, 0])).int()
     tensor([1, 1, 1, 0, 0], dtype=torch.int32)
     """
-    flat = members.flatten()
+    flat = selected.flatten()
     single = flat ^ flat[partners]
     first = torch.arange(len(partners), device=flat.device) < partners
-    return torch.where(single, first, flat).reshape(members.shape)
+    return torch.where(single, first, flat).reshape(selected.shape)
 
 
 def _one_of_each_pair(order: Tensor, partners: Tensor) -> Tensor:
@@ -208,7 +208,7 @@ def _single_swaps(
     return [(int(removals[k // len(additions)]), int(additions[k % len(additions)])) for k in order.tolist()]
 
 
-def _swapped(members: Tensor, removals: Tensor | int, additions: Tensor | int) -> Tensor:
-    changed = members.flatten().clone()
+def _swapped(selected: Tensor, removals: Tensor | int, additions: Tensor | int) -> Tensor:
+    changed = selected.flatten().clone()
     changed[removals], changed[additions] = False, True
-    return changed.reshape(members.shape)
+    return changed.reshape(selected.shape)

@@ -30,7 +30,7 @@ def energy_order(power: Tensor) -> Tensor:
 
 
 def refuse_what_fails(problem: Problem, recipe: Recipe) -> None:
-    """Say so at once where Adam would fail, or a process would have no image.
+    """Raise an error at once where Adam would fail, or a process would have no image.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What every mask with its probabilities and its story keeps to, whether it was just made or comes out of a file."""
+"""What every mask with its probabilities and its metadata must satisfy, whether it was just made or comes out of a file."""
 
 from __future__ import annotations
 
@@ -81,17 +81,17 @@ def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
     return lines, lines.select(mask)
 
 
-def _check_numbers(result: MaskResult, lines: Lines, members: Tensor) -> None:
+def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     if not isinstance(result.acceleration, float) or not math.isfinite(result.acceleration):
         raise InputError(f"its acceleration is {result.acceleration!r}, no finite number")
     budget = lines.budget(result.acceleration)
     if not isinstance(result.seed, int) or isinstance(result.seed, bool) or not -(2**63) <= result.seed < 2**64:
         raise InputError(f"its seed is {result.seed!r}, no whole number of 64 bits")
-    count, recipe = int(members.sum()), result.recipe if isinstance(result.recipe, dict) else {}
+    count, recipe = int(selected.sum()), result.recipe if isinstance(result.recipe, dict) else {}
     more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
     if count != budget and not more:
         raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
-    if not recipe.get("polish") and not members.all() and result.theta[members].min() < result.theta[~members].max():
+    if not recipe.get("polish") and not selected.all() and result.theta[selected].min() < result.theta[~selected].max():
         raise InputError("its mask leaves out samples that are more probable than some it has")
 
 

@@ -79,8 +79,8 @@ def to_csv(result: MaskResult, path: Path) -> None:
         Where a mask of columns or rows has a line that is measured in part, which no such list can say.
     """
     lines = make(result.pattern, result.mask.shape)
-    members = lines.select(result.mask)
-    encodes = pd.DataFrame(members.nonzero().numpy(), columns=[AXES[axis] for axis in lines.axes])
+    selected = lines.select(result.mask)
+    encodes = pd.DataFrame(selected.nonzero().numpy(), columns=[AXES[axis] for axis in lines.axes])
     for axis in lines.axes:
         encodes[f"{AXES[axis]}_offset"] = encodes[AXES[axis]] - lines.samples[axis] // 2
     with atomic(path) as temporary:

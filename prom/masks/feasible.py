@@ -32,7 +32,7 @@ class Feasible:
     cost
         Positive, of this shape, or None: what each sample takes of the budget; by default 1.
     groups
-        int64 of this shape, or None: the group, such as a frame, of which each sample takes its part of the budget.
+        int64 of this shape, or None: the group, such as a frame, whose budget each sample counts towards.
 
     Raises
     ------

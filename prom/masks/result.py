@@ -32,7 +32,7 @@ FORMAT = "prom mask 1"
 
 @dataclass(frozen=True, eq=False)
 class MaskResult:
-    """A mask with its probabilities and its story.
+    """A mask with its probabilities and its metadata.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class MaskResult:
     theta
         The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows.
     pattern, acceleration, recipe, seed
-        What was asked for. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name.
+        The settings. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name.
     history
         Per iteration: member, iteration, loss, budget S, active share of the sampled masks. A data frame.
     provenance
@@ -116,7 +116,7 @@ def load_mask(path: str | os.PathLike) -> MaskResult:
     Raises
     ------
     InputError
-        Where the file is missing, not HDF5, not such a mask, damaged, or says what does not fit together.
+        Where the file is missing, not HDF5, not such a mask, damaged, or its parts do not fit together.
     """
     path = Path(path)
     if not path.is_file():
@@ -153,7 +153,7 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Ten
     Raises
     ------
     InputError
-        Where it is no array, of another shape, or has other values than 0 and 1: what 255 or .3 would mean is not certain.
+        Where it is no array, of another shape, or has other values than 0 and 1: what 255 or 0.3 would mean is not certain.
 
     >>> as_mask(np.eye(2), (2, 2), "demo").int().tolist()
     [[1, 0], [0, 1]]

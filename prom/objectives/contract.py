@@ -1,7 +1,7 @@
-"""What every objective answers: the loss of masks on images that it holds, and its gradient with respect to the masks.
+"""What every objective computes: the loss of masks on its images, and its gradient with respect to the masks.
 
-An objective is asked with the indices of B images and masks: M masks that every image gets ("one mask shared by the batch" where M is
-1), or M masks for each image ("L samples" of Algorithm 1). Either way its answer is about B x M pairs.
+An objective takes the indices of B images and masks: M masks that every image gets ("one mask shared by the batch" where M is
+1), or M masks for each image ("L samples" of Algorithm 1). Either way its result is the mean over B x M pairs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Objective:
     data
         The images.
     concurrent
-        Whether several threads may ask at once.
+        Whether several threads may call it at once.
     replayable
         Whether a GPU may record a call and replay it with other numbers (:mod:`prom.engine.replay`).
     loss_unit
@@ -64,7 +64,7 @@ class Objective:
         return None
 
     def describe(self) -> dict[str, str]:
-        """What a mask's provenance says of the objective: masks with other words here are not averaged."""
+        """The objective in a mask's provenance: masks whose descriptions differ are not averaged."""
         return {"objective": type(self).__name__}
 
 

@@ -27,7 +27,7 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
         ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest tenth (of fewer samples, single
         images decide about the sign). A sensible mask of the acceleration that is wanted, as :func:`prom.baselines.energy` makes it.
     slices
-        At most so many slices, evenly spaced, are looked at.
+        At most so many slices, evenly spaced, are used.
 
     Raises
     ------
@@ -46,20 +46,20 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     power = objective.data.power(most=CURVATURE_IMAGES)
     chosen = evenly(len(objective.data), slices)
 
-    def evaluate(members: Tensor) -> tuple[float, Tensor]:
-        return whole_set(objective, chosen, members.to(power))
+    def evaluate(selected: Tensor) -> tuple[float, Tensor]:
+        return whole_set(objective, chosen, selected.to(power))
 
-    members = mask.to(power.device)
-    return power * factor(evaluate, members, *evaluate(members), power, part=10)
+    selected = mask.to(power.device)
+    return power * measure_scale(evaluate, selected, *evaluate(selected), power, part=10)
 
 
-def factor(
-    evaluate: Callable[[Tensor], tuple[float, Tensor]], members: Tensor, loss: float, gradient: Tensor, power: Tensor, part: int = 100
+def measure_scale(
+    evaluate: Callable[[Tensor], tuple[float, Tensor]], selected: Tensor, loss: float, gradient: Tensor, power: Tensor, part: int = 100
 ) -> float:
-    """c of h = c P, from the true change of the loss without the weakest members, one in ``part``; ``evaluate`` gives loss and gradient."""
-    weakest = torch.where(members, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(members.sum()) // part)]
-    without = members.flatten().clone()
+    """c of h = c P, from the true change of the loss without the weakest samples, one in ``part``; ``evaluate`` gives loss and gradient."""
+    weakest = torch.where(selected, power, torch.inf).flatten().argsort(stable=True)[: max(1, int(selected.sum()) // part)]
+    without = selected.flatten().clone()
     without[weakest] = False
-    change = evaluate(without.reshape(members.shape))[0] - loss
+    change = evaluate(without.reshape(selected.shape))[0] - loss
     total = float(power.flatten()[weakest].sum())
     return max(0.0, 2 * (change + float(gradient.flatten()[weakest].sum())) / total) if total > 0 else 0.0

@@ -71,7 +71,7 @@ class ImageLoss(Objective):
         """A scalar, which autograd can differentiate by the masks; without a gradient, a network needs its forward pass only."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         kspace, images = self.data[indices]
-        unit = self.data.unit  # the criterion is told the images as they are
+        unit = self.data.unit  # the criterion gets the images in their own unit
         found, _ = self.reconstruction((kspace * unit).unsqueeze(1), masks.unsqueeze(-3), self.data.encoding)  # (B, M, C, H, W)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)

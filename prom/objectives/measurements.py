@@ -1,4 +1,4 @@
-"""The images that an objective looks at, and their k-space."""
+"""The images of an objective, and their k-space."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Measurements:
     makes no difference, and the inverse transform of centred k-space is the image times a phase, which its magnitude does not have.
 
     Of images in memory both are kept; the magnitude is the image itself where that is one already. Of stored images, which do not fit,
-    they are made when asked for: a transform takes less time than reading k-space, which is twice as large, from a disk.
+    they are computed when needed: a transform takes less time than reading k-space, which is twice as large, from a disk.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Golden hashes: what every method makes of one small input. Records name them, and so say whether today's code would make them again.
+"""Golden hashes: what every method makes of one small input. Records name them, which shows whether today's code would make the same masks.
 
 Text and path of a source do not matter: who renames a variable changes no result. ``golden.json`` has the hash of every mask, by the
 processor that made it, since another one rounds differently in the last bit; and the score of every mask, which is alike everywhere.
-``python -m prom.runs.golden`` writes the file anew, after a change that is meant to change masks.
+``python -m prom.runs.golden`` writes the file again, after a change that is meant to change masks.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def slices() -> SliceDataset:
 
 
 def network() -> Segmenter:
-    """A network that takes for bright what is brighter than .3 on average over 3 x 3 pixels."""
+    """A network that takes for bright what is brighter than 0.3 on average over 3 x 3 pixels."""
     threshold = torch.nn.Conv2d(1, 2, 1)
     with torch.no_grad():
         threshold.weight.copy_(torch.tensor([-8.0, 8.0])[:, None, None, None])

@@ -33,7 +33,7 @@ from prom.problem import Problem
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
 TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
 TASK_SLICES = 256  # that polishing for a task evaluates: a network takes much longer than an image's loss
-GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # said elsewhere, not an option of a method
+GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # given elsewhere, not an option of a method
 
 
 def parse_method(text: str) -> tuple[str, dict[str, object]]:
@@ -59,7 +59,7 @@ def parse_method(text: str) -> tuple[str, dict[str, object]]:
 
 
 def recipe_of(text: str) -> dict[str, object]:
-    """What a record says of how its mask was made: the recipe's fields, or the baseline's name and options.
+    """How a mask was made, as its record has it: the recipe's fields, or the baseline's name and options.
 
     >>> recipe_of("gaussian:sigma=35"), recipe_of("paper:members=1")["members"]
     ({'name': 'gaussian', 'sigma': 35.0}, 1)
@@ -76,7 +76,7 @@ def make(
     seed: int = 0,
     task: Objective | None = None,
 ) -> MaskResult:
-    """The mask that a method makes of training slices. Its provenance says besides: the method's text, and the seconds spent.
+    """The mask that a method makes of training slices. Its provenance also has the method's text and the seconds spent.
 
     Parameters
     ----------
@@ -166,12 +166,12 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:
     """The record of a mask from :func:`make` and its scores on ``test`` from :func:`prom.evaluate`, with everything needed to repeat it.
 
-    ``scores`` may hold other columns besides, as those of :func:`prom.evaluation.segmentation.evaluate`.
+    ``scores`` may also have other columns, such as those of :func:`prom.evaluation.segmentation.evaluate`.
 
     Returns
     -------
     dict
-        Flat and JSON-ready: what was asked for, true acceleration, mean and standard deviation over slices of every score, seconds
+        Flat and JSON-ready: the settings, true acceleration, mean and standard deviation over slices of every score, seconds
         spent making the mask, the device that made it, recipe, fingerprints of both splits, versions and commit.
     """
     made = result.provenance
@@ -228,7 +228,7 @@ def write(path: str | os.PathLike, entry: dict[str, object]) -> None:
 
 
 def peak_memory() -> float | None:
-    """The most main memory that this process has had so far, in MiB; None where the system does not tell.
+    """The most main memory that this process has had so far, in MiB; None where the system does not report it.
 
     >>> peak_memory() is None or peak_memory() > 10
     True

@@ -7,14 +7,14 @@ One combination of data set, method, pattern, acceleration and seed is one paper
         --accelerations 4 8 16 32 --seeds 10 --jobs 2
 
 Records lie in a folder whose name holds a key of the data and a key of the code, so that no result is ever taken from a run with other
-data or other code; every record is checked against the sweep besides. Whatever ended a sweep, the same command goes on with it.
+data or other code; every record is also checked against the sweep. You can interrupt a sweep and resume it with the same command.
 
 On a SLURM cluster, where output, data and Python lie on a file system that all nodes share, every run is a job::
 
     prom sweep reconstruction --dataset acdc --root /shared/ACDC --seeds 10 --jobs 100 --executor slurm \\
         --snakemake "--default-resources slurm_partition=cpu slurm_account=mri runtime=60 mem_mb=4000"
 
-Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never tells
+Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never reports
 there that a job has ended. Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
 """
 
@@ -112,7 +112,7 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     [('energy', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 0), ('equispaced', 'columns', 8.0, 1)]
     """
     for method in methods:
-        results.recipe_of(method)  # or it says what is wrong
+        results.recipe_of(method)  # or it raises the error
     for name in names:
         if name not in patterns.PATTERNS:
             raise unknown("pattern", name, patterns.PATTERNS)
@@ -151,7 +151,7 @@ def plan(
     tuning_steps: int = 0,
     output: str | os.PathLike = "results/sweep",
 ) -> Sweep:
-    """Say what is to be run. Reads the data once, for their fingerprints.
+    """Plan the runs. Reads the data once, for their fingerprints.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def plan(
     accelerations, seeds
         Every acceleration with every seed from 0 to ``seeds - 1``.
     ensembles
-        Those of ``methods`` whose solutions of all seeds are to be averaged besides (Bayesian model averaging).
+        Those of ``methods`` whose solutions of all seeds are also averaged (Bayesian model averaging).
     network, tuning_steps
         Of a segmentation: the file of the network, which is frozen; steps of fine-tuning it to each mask before the scores are taken.
     output
@@ -216,17 +216,17 @@ def plan(
     runs, expected = {}, {}
     averaged = [(method, pattern, acceleration, 0) for method, pattern, acceleration, seed in wanted if method in ensembles and seed == 0]
     for index, (method, pattern, acceleration, seed) in enumerate([*wanted, *averaged]):
-        asked = {"method": method, "pattern": pattern, "acceleration": acceleration, "seed": seed}
+        settings = {"method": method, "pattern": pattern, "acceleration": acceleration, "seed": seed}
         recipe = results.recipe_of(method)
         name = "-".join([re.sub(r"[:,]", "-", method), pattern, f"x{acceleration}".removesuffix(".0")])
         if index >= len(wanted):
-            asked["average"] = [f"{name}-seed{member}.h5" for member in range(seeds)]
+            settings["average"] = [f"{name}-seed{member}.h5" for member in range(seeds)]
             recipe["members"] *= seeds
             name += f"-ensemble{seeds}"
         else:
             name += f"-seed{seed}"
-        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **asked})]
-        runs[name] = {**place, **asked, "record": f"{name}.json", "command": shlex.join(again)}
+        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **settings})]
+        runs[name] = {**place, **settings, "record": f"{name}.json", "command": shlex.join(again)}
         made = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
         expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **made, **same}
     left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
@@ -295,7 +295,7 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
                         bar.update(sum((sweep.folder / f"{name}.json").exists() for name in missing) - bar.n)
                         time.sleep(0.2)
                 finally:
-                    process.terminate()  # where ^C ended the loop: Snakemake finishes the runs at work and begins no more
+                    process.terminate()  # where ^C ended the loop: Snakemake finishes the current runs and begins no more
         return {name: _reason(sweep, name) for name in sorted(set(sweep.runs) - set(records(sweep)))}
 
 
@@ -311,7 +311,7 @@ def _locked(folder: Path) -> Iterator[TextIO]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"another sweep is at work in {folder}; waiting for it", file=sys.stderr)
+            print(f"another sweep is running in {folder}; waiting for it", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file
 
@@ -365,7 +365,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
 
 
 def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
-    """The scores of the test slices of a run, with what tells it from other runs, but for the seed."""
+    """The scores of the test slices of a run, with what distinguishes it from other runs, except the seed."""
     return pd.read_csv(path).assign(**{name: record[name] for name in IDENTIFYING_FIELDS})
 
 

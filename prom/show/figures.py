@@ -22,7 +22,7 @@ COLOURS = {
 
 
 def use_style() -> None:
-    """Set matplotlib up for the book: 2x PNG, no frames that say nothing, one size of type."""
+    """Set matplotlib up for the book: 2x PNG, no needless frames, one size of type."""
     plt.rcParams.update(
         {
             "figure.dpi": 144,  # twice what notebooks take by themselves: sharp on every screen

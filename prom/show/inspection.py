@@ -21,15 +21,15 @@ SHOWN = 8  # slices in the picture, and names in a list
 
 
 def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
-    """Read a folder or file of your own images as :func:`prom.load` would, and say what was understood.
+    """Read a folder or file of your own images as :func:`prom.load` would, and report what was understood.
 
     ``settings`` are those of :func:`prom.datasets.folder.plan`. A file that cannot be read does not end it: its error is listed.
 
     Returns
     -------
     dict
-        ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: how many
-        slices of which (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
+        ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: number
+        of slices of each (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
         k-space that is 0; ``range``: least and greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
 
     Raises

@@ -23,7 +23,7 @@ from prom.show.figures import COLOURS
 DECIBELS = 40.0  # how far below its peak a point spread is drawn
 ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters
 SPREAD_MAP, ERROR_MAP = "magma", "cividis"
-LEVELS = 24  # of maps: hardly fewer than an eye tells apart, and half the bytes of 256
+LEVELS = 24  # of maps: hardly fewer than an eye can distinguish, and half the bytes of 256
 GREYS = 64  # of images: noise hides the steps, and a page holds hundreds of them
 REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
 WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, wrong
@@ -63,9 +63,9 @@ class View:
     scores
         ``psnr`` (dB), ``ssim`` and ``nmse`` in the paper's convention, ``acceleration`` (the true one, D by the number of samples),
         ``stray`` (pixels within which half of the energy outside the point spread's own pixel lies); with a network also ``dice`` and
-        ``wrong`` (the share of the pixels in or taken for a region that are in another one than the network says).
+        ``wrong`` (the share of the pixels in or taken for a region for which the network finds another one).
     truth, regions
-        With a network: which region each pixel belongs to, and which one the network says, ``(H, W)`` int, 0 for none; else None.
+        With a network: the true region of each pixel and the region that the network finds, ``(H, W)`` int, 0 for none; else None.
     names
         Of the regions, from 1.
     """

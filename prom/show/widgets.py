@@ -163,7 +163,7 @@ def explore(
 ) -> VBox:
     """The explorer in a notebook, on your own data: choose a method, an acceleration, a pattern and a slice.
 
-    A mask is made when it is first asked for, which for the learnt ones takes as long as :func:`prom.optimize`, and kept from then on.
+    A mask is made when it is first needed, which for the learnt ones takes as long as :func:`prom.optimize`, and kept from then on.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def explore(
     Returns
     -------
     ipywidgets.VBox
-        Besides, it has ``controls`` (the widgets by name: "method", "acceleration", "pattern", "slice") and ``view``, the
+        It also has ``controls`` (the widgets by name: "method", "acceleration", "pattern", "slice") and ``view``, the
         :class:`prom.show.views.View` that is shown, whose ``mask`` you may take along; None where the choice is impossible, which is
         said instead: a Poisson disc of lines, say.
 
@@ -306,7 +306,7 @@ def _radios(name: str, label: str, values: Mapping[str, str], chosen: str) -> st
 
 WITHOUT = "Scripts are off here: one choice is shown. In JupyterLab, run or trust this notebook."
 
-# Beside the reconstruction: every method on the same image, of which one can be clicked.
+# Beside the reconstruction: every method on the same image, one of which can be clicked.
 RANKING = '<div class="prom-ranking" hidden><div class="prom-title"></div><div></div></div>'
 
 # The colours of text and lines are those of the page around it, light or dark; pictures stay as they are.
