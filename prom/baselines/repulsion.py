@@ -33,7 +33,8 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     weight of a pair in Levine and Hargreaves, arXiv 1710.07837. This is the diagonal approximation of A-optimal design, that is of the
     mask of least mean error of :class:`prom.reconstruction.sense.Sense`. Of lines, P is the mean along the line and K the sum.
 
-    With one coil K has no reach, and this is :func:`prom.baselines.energy`, exactly. Nothing is trained and nothing is random; ``seed`` is not used.
+    With one coil K has no reach, and this is :func:`prom.baselines.energy`, exactly. Nothing is trained and nothing is random; ``seed`` is
+    not used.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""PSNR, SSIM and NMSE in the two conventions in use, which differ by several dB: the paper's and fastMRI's.
+"""PSNR, SSIM and NMSE in the two conventions in use, which can differ by decibels: the paper's and fastMRI's.
 
 ======== =========================================== ==================================================
 .        paper (per slice)                           fastMRI (per volume)
