@@ -72,6 +72,10 @@ OTHER = {
         "seed": 2,
     },
     "09_your_own_data": {"acceleration": 4, "pattern": "rows", "iterations": 30, "validation": 0.4, "seed": 2, "size": 64},
+    "10_several_coils": {
+        **{"accelerations": [5], "line_accelerations": [3], "coils": 4, "noise": 0.01, "size": 32, "train_slices": 6, "test_slices": 4},
+        **{"runs": 2, "seed": 3},
+    },
 }
 
 
