@@ -17,7 +17,7 @@ from prom.kspace.patterns import Lines, make
 from prom.masks.feasible import Feasible
 from prom.objectives import whole_loss
 from prom.objectives.reconstructed import Reconstructed
-from prom.reconstruction.sense import LEAST_POWER, Sense
+from prom.reconstruction.sense import LEAST_POWER, Sense, mean_power
 
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the repulsion, of which training images choose
 TUNING_SLICES = 8  # that choose it
@@ -95,7 +95,7 @@ def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
 
 
 def _power(train: SliceDataset, lines: Lines) -> Tensor:
-    power = sum(fft2c(image).abs().double().square().mean(dim=0) for image in train.images) / len(train)
+    power = mean_power(train)
     power = lines.adjoint(power) / (power.numel() / lines.size)
     return power.clamp(min=LEAST_POWER * power.max())
 

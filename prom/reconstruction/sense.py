@@ -77,7 +77,7 @@ class Sense:
             raise InputError(
                 f"{train.name}: its noise is not known, which SENSE weighs the images against; set its noise, or use Sense(penalty)"
             )
-        power = torch.stack([fft2c(image).abs().double().square().mean(dim=0) for image in train.images]).mean(dim=0)
+        power = mean_power(train)
         return cls(train.noise**2 / power.clamp(min=LEAST_POWER * power.max()), iterations, tolerance)
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -121,6 +121,15 @@ class Sense:
             last, size = size, _product(rest, scaled)
             direction = scaled + _ratio(size, last) * direction
         return found
+
+
+def mean_power(train: SliceDataset) -> Tensor:
+    """P: ``(H, W)`` float64, centred, the mean of :math:`|F x|^2` over slices and channels, in the units of the images squared.
+
+    >>> mean_power(SliceDataset("demo", "train", torch.ones(2, 1, 2, 2), ["a", "b"], [0, 0])).tolist()      # all of it at DC
+    [[0.0, 0.0], [0.0, 4.0]]
+    """
+    return sum(fft2c(image).abs().double().square().mean(dim=0) for image in train.images) / len(train)
 
 
 def _product(one: Tensor, two: Tensor) -> Tensor:
