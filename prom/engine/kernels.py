@@ -83,6 +83,82 @@ def add_products(kspace, back, gradient):
 
 
 @compiled
+def product(one, two, out):
+    """out = a b."""
+    for i in range(out.size // 2):
+        real, imaginary = two[2 * i], two[2 * i + 1]
+        out[2 * i] = one[2 * i] * real - one[2 * i + 1] * imaginary
+        out[2 * i + 1] = one[2 * i] * imaginary + one[2 * i + 1] * real
+
+
+@compiled
+def add_conjugate(one, two, out):
+    """out += conj(a) b."""
+    for i in range(out.size // 2):
+        real, imaginary = two[2 * i], two[2 * i + 1]
+        out[2 * i] += one[2 * i] * real + one[2 * i + 1] * imaginary
+        out[2 * i + 1] += one[2 * i] * imaginary - one[2 * i + 1] * real
+
+
+@compiled
+def multiply(out, factor):
+    """out *= f."""
+    for i in range(out.size):
+        out[i] *= factor[i]
+
+
+@compiled
+def to_coils(maps, image, out):
+    """out_k = S_k x for each coil k."""
+    for first in range(0, out.size, image.size):
+        product(maps[first : first + image.size], image, out[first : first + image.size])
+
+
+@compiled
+def weigh(samples, weight):
+    """y_k = w y_k for each coil k; ``weight`` has every number twice, for real and imaginary parts."""
+    for first in range(0, samples.size, weight.size):
+        multiply(samples[first : first + weight.size], weight)
+
+
+@compiled
+def add_coils(maps, images, out):
+    """out += the sum of conj(S_k) x_k over coils k."""
+    for first in range(0, images.size, out.size):
+        add_conjugate(maps[first : first + out.size], images[first : first + out.size], out)
+
+
+@compiled
+def add_penalty(penalty, direction, image):
+    """image += r d, and Re <d, image>; ``penalty`` has every number twice."""
+    total = 0.0
+    for i in range(image.size):
+        image[i] += penalty[i] * direction[i]
+        total += np.float64(direction[i] * image[i])
+    return total
+
+
+@compiled
+def descend(step, direction, image, scale, found, rest):
+    """x += a d and r -= a A d; then |r|^2 and <r, C r> for the scale C, which has every number twice."""
+    square, scaled = 0.0, 0.0
+    for i in range(rest.size):
+        found[i] += step * direction[i]
+        rest[i] -= step * image[i]
+        part = np.float64(rest[i] * rest[i])
+        square += part
+        scaled += part * scale[i]
+    return square, scaled
+
+
+@compiled
+def turn(ratio, scale, rest, direction):
+    """d = C r + b d."""
+    for i in range(rest.size):
+        direction[i] = scale[i] * rest[i] + ratio * direction[i]
+
+
+@compiled
 def mixed(word, following, distant):
     """A word of the Mersenne Twister's next state."""
     joined = (word & np.uint32(0x80000000)) | (following & np.uint32(0x7FFFFFFF))

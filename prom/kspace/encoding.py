@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prom.kspace.fourier import fft2c, ifft2c, offsets, to_centred
+from prom.kspace.fourier import fft2c, ifft2c, modulation, offsets, to_centred
 
 
 class Encoding(Protocol):
@@ -45,6 +45,11 @@ class Fourier:
         """Whole cycles per field of view along both axes."""
         return offsets(self.samples)
 
+    @cached_property
+    def phase(self) -> Tensor:
+        """What an image is multiplied by where its transform is to need no shift: :func:`prom.kspace.fourier.modulation`."""
+        return modulation(self.samples)
+
     def forward(self, image: Tensor) -> Tensor:
         """``(..., H, W)`` to k-space of that shape."""
         return fft2c(image)
@@ -67,6 +72,11 @@ class FourierUpToPhase(Fourier):
     >>> torch.allclose(fast.adjoint(fast.samples_of(image)).abs(), image, atol=1e-6)
     True
     """
+
+    @cached_property
+    def phase(self) -> Tensor:
+        """1: it is in the images already."""
+        return torch.ones((), dtype=torch.complex128)
 
     def samples_of(self, image: Tensor) -> Tensor:
         """Centred k-space of an image as it is, without that phase: ``(..., H, W)``."""

@@ -46,6 +46,19 @@ def ifft2c(kspace: Tensor) -> Tensor:
     return torch.fft.fftshift(image, dim=IMAGE_AXES)
 
 
+def modulation(shape: Sequence[int]) -> Tensor:
+    r"""p, ``(H, W)`` complex128 of magnitude 1, with which no shift is needed: fft2(p x) is :func:`fft2c` of x but for phases of samples.
+
+    A checkerboard of signs where H and W are even, up to one factor.
+
+    >>> image = torch.rand(5, 4, dtype=torch.float64)
+    >>> torch.allclose(torch.fft.fft2(modulation((5, 4)) * image, norm="ortho").abs(), fft2c(image).abs(), atol=1e-6)
+    True
+    """
+    waves = [torch.exp(2j * torch.pi * (n // 2) / n * torch.arange(n, dtype=torch.float64)) for n in shape]
+    return waves[0][:, None] * waves[1]
+
+
 def offsets(shape: Sequence[int]) -> Tensor:
     """The signed frequency of every index of a centred grid along each of its axes, 0 at DC: ``(*shape, axes)`` int64.
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets.base import SliceDataset
+from prom.engine.coils import solve as in_cache
+from prom.engine.device import asynchronous
+from prom.engine.threads import parallel
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c
@@ -85,16 +88,22 @@ class Sense:
 
         As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``.
         """
-        fourier, real = encoding.fourier, samples.real.dtype
+        real = samples.real.dtype
         weight = mask.to(real)
         penalty = self.penalty.to(samples.device, real)
         scale = 1 / (encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0) + penalty)
+        phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
 
         def normal(z: Tensor) -> Tensor:
-            return fourier.forward(encoding.adjoint(weight * encoding.forward(fourier.adjoint(z)))) + penalty * z
+            coils = encoding.maps * torch.fft.ifft2(z, norm="ortho").unsqueeze(-3)
+            coils = torch.fft.ifft2(weight * torch.fft.fft2(coils))
+            return torch.fft.fft2((encoding.maps.conj() * coils).sum(dim=-3), norm="ortho") + penalty * z
 
         def solve(image: Tensor) -> Tensor:
-            return fourier.adjoint(self._solve(normal, scale, fourier.forward(image)))
+            right = torch.fft.fft2(image * phase, norm="ortho")
+            by_image = not asynchronous(right) and right.dtype == torch.complex64
+            found = self._by_image(encoding.maps, weight, penalty, scale, right) if by_image else self._solve(normal, scale, right)
+            return torch.fft.ifft2(found, norm="ortho") * phase.conj()
 
         found = solve(encoding.adjoint(weight * samples))
 
@@ -103,6 +112,19 @@ class Sense:
             return (encoding.forward(solve(gradient)).conj() * rest).real
 
         return found, pullback
+
+    def _by_image(self, maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor) -> Tensor:
+        """The same image by image, by several threads."""
+        shape = right.shape[-2:]
+
+        def every(part: Tensor, *own: int) -> list[Tensor]:
+            return list(part.expand(*right.shape[:-2], *own, *shape).reshape(-1, *own, *shape))
+
+        weight = weight if weight.ndim == 2 else weight.squeeze(-3)
+        parts = [every(maps.to(right), maps.shape[-3]), *(every(part) for part in (weight, penalty, scale, right))]
+        limits = self.iterations, self.tolerance
+        found = parallel(lambda one: in_cache(*(part.contiguous() for part in one), *limits), list(zip(*parts, strict=True)))
+        return torch.stack(found).reshape(right.shape)
 
     def _solve(self, normal: Callable[[Tensor], Tensor], scale: Tensor, right: Tensor) -> Tensor:
         """Preconditioned conjugate gradients for each image of a batch."""

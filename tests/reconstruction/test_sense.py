@@ -115,3 +115,17 @@ def test_what_cannot_be_is_refused():
             Sense(penalty)
     with pytest.raises(InputError, match="noise is not known"):
         Sense.of(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]))
+
+
+def test_single_precision_image_by_image_is_double_precision_at_once():
+    """On a CPU the two have code of their own: for several masks, and for images with maps of their own."""
+    maps, image = noise(2, 1, 3, 12, 10, seed=1), noise(2, 1, 12, 10, seed=2)
+    masks = torch.rand(2, 4, 12, 10, generator=torch.Generator().manual_seed(0)) < 0.5
+    found, slopes = [], []
+    for kind in (torch.complex128, torch.complex64):
+        encoding = Coils(maps.to(kind))
+        one, pullback = Sense(1e-2, iterations=60)(encoding.forward(image.to(kind)), masks.unsqueeze(-3), encoding)
+        found.append(one), slopes.append(pullback(one))
+    assert found[0].shape == (2, 4, 12, 10)
+    torch.testing.assert_close(found[1].to(torch.complex128), found[0], atol=2e-4, rtol=0)
+    torch.testing.assert_close(slopes[1].double(), slopes[0], atol=2e-3, rtol=0)
