@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from prom import options
-from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, mni_brain
+from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 
@@ -22,6 +22,7 @@ REGISTRY: dict[str, ModuleType] = {
     "acdc": acdc,
     "brain_tumour": brain_tumour,
     "fastmri_knee": fastmri_knee,
+    "lowfield": lowfield,
 }
 
 
@@ -65,16 +66,17 @@ def load(
         Multiplies all intensities: to see whether a method depends on the unit of the images.
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
-        :mod:`prom.datasets.fastmri_knee` and :mod:`prom.datasets.folder`, and :func:`prom.datasets.mni_brain.load`.
+        :mod:`prom.datasets.fastmri_knee`, :mod:`prom.datasets.lowfield` and :mod:`prom.datasets.folder`, and
+        :func:`prom.datasets.mni_brain.load`.
 
     Raises
     ------
     InputError
         Where it cannot be read; the message names the file.
 
-    >>> load("acdcc")
+    >>> load("acd")
     Traceback (most recent call last):
-    prom.errors.InputError: data set 'acdcc' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, mni_brain)
+    prom.errors.InputError: data set 'acd' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, lowfield, mni_brain)
     """
     name = os.fspath(name)
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):

@@ -305,7 +305,7 @@ def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int],
     """As :func:`fitted`, of k-space, sensitivities and noise."""
     if any(new > old for new, old in zip(size, kspace.shape[-2:], strict=True)):
         raise InputError(
-            f"size {tuple(size)}: larger than {tuple(kspace.shape[-2:])}; with coils=keep it may only cut, zeros have no noise"
+            f"size {tuple(size)}: larger than {tuple(kspace.shape[-2:])}; k-space with its noise may only be cut, zeros have no noise"
         )
     if size_in == "image":
         maps = None if maps is None else centred(maps, size).contiguous()
@@ -314,6 +314,23 @@ def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int],
         raise InputError("size_in 'kspace': sensitivities of a file cannot be resized; give size_in=image or maps of that size")
     scale = math.sqrt(math.prod(size) / math.prod(kspace.shape[-2:]))
     return centred(kspace, size) * scale, None, noise * scale
+
+
+def sides_of(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """The option ``size``, rows and columns or one number for both, as a pair; None stays None.
+
+    Raises
+    ------
+    InputError
+        Where it is anything else, or a side is not from 8 to 16384.
+
+    >>> sides_of(64), sides_of([64, 56])
+    ((64, 64), (64, 56))
+    """
+    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
+    if size is not None and (len(sides) not in (1, 2) or not all(isinstance(side, int) and 8 <= side <= 2**14 for side in sides)):
+        raise InputError(f"size {size}: must be rows and columns, or one number for both, each from 8 to {2**14}, e.g. 256,256")
+    return (sides * 2)[:2] or None
 
 
 def centred(images: Tensor, sides: Sequence[int]) -> Tensor:

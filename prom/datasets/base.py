@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom import options
 from prom.errors import InputError
+from prom.kspace.coils import resampled
 from prom.kspace.fourier import fft2c, ifft2c
 
 
@@ -251,6 +253,60 @@ class SliceDataset:
             kspace=None if self.kspace is None else self.kspace[:] * factor,
             noise=None if self.noise is None else self.noise * factor,
             source=f"{self.source}; intensities times {factor:g}",
+            known_fingerprint=None,
+        )
+
+    def with_coils(self, maps: Tensor, noise: float = 0.0, seed: int = 0) -> SliceDataset:
+        r"""The same slices as coils with these sensitivities would have measured them: :math:`y_k = F (s_k x) + n_k`, emulated.
+
+        The sensitivities, measured in another scan, are those of all slices, on the grid of the images and with
+        :math:`\sum_k |s_k|^2 = 1` (:func:`prom.kspace.coils.resampled`). Where all of them are 0 no coil sees anything, so the images
+        become 0 there. What noise the images have is a part of them; k-space of their own scan is left out.
+
+        Parameters
+        ----------
+        maps
+            ``(K, h, w)`` complex, over the field of view of the images, e.g. of :func:`prom.kspace.coils.estimated`.
+        noise
+            Standard deviation of the noise of a complex sample of k-space, sqrt(E|n|^2), in the units of the images; with 0 there is none,
+            and no ``kspace`` is kept, since :meth:`samples` makes it.
+        seed
+            Of the noise. Same seed, same machine: same bits.
+
+        Raises
+        ------
+        InputError
+            Where the images are magnitudes, have several channels or stay on disk, or the sensitivities do not fit.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8) + 0j, ["a", "b"], [0, 0])
+        >>> coils = data.with_coils(torch.ones(4, 16, 16) + 0j, noise=0.01)
+        >>> coils.sensitivities.shape, coils.kspace.shape, torch.equal(coils.images, data.images)
+        (torch.Size([4, 8, 8]), torch.Size([2, 4, 8, 8]), True)
+        """
+        if self.images.dtype != torch.complex64 or self.images.shape[1] != 1:
+            raise InputError(
+                f"{self.name}: {self.images.dtype} images with {self.images.shape[1]} channel(s); coils are put on complex images of one"
+            )
+        if not isinstance(self.images, Tensor):
+            raise InputError(f"{self.name}: is too large for memory; take fewer slices before coils are put on it")
+        noise = options.check("noise", noise, "[0, 1e30]")
+        sensitivities = resampled(maps, self.shape)
+        images = self.images.where(sensitivities.abs().sum(dim=0) > 0, 0)
+        kspace = None
+        if noise:
+            kspace = fft2c(sensitivities * images)
+            generator = torch.Generator().manual_seed(options.check_seed(seed))
+            for samples in kspace:  # slice by slice, for memory
+                samples += noise * torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
+        added = f", noise of {noise:g} added to their k-space (seed {seed})" if noise else ""
+        what = f"{len(maps)} coils emulated: sensitivities of another scan, {maps.shape[1]} x {maps.shape[2]}, put on these images{added}"
+        return replace(
+            self,
+            images=images,
+            sensitivities=sensitivities,
+            kspace=kspace,
+            noise=noise,
+            source=f"{self.source}; {what}",
             known_fingerprint=None,
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from prom import options
 from prom.datasets import dicom, formats, layout, roles
-from prom.datasets.arrays import Coils, Content, coil_kspace, fitted, informative, slices, with_maps
+from prom.datasets.arrays import Coils, Content, coil_kspace, fitted, informative, sides_of, slices, with_maps
 from prom.datasets.base import Part, Plan
 from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED
 from prom.datasets.measured import EMPTY
@@ -206,7 +206,7 @@ def plan(
     if contrast is not None and channels is not None:
         raise InputError(f"contrast {contrast!r} and channels {channels!r}: give one of them")
     channels = channels.split(",") if isinstance(channels, str) else channels
-    size = _size(size)
+    size = sides_of(size)
     name = name or path.resolve().name
     if name != Path(name).name:
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
@@ -287,13 +287,6 @@ def _values(content: Content, domain: str | None, maps: Path | None, coils: Coil
     elif "K" in content.axes:
         values += ", coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
     return values
-
-
-def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    if size is not None and (len(sides) not in (1, 2) or not all(isinstance(side, int) and 8 <= side <= 2**14 for side in sides)):
-        raise InputError(f"size {size}: must be rows and columns, or one number for both, each from 8 to {2**14}, e.g. 256,256")
-    return (sides * 2)[:2] or None
 
 
 def read(

@@ -170,6 +170,55 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
     return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0)  # no phase where the first coil sees nothing at all
 
 
+def resampled(maps: Tensor, shape: Sequence[int]) -> Tensor:
+    r"""Sensitivities on another grid over the same field of view, with :math:`\sum_k |s_k|^2 = 1` wherever they are known.
+
+    Linear interpolation at the new pixels, whose centre ``[H // 2, W // 2]`` stays where it is; where pixels become larger, the triangle
+    becomes as wide as they are. Sensitivities that are 0 where there is no object, as those of ESPIRiT, are 0 where most of the new
+    pixel is there.
+
+    Parameters
+    ----------
+    maps
+        ``(K, h, w)``, real or complex.
+    shape
+        (H, W).
+
+    Returns
+    -------
+    Tensor
+        ``(K, H, W)`` complex64.
+
+    Raises
+    ------
+    InputError
+        Where they do not have these axes, or are 0 everywhere.
+
+    >>> maps = resampled(2 * simulated(4, (32, 24)), (16, 16))
+    >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 16))
+    (torch.Size([4, 16, 16]), True)
+    """
+    if maps.ndim != 3 or 0 in maps.shape:
+        raise InputError(f"sensitivities of shape {tuple(maps.shape)}: must be (coils, H, W)")
+    rows, columns = (_interpolation(old, new).to(maps.device) for old, new in zip(maps.shape[-2:], shape, strict=True))
+    maps = maps.to(torch.complex128)
+    known = (maps != 0).any(dim=0).double()
+    if not known.any():
+        raise InputError(f"sensitivities of shape {tuple(maps.shape)}: are 0 everywhere")
+    inside = rows @ known @ columns.T >= 0.5
+    found = rows.to(maps.dtype) @ maps @ columns.T.to(maps.dtype)
+    norm = found.abs().square().sum(dim=0).sqrt()
+    return (found / norm).where(inside & (norm > 0), 0).to(torch.complex64)
+
+
+def _interpolation(old: int, new: int) -> Tensor:
+    """Weights (new, old), float64, of the old pixels in each of the new; a row sums to 1."""
+    at = old // 2 + (torch.arange(new, dtype=torch.float64) - new // 2) * old / new
+    distance = (at.clamp(0, old - 1)[:, None] - torch.arange(old, dtype=torch.float64)).abs()
+    weights = (1 - distance / max(1.0, old / new)).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
 def noise_level(kspace: Tensor) -> float:
     r"""Standard deviation of the noise of a complex sample, :math:`\sqrt{E|n|^2}`, from the corners of k-space.
 

@@ -447,7 +447,7 @@ def test_by_default_coils_are_combined_as_before(tmp_path):
         ({"compress": 9}, "coils to keep 9: must be >= 1 and <= 4"),
         ({"noise": -1.0}, "noise -1.0: must be >= 0"),
         ({"calibration": 33}, "calibration 33: must be >= 8 and <= 32"),
-        ({"size": 64}, "size (64, 64): larger than (40, 32); with coils=keep it may only cut"),
+        ({"size": 64}, "size (64, 64): larger than (40, 32); k-space with its noise may only be cut"),
         ({"axes": "NCHW"}, "has 4 channels; coils=keep is for one"),
         ({"domain": "image", "axes": "NCHW"}, "has 4 channels"),
         ({"domain": "image", "axes": "CNHW"}, "has 2 channels"),
