@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,10 +17,11 @@ from tqdm import tqdm
 
 from prom import options
 from prom.datasets.base import SliceDataset
+from prom.engine import network_files
 from prom.engine.device import choose_device
+from prom.engine.optional import monai
 from prom.errors import InputError
-from prom.evaluation import network_files
-from prom.files import atomic, check_writable
+from prom.files import check_writable
 from prom.learn.batches import shuffled_batches
 from prom.masks import as_mask
 from prom.objectives import ImageLoss
@@ -67,7 +65,7 @@ class Segmenter:
 
     @cached_property
     def _criterion(self) -> nn.Module:
-        DiceCELoss = _monai("losses").DiceCELoss
+        DiceCELoss = monai("losses").DiceCELoss
         return DiceCELoss(include_background=False, softmax=True) if self.exclusive else DiceCELoss(sigmoid=True)
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -122,10 +120,7 @@ class Segmenter:
 
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of weights, regions and metadata: identifies the network in records."""
-        digest = hashlib.sha256(json.dumps([dict(self.regions), self.metadata], sort_keys=True).encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(name.encode() + value.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return network_files.fingerprint(self.network, [dict(self.regions), self.metadata])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write weights and metadata, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
@@ -133,7 +128,7 @@ class Segmenter:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         regions = {name: list(values) for name, values in self.regions.items()}
-        _write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
+        network_files.write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
 
 
 def load(path: str | os.PathLike) -> Segmenter:
@@ -144,20 +139,12 @@ def load(path: str | os.PathLike) -> Segmenter:
     InputError
         Where the file is missing, damaged, or not such a network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
-    try:
+    with network_files.refusing(path, "make one with 'prom segment train'"):
         regions, metadata, weights = network_files.described(network_files.read(path), FORMAT)
         with torch.device("meta"):  # where it takes no memory
             network_files.check_weights(weights, _unet(regions, metadata))
         segmenter = Segmenter(_unet(regions, metadata), regions, metadata)
         segmenter.network.load_state_dict(weights)
-    except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
-        if isinstance(error, InputError):
-            raise
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"network {path}: is not a network file of prom ({cause}); make one with 'prom segment train'") from error
     segmenter.network.eval()
     return segmenter
 
@@ -295,7 +282,7 @@ def train(
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
                 live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                _write(checkpoint, {**state, **live, "asked": settings})
+                network_files.write(checkpoint, {**state, **live, "asked": settings})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -375,7 +362,7 @@ def augmentation() -> Any:
     >>> vary({"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)})["image"].shape
     torch.Size([1, 32, 32])
     """
-    of = _monai("transforms")
+    of = monai("transforms")
     image, both = "image", ["image", "label"]
     turn = {"rotate_range": math.pi / 12, "scale_range": (-0.3, 0.4), "padding_mode": "zeros"}
     return of.Compose(
@@ -390,20 +377,10 @@ def augmentation() -> Any:
     )
 
 
-def _monai(module: str) -> Any:
-    try:
-        import monai.losses
-        import monai.networks.nets
-        import monai.transforms
-    except ImportError as error:
-        raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
-    return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[module]
-
-
 def _unet(regions: Mapping[str, Sequence[int]], metadata: Mapping[str, Any]) -> nn.Module:
     channels = tuple(metadata["channels"])
     out = len(regions) + Segmenter(nn.Identity(), regions).exclusive
-    return _monai("nets").UNet(2, metadata["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
+    return monai("nets").UNet(2, metadata["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
 
 
 def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
@@ -446,13 +423,6 @@ def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | No
     device = next(segmenter.network.parameters()).device
     tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
-
-
-def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
-    torch.save(content, packed)
-    with atomic(path) as temporary:
-        temporary.write_bytes(packed.getbuffer())
 
 
 def _resume(path: Path, settings: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
