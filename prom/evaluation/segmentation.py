@@ -21,11 +21,13 @@ from prom.engine import network_files
 from prom.engine.device import choose_device
 from prom.engine.optional import monai
 from prom.errors import InputError
+from prom.evaluation.evaluate import reconstructed
 from prom.files import check_writable
 from prom.learn.batches import shuffled_batches
 from prom.masks import as_mask
-from prom.objectives import ImageLoss
-from prom.reconstruction.zero_filled import undersample
+from prom.objectives import ImageLoss, Objective
+from prom.objectives.reconstructed import Reconstructed, metadata_of
+from prom.reconstruction.zero_filled import Reconstruction, undersample
 
 FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
@@ -99,8 +101,16 @@ class Segmenter:
         best = logits.argmax(dim=1, keepdim=True)
         return best == torch.arange(1, logits.shape[1], device=best.device)[:, None, None]
 
-    def objective(self, data: SliceDataset, device: torch.device | str = "auto", near: Tensor | None = None) -> ImageLoss:
-        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+    def objective(
+        self,
+        data: SliceDataset,
+        device: torch.device | str = "auto",
+        near: Tensor | None = None,
+        reconstruction: Reconstruction | None = None,
+    ) -> Objective:
+        """The loss of the frozen network on images seen under a mask, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+
+        The images are zero-filled, or what ``reconstruction`` makes of the samples of all coils.
 
         ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
         (:func:`prom.curvature.near`), without which scale-invariant ProM loses the lowest frequencies.
@@ -116,7 +126,9 @@ class Segmenter:
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         self.network.to(device).eval().requires_grad_(False)
         described = {"objective": "segmentation", "network": self.fingerprint()}
-        return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+        if reconstruction is None:
+            return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+        return Reconstructed(data, reconstruction, device, self.loss, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of weights, regions and metadata: identifies the network in records."""
@@ -174,6 +186,7 @@ def train(
     seed: int = 0,
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
+    reconstruction: Reconstruction | None = None,
 ) -> Segmenter:
     """Train MONAI's U-Net on the slices of ``data``, and keep the weights that were best on ``validation``.
 
@@ -202,6 +215,8 @@ def train(
         "cpu", "cuda", or "auto": CUDA where there is one.
     checkpoint
         A file that the state is written to ten times, and that an interrupted training goes on from. Removed at the end.
+    reconstruction
+        What makes the images that are seen under ``masks``, from the samples of all coils; by default zero-filling.
 
     Raises
     ------
@@ -235,6 +250,10 @@ def train(
         "masks": 0 if masks is None else len(masks),
         "augmented": augment,
     }
+    if reconstruction is not None:
+        if masks is None:
+            raise InputError("reconstruction without masks: fully sampled images need none; give masks too, or leave it out")
+        settings |= metadata_of(reconstruction)
     device = choose_device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -254,13 +273,13 @@ def train(
         if Path(checkpoint).is_file():
             state = _resume(Path(checkpoint), settings, network, adam, schedule)
             for _ in range(state["step"]):  # the same draws as before
-                _batch(data, labels, masks, batches, generator, images=False)
+                _batch(data, labels, masks, batches, generator, reconstruction, images=False)
     vary = augmentation() if augment else None
     stops = {math.ceil(steps * (place + 1) / 10) for place in range(10)}
     bar = tqdm(total=steps, initial=state["step"], desc=f"train U-Net on {data.name}", disable=None, leave=False)
     while state["step"] < steps:
         network.train().requires_grad_(True)
-        images, classes = _batch(data, labels, masks, batches, generator)
+        images, classes = _batch(data, labels, masks, batches, generator, reconstruction)
         if vary:
             vary.set_random_state(seed=seed + 1_000_000 * (state["step"] + 1))  # by step: one that goes on draws the same
             varied = [vary({"image": image, "label": label[None]}) for image, label in zip(images, classes, strict=True)]
@@ -277,7 +296,7 @@ def train(
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", best=f"{state['best']:.3f}", refresh=False)
         if state["step"] in stops:
-            dice = _validate(segmenter, validation, masks)
+            dice = _validate(segmenter, validation, masks, reconstruction)
             if dice > state["best"]:
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
@@ -293,8 +312,16 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = None, device: str | torch.device = "auto") -> pd.DataFrame:
-    """Dice coefficient and intersection over union of every slice and region, of images zero-filled under ``mask`` (None: fully sampled).
+def evaluate(
+    segmenter: Segmenter,
+    data: SliceDataset,
+    mask: Tensor | None = None,
+    device: str | torch.device = "auto",
+    reconstruction: Reconstruction | None = None,
+) -> pd.DataFrame:
+    """Dice coefficient and intersection over union of every slice and region, of images seen under ``mask`` (None: fully sampled).
+
+    The images are zero-filled, or what ``reconstruction`` makes of the samples of all coils.
 
     MONAI's rule for absent regions: where a slice does not show a region, it has no score for it (NaN), whatever was predicted; ``dice``
     and ``iou`` are the means over the regions that it shows, and NaN where it shows none. Table 2's numbers are means over slices.
@@ -318,8 +345,11 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     starts = range(0, len(data), BATCH)
     for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
         block = slice(start, start + BATCH)
-        images = data.images[block].to(device)
-        images = images.abs() if mask is None else undersample(images, mask.to(device))
+        if mask is None or reconstruction is None:
+            images = data.images[block].to(device)
+            images = images.abs() if mask is None else undersample(images, mask.to(device))
+        else:
+            images = reconstructed(data, range(len(data))[block], mask.to(device), reconstruction)
         classes = labels[block].to(device)
         logits = segmenter.network(images)
         losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
@@ -406,7 +436,15 @@ def _labels(data: SliceDataset) -> Tensor:
     return data.labels
 
 
-def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: Any, generator: torch.Generator, images: bool = True) -> Any:
+def _batch(
+    data: SliceDataset,
+    labels: Tensor,
+    masks: Tensor | None,
+    batches: Any,
+    generator: torch.Generator,
+    reconstruction: Reconstruction | None,
+    images: bool = True,
+) -> Any:
     """The next images and labels, mirrored and undersampled at random; without ``images`` only the draws are made."""
     chosen = next(batches)
     mirrored = torch.rand(len(chosen), generator=generator) < 0.5
@@ -414,14 +452,17 @@ def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: An
     if not images:
         return None
     pictures, classes = data.images[chosen], labels[chosen]
-    pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
+    if reconstruction is not None:
+        pictures = reconstructed(data, chosen, masks[picked].unsqueeze(1), reconstruction)
+    else:
+        pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
     pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
     return pictures, torch.where(mirrored[:, None, None], classes.flip(-1), classes)
 
 
-def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None) -> float:
+def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None, reconstruction: Reconstruction | None) -> float:
     device = next(segmenter.network.parameters()).device
-    tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
+    tables = [evaluate(segmenter, validation, mask, device, reconstruction) for mask in ([None] if masks is None else masks)]
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
 
 
