@@ -50,7 +50,8 @@ def train_network(
         Slices with coils, or of one channel without. Simulated noise is drawn for every batch; what was measured has its own.
     masks
         ``(H, W)``; or ``(M, H, W)``, one of them at random for each slice; or a :class:`prom.MaskLayer`, which draws one for every
-        batch and is trained in place. ``layer.mask()`` is the mask then.
+        batch and is trained in place. ``layer.mask()`` is the mask then, with its budget exactly. Those drawn in training have it on
+        average, so that the network gains from some more steps with that mask.
     steps, batch_size
         Batches, and slices in each.
     learning_rate, mask_learning_rate

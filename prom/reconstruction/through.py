@@ -36,7 +36,7 @@ class Through:
     >>> class Filtered(nn.Module):
     ...     def __init__(self) -> None:
     ...         super().__init__()
-    ...         self.filter = nn.Conv2d(1, 1, 3, padding=1, dtype=torch.complex64)
+    ...         self.filter = nn.Conv2d(1, 1, 3, padding=1, bias=False, dtype=torch.complex64)
     ...
     ...     def forward(self, samples, mask, encoding):
     ...         image = encoding.adjoint(samples * mask)
