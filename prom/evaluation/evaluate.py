@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,8 +35,9 @@ def evaluate(
     convention
         ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`.
     reconstruction
-        What makes the image of the samples of all coils, e.g. :meth:`prom.reconstruction.sense.Sense.of` the training data; by default
-        the zero-filled image of ``dataset.images``, as if they had been measured with one coil.
+        What makes the image of the samples of all coils, e.g. :meth:`prom.reconstruction.sense.Sense.of` the training data, or
+        :class:`prom.reconstruction.through.Through` a network; by default the zero-filled image of ``dataset.images``, as if they had
+        been measured with one coil.
 
     Returns
     -------
@@ -46,7 +50,6 @@ def evaluate(
         Where sizes differ, the mask has other values than 0 and 1, the convention is unknown, or a slice is constant (its PSNR is not
         defined).
 
-    >>> import torch
     >>> data = SliceDataset("demo", "test", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
     >>> evaluate(torch.ones(16, 16, dtype=torch.bool), data).columns.tolist()
     ['subject', 'slice', 'psnr', 'ssim', 'nmse']
@@ -69,7 +72,7 @@ def evaluate(
         if reconstruction is None:
             prediction = undersample(target / scale, mask)
         else:
-            prediction = _reconstructed(dataset, group, scale, mask, reconstruction)
+            prediction = reconstructed(dataset, group, mask, reconstruction, scale)
         target = (target / scale).abs()
         _refuse_constant(target, dataset, group)
         scores = (metrics.fastmri_scores if fastmri else metrics.paper_scores)(prediction, target)
@@ -79,8 +82,19 @@ def evaluate(
     return pd.concat([pd.DataFrame(who), scores], axis=1)
 
 
-def _reconstructed(dataset: SliceDataset, group: list[int], scale: Tensor, mask: Tensor, reconstruction: Reconstruction) -> Tensor:
-    """Magnitudes ``(n, 1, H, W)``, from the samples of all coils divided by ``scale``."""
+@torch.no_grad()
+def reconstructed(
+    dataset: SliceDataset, group: Sequence[int], mask: Tensor, reconstruction: Reconstruction, scale: Tensor | float = 1.0
+) -> Tensor:
+    """Magnitudes ``(n, 1, H, W)`` of these entries, from the samples of all coils under a mask, all divided by ``scale``.
+
+    ``mask`` is ``(H, W)``, or ``(n, 1, H, W)``, one for each; ``scale`` a number, or ``(n, 1, 1, 1)``.
+
+    >>> from prom.reconstruction.zero_filled import ZeroFilled
+    >>> data = SliceDataset("demo", "test", torch.rand(2, 1, 4, 4), ["a", "b"], [0, 0])
+    >>> torch.allclose(reconstructed(data, [1], torch.ones(4, 4), ZeroFilled(), scale=2.0), data.images[1:] / 2, atol=1e-6)
+    True
+    """
     encoding = Coils(dataset.maps(group).to(mask.device))
     return reconstruction(dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,14 +17,17 @@ from tqdm import tqdm
 
 from prom import options
 from prom.datasets.base import SliceDataset
+from prom.engine import network_files
 from prom.engine.device import choose_device
+from prom.engine.optional import monai
 from prom.errors import InputError
-from prom.evaluation import network_files
-from prom.files import atomic, check_writable
+from prom.evaluation.evaluate import reconstructed
+from prom.files import check_writable
 from prom.learn.batches import shuffled_batches
 from prom.masks import as_mask
-from prom.objectives import ImageLoss
-from prom.reconstruction.zero_filled import undersample
+from prom.objectives import ImageLoss, Objective
+from prom.objectives.reconstructed import Reconstructed, metadata_of
+from prom.reconstruction.zero_filled import Reconstruction, undersample
 
 FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
@@ -67,7 +67,7 @@ class Segmenter:
 
     @cached_property
     def _criterion(self) -> nn.Module:
-        DiceCELoss = _monai("losses").DiceCELoss
+        DiceCELoss = monai("losses").DiceCELoss
         return DiceCELoss(include_background=False, softmax=True) if self.exclusive else DiceCELoss(sigmoid=True)
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -101,8 +101,16 @@ class Segmenter:
         best = logits.argmax(dim=1, keepdim=True)
         return best == torch.arange(1, logits.shape[1], device=best.device)[:, None, None]
 
-    def objective(self, data: SliceDataset, device: torch.device | str = "auto", near: Tensor | None = None) -> ImageLoss:
-        """The loss of the frozen network on zero-filled images, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+    def objective(
+        self,
+        data: SliceDataset,
+        device: torch.device | str = "auto",
+        near: Tensor | None = None,
+        reconstruction: Reconstruction | None = None,
+    ) -> Objective:
+        """The loss of the frozen network on images seen under a mask, for :func:`prom.optimize`, :func:`prom.polish` and learnt baselines.
+
+        The images are zero-filled, or what ``reconstruction`` makes of the samples of all coils.
 
         ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
         (:func:`prom.curvature.near`), without which scale-invariant ProM loses the lowest frequencies.
@@ -118,14 +126,13 @@ class Segmenter:
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         self.network.to(device).eval().requires_grad_(False)
         described = {"objective": "segmentation", "network": self.fingerprint()}
-        return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+        if reconstruction is None:
+            return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
+        return Reconstructed(data, reconstruction, device, self.loss, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
         """16 hex digits of the SHA-256 of weights, regions and metadata: identifies the network in records."""
-        digest = hashlib.sha256(json.dumps([dict(self.regions), self.metadata], sort_keys=True).encode())
-        for name, value in sorted(self.network.state_dict().items()):
-            digest.update(name.encode() + value.cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return network_files.fingerprint(self.network, [dict(self.regions), self.metadata])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write weights and metadata, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
@@ -133,7 +140,7 @@ class Segmenter:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
         weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
         regions = {name: list(values) for name, values in self.regions.items()}
-        _write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
+        network_files.write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
 
 
 def load(path: str | os.PathLike) -> Segmenter:
@@ -144,20 +151,12 @@ def load(path: str | os.PathLike) -> Segmenter:
     InputError
         Where the file is missing, damaged, or not such a network.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"network {path}: no such file; make one with 'prom segment train'")
-    try:
+    with network_files.refusing(path, "make one with 'prom segment train'"):
         regions, metadata, weights = network_files.described(network_files.read(path), FORMAT)
         with torch.device("meta"):  # where it takes no memory
             network_files.check_weights(weights, _unet(regions, metadata))
         segmenter = Segmenter(_unet(regions, metadata), regions, metadata)
         segmenter.network.load_state_dict(weights)
-    except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
-        if isinstance(error, InputError):
-            raise
-        cause = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(f"network {path}: is not a network file of prom ({cause}); make one with 'prom segment train'") from error
     segmenter.network.eval()
     return segmenter
 
@@ -187,6 +186,7 @@ def train(
     seed: int = 0,
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
+    reconstruction: Reconstruction | None = None,
 ) -> Segmenter:
     """Train MONAI's U-Net on the slices of ``data``, and keep the weights that were best on ``validation``.
 
@@ -215,6 +215,8 @@ def train(
         "cpu", "cuda", or "auto": CUDA where there is one.
     checkpoint
         A file that the state is written to ten times, and that an interrupted training goes on from. Removed at the end.
+    reconstruction
+        What makes the images that are seen under ``masks``, from the samples of all coils; by default zero-filling.
 
     Raises
     ------
@@ -248,6 +250,10 @@ def train(
         "masks": 0 if masks is None else len(masks),
         "augmented": augment,
     }
+    if reconstruction is not None:
+        if masks is None:
+            raise InputError("reconstruction without masks: fully sampled images need none; give masks too, or leave it out")
+        settings |= metadata_of(reconstruction)
     device = choose_device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -267,13 +273,13 @@ def train(
         if Path(checkpoint).is_file():
             state = _resume(Path(checkpoint), settings, network, adam, schedule)
             for _ in range(state["step"]):  # the same draws as before
-                _batch(data, labels, masks, batches, generator, images=False)
+                _batch(data, labels, masks, batches, generator, reconstruction, images=False)
     vary = augmentation() if augment else None
     stops = {math.ceil(steps * (place + 1) / 10) for place in range(10)}
     bar = tqdm(total=steps, initial=state["step"], desc=f"train U-Net on {data.name}", disable=None, leave=False)
     while state["step"] < steps:
         network.train().requires_grad_(True)
-        images, classes = _batch(data, labels, masks, batches, generator)
+        images, classes = _batch(data, labels, masks, batches, generator, reconstruction)
         if vary:
             vary.set_random_state(seed=seed + 1_000_000 * (state["step"] + 1))  # by step: one that goes on draws the same
             varied = [vary({"image": image, "label": label[None]}) for image, label in zip(images, classes, strict=True)]
@@ -290,12 +296,12 @@ def train(
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", best=f"{state['best']:.3f}", refresh=False)
         if state["step"] in stops:
-            dice = _validate(segmenter, validation, masks)
+            dice = _validate(segmenter, validation, masks, reconstruction)
             if dice > state["best"]:
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
                 live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                _write(checkpoint, {**state, **live, "asked": settings})
+                network_files.write(checkpoint, {**state, **live, "asked": settings})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -306,8 +312,16 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = None, device: str | torch.device = "auto") -> pd.DataFrame:
-    """Dice coefficient and intersection over union of every slice and region, of images zero-filled under ``mask`` (None: fully sampled).
+def evaluate(
+    segmenter: Segmenter,
+    data: SliceDataset,
+    mask: Tensor | None = None,
+    device: str | torch.device = "auto",
+    reconstruction: Reconstruction | None = None,
+) -> pd.DataFrame:
+    """Dice coefficient and intersection over union of every slice and region, of images seen under ``mask`` (None: fully sampled).
+
+    The images are zero-filled, or what ``reconstruction`` makes of the samples of all coils.
 
     MONAI's rule for absent regions: where a slice does not show a region, it has no score for it (NaN), whatever was predicted; ``dice``
     and ``iou`` are the means over the regions that it shows, and NaN where it shows none. Table 2's numbers are means over slices.
@@ -331,8 +345,11 @@ def evaluate(segmenter: Segmenter, data: SliceDataset, mask: Tensor | None = Non
     starts = range(0, len(data), BATCH)
     for start in tqdm(starts, desc=f"segment {data.name} {data.split}", delay=2, disable=None, leave=False):
         block = slice(start, start + BATCH)
-        images = data.images[block].to(device)
-        images = images.abs() if mask is None else undersample(images, mask.to(device))
+        if mask is None or reconstruction is None:
+            images = data.images[block].to(device)
+            images = images.abs() if mask is None else undersample(images, mask.to(device))
+        else:
+            images = reconstructed(data, range(len(data))[block], mask.to(device), reconstruction)
         classes = labels[block].to(device)
         logits = segmenter.network(images)
         losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
@@ -375,7 +392,7 @@ def augmentation() -> Any:
     >>> vary({"image": torch.rand(1, 32, 32), "label": torch.ones(1, 32, 32)})["image"].shape
     torch.Size([1, 32, 32])
     """
-    of = _monai("transforms")
+    of = monai("transforms")
     image, both = "image", ["image", "label"]
     turn = {"rotate_range": math.pi / 12, "scale_range": (-0.3, 0.4), "padding_mode": "zeros"}
     return of.Compose(
@@ -390,20 +407,10 @@ def augmentation() -> Any:
     )
 
 
-def _monai(module: str) -> Any:
-    try:
-        import monai.losses
-        import monai.networks.nets
-        import monai.transforms
-    except ImportError as error:
-        raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
-    return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[module]
-
-
 def _unet(regions: Mapping[str, Sequence[int]], metadata: Mapping[str, Any]) -> nn.Module:
     channels = tuple(metadata["channels"])
     out = len(regions) + Segmenter(nn.Identity(), regions).exclusive
-    return _monai("nets").UNet(2, metadata["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
+    return monai("nets").UNet(2, metadata["in_channels"], out, channels, strides=(2,) * (len(channels) - 1), num_res_units=2)
 
 
 def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
@@ -429,7 +436,15 @@ def _labels(data: SliceDataset) -> Tensor:
     return data.labels
 
 
-def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: Any, generator: torch.Generator, images: bool = True) -> Any:
+def _batch(
+    data: SliceDataset,
+    labels: Tensor,
+    masks: Tensor | None,
+    batches: Any,
+    generator: torch.Generator,
+    reconstruction: Reconstruction | None,
+    images: bool = True,
+) -> Any:
     """The next images and labels, mirrored and undersampled at random; without ``images`` only the draws are made."""
     chosen = next(batches)
     mirrored = torch.rand(len(chosen), generator=generator) < 0.5
@@ -437,22 +452,18 @@ def _batch(data: SliceDataset, labels: Tensor, masks: Tensor | None, batches: An
     if not images:
         return None
     pictures, classes = data.images[chosen], labels[chosen]
-    pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
+    if reconstruction is not None:
+        pictures = reconstructed(data, chosen, masks[picked].unsqueeze(1), reconstruction)
+    else:
+        pictures = pictures.abs() if masks is None else undersample(pictures, masks[picked].unsqueeze(1))
     pictures = torch.where(mirrored[:, None, None, None], pictures.flip(-1), pictures)
     return pictures, torch.where(mirrored[:, None, None], classes.flip(-1), classes)
 
 
-def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None) -> float:
+def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | None, reconstruction: Reconstruction | None) -> float:
     device = next(segmenter.network.parameters()).device
-    tables = [evaluate(segmenter, validation, mask, device) for mask in ([None] if masks is None else masks)]
+    tables = [evaluate(segmenter, validation, mask, device, reconstruction) for mask in ([None] if masks is None else masks)]
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
-
-
-def _write(path: str | os.PathLike, content: dict[str, Any]) -> None:
-    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
-    torch.save(content, packed)
-    with atomic(path) as temporary:
-        temporary.write_bytes(packed.getbuffer())
 
 
 def _resume(path: Path, settings: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:

@@ -35,6 +35,8 @@ class MaskLayer(nn.Module):
             optimiser.step(), masks.step()
             layer.project()
 
+    Where a network needs the mask itself, as with several coils, :meth:`sample` gives it (:func:`prom.learn.networks.train_network`).
+
     In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
     small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in.
 
@@ -83,12 +85,29 @@ class MaskLayer(nn.Module):
         if tuple(images.shape[-2:]) != self.pattern.samples:
             raise InputError(f"images of {tuple(images.shape[-2:])}: do not fit the mask, which is {self.pattern.samples}")
         with torch.autocast(images.device.type, enabled=False):
-            mask = self._sample() if self.training else self.mask()
+            mask = self.sample()
             half = images.real.dtype.itemsize < 4
             exact = images.to(torch.complex64 if images.is_complex() else torch.float32) if half else images
             encoding = FourierUpToPhase(self.pattern.samples)
             found, _ = ZeroFilled()(encoding.samples_of(exact), mask, encoding)
         return found.abs().to(images.real.dtype)
+
+    def sample(self) -> Tensor:
+        """The mask that the next images are measured with, ``(H, W)``, for a network that does more with it than zero-filling.
+
+        In training a new draw, float32 zeros and ones, whose gradient goes to theta; in evaluation :meth:`mask`.
+
+        >>> layer, samples = MaskLayer((8, 8), acceleration=4), torch.ones(8, 8)
+        >>> (layer.sample() * samples).sum().backward()
+        >>> layer.theta.grad.max(), layer.eval().sample().sum()
+        (tensor(1.), tensor(16))
+        """
+        if not self.training:
+            return self.mask()
+        generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
+        self.drawn += 1
+        hard = bernoulli.sample(self.theta.detach(), generator)[0]
+        return self.pattern.forward(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
@@ -116,12 +135,6 @@ class MaskLayer(nn.Module):
         """Of a copy: hooks are not copied."""
         super().__setstate__(state)
         self.theta.register_hook(_divided)
-
-    def _sample(self) -> Tensor:
-        generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
-        self.drawn += 1
-        hard = bernoulli.sample(self.theta.detach(), generator)[0]
-        return self.pattern.forward(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
 
 
 def _divided(gradient: Tensor) -> Tensor:

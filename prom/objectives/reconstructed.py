@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from prom.datasets.base import SliceDataset
-from prom.errors import unknown
+from prom.engine.threads import gathered
+from prom.errors import InputError, unknown
 from prom.kspace.encoding import Coils
-from prom.objectives.contract import Objective
+from prom.objectives import curvature
+from prom.objectives.contract import ImageCriterion, Objective
 from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction
@@ -23,7 +25,9 @@ class Reconstructed(Objective):
     r"""Mean error of :math:`|\hat x|` against :math:`|x|`, for :math:`\hat x` reconstructed from the samples of all coils (Eq. 3).
 
     "mse": mean over images, masks and pixels of :math:`(|\hat x| - |x|)^2`. "psnr": the mean over images and masks of -PSNR in dB, peak
-    the range of :math:`|x|`, so that a slice counts by its relative error, and bright ones do not rule.
+    the range of :math:`|x|`, so that a slice counts by its relative error, and bright ones do not rule. A function ``(x_hat, x) -> mean
+    loss``: any loss of the magnitudes, ``(M, 1, H, W)`` float32 in the unit of the data, against them or against entries of ``targets``
+    (labels, say, for a loss through a network that segments); autograd gives its derivative by the image.
 
     The gradient is the reconstruction's pullback of :math:`\partial L / \partial \hat x`, for all samples, measured or not.
 
@@ -32,16 +36,23 @@ class Reconstructed(Objective):
     data
         Slices with coils (:class:`prom.SliceDataset`); without ``sensitivities`` one coil that is 1 everywhere.
     reconstruction
-        Such as :class:`prom.reconstruction.sense.Sense`.
+        Such as :class:`prom.reconstruction.sense.Sense`, or :class:`prom.reconstruction.through.Through` a network.
     device
         Where to work.
     criterion
-        "mse" or "psnr".
+        "mse", "psnr", or a function.
+    targets
+        ``(N, ...)``, for a function: one entry for each slice; by default the magnitudes of the images.
+    near
+        A mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
+        (:func:`prom.objectives.curvature.near`).
+    described
+        What :meth:`describe` answers, the reconstruction apart; by default the criterion's name.
 
     Raises
     ------
     InputError
-        Where the criterion is unknown.
+        Where the criterion is unknown, or there are targets without a function to compare with them.
 
     >>> from prom.reconstruction.sense import Sense
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
@@ -51,18 +62,35 @@ class Reconstructed(Objective):
     """
 
     def __init__(
-        self, data: SliceDataset, reconstruction: Reconstruction, device: torch.device | str = "cpu", criterion: str = "mse"
+        self,
+        data: SliceDataset,
+        reconstruction: Reconstruction,
+        device: torch.device | str = "cpu",
+        criterion: str | ImageCriterion = "mse",
+        targets: Tensor | None = None,
+        near: Tensor | None = None,
+        described: dict[str, str] | None = None,
     ) -> None:
-        if criterion not in CRITERIA:
-            raise unknown("criterion", criterion, CRITERIA)
+        if not callable(criterion):
+            if criterion not in CRITERIA:
+                raise unknown("criterion", criterion, CRITERIA)
+            if targets is not None:
+                raise InputError(f"criterion {criterion!r}: compares with the images; for targets of your own give a function")
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
+        self.targets = targets
         self._slices, self._device = data, device
         square = self.data.unit**2 if criterion == "mse" else 1.0
         self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
         self.loss_unit = square / self._square
+        name = getattr(criterion, "__name__", type(criterion).__name__) if callable(criterion) else f"magnitude_{criterion}"
+        self._described = described or {"objective": name}
+        self._curvature = None if near is None else curvature.near(self, near)
+
+    def curvature(self) -> Tensor | None:
+        return self._curvature
 
     def describe(self) -> dict[str, str]:
-        return {"objective": f"magnitude_{self.criterion}", "reconstruction": type(self.reconstruction).__name__}
+        return self._described | metadata_of(self.reconstruction)
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         gradient = torch.zeros_like(masks)
@@ -80,22 +108,44 @@ class Reconstructed(Objective):
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """Half the work: without the solve for the gradient."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        errors = [self._error(index, masks[place] if masks.ndim == 4 else masks)[0] for place, index in enumerate(indices)]
+        errors = [self._error(index, masks[place] if masks.ndim == 4 else masks, slope=False)[0] for place, index in enumerate(indices)]
         return sum(errors) / (len(indices) * masks.shape[-3])
 
-    def _error(self, index: int, masks: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor], Tensor]]:
+    def _error(self, index: int, masks: Tensor, slope: bool = True) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
         """Of one image and its masks ``(M, H, W)``: the sum of errors, its derivative by the image, and the way back to masks."""
         encoding = Coils(self._slices.maps([index])[0].to(self._device))
         samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
         found, pullback = self.reconstruction(samples, masks.unsqueeze(-3), encoding)
+        if callable(self.criterion):
+            return *self._by_criterion(index, found, slope), pullback
         target = self.data[[index]][1][0, 0]
         size = found.abs()
         rest = size - target
         phase = torch.where(size > 0, found / size, 0)
         errors = rest.square().mean(dim=(-2, -1))
-        slope = rest * phase * (2 / target.numel())
+        direction = rest * phase * (2 / target.numel())
         if self.criterion == "mse":
-            return errors.sum() * self._square, slope * self._square, pullback
+            return errors.sum() * self._square, direction * self._square, pullback
         scale = 10 / math.log(10)
         losses = scale * torch.log(errors / (target.max() - target.min()) ** 2)
-        return losses.sum(), slope * (scale / errors)[:, None, None], pullback
+        return losses.sum(), direction * (scale / errors)[:, None, None], pullback
+
+    def _by_criterion(self, index: int, found: Tensor, slope: bool) -> tuple[Tensor, Tensor | None]:
+        """The same for a function as criterion: the sum of losses, and their derivative by the image where it is wanted."""
+        with torch.set_grad_enabled(slope), gathered():
+            found = found.detach().requires_grad_(slope)
+            target = self.data[[index]][1] * self.data.unit if self.targets is None else self.targets[[index]].to(found.device)
+            target = target.repeat_interleave(len(found), dim=0)
+            loss = self.criterion(found.abs().unsqueeze(1) * self.data.unit, target) * len(found)
+            return loss.detach(), torch.autograd.grad(loss, found)[0] if slope else None
+
+
+def metadata_of(reconstruction: Reconstruction) -> dict[str, str]:
+    """A reconstruction in records: what its own ``describe`` answers, or else the name of its type.
+
+    >>> from prom.reconstruction.sense import Sense
+    >>> metadata_of(Sense(1e-3))
+    {'reconstruction': 'Sense'}
+    """
+    own = getattr(reconstruction, "describe", None)
+    return own() if own else {"reconstruction": type(reconstruction).__name__}

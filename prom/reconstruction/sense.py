@@ -62,7 +62,7 @@ class Sense:
     def __init__(self, penalty: float | Tensor, iterations: int = 50, tolerance: float = 1e-5) -> None:
         options.check("iterations", iterations, "[1, 1e6]", whole=True)
         options.check("tolerance", tolerance, "[0, 1)")
-        self.penalty = torch.as_tensor(penalty, dtype=None if isinstance(penalty, Tensor) else torch.float64)
+        self.penalty = penalty if isinstance(penalty, Tensor) else torch.tensor(penalty, dtype=torch.float64)
         if not bool(((self.penalty > 0) & self.penalty.isfinite()).all()):
             raise InputError("penalty: must be finite and above 0 everywhere")
         self.iterations, self.tolerance = iterations, tolerance
@@ -160,5 +160,5 @@ def _product(one: Tensor, two: Tensor) -> Tensor:
 
 
 def _ratio(one: Tensor, two: Tensor) -> Tensor:
-    """one / two, 0 where both have become 0."""
-    return torch.where(two > 0, one / two, 0)
+    """one / two, 0 where both have become 0; the second ``where`` keeps autograd from dividing there."""
+    return torch.where(two > 0, one / torch.where(two > 0, two, 1), 0)

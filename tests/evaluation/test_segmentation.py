@@ -17,6 +17,9 @@ import prom
 from prom import InputError, SliceDataset
 from prom.evaluation import segmentation
 from prom.evaluation.segmentation import Segmenter
+from prom.kspace.coils import simulated
+from prom.reconstruction.sense import Sense
+from prom.reconstruction.zero_filled import ZeroFilled
 
 SMALL = {"steps": 20, "batch_size": 4, "channels": (4, 8), "learning_rate": 1e-2}
 
@@ -295,6 +298,35 @@ def test_compressed_or_old_archives_are_refused(saved, tmp_path):
     for name in ("bomb.pt", "old.pt"):
         with pytest.raises(InputError, match="is not a network file of prom"):
             segmentation.load(tmp_path / name)
+
+
+def test_images_may_come_of_a_reconstruction(saved):
+    """Zero-filling as a reconstruction is the way without one; and of all samples of several coils SENSE gives the image back."""
+    segmenter, mask = saved[0], prom.baselines.gaussian(VALIDATION, 3)
+    by = {"reconstruction": ZeroFilled()}
+    one, two = (segmentation.evaluate(segmenter, VALIDATION, mask, device="cpu", **how) for how in ({}, by))
+    np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-4)
+    given = [segmenter.objective(VALIDATION, "cpu", mask, **how) for how in ({}, by)]
+    expected, found = (objective.loss_and_gradient([0, 5], mask[None].float()) for objective in given)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(given[1].curvature(), given[0].curvature(), rtol=0.05, atol=0)
+    assert given[1].describe() == given[0].describe() | {"reconstruction": "ZeroFilled"}
+
+    coils = replace(VALIDATION, images=VALIDATION.images + 0j, sensitivities=simulated(3, (32, 32)))
+    everything = torch.ones(32, 32, dtype=torch.bool)
+    found = segmentation.evaluate(segmenter, coils, everything, "cpu", Sense(1e-6))
+    np.testing.assert_allclose(found["loss"], segmentation.evaluate(segmenter, VALIDATION, device="cpu")["loss"], rtol=1e-3)
+
+
+def test_networks_are_trained_on_reconstructions():
+    masks = torch.stack([prom.baselines.gaussian(TRAIN, 3, seed=seed) for seed in (0, 1)])
+    short = {**SMALL, "steps": 3, "device": "cpu", "masks": masks}
+    one, two = (segmentation.train(TRAIN, VALIDATION, **short, **how) for how in ({}, {"reconstruction": ZeroFilled()}))
+    for name, value in one.network.state_dict().items():
+        torch.testing.assert_close(two.network.state_dict()[name], value, rtol=1e-2, atol=1e-3)
+    assert two.metadata["reconstruction"] == "ZeroFilled" and "reconstruction" not in one.metadata
+    with pytest.raises(InputError, match="reconstruction without masks"):
+        segmentation.train(TRAIN, VALIDATION, **SMALL, reconstruction=ZeroFilled())
 
 
 def test_data_that_a_network_cannot_take_are_refused(saved):

@@ -55,6 +55,18 @@ def test_training_draws_masks_and_gives_theta_their_gradient():
     torch.testing.assert_close(gradient, mask.grad / mask.grad.abs().max(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+def test_the_mask_itself_is_what_images_are_seen_under(pattern):
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    layer, other = MaskLayer((8, 8), 4, pattern), MaskLayer((8, 8), 4, pattern)
+    for one in (layer, other):
+        one(images)
+    mask = other.sample()
+    torch.testing.assert_close(layer(images), prom.undersample(images, mask.detach()))
+    assert mask.requires_grad and set(mask.unique().tolist()) == {0, 1}
+    assert torch.equal(other.eval().sample(), other.mask())
+
+
 def test_it_learns_together_with_a_network(blobs):
     torch.manual_seed(0)
     layer, network = MaskLayer((32, 32), 8), nn.Conv2d(1, 1, 3, padding=1)

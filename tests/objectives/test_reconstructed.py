@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 import prom
 from prom import InputError
@@ -65,6 +66,27 @@ def test_the_optimiser_goes_through_it(brains):
     assert whole_loss(objective, range(6), result.mask.float()) < whole_loss(objective, range(6), torch.eye(32).roll(16, 0)) - 3
 
 
+def test_a_function_as_criterion_is_the_formula(brains):
+    sense = Sense.of(brains, iterations=10)
+    masks = (torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+
+    def of_number(found, number):
+        return (found - brains.images[number].abs()).square().mean()
+
+    formula, given = Reconstructed(brains, sense), Reconstructed(brains, sense, criterion=functional.mse_loss, near=masks[0].bool())
+    named = Reconstructed(brains, sense, criterion=of_number, targets=torch.arange(6))
+    expected = formula.loss_and_gradient([1, 4], masks)
+    for objective in (given, named):
+        loss, gradient = objective.loss_and_gradient([1, 4], masks)
+        torch.testing.assert_close(loss, expected[0] * formula.loss_unit)
+        torch.testing.assert_close(gradient, expected[1] * formula.loss_unit, rtol=1e-3, atol=1e-8)
+        torch.testing.assert_close(objective.loss([1, 4], masks), loss)
+    assert formula.curvature() is None and given.curvature().shape == (32, 32)
+    assert given.describe() == {"objective": "mse_loss", "reconstruction": "Sense"}
+
+
 def test_an_unknown_criterion_is_refused(brains):
     with pytest.raises(InputError, match="criterion 'pnsr'"):
         Reconstructed(brains, Sense.of(brains), criterion="pnsr")
+    with pytest.raises(InputError, match="for targets of your own give a function"):
+        Reconstructed(brains, Sense.of(brains), targets=torch.arange(6))

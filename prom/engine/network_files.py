@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 import os
 import pickletools
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from prom.errors import InputError
+from prom.files import atomic
 
 LARGEST_RECORD = 2**24  # bytes of what is no weights: names, shapes, and the metadata of the training
 ENTRIES = 10_000  # of the archive, and of everything that is in the metadata
@@ -22,7 +28,52 @@ NAMES |= {f"torch {kind}Storage" for kind in ("Float", "Double", "Half", "BFloat
 CALLS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "BUILD", "EXT1", "EXT2", "EXT4"}  # ways to call for more
 
 
-def read(path: Path) -> Any:
+@contextmanager
+def refusing(path: str | os.PathLike, remedy: str) -> Iterator[None]:
+    """Inside this context, whatever fails is the fault of the file, and the message names it and the remedy in one line.
+
+    Raises
+    ------
+    InputError
+        Where the file is missing, or anything fails.
+
+    >>> with refusing("none.pt", "train one first"):
+    ...     read("none.pt")
+    Traceback (most recent call last):
+    prom.errors.InputError: network none.pt: no such file; train one first
+    """
+    if not Path(path).is_file():
+        raise InputError(f"network {path}: no such file; {remedy}")
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file fails in any of many ways, and PyTorch's advice is to run what is in it
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise InputError(f"network {path}: is not a network file of prom ({cause}); {remedy}") from error
+
+
+def write(path: str | os.PathLike, content: dict[str, Any]) -> None:
+    """Write dictionaries and lists of tensors, numbers and text: the whole file, or none."""
+    packed = io.BytesIO()  # PyTorch turns a full disk into an error that does not name it
+    torch.save(content, packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(packed.getbuffer())
+
+
+def fingerprint(network: torch.nn.Module, metadata: Any) -> str:
+    """16 hex digits of the SHA-256 of a network's weights and of metadata that JSON can hold.
+
+    >>> fingerprint(torch.nn.Identity(), {"steps": 3})
+    '6f35973e41fd89bc'
+    """
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, value in sorted(network.state_dict().items()):
+        digest.update(name.encode() + value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read(path: str | os.PathLike) -> Any:
     """What ``torch.save`` wrote, where that is dictionaries and lists of tensors, numbers and text.
 
     Raises
@@ -124,9 +175,6 @@ def described(content: Any, format: str) -> tuple[dict[str, tuple[int, ...]], di
         raise ValueError("its in_channels is no number up to 1024")
     if any(isinstance(value, Tensor) or (isinstance(value, float) and math.isnan(value)) for value in _entries(metadata)):
         raise ValueError("its metadata has NaN or tensors")
-    for name, value in weights.items():
-        if type(value) is not Tensor or value.layout != torch.strided:
-            raise ValueError(f"its weights {name[:80]!r} are no plain tensor")
     return {name: tuple(values) for name, values in regions.items()}, metadata, weights
 
 
@@ -136,8 +184,11 @@ def check_weights(weights: dict[str, Tensor], network: torch.nn.Module) -> None:
     Raises
     ------
     ValueError
-        Where names, shapes or types differ, or a weight is not finite.
+        Where a weight is no plain tensor, names, shapes or types differ, or a weight is not finite.
     """
+    for name, value in weights.items():
+        if type(value) is not Tensor or value.layout != torch.strided:
+            raise ValueError(f"its weights {name[:80]!r} are no plain tensor")
     expected = network.state_dict()
     if set(expected) != set(weights):
         raise ValueError("its weights are of another network")

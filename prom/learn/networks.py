@@ -1,0 +1,121 @@
+"""Training of networks that reconstruct: with one mask, with several, or together with a mask."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from prom import options
+from prom.datasets.base import SliceDataset
+from prom.datasets.units import unit
+from prom.engine.device import choose_device
+from prom.errors import InputError
+from prom.kspace.encoding import Coils
+from prom.learn.batches import shuffled_batches
+from prom.learn.layer import MaskLayer
+from prom.masks import as_mask
+
+MOMENTUM = 0.9  # of the mask's steps
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def train_network(
+    network: Network,
+    train: SliceDataset,
+    masks: Tensor | MaskLayer,
+    steps: int = 300,
+    batch_size: int = 4,
+    learning_rate: float = 3e-3,
+    mask_learning_rate: float = 0.05,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+) -> Network:
+    r"""Train a network ``(samples, mask, encoding) -> complex image``, and with a mask layer the mask as well, on the same loss.
+
+    The loss is the mean over a batch of the relative error of the complex image in the 1-norm,
+
+    .. math:: \frac{\sum_p |\hat x_p - x_p|}{\sum_p |x_p|},
+
+    so that a slice's brightness does not matter. Adam for the network, gradient descent with momentum 0.9 for the mask, whose probabilities
+    are projected after every step (Eq. 6, 7); both learning rates fall to 0 along a cosine.
+
+    Parameters
+    ----------
+    network
+        Such as :class:`prom.reconstruction.unrolled.Unrolled`. It is trained in place.
+    train
+        Slices with coils, or of one channel without. Simulated noise is drawn for every batch; what was measured has its own.
+    masks
+        ``(H, W)``; or ``(M, H, W)``, one of them at random for each slice; or a :class:`prom.MaskLayer`, which draws one for every
+        batch and is trained in place. ``layer.mask()`` is the mask then, with its budget exactly. Those drawn in training have it on
+        average, so that the network gains from some more steps with that mask.
+    steps, batch_size
+        Batches, and slices in each.
+    learning_rate, mask_learning_rate
+        Of the network and of the mask at the start. 0 leaves the one or the other as it is.
+    seed
+        Of order, noise and choice of masks; a layer has its own. Same seed, same machine, same number of threads: same bits.
+    device
+        "cpu", "cuda", or "auto": CUDA where there is one.
+
+    Returns
+    -------
+    torch.nn.Module
+        The network, in evaluation mode. :class:`prom.reconstruction.through.Through` makes a reconstruction of it.
+
+    Raises
+    ------
+    InputError
+        Where a number is out of range, a mask or layer does not fit the data, or the loss is not finite.
+
+    >>> from prom.reconstruction.unrolled import Unrolled
+    >>> data = SliceDataset("demo", "train", torch.rand(4, 1, 16, 16), list("abcd"), [0] * 4)
+    >>> layer = MaskLayer((16, 16), acceleration=4)
+    >>> network = train_network(Unrolled(0.05, cascades=1), data, layer, steps=2, device="cpu")
+    >>> int(layer.mask().sum())
+    64
+    """
+    options.check("steps", steps, "[1, 1e9]", whole=True)
+    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    options.check("learning_rate", learning_rate, "[0, 1e6]")
+    options.check("mask_learning_rate", mask_learning_rate, "[0, 1e6]")
+    device = choose_device(device)
+    generator = torch.Generator().manual_seed(options.check_seed(seed))
+    layer = masks.to(device).train() if isinstance(masks, MaskLayer) else None
+    if layer is None:
+        masks = torch.stack([as_mask(mask, train.shape, train.name) for mask in (masks if masks.ndim == 3 else masks[None])]).to(device)
+    elif layer.pattern.samples != train.shape:
+        raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
+    network.to(device).train()
+    if learning_rate and not any(weight.requires_grad for weight in network.parameters()):
+        network.requires_grad_()  # it was frozen to be used
+    optimisers = [torch.optim.Adam(network.parameters(), learning_rate)]
+    optimisers += [torch.optim.SGD(layer.parameters(), mask_learning_rate, MOMENTUM)] if layer else []
+    schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) for optimiser in optimisers]
+    batches = shuffled_batches(len(train), batch_size, generator)
+    bar = tqdm(range(steps), desc=f"train {type(network).__name__} on {train.name}", disable=None, leave=False)
+    for step in bar:
+        indices = next(batches)
+        samples, target = train.samples(indices, generator), train.images[indices][:, 0]
+        scale = unit(target.abs().amax(dim=(-2, -1), keepdim=True))  # a power of two, so that no unit is too small or too large
+        samples, target = (samples / scale.unsqueeze(-3)).to(device), (target / scale).to(device)
+        picked = None if layer else torch.randint(len(masks), (len(indices),), generator=generator)
+        mask = layer.sample() if layer else masks[picked].unsqueeze(1)
+        found = network(samples, mask, Coils(train.maps(indices).to(device)))
+        loss = ((found - target).abs().sum(dim=(-2, -1)) / target.abs().sum(dim=(-2, -1))).mean()
+        if not loss.isfinite():
+            raise InputError(f"{train.name}: the loss is {loss.item():g} in step {step + 1}; use a lower learning rate")
+        for optimiser in optimisers:
+            optimiser.zero_grad()
+        loss.backward()
+        for part in (*optimisers, *schedules):
+            part.step()
+        if layer:
+            layer.project()
+        bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+    if layer:
+        layer.eval()
+    return network.eval()

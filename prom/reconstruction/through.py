@@ -1,0 +1,96 @@
+"""Any network that reconstructs, as a reconstruction that masks are optimised and scored with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from prom.engine import network_files
+from prom.engine.threads import gathered
+from prom.errors import InputError
+from prom.kspace.encoding import Encoding, FourierUpToPhase
+
+
+class Through:
+    r"""A frozen network ``(samples, mask, encoding) -> complex image``, with :math:`\partial L / \partial m` by autograd.
+
+    Samples are ``(..., K, H, W)`` complex, the mask ``(..., 1, H, W)`` real, the image ``(..., H, W)``, all leading axes being those of a
+    batch. Objectives and :func:`prom.evaluate` divide the samples by a unit of their own, and scores are right only if the image is divided
+    with them: the network has to normalise what it gets, as :class:`prom.reconstruction.unrolled.Unrolled` does.
+
+    Parameters
+    ----------
+    network
+        It is put into evaluation mode, its weights get no gradient any more, and it follows the samples to their device.
+        ``network.train().requires_grad_()`` takes back what was changed.
+
+    Raises
+    ------
+    InputError
+        Where it is called with an encoding whose images have a phase that is not theirs, or the network's image is not of that shape.
+
+    A network of one's own:
+
+    >>> class Filtered(nn.Module):
+    ...     def __init__(self) -> None:
+    ...         super().__init__()
+    ...         self.filter = nn.Conv2d(1, 1, 3, padding=1, bias=False, dtype=torch.complex64)
+    ...
+    ...     def forward(self, samples, mask, encoding):
+    ...         image = encoding.adjoint(samples * mask)
+    ...         return image + self.filter(image.reshape(-1, 1, *image.shape[-2:])).reshape(image.shape)
+    >>> from prom.datasets.base import SliceDataset
+    >>> from prom.objectives.reconstructed import Reconstructed
+    >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
+    >>> loss, gradient = Reconstructed(data, Through(Filtered())).loss_and_gradient([0, 1], torch.ones(1, 8, 8))
+    >>> gradient.shape
+    torch.Size([1, 8, 8])
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network.eval().requires_grad_(False)
+
+    def describe(self) -> dict[str, str]:
+        """The network in a mask's provenance: its type, and 16 hex digits that its weights decide."""
+        kind = type(self.network).__name__
+        return {"reconstruction": kind, "reconstruction_network": network_files.fingerprint(self.network, kind)}
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The image ``(..., H, W)``, and the way back of gradients.
+
+        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`, but for the gradient's axis of coils, which has the length 1: it is
+        summed over them. Where autograd is switched off, the way back runs the network once more, and until then nothing is kept of it.
+        """
+        if isinstance(getattr(encoding, "fourier", encoding), FourierUpToPhase):
+            raise InputError("images up to a phase: a network needs their own; use prom.objectives.reconstructed.Reconstructed")
+        self.network.to(samples.device)
+        batch = torch.broadcast_shapes(samples.shape, mask.shape)[:-3]
+        weight = mask.to(samples.real.dtype).expand(*batch, 1, *samples.shape[-2:])
+
+        def run() -> tuple[Tensor, Tensor]:
+            with torch.enable_grad(), gathered():
+                own = weight if weight.requires_grad else weight.detach().requires_grad_()
+                return self._image(samples, own, encoding), own
+
+        if torch.is_grad_enabled():
+            found, own = run()
+        else:
+            found, own = self._image(samples, weight, encoding), None
+
+        def pullback(gradient: Tensor) -> Tensor:
+            image, at = (found, own) if own is not None else run()
+            with gathered():
+                return torch.autograd.grad(image, at, gradient, retain_graph=True)[0]
+
+        return (found if mask.requires_grad else found.detach()), pullback
+
+    def _image(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> Tensor:
+        image = self.network(samples, mask, encoding)
+        expected = (*mask.shape[:-3], *mask.shape[-2:])
+        if tuple(image.shape) != expected or not image.is_complex():
+            raise InputError(
+                f"{type(self.network).__name__}: returned {image.dtype} of {tuple(image.shape)}: must be a complex image of {expected}"
+            )
+        return image

@@ -1,0 +1,65 @@
+"""Training of networks that reconstruct, alone and together with a mask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prom import InputError, MaskLayer, SliceDataset
+from prom.kspace.coils import simulated
+from prom.learn.networks import train_network
+from prom.objectives import whole_loss
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.through import Through
+from prom.reconstruction.unrolled import Unrolled
+
+SETTINGS = {"batch_size": 2, "learning_rate": 1e-2, "device": "cpu"}
+
+
+def network() -> Unrolled:
+    return Unrolled(1e-2, cascades=1, iterations=4)
+
+
+@pytest.fixture(scope="module")
+def measured(blobs) -> SliceDataset:
+    """Four slices of a part of the image, seen by four coils, with noise."""
+    few = blobs.select(range(4))
+    images = few.images[..., 8:24, 8:24] + 0j
+    return replace(few, images=images, sensitivities=simulated(4, (16, 16)), labels=None, noise=0.01, known_fingerprint=None)
+
+
+def error(model: Unrolled, mask: torch.Tensor, data: SliceDataset) -> float:
+    return whole_loss(Reconstructed(data, Through(model), criterion="psnr"), range(len(data)), mask.float())
+
+
+def test_training_lowers_the_loss_and_repeats_itself(measured):
+    mask = MaskLayer((16, 16), 4, start=torch.rand(16, 16, generator=torch.Generator().manual_seed(0))).mask()
+    trained = train_network(network(), measured, mask, steps=15, **SETTINGS)
+    assert error(trained, mask, measured) < error(network(), mask, measured) - 1
+    again = [train_network(network(), measured.scaled(4.0), torch.stack([mask, ~mask]), steps=2, **SETTINGS) for _ in range(2)]
+    assert torch.equal(again[0].unet.final_conv.weight, again[1].unet.final_conv.weight)
+
+
+def test_a_mask_is_learnt_together_with_the_network(measured):
+    """Through the frozen network too, where nothing but the mask can lower the loss."""
+    spread = torch.zeros(16, 16)
+    spread[::2, ::2] = 1  # without DC's neighbours, and as many as the budget
+    layer = MaskLayer((16, 16), 4, start=0.5 * spread + 0.125)
+    before = layer.mask()
+    trained = train_network(network(), measured, layer, steps=25, mask_learning_rate=0.2, **SETTINGS)
+    assert int(layer.mask().sum()) == layer.budget == 64 and float(layer.theta.detach().sum()) <= 64 * (1 + 1e-5)
+    assert error(trained, layer.mask(), measured) < error(network(), before, measured) - 1
+    fixed = network().requires_grad_(False)
+    layer = MaskLayer((16, 16), 4, start=0.5 * spread + 0.125)
+    train_network(fixed, measured, layer, steps=25, mask_learning_rate=0.2, **SETTINGS | {"learning_rate": 0})
+    assert torch.equal(fixed.unet.final_conv.weight, network().unet.final_conv.weight)
+    assert error(fixed, layer.mask(), measured) < error(network(), before, measured) - 1
+
+
+def test_masks_that_do_not_fit_are_refused(measured):
+    with pytest.raises(InputError, match="mask layer of"):
+        train_network(network(), measured, MaskLayer((8, 8), 4), device="cpu")
+    with pytest.raises(InputError, match="mask of"):
+        train_network(network(), measured, torch.ones(8, 8), device="cpu")

@@ -1,0 +1,102 @@
+"""Networks as reconstructions: their gradients are those of known formulas, and masks are scored and improved through them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from reference import noise
+from torch import nn
+from torch.nn import functional
+
+import prom
+from prom import InputError, SliceDataset
+from prom.kspace.coils import simulated
+from prom.kspace.encoding import Coils
+from prom.learn.exchange import exchange
+from prom.objectives import ImageLoss, whole_loss
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.sense import Sense
+from prom.reconstruction.through import Through
+from prom.reconstruction.zero_filled import ZeroFilled
+
+SIZE = (8, 7)
+
+
+class Known(nn.Module):
+    """A reconstruction that has a formula for its gradient, as a network; with a weight of 1."""
+
+    def __init__(self, known) -> None:
+        super().__init__()
+        self.known, self.one = known, nn.Parameter(torch.ones(()))
+
+    def forward(self, samples, mask, encoding):
+        return self.one * self.known(samples, mask, encoding)[0]
+
+
+@pytest.fixture(scope="module")
+def measured(blobs) -> SliceDataset:
+    """Six slices, seen by four coils."""
+    few = blobs.select(range(6))
+    return replace(few, images=few.images + 0j, sensitivities=simulated(4, few.shape), labels=None, known_fingerprint=None)
+
+
+@pytest.mark.parametrize("known", [ZeroFilled(), Sense(0.3, iterations=300, tolerance=1e-13)], ids=["zero-filled", "sense"])
+@pytest.mark.parametrize("tracked", [True, False])
+def test_the_way_back_is_that_of_the_formula(known, tracked):
+    encoding, slope = Coils(noise(3, *SIZE)), noise(2, 2, *SIZE, seed=2)
+    samples = encoding.forward(noise(2, 1, *SIZE, seed=1))
+    masks = torch.rand(2, 1, *SIZE, generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 0.2
+    with torch.set_grad_enabled(tracked):
+        found, pullback = Through(Known(known))(samples, masks, encoding)
+    expected, formula = known(samples, masks, encoding)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(pullback(slope).sum(dim=-3), formula(slope).sum(dim=-3))
+    alone, back = Through(Known(known))(samples[0, 0], masks[1, 0], encoding)
+    torch.testing.assert_close(alone, expected[0, 1])
+    torch.testing.assert_close(back(slope[0, 1])[0], formula(slope)[0, 1].sum(dim=0))
+
+
+def test_autograd_goes_on_to_a_mask_that_is_being_learnt():
+    encoding, mask = Coils(noise(3, *SIZE)), torch.ones(SIZE, dtype=torch.float64, requires_grad=True)
+    samples = encoding.forward(noise(*SIZE, seed=1))
+    Through(Known(ZeroFilled()))(samples, mask, encoding)[0].abs().sum().backward()
+    found = mask.grad.clone()
+    (encoding.adjoint(samples * mask)).abs().sum().backward()
+    torch.testing.assert_close(found, mask.grad - found)
+
+
+def test_masks_are_scored_and_improved_through_a_network(measured):
+    sense, network = Sense(1e-2, iterations=15), Through(Known(Sense(1e-2, iterations=15)))
+    objective = Reconstructed(measured, network, criterion="psnr")
+    start = prom.baselines.gaussian(measured, 4)
+    better = prom.polish(start, measured, objective=objective, evaluations=6, device="cpu")
+    assert int(better.sum()) == int(start.sum())
+    assert whole_loss(objective, range(6), better.float()) < whole_loss(objective, range(6), start.float())
+    lines = torch.zeros(32, 32, dtype=torch.bool)
+    lines[:, 12:16] = True
+    assert int(exchange(lines, objective, range(2))[0].sum()) == 4
+    scores = [prom.evaluate(better, measured, reconstruction=by)["psnr"] for by in (sense, network)]
+    torch.testing.assert_close(*(torch.tensor(score) for score in scores))
+
+
+def test_provenance_names_the_network_and_its_weights():
+    one, two = Through(Known(ZeroFilled())), Through(Known(ZeroFilled()))
+    assert one.describe() == two.describe() and one.describe()["reconstruction"] == "Known"
+    nn.init.zeros_(two.network.one)
+    assert one.describe() != two.describe()
+
+
+def test_what_no_network_can_do_is_refused(measured):
+    masks = torch.ones(1, 32, 32)
+    with pytest.raises(InputError, match="images up to a phase"):
+        ImageLoss(measured.images, functional.mse_loss, reconstruction=Through(Known(ZeroFilled()))).loss([0], masks)
+
+    class Magnitude(Known):
+        def forward(self, *samples):
+            return super().forward(*samples).abs()
+
+    with pytest.raises(InputError, match=r"Magnitude: returned torch.float32 of \(1, 32, 32\)"):
+        Reconstructed(measured, Through(Magnitude(ZeroFilled()))).loss([0], masks)
