@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from prom.datasets.base import SliceDataset
-from prom.engine.threads import gathered
+from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.kspace.encoding import Coils
 from prom.objectives import curvature
@@ -19,6 +20,7 @@ from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction
 
 CRITERIA = ("mse", "psnr")
+Result = TypeVar("Result")
 
 
 class Reconstructed(Objective):
@@ -93,23 +95,27 @@ class Reconstructed(Objective):
         return self._described | metadata_of(self.reconstruction)
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        gradient = torch.zeros_like(masks)
-        loss = 0.0
-        indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        for place, index in enumerate(indices):
-            own = masks[place] if masks.ndim == 4 else masks
+        def one(index: int, own: Tensor) -> tuple[Tensor, Tensor]:
             error, slope, pullback = self._error(index, own)
-            into = gradient[place] if masks.ndim == 4 else gradient
-            into += pullback(slope).sum(dim=-3)
-            loss = loss + error
-        pairs = len(indices) * masks.shape[-3]
-        return loss / pairs, gradient / pairs
+            return error, pullback(slope).sum(dim=-3)
+
+        errors, gradients = zip(*self._each(one, indices, masks), strict=True)
+        pairs = len(errors) * masks.shape[-3]
+        gradient = torch.stack(gradients) if masks.ndim == 4 else added(gradients)
+        return sum(errors) / pairs, gradient.to(masks) / pairs
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """Half the work: without the solve for the gradient."""
+        errors = self._each(lambda index, own: self._error(index, own, slope=False)[0], indices, masks)
+        return sum(errors) / (len(errors) * masks.shape[-3])
+
+    def _each(self, function: Callable[[int, Tensor], Result], indices: Sequence[int] | Tensor, masks: Tensor) -> list[Result]:
+        """A function of every image and its masks, by several threads where the reconstruction is for one."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        errors = [self._error(index, masks[place] if masks.ndim == 4 else masks, slope=False)[0] for place, index in enumerate(indices)]
-        return sum(errors) / (len(indices) * masks.shape[-3])
+        pairs = [(index, masks[place] if masks.ndim == 4 else masks) for place, index in enumerate(indices)]
+        if getattr(self.reconstruction, "concurrent", False) and not callable(self.criterion):
+            return parallel(lambda pair: function(*pair), pairs)
+        return [function(*pair) for pair in pairs]
 
     def _error(self, index: int, masks: Tensor, slope: bool = True) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
         """Of one image and its masks ``(M, H, W)``: the sum of errors, its derivative by the image, and the way back to masks."""

@@ -59,6 +59,8 @@ class Sense:
     (True, torch.Size([4, 8, 8]))
     """
 
+    concurrent = True  # several threads may call it at once
+
     def __init__(self, penalty: float | Tensor, iterations: int = 50, tolerance: float = 1e-5) -> None:
         options.check("iterations", iterations, "[1, 1e6]", whole=True)
         options.check("tolerance", tolerance, "[0, 1)")
