@@ -1,8 +1,8 @@
 """Record coils.csv: python data/recorded/coils.py virtual [--root FOLDER], which goes on where it was stopped.
 
 One row for each method, seed, reconstruction and test subject. Densities are tuned, and repulsion chooses its strength, on eight training
-slices through SENSE. "virtual" are simulated brains and coils. "lowfield" are measured images of 0.055 T, seen through measured coils, those
-of a brain scan (images and coils were not measured together), which is a test of its own there: nothing of that brain is trained on.
+slices through SENSE. "virtual" are simulated brains and coils. "lowfield" are measured images of 0.055 T, seen through measured coils,
+those of a brain scan (images and coils were not measured together), which is a test of its own there: no mask has seen that brain.
 """
 
 from __future__ import annotations
@@ -118,7 +118,23 @@ def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
     return mni_brain.load("train", subjects=12, **how), {"test": mni_brain.load("test", subjects=6, **how)}
 
 
-SETS = {"virtual": virtual}
+def lowfield(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
+    """Three patients to learn from and two to test on, 64 x 56, each volume divided by its largest value; and the brain, which is measured."""
+    size, noise, brain_file = (64, 56), 0.01, root / "espirit_brain_8ch" / "full.cfl"
+    brain = prom.load(brain_file, "all", coils="keep", size=size, size_in="kspace")
+    maps = prom.load(brain_file, "all", coils="keep").sensitivities[0]
+    images = prom.load("lowfield", "all", root / "lowfield_055T", contrast="FSE,FLAIR,GRE", size=size)
+    largest = images.images.abs().amax((1, 2, 3)).view(-1, 4).amax(1).repeat_interleave(4)[:, None, None, None]  # volumes of four slices
+    images = replace(images, images=images.images / largest, kspace=images.kspace / largest)
+    sides = {"train": ("Figure6A", "Figure6B", "SupplementaryFigure6A"), "test": ("Figure7B", "SupplementaryFigure6B")}
+    parts = []
+    for seed, subjects in enumerate(sides.values()):
+        part = images.select([place for place, subject in enumerate(images.subjects) if subject in subjects])
+        parts.append(part.with_coils(maps, noise=noise, seed=seed))
+    return parts[0], {"test": parts[1], "brain": brain.scaled(1 / float(brain.images.abs().max()))}
+
+
+SETS = {"virtual": virtual, "lowfield": lowfield}
 
 
 @click.command(help=__doc__)

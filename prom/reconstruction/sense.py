@@ -103,7 +103,8 @@ class Sense:
 
         def solve(image: Tensor) -> Tensor:
             right = torch.fft.fft2(image * phase, norm="ortho")
-            by_image = not asynchronous(right) and right.dtype == torch.complex64
+            recorded = torch.is_grad_enabled() and (right.requires_grad or weight.requires_grad)  # autograd has to follow
+            by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             found = self._by_image(encoding.maps, weight, penalty, scale, right) if by_image else self._solve(normal, scale, right)
             return torch.fft.ifft2(found, norm="ortho") * phase.conj()
 
