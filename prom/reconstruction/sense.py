@@ -12,9 +12,9 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c
+from prom.reconstruction.conjugate_gradients import conjugate_gradients
 
 LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
-IMAGE = (-2, -1)
 
 
 class Sense:
@@ -94,7 +94,7 @@ class Sense:
             return fourier.forward(encoding.adjoint(weight * encoding.forward(fourier.adjoint(z)))) + penalty * z
 
         def solve(image: Tensor) -> Tensor:
-            return fourier.adjoint(self._solve(normal, scale, fourier.forward(image)))
+            return fourier.adjoint(conjugate_gradients(normal, scale, fourier.forward(image), self.iterations, self.tolerance))
 
         found = solve(encoding.adjoint(weight * samples))
 
@@ -104,24 +104,6 @@ class Sense:
 
         return found, pullback
 
-    def _solve(self, normal: Callable[[Tensor], Tensor], scale: Tensor, right: Tensor) -> Tensor:
-        """Preconditioned conjugate gradients for each image of a batch."""
-        found, rest = torch.zeros_like(right), right
-        direction = scaled = scale * rest
-        size = _product(rest, scaled)
-        enough = self.tolerance**2 * _product(right, right)
-        for _ in range(self.iterations):
-            image = normal(direction)
-            step = _ratio(size, _product(direction, image))
-            found = found + step * direction
-            rest = rest - step * image
-            if bool((_product(rest, rest) <= enough).all()):
-                break
-            scaled = scale * rest
-            last, size = size, _product(rest, scaled)
-            direction = scaled + _ratio(size, last) * direction
-        return found
-
 
 def mean_power(train: SliceDataset) -> Tensor:
     """P: ``(H, W)`` float64, centred, the mean of :math:`|F x|^2` over slices and channels, in the units of the images squared.
@@ -130,13 +112,3 @@ def mean_power(train: SliceDataset) -> Tensor:
     [[0.0, 0.0], [0.0, 4.0]]
     """
     return sum(fft2c(image).abs().double().square().mean(dim=0) for image in train.images) / len(train)
-
-
-def _product(one: Tensor, two: Tensor) -> Tensor:
-    """The real part of <one, two> of each image, ``(..., 1, 1)``."""
-    return (one.real * two.real + one.imag * two.imag).sum(dim=IMAGE, keepdim=True)
-
-
-def _ratio(one: Tensor, two: Tensor) -> Tensor:
-    """one / two, 0 where both have become 0."""
-    return torch.where(two > 0, one / two, 0)
