@@ -9,15 +9,15 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets.base import SliceDataset
-from prom.engine.coils import solve as in_cache
+from prom.engine import coils
 from prom.engine.device import asynchronous
 from prom.engine.threads import parallel
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c
+from prom.reconstruction.conjugate_gradients import conjugate_gradients
 
 LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
-IMAGE = (-2, -1)
 
 
 class Sense:
@@ -97,15 +97,19 @@ class Sense:
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
 
         def normal(z: Tensor) -> Tensor:
-            coils = encoding.maps * torch.fft.ifft2(z, norm="ortho").unsqueeze(-3)
-            coils = torch.fft.ifft2(weight * torch.fft.fft2(coils))
-            return torch.fft.fft2((encoding.maps.conj() * coils).sum(dim=-3), norm="ortho") + penalty * z
+            seen = encoding.maps * torch.fft.ifft2(z, norm="ortho").unsqueeze(-3)
+            seen = torch.fft.ifft2(weight * torch.fft.fft2(seen))
+            return torch.fft.fft2((encoding.maps.conj() * seen).sum(dim=-3), norm="ortho") + penalty * z
 
         def solve(image: Tensor) -> Tensor:
             right = torch.fft.fft2(image * phase, norm="ortho")
             recorded = torch.is_grad_enabled() and (right.requires_grad or weight.requires_grad)  # autograd has to follow
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
-            found = self._by_image(encoding.maps, weight, penalty, scale, right) if by_image else self._solve(normal, scale, right)
+            limits = self.iterations, self.tolerance
+            if by_image:
+                found = _by_image(encoding.maps, weight, penalty, scale, right, *limits)
+            else:
+                found = conjugate_gradients(normal, scale, right, *limits)
             return torch.fft.ifft2(found, norm="ortho") * phase.conj()
 
         found = solve(encoding.adjoint(weight * samples))
@@ -115,37 +119,6 @@ class Sense:
             return (encoding.forward(solve(gradient)).conj() * rest).real
 
         return found, pullback
-
-    def _by_image(self, maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor) -> Tensor:
-        """The same image by image, by several threads."""
-        shape = right.shape[-2:]
-
-        def every(part: Tensor, *own: int) -> list[Tensor]:
-            return list(part.expand(*right.shape[:-2], *own, *shape).reshape(-1, *own, *shape))
-
-        weight = weight if weight.ndim == 2 else weight.squeeze(-3)
-        parts = [every(maps.to(right), maps.shape[-3]), *(every(part) for part in (weight, penalty, scale, right))]
-        limits = self.iterations, self.tolerance
-        found = parallel(lambda one: in_cache(*(part.contiguous() for part in one), *limits), list(zip(*parts, strict=True)))
-        return torch.stack(found).reshape(right.shape)
-
-    def _solve(self, normal: Callable[[Tensor], Tensor], scale: Tensor, right: Tensor) -> Tensor:
-        """Preconditioned conjugate gradients for each image of a batch."""
-        found, rest = torch.zeros_like(right), right
-        direction = scaled = scale * rest
-        size = _product(rest, scaled)
-        enough = self.tolerance**2 * _product(right, right)
-        for _ in range(self.iterations):
-            image = normal(direction)
-            step = _ratio(size, _product(direction, image))
-            found = found + step * direction
-            rest = rest - step * image
-            if bool((_product(rest, rest) <= enough).all()):
-                break
-            scaled = scale * rest
-            last, size = size, _product(rest, scaled)
-            direction = scaled + _ratio(size, last) * direction
-        return found
 
 
 def mean_power(train: SliceDataset) -> Tensor:
@@ -157,11 +130,14 @@ def mean_power(train: SliceDataset) -> Tensor:
     return sum(fft2c(image).abs().double().square().mean(dim=0) for image in train.images) / len(train)
 
 
-def _product(one: Tensor, two: Tensor) -> Tensor:
-    """The real part of <one, two> of each image, ``(..., 1, 1)``."""
-    return (one.real * two.real + one.imag * two.imag).sum(dim=IMAGE, keepdim=True)
+def _by_image(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
+    """The same on a CPU image by image, by several threads."""
+    shape = right.shape[-2:]
 
+    def every(part: Tensor, *own: int) -> list[Tensor]:
+        return list(part.expand(*right.shape[:-2], *own, *shape).reshape(-1, *own, *shape))
 
-def _ratio(one: Tensor, two: Tensor) -> Tensor:
-    """one / two, 0 where both have become 0; the second ``where`` keeps autograd from dividing there."""
-    return torch.where(two > 0, one / torch.where(two > 0, two, 1), 0)
+    weight = weight if weight.ndim == 2 else weight.squeeze(-3)
+    parts = [every(maps.to(right), maps.shape[-3]), *(every(part) for part in (weight, penalty, scale, right))]
+    found = parallel(lambda one: coils.solve(*(part.contiguous() for part in one), iterations, tolerance), list(zip(*parts, strict=True)))
+    return torch.stack(found).reshape(right.shape)
