@@ -75,10 +75,26 @@ ROWS = (
     Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016", colour="#56B4E9"),
     Method("conjugate_energy", "conjugate-aware energy", FORMS, source="this project", colour="#009E73"),
     Method("repulsion", "energy with repulsion", "prom.baselines.repulsion", source="this project", colour="#117733"),
+    Method(
+        "a_optimal",
+        "exact A-optimal",
+        "prom.baselines.a_optimal",
+        source="this project; after Haldar and Kim 2018",
+        colour="#332288",
+    ),
     Method("low_pass", "low-pass", FORMS, colour="#999999"),
     Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI", colour="#E69F00"),
     Method("gaussian", "Gaussian", DENSITIES, random=True, colour="#666666"),
+    Method("polynomial", "polynomial density", DENSITIES, random=True, source="Lustig, Donoho and Pauly 2007", colour="#AA4499"),
     Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007", colour="#CC79A7"),
+    Method("lattice", "shifted lattice", "prom.baselines.lattice", ("points",), source="Breuer et al. 2006", colour="#DDCC77"),
+    Method(
+        "best_candidate",
+        "best candidate",
+        "prom.baselines.best_candidate",
+        source="Levine and Hargreaves 2018",
+        colour="#44AA99",
+    ),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
     Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),
     Method(
@@ -89,6 +105,15 @@ ROWS = (
         learns=True,
         source="Ramanujan et al. 2020; Xuan et al. 2020",
         colour="#999933",
+    ),
+    Method(
+        "bass",
+        "BASS",
+        "prom.baselines.bass",
+        random=True,
+        learns=True,
+        source="Zibetti, Herman and Regatte 2021",
+        colour="#661100",
     ),
     Method("paper", "paper's recipe", random=True, learns=True, source="Weber et al. 2024", colour="#D55E00"),
     Method("default", "scale-invariant ProM", random=True, learns=True, source="this project", colour="#0072B2"),
@@ -127,6 +152,6 @@ def baselines(learning: bool = False) -> list[str]:
     """Names of the methods that are functions; with ``learning`` of those among them that learn.
 
     >>> baselines(learning=True)
-    ['igs', 'loupe', 'score_prune']
+    ['igs', 'loupe', 'score_prune', 'bass']
     """
     return [method.name for method in METHODS.values() if method.baseline and (method.learns or not learning)]

@@ -1,8 +1,9 @@
 """What ProM is compared with: masks that need no learning, and (in :mod:`prom.baselines.rivals`) other ways to learn one.
 
 Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha)
-samples or lines. "energy" and "conjugate_energy" look at the training images, the others at their size only;
-"equispaced", "gaussian" and "poisson_disc" draw at random from ``seed``.
+samples or lines. "energy", "conjugate_energy", "repulsion" and "a_optimal" look at the training images, "best_candidate" at their coils,
+the others at their size only; "equispaced", "gaussian", "polynomial" and "poisson_disc" draw at random from ``seed``.
+:func:`prom.baselines.tuned.tuned` chooses the options of any of them by training slices.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from prom import methods
 from prom.baselines.closed_forms import conjugate_energy, energy, low_pass
-from prom.baselines.densities import equispaced, gaussian, poisson_disc
+from prom.baselines.densities import equispaced, gaussian, poisson_disc, polynomial
 from prom.datasets.base import SliceDataset
 from prom.errors import unknown
 from prom.kspace.patterns import make
@@ -33,6 +34,7 @@ __all__ = [
     "get",
     "low_pass",
     "poisson_disc",
+    "polynomial",
 ]
 
 
@@ -72,7 +74,7 @@ def get(name: str) -> Callable[..., Tensor]:
 
     >>> get("energie")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: conjugate_energy, energy, ...)
+    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: a_optimal, bass, ...)
     """
     if name not in BASELINES:
         raise unknown("baseline", name, BASELINES)

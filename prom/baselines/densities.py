@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import make
+from prom.kspace.patterns import Lines, make
 from prom.masks import bernoulli
 from prom.masks.feasible import Feasible
 from prom.options import check, check_seed
@@ -101,11 +101,65 @@ def gaussian(
     check("sigma", sigma, "[0.001, 1e9]")
     lines = make(pattern, train.shape)
     distance = offsets(lines.shape).square().sum(dim=-1)
-    uniform = torch.rand(lines.shape, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=torch.float64)
-    noise = -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log()
-    keys = noise - distance / (2 * sigma**2)
     centre = innermost(distance <= 2, lines.budget(acceleration)) if protect_centre else None
+    keys = _keys(-distance / (2 * sigma**2), seed)
     return lines.forward(Feasible.of(lines, acceleration, mandatory=centre).round(keys)).contiguous()
+
+
+def polynomial(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    power: float = 4.0,
+    centre_share: float = 0.25,
+) -> Tensor:
+    r"""Samples (or lines) drawn without replacement from the density :math:`(1 - r)^p`, around a fully sampled centre.
+
+    r is the distance to DC, each axis in units of its half width, divided by the largest: 0 at DC, 1 in the corner (or, of lines, at the
+    edge). The variable density of Lustig, Donoho and Pauly 2007, doi:10.1002/mrm.21391, drawn as :func:`gaussian` draws, so that the
+    budget is exact; they keep or leave each sample independently, and choose of several masks that with the least aliasing peak.
+
+    Parameters
+    ----------
+    power
+        p, from 0 (even) on.
+    centre_share
+        Share of the budget, from 0 to 1, that is spent on the samples (or lines) nearest to DC.
+
+    Raises
+    ------
+    InputError
+        Where the power is not from 0 to 1000, the share is not from 0 to 1, or the acceleration is out of range.
+
+    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 64, 64), ["a"], [0])
+    >>> mask = polynomial(data, acceleration=8, power=3)
+    >>> int(mask.sum()), bool(mask[28:37, 28:37].all())
+    (512, True)
+    """
+    check("power", power, "[0, 1000]")
+    lines = make(pattern, train.shape)
+    feasible = Feasible.of(lines, acceleration, mandatory=central(lines, acceleration, centre_share))
+    half = torch.tensor([max(n // 2, 1) for n in lines.shape])
+    radius = (offsets(lines.shape) / half.double()).square().sum(dim=-1).sqrt()
+    density = (1 - radius / radius.max().clamp(min=1)).clamp(min=torch.finfo(torch.float64).eps)  # in the corner, where it is 0
+    return lines.forward(feasible.round(_keys(power * density.log(), seed))).contiguous()
+
+
+def central(lines: Lines, acceleration: float, share: float) -> Tensor:
+    """The samples (or lines) nearest to DC on which a share of the budget is spent: bool of the pattern's shape.
+
+    >>> central(make("columns", (8, 8)), acceleration=2, share=0.75)
+    tensor([False, False, False,  True,  True,  True, False, False])
+    """
+    count = round(check("centre_share", share, "[0, 1]") * lines.budget(acceleration))
+    return bernoulli.mode(torch.zeros(lines.shape), count)
+
+
+def _keys(logarithm: Tensor, seed: int) -> Tensor:
+    """Keys whose S largest are S draws without replacement, from the logarithm of the density: float64."""
+    uniform = torch.rand(logarithm.shape, generator=torch.Generator().manual_seed(check_seed(seed)), dtype=torch.float64)
+    return -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log() + logarithm
 
 
 def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, calibration: int = 16) -> Tensor:

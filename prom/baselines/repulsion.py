@@ -5,22 +5,19 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from prom import options
 from prom.baselines.closed_forms import energy
+from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c
 from prom.kspace.patterns import Lines, make
 from prom.masks.feasible import Feasible
-from prom.objectives import whole_loss
-from prom.objectives.reconstructed import Reconstructed
-from prom.reconstruction.sense import LEAST_POWER, Sense, mean_power
+from prom.reconstruction.sense import LEAST_POWER, mean_power
 
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the repulsion, of which training images choose
-TUNING_SLICES = 8  # that choose it
 
 
 def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, strength: float | None = None) -> Tensor:
@@ -68,15 +65,11 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     feasible = Feasible.of(lines, acceleration)
     power = _power(train, lines)
     kernel = reach(train.sensitivities, lines)
-    if strength is not None:
+
+    def mask(strength: float) -> Tensor:
         return lines.forward(_chosen(power, kernel, train.noise, strength, feasible)).contiguous()
-    masks = [lines.forward(_chosen(power, kernel, train.noise, candidate, feasible)).contiguous() for candidate in STRENGTHS]
-    few = train.thinned(TUNING_SLICES)
-    objective = Reconstructed(few, Sense.of(train), criterion="psnr")
-    losses = [
-        whole_loss(objective, range(len(few)), mask.float()) for mask in tqdm(masks, desc="repulsion", delay=2, disable=None, leave=False)
-    ]
-    return masks[int(np.argmin(losses))]
+
+    return tuned(mask, [{"strength": value} for value in STRENGTHS], train)[0] if strength is None else mask(strength)
 
 
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:

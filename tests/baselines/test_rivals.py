@@ -11,7 +11,8 @@ from prom.baselines import RIVALS
 from prom.baselines.rivals import igs, loupe, rescale, score_prune
 from prom.kspace.patterns import make
 
-QUICK = {"igs": {"batch_size": 5}, "loupe": {"iterations": 8, "learning_rate": 0.3}, "score_prune": {"iterations": 8}}
+QUICK = {"igs": {"batch_size": 5}, "loupe": {"iterations": 8, "learning_rate": 0.3}}
+QUICK |= dict.fromkeys(("score_prune", "bass"), {"iterations": 8})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_exact_budget_and_determinism(blobs, name, pattern, acceleration):
         assert int(lines.sum()) == grid.budget(acceleration) and torch.equal(grid.forward(lines), mask)
 
 
-@pytest.mark.parametrize("name", ["loupe", "score_prune"])
+@pytest.mark.parametrize("name", ["loupe", "score_prune", "bass"])
 def test_seed_matters(blobs, name):
     assert not torch.equal(*(RIVALS[name](blobs, 4, seed=seed, **QUICK[name]) for seed in (0, 1)))
 
