@@ -20,6 +20,8 @@ MEMORY = 2**30  # bytes that the covariance may take, 16 N^2 each: points up to 
 def a_optimal(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, passes: int = 0) -> Tensor:
     r"""Exact greedy A-optimal design: one sample after another, the one that lowers the mean error of SENSE most.
 
+    Each step is exact; the whole is greedy, so that another mask can still be better.
+
     .. math:: \min_m \operatorname{tr} \Gamma, \qquad \Gamma^{-1} = \sum_{i \in m} B_i B_i^H / \sigma^2 + \operatorname{diag}(1 / P),
 
     with :math:`\Gamma` the covariance of the error of :math:`z = F x` (:math:`\sigma^2` times the inverse of A of
@@ -36,8 +38,9 @@ def a_optimal(train: SliceDataset, acceleration: float, pattern: str = "points",
     covariance under P, and what positions tell of one another is left out. So for lines the trace is the exact mean error of the best
     linear image that is made position by position, and never less than that of SENSE with all of P.
 
-    *Cost.* :math:`\Gamma` takes :math:`16 N^2` bytes and a sample about :math:`24 C N^2` operations: on one core 2 s for 32 x 32 points
-    at x8 with eight coils, minutes for 64 x 64. Lines: N is the length of a line's grid, and a problem for every position.
+    *Cost.* :math:`\Gamma` takes :math:`16 N^2` bytes, the rest about :math:`80 C^2 N`, and a sample about :math:`24 C N^2` operations: on
+    one core 2 s for 32 x 32 points at x8 with eight coils, minutes for 64 x 64. Of lines N is their number, with a problem for every
+    position.
 
     With one even coil :math:`G_i = P_i` at first and nothing couples, and this is :func:`prom.baselines.energy`, exactly. Nothing is
     random; ``seed`` is not used. Haldar and Kim 2018 (OEDIPUS, arXiv 1805.02604) remove samples one by one instead, without a prior.

@@ -13,15 +13,17 @@ from prom.baselines.densities import polynomial
 from prom.datasets.base import SliceDataset
 from prom.engine.device import choose_device
 from prom.engine.threads import spread
+from prom.errors import unknown
 from prom.kspace.encoding import Coils
 from prom.masks import bernoulli
-from prom.objectives import whole_loss
+from prom.objectives import whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
 
 FLOOR = 1e-3  # of the mean power of a sample: added to both sides of the ratio, so that samples without signal do not decide it
+REMOVALS = ("ratio", "gradient")
 POOL = 0.5  # share of the measured, and of the other, samples that may be exchanged in an iteration
 
 
@@ -35,6 +37,7 @@ def bass(
     iterations: int = 60,
     exchanged: float = 0.2,
     shrink: float = 0.7,
+    removal: str = "ratio",
     device: str = "auto",
 ) -> Tensor:
     r"""Bias-accelerated subset selection: exchange the K least important samples for the K most important, if the loss falls.
@@ -66,6 +69,8 @@ def bass(
         The first K, as a share of the budget.
     shrink
         alpha.
+    removal
+        "ratio": by r, as above. "gradient", not theirs: by the derivative of the loss, those that it says are needed least.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
 
@@ -86,6 +91,8 @@ def bass(
     options.check("iterations", iterations, "[1, 1e9]", whole=True)
     options.check("exchanged", exchanged, "(0, 1]")
     options.check("shrink", shrink, "[0, 1)")
+    if removal not in REMOVALS:
+        raise unknown("removal", removal, REMOVALS)
     if objective is None:
         usual = Sense.of(train) if train.sensitivities is not None else ZeroFilled()
         objective = Reconstructed(train, usual, choose_device(device))
@@ -97,13 +104,20 @@ def bass(
     def loss(selected: Tensor) -> float:
         return float(whole_loss(problem.objective, images, lines.forward(selected).float().to(problem.device)))
 
+    def gradient(selected: Tensor) -> Tensor:
+        by_mask = whole_set(problem.objective, images, lines.forward(selected).float().to(problem.device))[1]
+        slope = lines.adjoint(by_mask).cpu()
+        return slope - slope.min()  # largest where the loss would rise least, and never negative
+
     selected = lines.select(polynomial(train, acceleration, pattern, seed))
-    fixed = min(int(selected.sum()), lines.size - int(selected.sum()))  # so many can be exchanged at most
-    count = min(math.ceil(exchanged * problem.feasible.budget), fixed)
+    size = int(selected.sum())
+    count = min(math.ceil(exchanged * size), lines.size - size)
     least, maps = loss(selected), None
     for _ in tqdm(range(iterations if count else 0), desc=f"BASS {train.name} x{acceleration:g}", disable=None, leave=False):
         if maps is None:
             maps = [lines.adjoint(one) for one in importance(train, reconstruction, lines.forward(selected))]
+            if removal == "gradient":
+                maps[1] = gradient(selected)
         pool = torch.rand(lines.shape, generator=generator) < POOL
         wanted, unwanted = (torch.where(allowed & pool, one, -1) for allowed, one in zip((~selected, selected), maps, strict=True))
         number = min(count, int((wanted >= 0).sum()), int((unwanted >= 0).sum()))

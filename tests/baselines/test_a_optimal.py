@@ -118,7 +118,7 @@ def test_lines_are_a_problem_for_every_position(brains, pattern):
     assert whole.trace() <= design.trace()
 
 
-@pytest.mark.parametrize(("pattern", "acceleration"), [("points", 8), ("columns", 4)])
+@pytest.mark.parametrize(("pattern", "acceleration"), [("points", 12), ("columns", 4)])
 def test_exchanges_never_raise_the_trace(brains, pattern, acceleration):
     def trace(mask):
         design = Design.of(brains, pattern)
@@ -128,7 +128,7 @@ def test_exchanges_never_raise_the_trace(brains, pattern, acceleration):
 
     greedy, exchanged = (a_optimal(brains, acceleration, pattern, passes=passes) for passes in (0, 1))
     assert greedy.sum() == exchanged.sum()
-    assert trace(exchanged) <= trace(greedy) * (1 + 1e-9) <= trace(repulsion(brains, acceleration, pattern)) * (1 + 1e-8)
+    assert trace(exchanged) <= trace(greedy) * (1 + 1e-9) < trace(baselines.energy(brains, acceleration, pattern))
 
 
 @pytest.mark.parametrize(("pattern", "acceleration", "margin"), [("points", 8, 0.6), ("columns", 4, 2.0)])

@@ -46,7 +46,7 @@ def test_seed_matters(blobs, name):
     assert not torch.equal(*(RIVALS[name](blobs, 4, seed=seed, **QUICK[name]) for seed in (0, 1)))
 
 
-@pytest.mark.parametrize("name", RIVALS)
+@pytest.mark.parametrize("name", ["igs", "loupe", "score_prune"])
 def test_any_function_is_an_objective(complex_blobs, name):
     objectives = (functional.l1_loss, "magnitude_mse")
     masks = [RIVALS[name](complex_blobs, 4, pattern="points", objective=objective, **QUICK[name]) for objective in objectives]

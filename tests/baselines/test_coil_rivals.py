@@ -1,0 +1,188 @@
+"""Rivals for several coils: density, lattice, best candidate, BASS and tuning, each against what it claims."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import prom
+from prom import InputError, SliceDataset, baselines
+from prom.baselines.bass import bass, importance
+from prom.baselines.best_candidate import best_candidate
+from prom.baselines.densities import gaussian, polynomial
+from prom.baselines.lattice import lattice, points, widest
+from prom.baselines.repulsion import reach
+from prom.baselines.tuned import tuned
+from prom.kspace.coils import simulated
+from prom.kspace.encoding import Coils
+from prom.kspace.patterns import make
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.sense import Sense
+from prom.reconstruction.zero_filled import ZeroFilled
+
+
+def blank(height: int, width: int, maps: torch.Tensor | None = None) -> SliceDataset:
+    images = torch.ones(1, 1, height, width, dtype=torch.complex64)
+    return SliceDataset("blank", "train", images, ["a"], [0], sensitivities=maps)
+
+
+@pytest.fixture(scope="module")
+def coiled(blobs) -> SliceDataset:
+    images = blobs.images[:2, :, 4:20, 4:20].to(torch.complex64)
+    return SliceDataset("coiled", "train", images, ["a", "b"], [0, 0], sensitivities=simulated(4, (16, 16)), noise=0.01)
+
+
+@pytest.mark.parametrize("power", [0.0, 2.0, 6.0])
+def test_polynomial_draws_by_its_density(power):
+    """One line of nine, drawn 1000 times, against (1 - r)^p; the edge, where r is 1, is never drawn."""
+    density = (1 - np.abs(np.arange(9) - 4) / 4) ** power
+    expected = 1000 * density / density.sum()
+    counts = sum(polynomial(blank(1, 9), 9, "columns", seed, power, 0).int()[0] for seed in range(1000)).numpy()
+    likely = expected > 0
+    assert (((counts - expected) ** 2)[likely] / expected[likely]).sum() < 26.1  # 8 degrees of freedom: one in a thousand
+    assert not counts[~likely].any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("method", [polynomial, lattice, best_candidate])
+def test_the_centre_takes_its_share(method, share):
+    mask = method(blank(24, 20), 8, centre_share=share)
+    middle = baselines.low_pass(blank(24, 20), 480 / max(60 * share, 1))
+    assert int(mask.sum()) == 60 and (share == 0 or bool(mask[middle].all()))
+    assert share < 1 or mask.equal(middle)
+
+
+@pytest.mark.parametrize(("rows", "columns", "shift"), [(2, 2, 1), (3, 2, 1), (1, 4, 0), (4, 1, 2), (2, 3, 0)])
+def test_a_lattice_is_closed_under_differences(rows, columns, shift):
+    """On a grid of whole periods: one in R is measured, and folding has R places, at the dual lattice only."""
+    height, width = 2 * rows * columns, rows * columns
+    mask = points((height, width), rows, columns, shift)
+    assert int(mask.sum()) * rows * columns == height * width
+    spread = torch.fft.ifft2(mask.double()).abs() > 1e-9
+    assert int(spread.sum()) == rows * columns
+    exact = lattice(blank(height, width), rows * columns, rows=rows, columns=columns, shift=shift, centre_share=0)
+    assert exact.equal(mask)
+
+
+def test_the_budget_takes_the_farthest_out_and_the_nearest_in():
+    whole, distance = points((20, 20), 2, 2, 1), np.hypot(*(np.indices((20, 20)) - 10))
+    for acceleration in (3.1, 5.3):
+        mask = lattice(blank(20, 20), acceleration, rows=2, columns=2, shift=1, centre_share=0).numpy()
+        changed = mask ^ whole.numpy()
+        assert changed.any() and (mask.sum() > whole.sum()) == (acceleration < 4)
+        if acceleration > 4:
+            assert distance[changed].min() >= distance[mask].max()
+        else:
+            assert distance[changed].max() <= distance[~mask].min()
+
+
+def test_the_widest_lattice_is_found_by_brute_force():
+    for reduction in range(1, 13):
+        sizes = [(n, reduction // n) for n in range(1, reduction + 1) if reduction % n == 0]
+
+        def nearest(one):
+            y, x = np.nonzero(points((61, 61), *one).numpy())
+            return np.sort(np.hypot(y - 30, x - 30))[1]
+
+        best = max(nearest((rows, columns, shift)) for rows, columns in sizes for shift in range(rows))
+        assert nearest(widest(sizes)) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+def test_the_best_candidate_adds_least(pattern):
+    data = blank(7, 6, simulated(3, (7, 6)))
+    lines = make(pattern, data.shape)
+    kernel = reach(data.sensitivities, lines).numpy()
+    mask = lines.select(best_candidate(data, 2, pattern, centre_share=0.25)).numpy()
+    taken = lines.select(baselines.low_pass(data, lines.size / round(0.25 * mask.sum()), pattern)).numpy()
+
+    def weights(chosen):
+        return sum(np.roll(kernel, np.subtract(place, [n // 2 for n in kernel.shape]), range(kernel.ndim)) for place in np.argwhere(chosen))
+
+    while taken.sum() < mask.sum():
+        allowed = np.where(taken, np.inf, weights(taken))
+        ways = np.argwhere((allowed < allowed.min() + 1e-7) & mask)  # of equal ones the mask has one
+        assert len(ways)
+        taken[tuple(min(ways, key=lambda place: sum((at - n // 2) ** 2 for at, n in zip(place, kernel.shape, strict=True))))] = True
+    assert np.array_equal(taken, mask)
+
+
+def test_best_candidates_keep_the_eigenvalues_together():
+    """Of the information of a mask (all masks of a size have the same mean of it), against random masks."""
+    maps = simulated(4, (8, 8))
+    each = torch.eye(64, dtype=torch.complex64).reshape(-1, 8, 8)
+
+    def spread(mask):
+        encoding = Coils(maps)
+        return torch.linalg.eigvalsh(encoding.adjoint(mask * encoding.forward(each)).flatten(1)).square().sum()
+
+    ours = spread(best_candidate(blank(8, 8, maps), 4, centre_share=0))
+    assert all(ours < spread(gaussian(blank(8, 8), 4, seed=seed, sigma=1e4)) for seed in range(20))
+
+
+def test_one_even_coil_makes_candidates_equal():
+    data = blank(9, 8, torch.ones(1, 9, 8, dtype=torch.complex64))
+    assert best_candidate(data, 3).equal(baselines.low_pass(data, 3))
+
+
+def test_maps_of_importance_are_the_residual(coiled):
+    mask, sense = gaussian(coiled, 3, sigma=4), Sense.of(coiled)
+    energy, ratio = importance(coiled, sense, mask)
+    rest = torch.zeros(16, 16)
+    for index in range(2):
+        encoding, samples = Coils(coiled.sensitivities[:]), coiled.samples([index])[0]
+        rest += (samples - encoding.forward(sense(samples, mask.float(), encoding)[0])).abs().square().sum(0)
+    assert torch.allclose(energy, rest, rtol=1e-3, atol=1e-6)
+    assert (ratio > 0).all() and float(ratio[mask].mean()) < float(ratio[~mask].mean())
+
+
+def test_bass_lowers_the_loss_and_finds_the_energy_oracle():
+    """Of complex images without coils, by zero-filling, nothing couples: each exchange is one of the energy oracle's."""
+    generator = torch.Generator().manual_seed(0)
+    kspace = torch.randn(2, 1, 12, 12, dtype=torch.complex64, generator=generator) / (torch.arange(144).reshape(12, 12) + 1.0)
+    data = SliceDataset("waves", "train", prom.ifft2c(kspace), ["a", "b"], [0, 0])
+
+    def missed(mask):
+        return float((prom.fft2c(data.images).abs().square() * ~mask).sum())
+
+    found = [missed(bass(data, 6, iterations=count, shrink=0.9)) for count in (1, 20, 200)]
+    assert found[0] > found[1] >= found[2] and found[2] < 1.2 * missed(baselines.energy(data, 6))
+
+
+@pytest.mark.parametrize("removal", ["ratio", "gradient"])
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+def test_bass_learns_through_sense(coiled, pattern, removal):
+    losses = []
+    for count in (1, 12):
+        mask = bass(coiled, 4, pattern, iterations=count, removal=removal, device="cpu")
+        losses.append(float(Reconstructed(coiled, Sense.of(coiled)).loss(range(2), mask.float()[None])))
+    assert losses[1] < losses[0] or (pattern == "columns" and losses[1] == losses[0])  # of four lines the first may be the best
+
+
+def test_the_best_setting_is_chosen(coiled):
+    settings = [{"sigma": sigma, "seed": seed} for sigma, seed in itertools.product((1.0, 4.0), (0, 1))]
+    sense = Sense.of(coiled)
+    mask, setting = tuned(partial(gaussian, coiled, 4), settings, coiled)
+    scores = [float(prom.evaluate(gaussian(coiled, 4, **one), coiled, reconstruction=sense)["psnr"].mean()) for one in settings]
+    assert setting == settings[int(np.argmax(scores))] and mask.equal(gaussian(coiled, 4, **setting))
+    blind = tuned(partial(gaussian, coiled, 4), settings, coiled, reconstruction=ZeroFilled(), slices=2)
+    assert blind[1] in settings
+
+
+def test_bad_input(coiled):
+    for bad, message in (
+        (lambda: polynomial(coiled, 4, power=-1), "power -1"),
+        (lambda: polynomial(coiled, 4, centre_share=2), "centre_share 2"),
+        (lambda: lattice(coiled, 4, "columns"), "use points, or equispaced"),
+        (lambda: lattice(coiled, 4, rows=2), "both rows and columns"),
+        (lambda: lattice(coiled, 4, rows=2, columns=2, shift=2), "shift 2"),
+        (lambda: bass(coiled, 4, shrink=1), "shrink 1"),
+        (lambda: bass(coiled, 4, removal="rate"), "did you mean 'ratio'"),
+        (lambda: tuned(gaussian, [], coiled), "at least one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            bad()
