@@ -15,12 +15,13 @@ from prom.errors import InputError
 from prom.kspace.fourier import fft2c
 from prom.kspace.patterns import Lines, make
 from prom.masks.feasible import Feasible
-from prom.objectives import whole_loss
+from prom.objectives import evenly, whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import LEAST_POWER, Sense, mean_power
 
 STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the repulsion, of which training images choose
 TUNING_SLICES = 8  # that choose it
+REACH_SLICES = 16  # whose maps are averaged where each slice has its own: K^2 transforms a slice, and K changes slowly through the head
 
 
 def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, strength: float | None = None) -> Tensor:
@@ -39,7 +40,7 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     Parameters
     ----------
     train
-        Slices with ``sensitivities`` (K is the mean over those of all slices) and ``noise``.
+        Slices with ``sensitivities`` (K is the mean over slices, of at most 16, evenly spaced, where each has its own) and ``noise``.
     strength
         :math:`\mu`, from 0 (the energy oracle). By default that of six whose masks give the highest mean PSNR with
         :class:`prom.reconstruction.sense.Sense` on eight training slices.
@@ -82,12 +83,15 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
     """K, how much a sample tells of another at each distance along the axes of a pattern: float64 of its shape, centred, 1 at distance 0.
 
+    ``sensitivities``: ``(K, H, W)``, or ``(N, K, H, W)``, of which at most 16 slices, evenly spaced, are taken.
+
     >>> reach(torch.ones(1, 4, 4, dtype=torch.complex64), Lines((4, 4)))[2].tolist()         # one even coil: nothing
     [0.0, 0.0, 1.0, 0.0]
     """
     maps = sensitivities if sensitivities.ndim == 4 else sensitivities[None]
     total = torch.zeros(lines.samples, dtype=torch.float64)
-    for coils in maps.to(torch.complex128):
+    for index in evenly(len(maps), REACH_SLICES):
+        coils = maps[index].to(torch.complex128)
         for one in coils:
             total += fft2c(one.conj() * coils).abs().square().sum(dim=0)
     along = lines.adjoint(total)
