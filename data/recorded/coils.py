@@ -119,10 +119,11 @@ def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
 
 
 def lowfield(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
-    """Three patients to learn from and two to test on, 64 x 56, each volume divided by its largest value; and the brain, which is measured."""
+    """Three patients to learn from and two to test on, 64 x 56, each volume divided by its largest value; and the measured brain."""
     size, noise, brain_file = (64, 56), 0.01, root / "espirit_brain_8ch" / "full.cfl"
-    brain = prom.load(brain_file, "all", coils="keep", size=size, size_in="kspace")
-    maps = prom.load(brain_file, "all", coils="keep").sensitivities[0]
+    how = {"coils": "keep", "crop": 0}  # maps of all pixels: the patients' heads are larger
+    brain = prom.load(brain_file, "all", size=size, size_in="kspace", **how)
+    maps = prom.load(brain_file, "all", **how).sensitivities[0]
     images = prom.load("lowfield", "all", root / "lowfield_055T", contrast="FSE,FLAIR,GRE", size=size)
     largest = images.images.abs().amax((1, 2, 3)).view(-1, 4).amax(1).repeat_interleave(4)[:, None, None, None]  # volumes of four slices
     images = replace(images, images=images.images / largest, kspace=images.kspace / largest)

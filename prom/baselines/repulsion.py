@@ -14,31 +14,36 @@ from prom.engine.kernels import exactly
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c
 from prom.kspace.patterns import Lines, make
-from prom.masks.feasible import Feasible
-from prom.reconstruction.sense import LEAST_POWER, mean_power
+from prom.objectives import evenly
+from prom.reconstruction.sense import spectrum
 
-STRENGTHS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the repulsion, of which training images choose
+STRENGTHS = (0.03, 0.06, 0.12, 0.25, 0.5, 1.0)  # of the repulsion, of which training images choose
+REACH_SLICES = 16  # whose maps are averaged where each slice has its own: K^2 transforms a slice, and K changes slowly through the head
+ROUNDING = 1e-6  # of K's sum
+NEAR = 6  # samples, as far as K is looked at among points: farther away it is below a hundredth for coils around a body
 
 
 def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, strength: float | None = None) -> Tensor:
     r"""Energy with repulsion: one sample after another, the one of largest
 
-    .. math:: \frac{P_i \, s_i}{(1 + \mu \, s_i \, (K * m)_i)^2}, \qquad s_i = P_i / \sigma^2, \qquad
+    .. math:: \sum_j K(j - i) \, v_j^2, \qquad v_j = \frac{P_j}{1 + \mu \, (K * m)_j \, P_j / \sigma^2}, \qquad
               K(\delta) = \frac{\sum_{c,c'} |F(\bar S_c S_{c'})(\delta)|^2}{\sum_{c,c'} |F(\bar S_c S_{c'})(0)|^2},
 
-    with P the mean power spectrum, :math:`\sigma` the noise, m the samples taken so far and K what a sample tells of its neighbours: the
-    weight of a pair in Levine and Hargreaves, arXiv 1710.07837. This is the diagonal approximation of A-optimal design, that is of the
-    mask of least mean error of :class:`prom.reconstruction.sense.Sense`. Of lines, P is the mean along the line and K the sum.
+    with P the spectrum (:func:`prom.reconstruction.sense.spectrum`), :math:`\sigma` the noise, m the samples taken so far and K what a
+    sample tells of its neighbours: the weight of a pair in Levine and Hargreaves, arXiv 1710.07837. v is what is not known yet of each
+    frequency, and the sum is by how much a further sample lowers it, to first order: A-optimal design, that is the mask of least mean
+    error of :class:`prom.reconstruction.sense.Sense`, with the inverse of its matrix taken as diagonal. :math:`\mu` makes up for that: what
+    two samples tell overlaps. Of lines, v is that of every sample, and K the sum along the line.
 
-    With one coil K has no reach, and this is :func:`prom.baselines.energy`, exactly. Nothing is trained and nothing is random; ``seed`` is
-    not used.
+    Where K has no reach, as with one even coil, what is left is the order of the mean power: :func:`prom.baselines.energy`, exactly.
+    Nothing is trained and nothing is random; ``seed`` is not used.
 
     Parameters
     ----------
     train
-        Slices with ``sensitivities`` (K is the mean over those of all slices) and ``noise``.
+        Slices with ``sensitivities`` (K is the mean over slices, of at most 16, evenly spaced, where each has its own) and ``noise``.
     strength
-        :math:`\mu`, from 0 (the energy oracle). By default that of six whose masks give the highest mean PSNR with
+        :math:`\mu`, from 0 on. By default that of six whose masks give the highest mean PSNR with
         :class:`prom.reconstruction.sense.Sense` on eight training slices.
 
     Returns
@@ -62,12 +67,14 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which repulsion weighs the images against; set SliceDataset.noise")
     lines = make(pattern, train.shape)
-    feasible = Feasible.of(lines, acceleration)
-    power = _power(train, lines)
     kernel = reach(train.sensitivities, lines)
+    if float(kernel.sum()) < 1 + ROUNDING:
+        return energy(train, acceleration, pattern, seed)
+    power, budget = _by_parameter(spectrum(train), lines), lines.budget(acceleration)
 
     def mask(strength: float) -> Tensor:
-        return lines.forward(_chosen(power, kernel, train.noise, strength, feasible)).contiguous()
+        taken = greedy(power, kernel.numpy().reshape(power.shape[:2]), float(strength / train.noise**2), budget)
+        return lines.forward(torch.from_numpy(taken).reshape(lines.shape)).contiguous()
 
     return tuned(mask, [{"strength": value} for value in STRENGTHS], train)[0] if strength is None else mask(strength)
 
@@ -75,49 +82,62 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
     """K, how much a sample tells of another at each distance along the axes of a pattern: float64 of its shape, centred, 1 at distance 0.
 
+    ``sensitivities``: ``(K, H, W)``, or ``(N, K, H, W)``, of which at most 16 slices, evenly spaced, are taken.
+
     >>> reach(torch.ones(1, 4, 4, dtype=torch.complex64), Lines((4, 4)))[2].tolist()         # one even coil: nothing
     [0.0, 0.0, 1.0, 0.0]
     """
     maps = sensitivities if sensitivities.ndim == 4 else sensitivities[None]
     total = torch.zeros(lines.samples, dtype=torch.float64)
-    for coils in maps.to(torch.complex128):
+    for index in evenly(len(maps), REACH_SLICES):
+        coils = maps[index].to(torch.complex128)
         for one in coils:
             total += fft2c(one.conj() * coils).abs().square().sum(dim=0)
     along = lines.adjoint(total)
     return along / along[tuple(n // 2 for n in lines.shape)]
 
 
-def _power(train: SliceDataset, lines: Lines) -> Tensor:
-    power = mean_power(train)
-    power = lines.adjoint(power) / (power.numel() / lines.size)
-    return power.clamp(min=LEAST_POWER * power.max())
-
-
-def _chosen(power: Tensor, kernel: Tensor, noise: float, strength: float, feasible: Feasible) -> Tensor:
-    """The parameters that are measured, bool."""
-    shape = power.shape if power.ndim == 2 else (1, len(power))
-    taken = greedy(power.reshape(shape).numpy(), kernel.reshape(shape).numpy(), float(strength / noise**2), int(feasible.budget))
-    return torch.from_numpy(taken).reshape(power.shape)
+def _by_parameter(power: Tensor, lines: Lines) -> np.ndarray:
+    """``(rows, columns, samples of a parameter)`` for :func:`greedy`: the grid of points, or one row of lines."""
+    if len(lines.shape) == 2:
+        return power.numpy()[:, :, None]
+    return np.ascontiguousarray((power if lines.name == "rows" else power.T).numpy()[None])
 
 
 @exactly
 def greedy(power: np.ndarray, kernel: np.ndarray, strength: float, count: int) -> np.ndarray:
-    """``count`` samples one after another, of largest P^2 / (1 + strength P u)^2, u the kernel around all those taken before."""
-    height, width = power.shape
-    taken, near = np.zeros((height, width), np.bool_), np.zeros((height, width))
-    place = np.argmax(power)
+    """``count`` parameters one after another, of largest sum of K v^2 around them; each changes v, and that sum, within K's reach."""
+    height, width, depth = power.shape
+    up, left = min(NEAR, (height - 1) // 2), (width - 1) // 2 if height == 1 else min(NEAR, (width - 1) // 2)
+    middle, centre = height // 2, width // 2
+    taken, known, gain = np.zeros((height, width), np.bool_), np.zeros((height, width)), np.zeros((height, width))
+    unknown = np.zeros((height, width))  # the sum of v^2 over the samples of a parameter
+    for y in range(height):
+        for x in range(width):
+            for k in range(depth):
+                unknown[y, x] += power[y, x, k] ** 2
+    for y in range(height):  # k-space is periodic, as the transform is
+        for x in range(width):
+            for i in range(-up, up + 1):
+                for j in range(-left, left + 1):
+                    gain[y, x] += kernel[middle + i, centre + j] * unknown[(y + i) % height, (x + j) % width]
     for _ in range(count):
-        y, x = place // width, place % width
-        taken[y, x] = True
-        best = -1.0
-        for i in range(height):  # k-space is periodic, as the transform is
-            row = kernel[(i - y + height // 2) % height]
-            first = (width // 2 - x) % width
-            for j in range(width):
-                near[i, j] += row[first]
-                first = first + 1 if first + 1 < width else 0
-                if not taken[i, j]:
-                    gain = power[i, j] / (1 + strength * power[i, j] * near[i, j])
-                    if gain > best:
-                        best, place = gain, i * width + j
+        best, row, column = -1.0, 0, 0
+        for y in range(height):
+            for x in range(width):
+                if not taken[y, x] and gain[y, x] > best:
+                    best, row, column = gain[y, x], y, x
+        taken[row, column] = True
+        for i in range(-up, up + 1):
+            for j in range(-left, left + 1):
+                y, x = (row + i) % height, (column + j) % width
+                known[y, x] += kernel[middle + i, centre + j]
+                now = 0.0
+                for k in range(depth):
+                    now += (power[y, x, k] / (1 + strength * power[y, x, k] * known[y, x])) ** 2
+                change = now - unknown[y, x]
+                unknown[y, x] = now
+                for a in range(-up, up + 1):
+                    for b in range(-left, left + 1):
+                        gain[(y - a) % height, (x - b) % width] += kernel[middle + a, centre + b] * change
     return taken

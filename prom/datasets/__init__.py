@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from types import ModuleType
 
+from torch import Tensor
+
 from prom import options
 from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain
 from prom.datasets.base import SliceDataset
+from prom.datasets.formats import kind_of, read_sensitivities
 from prom.errors import InputError, unknown
 
 __all__ = ["REGISTRY", "SliceDataset", "data_root", "load", "parse_option"]
@@ -24,6 +27,8 @@ REGISTRY: dict[str, ModuleType] = {
     "fastmri_knee": fastmri_knee,
     "lowfield": lowfield,
 }
+
+SEEDS = {"train": 0, "validation": 1, "test": 2, "all": 3}  # of the noise that is put on a split, so that no two splits share it
 
 
 def data_root(name: str) -> Path:
@@ -44,6 +49,8 @@ def load(
     validation: float = 0.0,
     store: bool | None = None,
     scale: float = 1.0,
+    maps: str | os.PathLike | None = None,
+    maps_noise: float = 0.0,
     **settings,
 ) -> SliceDataset:
     """Read a data set: a registered name ("mni_brain", "acdc", ...), or the path of a folder or file of your own images.
@@ -64,6 +71,10 @@ def load(
         in the data set's folder. By default where there are more than 64 MiB to read.
     scale
         Multiplies all intensities: to see whether a method depends on the unit of the images.
+    maps, maps_noise
+        A file with sensitivities of another scan, and the noise of a sample, in the units of the images after ``scale``: the data are then
+        as these coils would have measured them, emulated; see :meth:`SliceDataset.with_coils`. Axes: BART's own; (H, W, K) in MATLAB
+        files; (K, H, W) in npy, npz and HDF5 files. The noise of each split has a seed of its own.
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee`, :mod:`prom.datasets.lowfield` and :mod:`prom.datasets.folder`, and
@@ -87,17 +98,33 @@ def load(
     for option in settings:
         if option not in known:
             raise unknown(f"option of data set {name}", option, known)
+    if maps is None and maps_noise:
+        raise InputError(f"maps_noise {maps_noise}: is of coils that are put on the images; give maps=")
+    coils = None if maps is None else _read_maps(Path(maps))  # first, for the data may take long
     if name == "mni_brain":
         if validation or store:
             raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
-        return mni_brain.load(split, **settings).scaled(scale)
+        return _emulated(mni_brain.load(split, **settings).scaled(scale), coils, maps_noise)
     if name in REGISTRY:
         settings["root"] = data_root(name) if root is None else Path(root)
     whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store).scaled(scale)
     if not validation or split not in ("train", "validation"):
-        return whole
+        return _emulated(whole, coils, maps_noise)
     rest, held = whole.hold_out(validation)
-    return held if split == "validation" else rest
+    return _emulated(held if split == "validation" else rest, coils, maps_noise)
+
+
+def _read_maps(path: Path) -> Tensor:
+    if not path.is_file():
+        raise InputError(f"maps {path}: is no file; give one with coil sensitivities")
+    found = read_sensitivities(path, "HWK" if kind_of(path) == "MATLAB" else "KHW")
+    if len(found) > min(found.shape[1:]):
+        raise InputError(f"maps {path}: {tuple(found.shape)} as (coils, H, W) has more coils than rows or columns; save (K, H, W) as npy")
+    return found
+
+
+def _emulated(data: SliceDataset, maps: Tensor | None, noise: float) -> SliceDataset:
+    return data if maps is None else data.with_coils(maps, noise, seed=SEEDS[data.split])
 
 
 def _plan_of(name: str) -> Callable:
@@ -106,7 +133,8 @@ def _plan_of(name: str) -> Callable:
 
 def _options(name: str) -> dict[str, str]:
     """The options that a data set takes in addition to split and root, each with its type."""
-    return {"scale": "float"} | options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
+    of_reader = options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
+    return {"scale": "float", "maps": "str", "maps_noise": "float"} | of_reader
 
 
 def parse_option(name: str, text: str) -> tuple[str, object]:

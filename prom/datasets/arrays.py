@@ -14,7 +14,7 @@ from torch import Tensor
 from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.kspace.coils import CALIBRATION, combine, compression, estimated, mixed, noise_level, root_sum_of_squares
+from prom.kspace.coils import CALIBRATION, CROP, combine, compression, estimated, mixed, noise_level, root_sum_of_squares
 from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
@@ -259,6 +259,7 @@ def with_maps(
     size: Sequence[int] | None = None,
     size_in: str = "image",
     calibration: int = CALIBRATION,
+    crop: float = CROP,
 ) -> Coils:
     """Images and sensitivities of k-space (N, K, H, W), fully sampled.
 
@@ -292,8 +293,11 @@ def with_maps(
         elif kspace.shape[1] == 1:
             maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
         else:
-            maps = torch.stack([estimated(one, calibration) if one.any() else torch.zeros_like(one) for one in kspace])
-            values.append(f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples")
+            maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in kspace])
+            values.append(
+                f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
+                + ("" if crop == CROP else f", crop {crop:g}")
+            )
         per_slice = maps if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
         images = torch.stack([combine(ifft2c(samples), one) for samples, one in zip(kspace, per_slice, strict=True)])
     except InputError as error:

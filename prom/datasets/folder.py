@@ -22,7 +22,7 @@ from prom.datasets.measured import EMPTY
 from prom.datasets.reading import decoding, inside
 from prom.datasets.roles import File
 from prom.errors import InputError, unknown
-from prom.kspace.coils import CALIBRATION
+from prom.kspace.coils import CALIBRATION, CROP
 
 SPLITS = ("train", "validation", "test", "all")
 DOMAINS = ("image", "kspace")
@@ -52,6 +52,7 @@ def plan(
     coils: str = "combine",
     compress: int | None = None,
     calibration: int = CALIBRATION,
+    crop: float = CROP,
     noise: float | None = None,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
@@ -155,6 +156,8 @@ def plan(
         With "keep": how many virtual coils to make of a file's coils, :func:`prom.kspace.coils.compress`.
     calibration
         With "keep": rows and columns at the centre of k-space from which sensitivities are estimated.
+    crop
+        With "keep": estimated sensitivities are 0 where ESPIRiT's eigenvalue is at most this, outside the object; 0 for none.
     noise
         With "keep": standard deviation of the noise of a complex sample of k-space, as stored. By default estimated in the corners:
         too large where the image has energy there, too small where k-space was filtered (:func:`prom.kspace.coils.noise_level`).
@@ -198,6 +201,7 @@ def plan(
     kept = {}
     if coils == "keep":
         kept = {"coils": coils, "calibration": options.check("calibration", calibration, "[8, 1024]", whole=True)}
+        kept["crop"] = options.check("crop", crop, "[0, 1]")
         kept["compress"] = None if compress is None else options.check("compress", compress, "[1, 1024]", whole=True)
         kept["noise"] = None if noise is None else options.check("noise", noise, "[0, 1e30]")
     for option, value in (("compress", compress), ("noise", noise)):
@@ -304,6 +308,7 @@ def read(
     coils: str = "combine",
     compress: int | None = None,
     calibration: int = CALIBRATION,
+    crop: float = CROP,
     noise: float | None = None,
 ) -> Part:
     """One subject: the slices of its files, numbered through."""
@@ -320,7 +325,7 @@ def read(
             if len(channels) > 1:
                 raise InputError(f"{file.path}: has {len(channels)} channels; coils=keep is for one, leave out channels or coils")
             samples = coil_kspace(file.path, contents[0], domain, empty, nan)
-            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration)
+            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration, crop)
             images = [by_coil.images.numpy()]
         else:
             images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]

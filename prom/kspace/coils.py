@@ -15,6 +15,7 @@ from prom.errors import InputError
 CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k-space, where of an image there is least
 CALIBRATION = 24  # rows and columns at the centre of k-space from which sensitivities are estimated
 KERNEL = 6  # rows and columns of ESPIRiT's kernels
+CROP = 0.95  # of ESPIRiT's eigenvalues, which are 1 in the object: at most so much is taken for outside
 FEWEST = 64  # samples in the corners of which a median makes a standard deviation to 9 %
 
 
@@ -126,11 +127,11 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 
-def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
+def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP) -> Tensor:
     r"""Sensitivities of one slice from the centre of its own k-space, by ESPIRiT as SigPy has it, one set of maps.
 
     Uecker et al. 2014, doi:10.1002/mrm.24751, with kernels of 6 x 6, singular values above 0.02 of the largest, and maps set to 0 where
-    the eigenvalue is at most 0.95: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the first coil has the phase 0, so
+    the eigenvalue is at most ``crop``: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the first coil has the phase 0, so
     that the image has the phase of the first coil.
 
     Parameters
@@ -139,6 +140,9 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
         ``(K, H, W)`` complex, centred, fully sampled at least in its central ``calibration`` x ``calibration`` samples.
     calibration
         From 8 to the shorter of H and W. More smooths the noise, and takes longer.
+    crop
+        From 0 to 1. With 0 there are maps everywhere, extrapolated by the kernels where there is no object: for maps that are put on
+        another object (:meth:`prom.SliceDataset.with_coils`), and so that no pixel is left to the prior of a reconstruction.
 
     Returns
     -------
@@ -158,6 +162,7 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
     True
     """
     calibration = options.check("calibration", calibration, f"[8, {min(kspace.shape[-2:])}]", whole=True)
+    crop = options.check("crop", crop, "[0, 1]")
     if find_spec("sigpy") is None:
         raise InputError("sensitivities from k-space need SigPy: pip install 'prom-mri[coils]', or give sensitivities=")
     from sigpy.mri.app import EspiritCalib  # here: it takes a second
@@ -166,7 +171,7 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION) -> Tensor:
     scale = array.abs().max()
     if not scale > 0:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
-    found = EspiritCalib((array / scale).numpy(), calib_width=calibration, kernel_width=KERNEL, show_pbar=False).run()
+    found = EspiritCalib((array / scale).numpy(), calib_width=calibration, kernel_width=KERNEL, crop=crop, show_pbar=False).run()
     return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0)  # no phase where the first coil sees nothing at all
 
 

@@ -239,7 +239,7 @@ def _key(*texts: str) -> str:
 
 def _absolute(dataset: str, root: str, options: Mapping[str, object]) -> dict[str, object]:
     """Where the data lie, for runs that do not start in this folder."""
-    files = {name: str(Path(value).resolve()) for name, value in options.items() if name == "sensitivities"}
+    files = {name: str(Path(value).resolve()) for name, value in options.items() if name in ("sensitivities", "maps")}
     if dataset not in REGISTRY:
         dataset, root = str(Path(dataset).resolve()), ""
     elif REGISTRY[dataset].FOLDER:

@@ -30,7 +30,8 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
     dict
         ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: number
         of slices of each (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
-        k-space that is 0; ``range``: least and greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
+        k-space that is 0; ``coils``: with coils=keep how many, the least and greatest noise of a subject, and where maps and noise come
+        from, else None; ``range``: least and greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
 
     Raises
     ------
@@ -49,6 +50,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
     shapes: Counter[str] = Counter()
     refused, pictures, values, labels, labelled = [], [], [], set(), 0
     low, high, slices, subjects = math.inf, 0.0, 0, 0
+    counts, noise = set(), []
     wanted = {round(i) for i in np.linspace(0, len(plan.items) - 1, min(SHOWN, len(plan.items)))}
     for index, item in enumerate(tqdm(plan.items, desc=f"read {plan.name}", disable=None, leave=False)):
         try:
@@ -58,6 +60,9 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
             continue
         subjects, slices = subjects + 1, slices + len(part.images)
         values += part.values
+        if part.kspace is not None:
+            counts.add(part.kspace.shape[1])
+            noise.append(part.noise)
         shapes[f"{part.images.dtype} {part.images.shape[1:]}"] += len(part.images)
         magnitude = np.abs(part.images)
         if magnitude.size:
@@ -74,12 +79,19 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         "patients": {split: list(names) for split, names in plan.sides.items()},
         "shapes": dict(shapes),
         "understood": _understood(plan, settings),
+        "coils": _coils(counts, noise, values),
         "range": (low, high) if slices else None,
         "labels": {"values": sorted(labels), "slices": labelled} if labelled else None,
         "left_out": list(plan.left_out),
         "refused": refused,
         "pictures": pictures,
     }
+
+
+def _coils(counts: set[int], noise: list[float], values: list[str]) -> dict[str, object] | None:
+    """What is known of coils that are kept; the readers say in the source of the values how."""
+    how = [known for value in dict.fromkeys(values) if (known := value.partition("coils kept: ")[2])]
+    return {"counts": sorted(counts), "noise": (min(noise), max(noise)), "how": how} if counts else None
 
 
 def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, object]]:
@@ -126,6 +138,11 @@ def report(found: dict[str, object]) -> str:
         what += f", {row['empty']:.1%} of k-space is 0" if row["empty"] is not None else ""
         what += f", pixels of {row['spacing'][0]:.3g} x {row['spacing'][1]:.3g} mm" if row["spacing"] else ""
         lines.append(f"{'understood':11} {what}")
+    if coils := found.get("coils"):
+        low, high = (f"{value:.4g}" for value in coils["noise"])
+        level = low if low == high else f"{low} to {high}"
+        lines.append(f"{'coils kept':11} {' or '.join(map(str, coils['counts']))}; noise of a sample {level}")
+        lines += [f"{'':11} {how}" for how in coils["how"]]
     if found["range"]:
         lines.append(f"{'values':11} magnitudes from {found['range'][0]:.4g} to {found['range'][1]:.4g}")
     if found["labels"]:

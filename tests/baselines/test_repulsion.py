@@ -39,6 +39,13 @@ def test_the_reach_is_the_spectrum_of_products_of_maps(brains):
     assert torch.allclose(reach(maps, make("columns", (8, 6))), found.sum(0) / found[:, 3].sum())
 
 
+def test_the_reach_of_maps_of_every_slice_is_that_of_sixteen_of_them():
+    maps = torch.randn(31, 3, 8, 6, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    lines = make("points", (8, 6))
+    assert reach(maps, lines).equal(reach(maps[::2], lines)) and not reach(maps[:16], lines).equal(reach(maps[::2], lines))
+    assert torch.allclose(reach(maps[:1].expand(31, -1, -1, -1), lines), reach(maps[0], lines))
+
+
 def test_the_choice_is_greedy():
     rng = np.random.default_rng(0)
     power, kernel = rng.random((6, 5)), rng.random((6, 5))

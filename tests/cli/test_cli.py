@@ -96,7 +96,7 @@ def test_datasets(work):
     assert done.returncode == 0 and "data/ACDC (not found)" in done.stdout and "register" in done.stdout
     found = json.loads(prom("datasets", "--json", cwd=work, PROM_DATA="elsewhere").stdout)
     assert found["acdc"]["looked for"] == "elsewhere/ACDC" and found["mni_brain"]["found"]
-    assert set(found) == {"mni_brain", "acdc", "brain_tumour", "fastmri_knee"}
+    assert set(found) == {"mni_brain", "acdc", "brain_tumour", "fastmri_knee", "lowfield"}
     assert all(row["licence"] and row["citation"] and row["obtain"] for row in found.values())
 
 

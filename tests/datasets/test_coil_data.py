@@ -22,6 +22,7 @@ from prom.datasets.base import Part, Plan
 from prom.kspace import coils
 from prom.kspace.coils import combine, compress, compression, mixed, noise_level, simulated
 from prom.kspace.fourier import fft2c, ifft2c
+from prom.show import inspection
 
 SMALL = {"subjects": 2, "slices": [60, 80], "size": 48}
 MEASURED = {**SMALL, "coils": 4, "phase": True, "noise": 0.005}
@@ -103,6 +104,61 @@ def test_the_fingerprint_holds_the_coils_and_without_them_is_what_it_was():
     assert replace(data, sensitivities=data.sensitivities.conj().resolve_conj().conj()).fingerprint() == data.fingerprint()
     plain = SliceDataset("demo", "train", torch.arange(24.0).reshape(1, 1, 4, 6), ["a"], [0])
     assert plain.fingerprint() == "d6f16456f5671df4"
+
+
+def test_coils_of_another_scan_are_put_on_complex_images():
+    data = replace(coil_data(count=6), images=complex_normal(6, 1, 32, 24), sensitivities=None, kspace=None, noise=None)
+    maps = simulated(5, (64, 48))
+    clean, noisy = data.with_coils(7 * maps), data.with_coils(7 * maps, noise=0.2, seed=3)
+    assert clean.kspace is None and clean.noise == 0 and torch.equal(clean.images, data.images)
+    assert torch.allclose(clean.sensitivities.abs().square().sum(0), torch.ones(32, 24), atol=1e-5)
+    expected = sigpy.fft((clean.sensitivities * data.images).numpy(), axes=(-2, -1))
+    assert np.allclose(clean.samples(range(6)), expected, atol=1e-5)
+    rest = noisy.kspace - clean.samples(range(6))
+    assert rest.abs().square().mean().sqrt() == pytest.approx(0.2, rel=0.03) and noisy.noise == 0.2
+    covariance = torch.einsum("nkhw,nlhw->kl", rest, rest.conj()) / rest[:, 0].numel()
+    assert torch.allclose(covariance, 0.04 * torch.eye(5) + 0j, atol=0.04 * 0.1)  # no coil knows of the noise of another
+    assert noisy.fingerprint() == data.with_coils(7 * maps, 0.2, 3).fingerprint() != data.with_coils(7 * maps, 0.2).fingerprint()
+    assert noisy.source.endswith(
+        "5 coils emulated: sensitivities of another scan, 64 x 48, put on these images, noise of 0.2 added to their k-space (seed 3)"
+    )
+
+
+def test_what_no_coil_sees_becomes_0():
+    data = replace(coil_data(count=6), sensitivities=None, kspace=None, noise=None)
+    maps = torch.ones(2, 8, 10) + 0j
+    maps[:, :4] = 0
+    seen = data.with_coils(maps)
+    assert (seen.images[..., :4, :] == 0).all() and torch.equal(seen.images[..., 4:, :], data.images[..., 4:, :])
+
+
+def test_coils_that_cannot_be_put_on_data_are_named(tmp_path):
+    magnitudes = SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0])
+    with pytest.raises(InputError, match="torch.float32 images with 1 channel.s.; coils are put on complex images of one"):
+        magnitudes.with_coils(torch.ones(2, 8, 8) + 0j)
+    with pytest.raises(InputError, match="noise -1: must be >= 0"):
+        replace(magnitudes, images=magnitudes.images + 0j).with_coils(torch.ones(2, 8, 8) + 0j, noise=-1)
+
+
+def test_maps_of_a_file_are_those_of_a_data_set(tmp_path):
+    maps = simulated(4, (30, 40)) * torch.linspace(0.5, 1, 30)[:, None]
+    np.save(tmp_path / "maps.npy", maps.numpy())
+    cfl(tmp_path / "maps.cfl", maps[None].numpy())
+    plain = {"subjects": 1, "slices": [60, 80], "size": 32, "phase": True}
+    expected = prom.load("mni_brain", **plain).with_coils(maps, noise=0.01)
+    data = prom.load("mni_brain", **plain, maps=tmp_path / "maps.cfl", maps_noise=0.01)
+    assert torch.equal(data.sensitivities, expected.sensitivities) and torch.equal(data.kspace, expected.kspace)
+    test = prom.load("mni_brain", "test", **plain, maps=tmp_path / "maps.npy", maps_noise=0.01)
+    noise = [one.kspace - replace(one, kspace=None).samples(range(2)) for one in (data, test)]
+    assert not torch.allclose(*noise, atol=0.01)  # another split has noise of its own
+    np.save(tmp_path / "turned.npy", maps.movedim(0, -1).numpy())
+    for options, message in (
+        ({"maps": tmp_path / "turned.npy"}, "more coils than rows or columns"),
+        ({"maps": tmp_path / "none.npy"}, "is no file"),
+        ({"maps_noise": 0.1}, "give maps="),
+    ):
+        with pytest.raises(InputError, match=message):
+            prom.load("mni_brain", **plain, **options)
 
 
 BAD = [
@@ -411,6 +467,18 @@ def test_one_coil_has_the_sensitivity_1_and_its_noise_is_found(tmp_path):
     cut = load(tmp_path, coils="keep", size=64)
     assert cut.noise == data.noise and torch.allclose(cut.images, data.images[..., 32:96, 32:96], atol=1e-6)
     assert torch.allclose(cut.kspace, fft2c(cut.images), atol=1e-6)
+
+
+def test_inspect_shows_the_coils_that_are_kept(tmp_path):
+    _, _, kspace = measurement()
+    options = save(tmp_path, "npy", kspace.numpy()) | {"coils": "keep", "calibration": 16}
+    found = inspection.inspect(tmp_path, **options, compress=3)
+    level = noise_level(compress(kspace, 3))
+    assert found["coils"]["counts"] == [3] and found["coils"]["noise"] == pytest.approx((level, level))
+    lines = inspection.report(found)
+    assert f"coils kept  3; noise of a sample {level:.4g}\n" in lines
+    assert "4 coils compressed to 3, noise estimated in the corners of k-space, sensitivities by ESPIRiT from the central 16 x 16" in lines
+    assert inspection.inspect(tmp_path, **save(tmp_path, "npy", kspace.numpy()))["coils"] is None
 
 
 def test_subjects_constant_slices_and_a_store(tmp_path, monkeypatch):

@@ -231,6 +231,25 @@ def test_twix_is_what_its_library_reads():
     assert np.allclose(data.images[0, 0, 1:, 1:], turned[1:, 1:], rtol=1e-3, atol=1e-4 * turned.max())
 
 
+def test_twix_that_keeps_its_coils():
+    path = real("twix_gre_2ch/gre.dat")
+    data = load(path, coils="keep")
+    full = np.stack([block.data for block in twixtools.read_twix(str(path), verbose=False)[-1]["mdb"]], axis=1)  # (coils, lines, samples)
+    assert data.coils == 2 and np.isclose(np.linalg.norm(data.kspace) ** 2, np.linalg.norm(image_middle(full)) ** 2, rtol=1e-3)
+    maps, kspace = data.sensitivities[0].numpy(), data.kspace[0].numpy()
+    coil_images = np.conj(transform(np.conj(kspace), (-2, -1)))  # the inverse: the conjugate of the transform of the conjugate
+    assert np.allclose(data.images[0, 0], (maps.conj() * coil_images).sum(0), rtol=1e-3, atol=1e-5 * np.abs(coil_images).max())
+    seen = np.abs(maps).sum(0) > 0
+    assert np.allclose((np.abs(maps) ** 2).sum(0)[seen], 1, atol=1e-3)
+    rest = coil_images - maps * data.images[0, 0].numpy()  # two coils, one image: the noise of one sample is left
+    assert np.sqrt((np.abs(rest[:, seen]) ** 2).sum(0).mean()) == pytest.approx(data.noise, rel=0.1)
+
+
+def image_middle(lines):
+    """The middle half of the readout in the image, where there is no oversampling."""
+    return transform(lines, (-1,))[..., 80:240]
+
+
 def test_twix_of_epi_and_files_that_are_none(tmp_path):
     assert "backwards" in error(real("twix_gre_2ch/epi.dat"))
     (tmp_path / "a.dat").write_text("1 2 3")

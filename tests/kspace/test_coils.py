@@ -11,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prom.errors import InputError
-from prom.kspace.coils import combine, compress, compression, mixed, noise_level, root_sum_of_squares, simulated
+from prom.kspace.coils import (
+    combine,
+    compress,
+    compression,
+    estimated,
+    mixed,
+    noise_level,
+    resampled,
+    root_sum_of_squares,
+    simulated,
+)
 from prom.kspace.fourier import fft2c
 
 
@@ -153,3 +163,47 @@ def test_compression_does_not_hang_on_scale_or_phase_and_keeps_all_where_coils_r
     assert torch.allclose(compression(kspace, 2), compression(kspace * 1e-5j, 2), atol=1e-4)
     with pytest.raises(InputError, match="coils to keep 6: must be >= 1 and <= 5"):
         compress(kspace, 6)
+
+
+@pytest.mark.parametrize("shape", [(32, 24), (33, 21), (64, 96)])
+def test_resampled_maps_are_the_same_coils_at_the_new_pixels(shape):
+    """The ring of coils is known at every place of the field of view, so the maps of the new grid are known without resampling."""
+    found = resampled(3 * simulated(6, (64, 60)), shape)
+    expected = simulated(6, shape)
+    inner = np.s_[..., 2:-2, 2:-2]  # at the edge there is nothing to interpolate with
+    rows, columns = np.arange(shape[0]), np.arange(shape[1])
+    odd = any(n % 2 for n in shape)
+    if odd:  # simulated() has its middle at n / 2, between the pixels n // 2 and n // 2 + 1
+        expected = ring(6, 2 * (rows - shape[0] // 2) / shape[0], 2 * (columns - shape[1] // 2) / shape[1])
+    assert torch.allclose(found[inner], expected[inner], atol=0.02)
+    assert torch.allclose(found.abs().square().sum(0), torch.ones(shape), atol=1e-5)
+
+
+def ring(count, v, u, distance=1.5):
+    """The maps of ``simulated`` at rows v and columns u, from -1 to 1."""
+    angle = 2 * np.pi * np.arange(count)[:, None, None] / count
+    u, v = u - distance * np.cos(angle), v[:, None] - distance * np.sin(angle)
+    maps = np.exp(1j * (np.arctan2(u, -v) - angle)) / np.hypot(u, v)
+    return torch.tensor(maps / np.sqrt((abs(maps) ** 2).sum(0)), dtype=torch.complex64)
+
+
+def test_resampling_to_the_same_grid_normalises_and_keeps_what_is_unknown():
+    maps = complex_normal(3, 9, 8)
+    maps[:, :3] = 0
+    found = resampled(maps, (9, 8))
+    assert torch.allclose(found[:, 3:], maps[:, 3:] / maps[:, 3:].abs().square().sum(0).sqrt(), atol=1e-6) and (found[:, :3] == 0).all()
+    larger = resampled(maps, (18, 16)).abs().square().sum(0)
+    assert torch.all((larger - 1).abs().lt(1e-5) | (larger == 0)) and (larger > 0).float().mean() == pytest.approx(2 / 3, abs=0.05)
+    for bad in (torch.zeros(3, 8, 8), torch.ones(8, 8)):
+        with pytest.raises(InputError, match="sensitivities of shape"):
+            resampled(bad, (4, 4))
+
+
+def test_without_a_crop_there_are_maps_everywhere():
+    image = torch.zeros(32, 32)
+    image[8:24, 8:24] = 1
+    kspace = fft2c(simulated(4, (32, 32)) * image) + 1e-3 * complex_normal(4, 32, 32)
+    cropped, whole = estimated(kspace), estimated(kspace, crop=0.0)
+    assert 0 < (cropped.abs().sum(0) == 0).float().mean() < 1
+    assert torch.allclose(whole.abs().square().sum(0), torch.ones(32, 32), atol=1e-4)
+    assert torch.allclose(whole * (cropped != 0), cropped, atol=1e-5)
