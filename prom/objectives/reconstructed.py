@@ -32,7 +32,8 @@ class Reconstructed(Objective):
     data
         Slices with coils (:class:`prom.SliceDataset`); without ``sensitivities`` one coil that is 1 everywhere.
     reconstruction
-        Such as :class:`prom.reconstruction.sense.Sense`.
+        Such as :class:`prom.reconstruction.sense.Sense`, or :func:`prom.reconstruction.named`. Where it has a text ``described``, masks
+        record that, else the name of its class.
     device
         Where to work.
     criterion
@@ -41,7 +42,7 @@ class Reconstructed(Objective):
     Raises
     ------
     InputError
-        Where the criterion is unknown.
+        Where the criterion is unknown, or the images have several channels.
 
     >>> from prom.reconstruction.sense import Sense
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
@@ -55,6 +56,7 @@ class Reconstructed(Objective):
     ) -> None:
         if criterion not in CRITERIA:
             raise unknown("criterion", criterion, CRITERIA)
+        data.samples([0])  # refused at once, where there are none
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
         self._slices, self._device = data, device
         square = self.data.unit**2 if criterion == "mse" else 1.0
@@ -62,7 +64,8 @@ class Reconstructed(Objective):
         self.loss_unit = square / self._square
 
     def describe(self) -> dict[str, str]:
-        return {"objective": f"magnitude_{self.criterion}", "reconstruction": type(self.reconstruction).__name__}
+        name = getattr(self.reconstruction, "described", type(self.reconstruction).__name__)
+        return {"objective": f"magnitude_{self.criterion}", "reconstruction": name}
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         gradient = torch.zeros_like(masks)

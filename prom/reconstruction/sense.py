@@ -75,7 +75,8 @@ class Sense:
         """
         if not train.noise:
             raise InputError(
-                f"{train.name}: its noise is not known, which SENSE weighs the images against; set its noise, or use Sense(penalty)"
+                f"{train.name}: its noise is not known, which SENSE weighs the images against; set its noise, or use Sense(penalty), or a "
+                "reconstruction that needs no noise: wavelet or tv"
             )
         power = mean_power(train)
         return cls(train.noise**2 / power.clamp(min=LEAST_POWER * power.max()), iterations, tolerance)
