@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from prom.kspace import patterns
 from prom.masks.feasible import Feasible
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import RECONSTRUCTIONS, check, named
+from prom.reconstruction.typical import typical
 from prom.reconstruction.zero_filled import Reconstruction
 
 THROUGH = {"magnitude_mse": "mse", "magnitude_psnr": "psnr"}  # objectives of a reconstruction's image, and their criteria
@@ -71,7 +73,8 @@ class Problem:
         device = choose_device(device)
         lines = patterns.make(pattern, data.shape)
         feasible = Feasible.of(lines, acceleration)
-        return cls(data, lines, _of(objective, data, device, reconstruction), feasible, float(acceleration))
+        made = _of(objective, data, device, reconstruction, lambda: typical(data, acceleration, pattern))
+        return cls(data, lines, made, feasible, float(acceleration))
 
     @classmethod
     def around(
@@ -94,7 +97,7 @@ class Problem:
         lines = patterns.make(pattern, data.shape)
         count = int(lines.select(mask).sum())
         feasible = Feasible(lines.shape, count)
-        return cls(data, lines, _of(objective, data, device, reconstruction), feasible, lines.size / max(count, 1))
+        return cls(data, lines, _of(objective, data, device, reconstruction, lambda: mask), feasible, lines.size / max(count, 1))
 
     @property
     def device(self) -> torch.device:
@@ -117,6 +120,7 @@ def _of(
     data: SliceDataset,
     device: torch.device,
     reconstruction: str | Reconstruction | None,
+    mask: Callable[[], Tensor],
 ) -> objectives.Objective:
     if reconstruction is None or reconstruction == "zero-filled":
         if isinstance(objective, str) and objective in THROUGH and objective not in objectives.OBJECTIVES:
@@ -131,7 +135,7 @@ def _of(
         if not isinstance(objective, str) or objective not in THROUGH:
             what = objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
             raise InputError(f"reconstruction {name}: goes with objective {' or '.join(THROUGH)}, not with {what}; leave one of them out")
-        found = named(reconstruction, data) if isinstance(reconstruction, str) else reconstruction
+        found = named(reconstruction, data, mask()) if isinstance(reconstruction, str) else reconstruction
         made = Reconstructed(data, found, device, THROUGH[objective])
     if not made.data.are_of(data.images):
         raise InputError(f"objective {made.describe()['objective']}: has other images than {data.name}; make it of these")

@@ -63,7 +63,7 @@ def test_a_reconstruction_by_name(blobs, monkeypatch):
     class Windowed:
         """Zero-filling, then less of frequencies where the training images have little."""
 
-        def __init__(self, train):
+        def __init__(self, train, mask):
             power = mean_power(train).float()
             self.window = power / (power + 0.01 * power.mean())
 

@@ -156,7 +156,7 @@ pattern_option = click.option(
 
 def reconstruction_option(what: str) -> Callable:
     """The option for a registered reconstruction."""
-    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All but the first use all coils, and weigh samples by what the training data show."
+    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All but the first use all coils, and weigh samples by what training data show."
     return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
 
 
@@ -351,7 +351,8 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     check_reconstruction(reconstruction)
     sampled = prom.mask_files.read(mask)
     data = dataset()
-    found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, dataset("train"))
+    prom.masks.as_mask(sampled, data.shape, data.name)  # refused before anything is made for it
+    found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, dataset("train"), sampled)
     scores = prom.evaluate(sampled, data, convention, found)
     true = sampled.numel() / int(sampled.sum())
     columns = ["psnr", "ssim", "nmse"]

@@ -61,8 +61,9 @@ def optimize(
     callback
         Called as ``callback(iteration, theta)`` after every iteration, for figures.
     reconstruction
-        What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet", "tv", made of
-        the data, or an object (:mod:`prom.reconstruction`). By default zero-filling of the images, as if one coil had measured them.
+        What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet" or "tv", made
+        of the data for a typical mask of this acceleration, or an object (:mod:`prom.reconstruction`). By default zero-filling of the
+        images, as if one coil had measured them.
 
     Returns
     -------

@@ -77,7 +77,7 @@ def polish(
         to be kept. Of use where the loss is that of a network: what suits the slices at hand need not suit other patients, all the
         less if the network was trained on them (chapter 5).
     reconstruction
-        What makes the image, as for :func:`prom.optimize`.
+        What makes the image, as for :func:`prom.optimize`; by name it is made for this mask.
 
     Returns
     -------

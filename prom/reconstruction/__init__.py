@@ -1,7 +1,7 @@
 """From samples to an image, and the registry of reconstructions. It imports nothing heavy, so that help and errors do not wait for PyTorch.
 
 A new reconstruction is a class with ``__call__`` as :class:`prom.reconstruction.zero_filled.ZeroFilled` has it, and an entry here; or,
-from outside, ``register("mine", lambda train: Mine())``. Evaluation, optimisation and the command line then know it by its name.
+from outside, ``register("mine", lambda train, mask: Mine())``. Evaluation, optimisation and the command line then know it by its name.
 """
 
 from __future__ import annotations
@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING
 from prom.errors import InputError, unknown
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from prom.datasets.base import SliceDataset
     from prom.reconstruction.zero_filled import Reconstruction
 
-    Maker = Callable[[SliceDataset], Reconstruction | None]
+    Maker = Callable[[SliceDataset, Tensor | None], Reconstruction | None]
 
 
-def _sense(train: SliceDataset) -> Reconstruction:
+def _sense(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
     return import_module("prom.reconstruction.sense").Sense.of(train)
 
 
-def _wavelet(train: SliceDataset) -> Reconstruction:
-    return import_module("prom.reconstruction.sparse").Sparse.of(train, "wavelet")
+def _wavelet(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
+    return import_module("prom.reconstruction.sparse").Sparse.of(train, "wavelet", mask)
 
 
-def _tv(train: SliceDataset) -> Reconstruction:
-    return import_module("prom.reconstruction.sparse").Sparse.of(train, "tv")
+def _tv(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
+    return import_module("prom.reconstruction.sparse").Sparse.of(train, "tv", mask)
 
 
-# How each is made of training slices. Zero-filling needs none: it is what there is where no reconstruction is given.
-RECONSTRUCTIONS: dict[str, Maker] = {"zero-filled": lambda train: None, "sense": _sense, "wavelet": _wavelet, "tv": _tv}
+# How each is made of training slices, and for a mask where one is known. Zero-filling is what there is without a reconstruction.
+RECONSTRUCTIONS: dict[str, Maker] = {"zero-filled": lambda train, mask: None, "sense": _sense, "wavelet": _wavelet, "tv": _tv}
 
 
 def register(name: str, make: Maker) -> None:
@@ -43,7 +45,7 @@ def register(name: str, make: Maker) -> None:
     InputError
         Where the name is taken.
 
-    >>> register("sense", lambda train: None)
+    >>> register("sense", lambda train, mask: None)
     Traceback (most recent call last):
     prom.errors.InputError: reconstruction 'sense': exists already; choose another name
     """
@@ -69,8 +71,10 @@ def check(name: str) -> str:
     return name
 
 
-def named(name: str, train: SliceDataset) -> Reconstruction | None:
+def named(name: str, train: SliceDataset, mask: Tensor | None = None) -> Reconstruction | None:
     """The reconstruction of that name, for images like these: what it weighs samples against is chosen on them. None for zero-filling.
+
+    ``mask``, ``(H, W)``: what the images will be undersampled with. The strength of "wavelet" and "tv" is then the best for it.
 
     Raises
     ------
@@ -83,4 +87,4 @@ def named(name: str, train: SliceDataset) -> Reconstruction | None:
     >>> type(named("sense", train)).__name__, named("zero-filled", train)
     ('Sense', None)
     """
-    return RECONSTRUCTIONS[check(name)](train)
+    return RECONSTRUCTIONS[check(name)](train, mask)
