@@ -10,7 +10,6 @@ from numbers import Integral, Real
 
 from prom.errors import InputError, unknown
 
-RECONSTRUCTIONS = ("zero-filled", "sense")
 CONVENTIONS = ("paper", "fastmri")  # of scores: see prom.evaluation.metrics
 FORMATS = (".npy", ".h5", ".mat", ".cfl", ".csv", ".png")  # of exported masks: see prom.masks.export
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,12 @@ from prom.engine.device import choose_device
 from prom.errors import InputError
 from prom.kspace import patterns
 from prom.masks.feasible import Feasible
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction import RECONSTRUCTIONS, check, named
+from prom.reconstruction.typical import typical
+from prom.reconstruction.zero_filled import Reconstruction
+
+THROUGH = {"magnitude_mse": "mse", "magnitude_psnr": "psnr"}  # objectives of a reconstruction's image, and their criteria
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,19 +59,22 @@ class Problem:
         pattern: str = "points",
         objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
         device: str | torch.device = "auto",
+        reconstruction: str | Reconstruction | None = None,
     ) -> Problem:
         """From the arguments of the public functions, which are described there.
 
         Raises
         ------
         InputError
-            Where a name or the acceleration cannot be used, or a ready objective has other images than ``data``.
+            Where a name or the acceleration cannot be used, a ready objective has other images than ``data``, or a reconstruction is to
+            go with an objective that has one already.
         """
         data = as_dataset(data)
         device = choose_device(device)
         lines = patterns.make(pattern, data.shape)
         feasible = Feasible.of(lines, acceleration)
-        return cls(data, lines, _of(objective, data, device), feasible, float(acceleration))
+        made = _of(objective, data, device, reconstruction, lambda: typical(data, acceleration, pattern))
+        return cls(data, lines, made, feasible, float(acceleration))
 
     @classmethod
     def around(
@@ -74,6 +84,7 @@ class Problem:
         pattern: str = "points",
         objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
         device: str | torch.device = "auto",
+        reconstruction: str | Reconstruction | None = None,
     ) -> Problem:
         """With as many samples as a mask has.
 
@@ -86,7 +97,7 @@ class Problem:
         lines = patterns.make(pattern, data.shape)
         count = int(lines.select(mask).sum())
         feasible = Feasible(lines.shape, count)
-        return cls(data, lines, _of(objective, data, device), feasible, lines.size / max(count, 1))
+        return cls(data, lines, _of(objective, data, device, reconstruction, lambda: mask), feasible, lines.size / max(count, 1))
 
     @property
     def device(self) -> torch.device:
@@ -105,9 +116,27 @@ class Problem:
 
 
 def _of(
-    objective: str | objectives.ImageCriterion | objectives.Objective, data: SliceDataset, device: torch.device
+    objective: str | objectives.ImageCriterion | objectives.Objective,
+    data: SliceDataset,
+    device: torch.device,
+    reconstruction: str | Reconstruction | None,
+    mask: Callable[[], Tensor],
 ) -> objectives.Objective:
-    made = objectives.make(objective, data.images, device)
+    if reconstruction is None or reconstruction == "zero-filled":
+        if isinstance(objective, str) and objective in THROUGH and objective not in objectives.OBJECTIVES:
+            raise InputError(f"objective {objective}: is of a reconstruction's image; name the reconstruction, e.g. sense")
+        made = objectives.make(objective, data.images, device)
+    else:
+        name = check(reconstruction) if isinstance(reconstruction, str) else type(reconstruction).__name__
+        if not callable(reconstruction) and not isinstance(reconstruction, str):
+            raise InputError(
+                f"reconstruction {reconstruction!r}: must be a name ({', '.join(RECONSTRUCTIONS)}) or an object that makes images"
+            )
+        if not isinstance(objective, str) or objective not in THROUGH:
+            what = objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
+            raise InputError(f"reconstruction {name}: goes with objective {' or '.join(THROUGH)}, not with {what}; leave one of them out")
+        found = named(reconstruction, data, mask()) if isinstance(reconstruction, str) else reconstruction
+        made = Reconstructed(data, found, device, THROUGH[objective])
     if not made.data.are_of(data.images):
         raise InputError(f"objective {made.describe()['objective']}: has other images than {data.name}; make it of these")
     return made

@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 
 import prom
-from prom import methods
+from prom import methods, reconstruction
 from prom.kspace import patterns
 from prom.masks import bernoulli, load_mask
 from prom.objectives import ImageLoss
+from prom.reconstruction.sense import mean_power
 from prom.runs import results, sweep
 
 FEW = replace(prom.DEFAULT, iterations=30)
@@ -54,6 +55,26 @@ def test_a_pattern(blobs, monkeypatch, tmp_path):
     result.save(tmp_path / "mask.h5")
     assert torch.equal(load_mask(tmp_path / "mask.h5").mask, result.mask)
     assert result.mask[:, 16].all()  # DC
+
+
+def test_a_reconstruction_by_name(blobs, monkeypatch):
+    monkeypatch.setattr(reconstruction, "RECONSTRUCTIONS", dict(reconstruction.RECONSTRUCTIONS))
+
+    class Windowed:
+        """Zero-filling, then less of frequencies where the training images have little."""
+
+        def __init__(self, train, mask):
+            power = mean_power(train).float()
+            self.window = power / (power + 0.01 * power.mean())
+
+        def __call__(self, samples, mask, encoding):
+            window = self.window.to(samples.device)
+            return encoding.adjoint(samples * mask * window), lambda gradient: (samples.conj() * window * encoding.forward(gradient)).real
+
+    reconstruction.register("windowed", Windowed)
+    result = prom.optimize(blobs, 8, recipe=FEW, reconstruction="windowed", device="cpu")
+    scores = prom.evaluate(result.mask, blobs, reconstruction=reconstruction.named("windowed", blobs))
+    assert result.provenance["reconstruction"] == "Windowed" and scores["psnr"].mean() > 20
 
 
 def test_a_reconstruction(blobs):

@@ -9,8 +9,11 @@ import torch
 
 import prom
 from prom import InputError, baselines, masks
-from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective
+from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective, whole_loss
+from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
+from prom.reconstruction.sense import Sense
+from prom.reconstruction.sparse import Sparse
 
 FEW = replace(prom.DEFAULT, iterations=5)
 
@@ -57,6 +60,45 @@ def test_an_objective_of_ones_own_needs_images_and_one_function(blobs):
     power = Measurements(blobs.images).power()
     missed = [float(power[~mask].sum()) for mask in (polished, baselines.energy(blobs, 8))]
     assert missed[0] == pytest.approx(missed[1], rel=1e-5)  # partners have the same power, but for rounding
+
+
+def test_a_reconstruction_by_name_or_as_an_object_is_the_same():
+    data = prom.load("mni_brain", subjects=2, slices=[72], size=32, coils=4, phase=True, noise=0.005)
+    by_name = prom.optimize(data, 4, recipe=FEW, reconstruction="sense", device="cpu")
+    ready = Reconstructed(data, Sense.of(data))
+    for given in ({"reconstruction": Sense.of(data)}, {"objective": ready}):
+        assert torch.equal(prom.optimize(data, 4, recipe=FEW, device="cpu", **given).theta, by_name.theta)
+    assert by_name.provenance["reconstruction"] == "Sense" and by_name.provenance["objective"] == "magnitude_mse"
+    other = prom.optimize(data, 4, recipe=FEW, reconstruction="sense", objective="magnitude_psnr", seed=1, device="cpu")
+    assert other.provenance["objective"] == "magnitude_psnr"
+    polished = prom.polish(by_name.mask, data, evaluations=4, reconstruction="sense", device="cpu")
+    assert whole_loss(ready, [0, 1], polished.float()) < whole_loss(ready, [0, 1], by_name.mask.float())
+    through_tv = prom.optimize(data, 4, recipe=replace(FEW, iterations=1), reconstruction=Sparse("tv", steps=3), seed=1, device="cpu")
+    assert through_tv.provenance["reconstruction"] == "Sparse(tv, strength=0.001)"
+    with pytest.raises(InputError, match="reconstruction"):
+        masks.average([by_name, replace(by_name, seed=1, provenance=through_tv.provenance)])
+
+
+def test_zero_filling_by_name_is_the_default(blobs):
+    plain, named = (prom.optimize(blobs, 4, recipe=FEW, device="cpu", reconstruction=name) for name in (None, "zero-filled"))
+    assert torch.equal(plain.theta, named.theta) and "reconstruction" not in named.provenance
+
+
+def test_what_does_not_go_together_is_refused(blobs):
+    channels = prom.load("mni_brain", subjects=1, slices=[72], size=32, contrasts=4)
+    for given, message in (
+        ({"reconstruction": "tvv"}, "did you mean 'tv'"),
+        ({"reconstruction": "sense"}, "its noise is not known"),
+        ({"reconstruction": 3}, "reconstruction 3: must be a name"),
+        ({"reconstruction": "tv", "objective": MagnitudeMSE(blobs.images)}, "tv: goes with objective .*, not with MagnitudeMSE"),
+        ({"reconstruction": "tv", "objective": torch.nn.functional.l1_loss}, "not with l1_loss"),
+        ({"objective": "magnitude_psnr"}, "name the reconstruction, e.g. sense"),
+        ({"data": channels, "reconstruction": Sparse("tv")}, "has 4 channels"),
+    ):
+        with pytest.raises(InputError, match=message):
+            prom.optimize(**{"data": blobs, "acceleration": 4, "recipe": FEW, "device": "cpu", **given})
+    with pytest.raises(InputError, match="reconstruction 'sense': is made of training data"):
+        prom.evaluate(torch.ones(blobs.shape), blobs, reconstruction="sense")
 
 
 def test_a_problem_around_a_mask_has_its_size(blobs):

@@ -25,10 +25,12 @@ import click
 import prom
 from prom import methods, options
 from prom.cli.types import real, whole
-from prom.errors import InputError, unknown
+from prom.errors import InputError
 from prom.files import check_writable, reason
 from prom.kspace import patterns
 from prom.learn import recipes
+from prom.reconstruction import RECONSTRUCTIONS
+from prom.reconstruction import check as check_reconstruction
 
 # What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
 SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
@@ -150,6 +152,14 @@ acceleration_option = click.option(
 pattern_option = click.option(
     "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
 )
+
+
+def reconstruction_option(what: str) -> Callable:
+    """The option for a registered reconstruction."""
+    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All but the first use all coils, and weigh samples by what training data show."
+    return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
+
+
 seed_option = click.option("--seed", type=whole(), default=0, show_default=True, help="Same seed, same machine: same mask.")
 
 
@@ -235,6 +245,7 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
         "prom optimize mni_brain --acceleration 8 --output mask.h5",
         "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
         "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
+        "prom optimize path/to/kspace --set coils=keep --acceleration 4 --reconstruction sense --iterations 100 --output mask.h5",
         "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
     ),
 )
@@ -249,13 +260,18 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
     help="Learn for the segmentations of this network (of 'prom segment train') instead of the image: the image's mask is learnt, and then "
     "improved for the network, where a fifth of the patients has a veto (chapter 5). With --recipe, from scratch through the network.",
 )
+@reconstruction_option("What makes the images whose error is minimised")
 @seed_option
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
-def optimize_command(dataset, acceleration, pattern, recipe, iterations, members, network, seed, device, output, json) -> None:
+def optimize_command(
+    dataset, acceleration, pattern, recipe, iterations, members, network, reconstruction, seed, device, output, json
+) -> None:
     """Learn a mask from the fully sampled slices of DATASET."""
+    if check_reconstruction(reconstruction) != "zero-filled" and network:
+        raise click.UsageError(f"--network reads zero-filled images; leave out it or --reconstruction {reconstruction}")
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(recipes.get(recipe or ("polished" if network else "default")), **changes)
     check_writable(output)
@@ -271,7 +287,8 @@ def optimize_command(dataset, acceleration, pattern, recipe, iterations, members
         result = prom.results.for_task(data, acceleration, pattern, replace(chosen, **settings), objective, seed)
         loss = prom.objectives.whole_loss(objective, range(len(data)), result.mask.float().to(objective.data.device))
     else:
-        result = optimize(data, acceleration, pattern=pattern, recipe=chosen, objective=objective, seed=seed, device=device)
+        given = {"recipe": chosen, "objective": objective, "seed": seed, "device": device}
+        result = optimize(data, acceleration, pattern, **given, reconstruction=reconstruction)
         loss = float(result.history["loss"].iloc[-1])
     seconds = time.perf_counter() - started
     if prom.distributed.rank():
@@ -323,12 +340,7 @@ def average_command(masks, output, json) -> None:
 @click.argument("mask")
 @input_options(split="test")
 @click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(options.CONVENTIONS)}.")
-@click.option(
-    "--reconstruction",
-    default="zero-filled",
-    show_default=True,
-    help=f"{' or '.join(options.RECONSTRUCTIONS)}. sense: from all coils, weighed by the power and the noise of the training data.",
-)
+@reconstruction_option("What makes the images that are scored")
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
@@ -336,12 +348,12 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
 
     MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
     """
-    if reconstruction not in options.RECONSTRUCTIONS:
-        raise unknown("reconstruction", reconstruction, options.RECONSTRUCTIONS)
+    check_reconstruction(reconstruction)
     sampled = prom.mask_files.read(mask)
     data = dataset()
-    sense = prom.sense.Sense.of(dataset("train")) if reconstruction == "sense" else None
-    scores = prom.evaluate(sampled, data, convention, sense)
+    prom.masks.as_mask(sampled, data.shape, data.name)  # refused before anything is made for it
+    found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, dataset("train"), sampled)
+    scores = prom.evaluate(sampled, data, convention, found)
     true = sampled.numel() / int(sampled.sum())
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)

@@ -35,7 +35,7 @@ def evaluate(
     convention
         ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`.
     reconstruction
-        What makes the image of the samples of all coils, e.g. :meth:`prom.reconstruction.sense.Sense.of` the training data, or
+        What makes the image of the samples of all coils, e.g. :func:`prom.reconstruction.named` of the training data, or
         :class:`prom.reconstruction.through.Through` a network; by default the zero-filled image of ``dataset.images``, as if they had
         been measured with one coil.
 
@@ -56,6 +56,8 @@ def evaluate(
     """
     if convention not in metrics.CONVENTIONS:
         raise unknown("convention", convention, metrics.CONVENTIONS)
+    if isinstance(reconstruction, str):
+        raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
     mask = as_mask(mask, dataset.shape, dataset.name)
     subjects, slices = list(dataset.subjects), list(dataset.slices)
     members: dict[str, list[int]] = {}

@@ -24,6 +24,7 @@ from prom.masks import MaskResult, bernoulli, provenance
 from prom.masks.schedules import linear
 from prom.options import check_seed
 from prom.problem import Problem
+from prom.reconstruction.zero_filled import Reconstruction
 
 
 def optimize(
@@ -35,6 +36,7 @@ def optimize(
     seed: int = 0,
     device: str = "auto",
     callback: Callable[[int, Tensor], None] | None = None,
+    reconstruction: str | Reconstruction | None = None,
 ) -> MaskResult:
     """Learn which k-space samples to measure (Eq. 3, Algorithm 1).
 
@@ -51,13 +53,17 @@ def optimize(
         :data:`prom.DEFAULT`, :data:`prom.PAPER`, or a variant of one made with ``dataclasses.replace``.
     objective
         "magnitude_mse", a function ``(x_hat, x) -> loss`` of two ``(P, C, H, W)`` batches, or an :class:`prom.objectives.Objective` that
-        has been made of these data.
+        has been made of these data. With a ``reconstruction``: "magnitude_mse" or "magnitude_psnr", of its image.
     seed
         Same seed, same machine: same bits.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     callback
         Called as ``callback(iteration, theta)`` after every iteration, for figures.
+    reconstruction
+        What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet" or "tv", made
+        of the data for a typical mask of this acceleration, or an object (:mod:`prom.reconstruction`). By default zero-filling of the
+        images, as if one coil had measured them.
 
     Returns
     -------
@@ -74,7 +80,7 @@ def optimize(
     >>> result.mask.shape, int(result.mask.sum())
     (torch.Size([16, 16]), 64)
     """
-    return learn(Problem.of(data, acceleration, pattern, objective, device), recipe, check_seed(seed), callback)
+    return learn(Problem.of(data, acceleration, pattern, objective, device, reconstruction), recipe, check_seed(seed), callback)
 
 
 @spread()

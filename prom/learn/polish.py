@@ -13,6 +13,7 @@ from prom.kspace.fourier import opposite
 from prom.objectives import evenly, whole_loss, whole_set
 from prom.objectives.curvature import measure_scale
 from prom.problem import Problem
+from prom.reconstruction.zero_filled import Reconstruction
 
 RELATIVE_TOLERANCE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
 
@@ -28,6 +29,7 @@ def polish(
     device: str | torch.device = "auto",
     slices: int | None = None,
     hold_out: float = 0.0,
+    reconstruction: str | Reconstruction | None = None,
 ) -> Tensor:
     r"""Improve a mask by swapping its worst samples for the best of the others. The loss never rises, the number of samples never changes.
 
@@ -74,6 +76,8 @@ def polish(
         A share of the patients (:meth:`prom.SliceDataset.hold_out`) that is not among them, and whose loss must fall as well for a swap
         to be kept. Of use where the loss is that of a network: what suits the slices at hand need not suit other patients, all the
         less if the network was trained on them (chapter 5).
+    reconstruction
+        What makes the image, as for :func:`prom.optimize`; by name it is made for this mask.
 
     Returns
     -------
@@ -95,7 +99,7 @@ def polish(
     options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
     options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
     options.check("hold_out", hold_out, "[0, 1)")
-    return improve(mask, Problem.around(mask, train, pattern, objective, device), evaluations, exhaustive, slices, hold_out)
+    return improve(mask, Problem.around(mask, train, pattern, objective, device, reconstruction), evaluations, exhaustive, slices, hold_out)
 
 
 @spread()

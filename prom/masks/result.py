@@ -207,7 +207,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         for what in ("pattern", "acceleration", "recipe"):
             if getattr(result, what) != getattr(first, what):
                 raise InputError(f"{what} {getattr(result, what)}: the first mask has {getattr(first, what)}; only seeds may differ")
-        for what in ("fingerprint", "objective", "network"):
+        for what in ("fingerprint", "objective", "reconstruction", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [result.seed for result in results]

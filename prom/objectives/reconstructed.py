@@ -38,7 +38,8 @@ class Reconstructed(Objective):
     data
         Slices with coils (:class:`prom.SliceDataset`); without ``sensitivities`` one coil that is 1 everywhere.
     reconstruction
-        Such as :class:`prom.reconstruction.sense.Sense`, or :class:`prom.reconstruction.through.Through` a network.
+        Such as :class:`prom.reconstruction.sense.Sense`, :func:`prom.reconstruction.named`, or
+        :class:`prom.reconstruction.through.Through` a network. Masks record what its ``describe`` answers, else the name of its class.
     device
         Where to work.
     criterion
@@ -54,7 +55,7 @@ class Reconstructed(Objective):
     Raises
     ------
     InputError
-        Where the criterion is unknown, or there are targets without a function to compare with them.
+        Where the criterion is unknown, there are targets without a function to compare with them, or the images have several channels.
 
     >>> from prom.reconstruction.sense import Sense
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
@@ -78,6 +79,7 @@ class Reconstructed(Objective):
                 raise unknown("criterion", criterion, CRITERIA)
             if targets is not None:
                 raise InputError(f"criterion {criterion!r}: compares with the images; for targets of your own give a function")
+        data.samples([0])  # refused at once, where there are none
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
         self.targets = targets
         self._slices, self._device = data, device

@@ -14,8 +14,8 @@ from prom.datasets.base import SliceDataset
 from prom.errors import unknown
 from prom.kspace.encoding import Coils
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
-from prom.reconstruction.sense import mean_power
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
+from prom.reconstruction.typical import typical
 
 KINDS = ("wavelet", "tv")
 STRENGTH = 1e-3  # near the best on virtual brains with eight coils, from x3 to x10
@@ -90,6 +90,8 @@ class Sparse:
     (True, torch.Size([4, 16, 16]))
     """
 
+    concurrent = True  # several threads may call it at once
+
     def __init__(
         self,
         kind: str = "wavelet",
@@ -119,7 +121,6 @@ class Sparse:
         cls,
         train: SliceDataset,
         kind: str = "wavelet",
-        acceleration: float = 4.0,
         mask: Tensor | None = None,
         **given: float,
     ) -> Sparse:
@@ -133,21 +134,20 @@ class Sparse:
             Slices, with or without coils.
         kind
             "wavelet" or "tv".
-        acceleration
-            Of the mask that they are undersampled with: points, drawn with a density as the square root of the mean power spectrum.
         mask
-            Another one instead, ``(H, W)``.
+            That they are undersampled with, ``(H, W)``, since the best strength is not that of another mask. By default that of
+            :func:`prom.reconstruction.typical.typical` at x4.
         given
             The other parameters of the class; a ``strength`` that is given stays as it is.
 
         Raises
         ------
         InputError
-            As by the class, and where the acceleration is below 1.
+            As by the class.
         """
         if "strength" in given:
             return cls(kind, **given)
-        mask = drawn(train, acceleration) if mask is None else mask
+        mask = typical(train, acceleration=4) if mask is None else mask.cpu()
         few = train.thinned(TUNING_SLICES)
 
         @cache
@@ -168,14 +168,13 @@ class Sparse:
                 best += step
         return cls(kind, STRENGTH * 2.0**best, **given)
 
-    @property
-    def described(self) -> str:
+    def describe(self) -> dict[str, str]:
         """What a mask's provenance records.
 
-        >>> Sparse("tv", strength=0.002).described
-        'Sparse(tv, strength=0.002)'
+        >>> Sparse("tv", strength=0.002).describe()
+        {'reconstruction': 'Sparse(tv, strength=0.002)'}
         """
-        return f"Sparse({self.kind}, strength={self.strength:g})"
+        return {"reconstruction": f"Sparse({self.kind}, strength={self.strength:g})"}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.
@@ -254,22 +253,6 @@ class _Terms:
         diagonal = self.measured + self.strength * torch.einsum("...b,bhw->...hw", bands, transform.spectra)
         scale = torch.where(diagonal > 0, 1 / diagonal.clamp(min=LEAST * diagonal.amax(dim=(-2, -1), keepdim=True)), 0)
         return conjugate_gradients(normal, scale, right, iterations, self.tolerance, start)
-
-
-def drawn(train: SliceDataset, acceleration: float) -> Tensor:
-    """A mask of floor(D / alpha) points, drawn one after another with a density as the square root of the mean power spectrum.
-
-    >>> int(drawn(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]), acceleration=4).sum())
-    16
-    """
-    options.check("acceleration", acceleration, "[1, 1e9]")
-    amplitude = mean_power(train).sqrt().flatten()
-    count = max(int(len(amplitude) / acceleration), 1)
-    generator = torch.Generator().manual_seed(0)
-    keys = torch.rand(len(amplitude), generator=generator, dtype=torch.float64).log() / amplitude.clamp(min=1e-12 * amplitude.max())
-    mask = torch.zeros(len(amplitude), dtype=torch.bool)
-    mask[keys.topk(count).indices] = True
-    return mask.reshape(train.shape)
 
 
 def _norm(image: Tensor) -> Tensor:

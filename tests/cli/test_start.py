@@ -19,7 +19,22 @@ from prom.learn import recipes
 from prom.masks import export
 
 ROOT = Path(prom.__file__).parent
-SLOW = {"torch", "numpy", "pandas", "scipy", "numba", "matplotlib", "PIL", "monai", "nilearn", "nibabel", "sigpy", "h5py", "pydicom"}
+SLOW = {
+    "torch",
+    "numpy",
+    "pandas",
+    "scipy",
+    "numba",
+    "matplotlib",
+    "PIL",
+    "monai",
+    "nilearn",
+    "nibabel",
+    "sigpy",
+    "h5py",
+    "pydicom",
+    "pywt",
+}
 MODULES = sorted(
     ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
     for path in ROOT.rglob("*.py")
@@ -72,7 +87,7 @@ print(json.dumps(found))
     light, transform, read, learn = (SLOW & set(found) for found in evaluated(program))
     assert light == set() and transform == {"torch", "numpy"}
     assert read.isdisjoint({"pandas", "scipy", "numba"})
-    assert "pandas" in learn and learn.isdisjoint({"matplotlib", "monai", "nilearn", "nibabel", "sigpy", "pydicom"})
+    assert "pandas" in learn and learn.isdisjoint({"matplotlib", "monai", "nilearn", "nibabel", "sigpy", "pydicom", "pywt"})
 
 
 # ------------------------------------------------------------------------------------------------------------------- the command line
@@ -91,6 +106,8 @@ WRONG = [
     "optimize mine --threads 2 -o mask.h5",
     "optimize mine -a 4 -o mask.h5 --recipe defalt",
     "optimize mine -a 4 -o no/folder/mask.h5",
+    "optimize mine -a 4 -o mask.h5 --reconstruction sens",
+    "evaluate mask.h5 mine --reconstruction sens",
     "baseline",
     "average",
     "evaluate mask.h5",
