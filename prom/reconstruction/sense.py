@@ -18,7 +18,7 @@ from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 
-SMOOTH = 3.0  # samples, the standard deviation of the Gaussian that smooths a spectrum
+SMOOTH = 1.5  # samples, the standard deviation of the Gaussian that smooths a spectrum
 LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
 
 

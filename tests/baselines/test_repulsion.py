@@ -46,15 +46,23 @@ def test_the_reach_of_maps_of_every_slice_is_that_of_sixteen_of_them():
     assert torch.allclose(reach(maps[:1].expand(31, -1, -1, -1), lines), reach(maps[0], lines))
 
 
-def test_the_choice_is_greedy():
+@pytest.mark.parametrize("shape", [(7, 6, 1), (1, 9, 4)])  # points, and lines of four samples
+def test_the_choice_is_greedy(shape):
     rng = np.random.default_rng(0)
-    power, kernel = rng.random((6, 5)), rng.random((6, 5))
-    taken = np.zeros((6, 5), bool)
-    for _ in range(11):
-        near = sum(np.roll(kernel, (y - 3, x - 2), (0, 1)) for y, x in np.argwhere(taken)) if taken.any() else 0
-        gain = np.where(taken, -1, power**2 / (1 + 3 * power * near) ** 2)
-        taken.flat[gain.argmax()] = True
-    assert np.array_equal(greedy(power, kernel, 3.0, 11), taken)
+    power, kernel = rng.random(shape), rng.random(shape[:2])
+    offsets = [range(-((n - 1) // 2), (n - 1) // 2 + 1) for n in shape[:2]]  # a periodic grid has each of them once
+
+    def around(values):
+        """The sum of kernel times values at each offset, for every place."""
+        middle = [n // 2 for n in shape[:2]]
+        return sum(kernel[middle[0] + i, middle[1] + j] * np.roll(values, (-i, -j), (0, 1)) for i in offsets[0] for j in offsets[1])
+
+    taken = np.zeros(shape[:2], bool)
+    for _ in range(5):
+        known = around(taken[::-1, ::-1].astype(float))[::-1, ::-1]  # of the mirrored mask: K(j - i) where the other sum has K(i - j)
+        unknown = ((power / (1 + 3 * power * known[:, :, None])) ** 2).sum(axis=2)
+        taken.flat[np.where(taken, -1, around(unknown)).argmax()] = True
+    assert np.array_equal(greedy(power, kernel, 3.0, 5), taken)
 
 
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
