@@ -1,7 +1,7 @@
 """Record coils.csv: python data/recorded/coils.py virtual [--root FOLDER], which goes on where it was stopped.
 
-One row for each method, seed, reconstruction and test subject. Densities are tuned, and repulsion chooses its strength, on eight training
-slices through SENSE. "virtual" are simulated brains and coils. "lowfield" are measured images of 0.055 T, seen through measured coils,
+One row for each method, seed, reconstruction and subject. Densities are tuned, and repulsion chooses its strength, on eight training slices
+through SENSE. "virtual" are simulated brains and coils. "lowfield" are measured images of 0.055 T, seen through measured coils,
 those of a brain scan (images and coils were not measured together), which is a test of its own there: no mask has seen that brain.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -20,96 +22,117 @@ from tqdm import tqdm
 
 import prom
 from prom import SliceDataset, baselines
+from prom.baselines.tuned import tuned
 from prom.datasets import mni_brain
 from prom.files import atomic
 from prom.learn.exchange import exchange
 from prom.learn.polish import polish
 from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction import named
 from prom.reconstruction.sense import Sense
+from prom.reconstruction.zero_filled import Reconstruction
 
 CASES = [("points", 4), ("points", 8), ("columns", 4), ("columns", 6)]
+SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
+SWAP_EVALUATIONS = 30
+KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 
 
 @dataclass(frozen=True)
 class Case:
-    """What every method gets: the same training slices, and the reconstruction that it will be judged by."""
+    """What every method gets: the same training slices, and the reconstruction that its masks are made for."""
 
     train: SliceDataset
     pattern: str
     acceleration: float
-    sense: Sense
+    name: str  # of the reconstruction
+    reconstruction: Reconstruction
     seed: int
-
-    @property
-    def few(self) -> SliceDataset:
-        return self.train.thinned(TUNING_SLICES)
-
-    def score(self, mask: Tensor, data: SliceDataset) -> pd.DataFrame:
-        return prom.evaluate(mask, data, reconstruction=self.sense)
 
     def make(self, name: str, **options: object) -> Tensor:
         return baselines.get(name)(self.train, self.acceleration, self.pattern, self.seed, **options)
 
+    def objective(self, criterion: str = "psnr") -> Reconstructed:
+        """On all training slices; lines need converged solves, else what is learnt is to make the solver converge."""
+        quick = Sense(self.reconstruction.penalty, iterations=30) if self.name == "sense" else self.reconstruction
+        return Reconstructed(self.train, quick, criterion=criterion)
 
-def tuned(name: str, settings: Callable[[Case], list[dict[str, object]]]) -> Callable[[Case], tuple[Tensor, str]]:
-    """A density with those of its settings that serve a few training slices best."""
+    def judge(self, mask: Tensor) -> Reconstruction:
+        """The reconstruction for a mask: the strength of sparsity is chosen for each, on training slices."""
+        return self.reconstruction if self.name == "sense" else named(self.name, self.train, mask)
+
+
+Maker = Callable[[Case], tuple[Tensor, str]]
+
+
+def plain(name: str, **options: object) -> Maker:
+    return lambda case: (case.make(name, **options), str(options) if options else "")
+
+
+def best_of(name: str, settings: Callable[[Case], list[dict[str, object]]]) -> Maker:
+    """A baseline with those of its settings that serve eight training slices best."""
 
     def make(case: Case) -> tuple[Tensor, str]:
-        choices = settings(case)
-        tried = [case.score(case.make(name, **setting), case.few)["psnr"].mean() for setting in choices]
-        best = choices[int(np.argmax(tried))]
-        return case.make(name, **best), str(best)
+        mask, setting = tuned(partial(case.make, name), settings(case), case.train, case.reconstruction)
+        return mask, str(setting)
 
     return make
 
 
-def plain(name: str) -> Callable[[Case], tuple[Tensor, str]]:
-    return lambda case: (case.make(name), "")
-
-
-def best_strength(case: Case) -> tuple[Tensor, str]:
-    return case.make("repulsion"), "strength chosen by training slices"
-
-
-def learnt_from(criterion: str, evaluations: int) -> Callable[[Case], tuple[Tensor, str]]:
-    """The closed form, and from there a search for swaps, or for exchanges of lines, on all training slices through SENSE."""
+def swapped(criterion: str) -> Maker:
+    """The closed form, and from there a search for swaps on the training slices, through the reconstruction."""
 
     def make(case: Case) -> tuple[Tensor, str]:
-        begin = case.make("repulsion")
-        sense = Sense(case.sense.penalty, iterations=30)  # with fewer it has not converged for lines, and learns to make it converge
-        objective = Reconstructed(case.train, sense, criterion=criterion)
-        if case.pattern == "points":
-            return polish(begin, case.train, case.pattern, objective, evaluations), f"{criterion}, {evaluations} evaluations"
-        return exchange(begin, objective, range(len(case.train)), case.pattern), criterion
+        begin, few = case.make("repulsion"), None if case.name == "sense" else TUNING_SLICES
+        mask = polish(begin, case.train, case.pattern, case.objective(criterion), SWAP_EVALUATIONS, slices=few)
+        return mask, f"{criterion}, {SWAP_EVALUATIONS} evaluations, {few or len(case.train)} slices"
 
     return make
 
 
-def prom_through_sense(case: Case) -> tuple[Tensor, str]:
+def exchanged(case: Case) -> tuple[Tensor, str]:
+    """The closed form, and from there lines exchanged one by one."""
+    return exchange(case.make("repulsion"), case.objective(), range(len(case.train)), case.pattern), "psnr"
+
+
+def learnt(case: Case) -> tuple[Tensor, str]:
     """The optimiser of chapter 6, straight through SENSE, from a flat start."""
-    objective = Reconstructed(case.train, Sense(case.sense.penalty, iterations=10))
+    objective = Reconstructed(case.train, Sense(case.reconstruction.penalty, iterations=10))
     recipe = replace(prom.DEFAULT, iterations=300, batch_size=8)
     return prom.optimize(case.train, case.acceleration, case.pattern, recipe, objective, case.seed).mask, "300 iterations of 8 images"
 
 
-WIDTHS = (0.08, 0.12, 0.16, 0.2, 0.3)
-METHODS: dict[str, tuple[tuple[str, ...], Callable[[Case], tuple[Tensor, str]]]] = {
-    "energy": (("points", "columns"), plain("energy")),
-    "gaussian": (
-        ("points", "columns"),
-        tuned("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in WIDTHS]),
-    ),
-    "poisson_disc": (("points",), tuned("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])),
-    "equispaced": (("columns",), tuned("equispaced", lambda _: [{"centre_fraction": share} for share in (0.02, 0.04, 0.08, 0.12, 0.16)])),
-    "repulsion": (("points", "columns"), best_strength),
-    "repulsion, swaps (mse)": (("points",), learnt_from("mse", 40)),
-    "repulsion, swaps (psnr)": (("points",), learnt_from("psnr", 40)),
-    "repulsion, exchange (psnr)": (("columns",), learnt_from("psnr", 0)),
-    "default through SENSE": (("points", "columns"), prom_through_sense),
+def for_zero_filling(case: Case) -> tuple[Tensor, str]:
+    """What is learnt for the zero-filled image of the same slices."""
+    return prom.optimize(case.train, case.acceleration, case.pattern, prom.POLISHED, seed=case.seed).mask, "POLISHED"
+
+
+SHARES = (0.05, 0.08, 0.12, 0.16, 0.2, 0.3)
+BOTH, ALL = ("points", "columns"), ("sense", "wavelet", "tv")
+WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
+POWERS = best_of("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5) for share in (0.05, 0.15)])
+SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
+CENTRES = best_of("equispaced", lambda _: [{"centre_fraction": share} for share in (0.02, 0.04, 0.08, 0.12, 0.16)])
+METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
+    "energy": (BOTH, ALL, plain("energy")),
+    "gaussian": (BOTH, ("sense",), WIDTHS),
+    "polynomial": (BOTH, ("sense",), POWERS),
+    "poisson_disc": (("points",), ALL, SQUARES),
+    "equispaced": (("columns",), ("sense",), CENTRES),
+    "lattice": (("points",), ("sense",), plain("lattice")),
+    "best_candidate": (BOTH, ("sense",), plain("best_candidate")),
+    "igs": (("columns",), ("sense",), lambda case: (case.make("igs", objective=case.objective("mse")), "through SENSE")),
+    "repulsion": (BOTH, ALL, plain("repulsion")),
+    "polished": (("points",), ALL, for_zero_filling),
+    "default": (BOTH, ("sense",), learnt),
+    "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
+    "exchange": (("columns",), ("sense",), exchanged),
+    "swaps (psnr)": (("points",), ALL, swapped("psnr")),
+    "swaps (mse)": (("points",), ("sense",), swapped("mse")),
 }
-RANDOM = ("gaussian", "poisson_disc", "equispaced", "default through SENSE")
+RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "default")
 
 
 def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
@@ -141,41 +164,44 @@ SETS = {"virtual": virtual, "lowfield": lowfield}
 @click.command(help=__doc__)
 @click.argument("name", type=click.Choice(list(SETS)))
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder that holds the data sets.")
+@click.option("--reconstruction", default="sense", type=click.Choice(ALL), show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="Masks of what is random.")
 @click.option("--output", default=OUTPUT, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--only", multiple=True, type=click.Choice(list(METHODS)), help="These methods alone.")
 @click.option("--masks", type=click.Path(file_okay=False, path_type=Path), help="Keep the masks here, as .npy.")
-def main(name: str, root: Path | None, seeds: int, output: Path, only: tuple[str, ...], masks: Path | None) -> None:
+def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: Path, only: tuple[str, ...], masks: Path | None) -> None:
     train, tests = SETS[name](root)
-    sense = Sense.of(train)
-    for pattern, acceleration in tqdm(CASES, disable=None):
-        for method, (patterns, make) in METHODS.items():
-            if pattern not in patterns or (only and method not in only):
-                continue
-            for seed in range(seeds if method in RANDOM else 1):
-                known = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=["data"])
-                key = {"data": name, "pattern": pattern, "acceleration": acceleration, "method": method, "seed": seed}
-                if len(known) and known[list(key)].eq(pd.Series(key)).all(axis=1).any():
-                    continue
-                case, start = Case(train, pattern, acceleration, sense, seed), time.perf_counter()
-                mask, setting = make(case)
-                seconds = round(time.perf_counter() - start, 1)
-                few = case.score(mask, case.few)["psnr"].mean()
-                rows = []
-                for test, data in tests.items():
-                    by_subject = case.score(mask, data).groupby("subject")["psnr"].mean()
-                    for subject, psnr in by_subject.items():
-                        scored = {"test": test, "subject": subject, "psnr": round(psnr, 4), "psnr_train": round(few, 4)}
-                        rows.append({**key, "setting": setting, **scored, "samples": int(mask.sum()), "seconds": seconds})
-                table = pd.concat([known, pd.DataFrame(rows)], ignore_index=True) if len(known) else pd.DataFrame(rows)
-                with atomic(output) as temporary:
-                    table.to_csv(temporary, index=False)
-                if masks:
-                    masks.mkdir(parents=True, exist_ok=True)
-                    np.save(masks / f"{name}-{pattern}-{acceleration}-{method.replace(' ', '_')}-{seed}.npy", mask.numpy())
-                tqdm.write(
-                    f"{name} {pattern} x{acceleration} {method} {seed}: {np.mean([row['psnr'] for row in rows]):.2f} dB, {seconds} s"
-                )
+    cases = CASES if reconstruction == "sense" else SPARSE_CASES
+    runs = [
+        (pattern, acceleration, method, seed)
+        for pattern, acceleration in cases
+        for method, (patterns, through, _) in METHODS.items()
+        if pattern in patterns and reconstruction in through and (not only or method in only)
+        for seed in range(seeds if method in RANDOM else 1)
+    ]
+    common = named(reconstruction, train)
+    for pattern, acceleration, method, seed in tqdm(runs, disable=None):
+        known = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=KEY)
+        key = dict(zip(KEY, (name, reconstruction, pattern, acceleration, method, seed), strict=True))
+        if known[KEY].eq(pd.Series(key)).all(axis=1).any():
+            continue
+        case, start = Case(train, pattern, acceleration, reconstruction, common, seed), time.perf_counter()
+        mask, setting = METHODS[method][2](case)
+        seconds, judge = round(time.perf_counter() - start, 1), case.judge(mask)
+        scores = {part: prom.evaluate(mask, data, reconstruction=judge) for part, data in {"train": train, **tests}.items()}
+        own = {"setting": setting, "samples": int(mask.sum()), "seconds": seconds, "prom": version("prom-mri")}
+        rows = [
+            {**key, **own, "part": part, "subject": subject, "psnr": round(float(psnr), 4)}
+            for part, table in scores.items()
+            for subject, psnr in table.groupby("subject", sort=False)["psnr"].mean().items()
+        ]
+        with atomic(output) as temporary:
+            pd.concat([known, pd.DataFrame(rows)] if len(known) else [pd.DataFrame(rows)], ignore_index=True).to_csv(temporary, index=False)
+        if masks:
+            masks.mkdir(parents=True, exist_ok=True)
+            np.save(masks / ("-".join(map(str, key.values())).replace(" ", "_") + ".npy"), mask.numpy())
+        means = {part: round(float(table["psnr"].mean()), 2) for part, table in scores.items()}
+        tqdm.write(f"{' '.join(map(str, key.values()))}: {means} dB, {seconds} s {setting}")
 
 
 if __name__ == "__main__":
