@@ -16,17 +16,17 @@ CHUNK = 2**20  # samples of noise that are reconstructed at once
 
 @torch.no_grad()
 def g_factor(reconstruction: Reconstruction, mask: Tensor, maps: Tensor, replicas: int = 100, seed: int = 0) -> Tensor:
-    r"""The geometry factor of a mask: the noise that it adds to the loss of samples itself, for a linear reconstruction.
+    r"""The g-factor of a mask: how many times noisier a linear reconstruction is than the smaller number of samples explains.
 
     .. math:: g_i = \frac{\operatorname{std} \hat x_i(m)}{\sqrt{R} \, \operatorname{std} \hat x_i(1)}, \qquad R = D / \textstyle\sum_i m_i,
 
-    with the same reconstruction of all samples below the line: Pruessmann et al. 1999,
+    with the same reconstruction of all D samples below the line: Pruessmann et al. 1999,
     doi:10.1002/(SICI)1522-2594(199911)42:5<952::AID-MRM16>3.0.CO;2-S. Standard deviations are those of pseudo replicas: Robson et al.
     2008, doi:10.1002/mrm.21728. As the reconstruction is linear, the image drops out, and noise alone is reconstructed; as both use the
     same noise, full sampling gives exactly 1. Noise is white, and equal and uncorrelated in the coils.
 
-    Without regularisation g is at least 1. Regularisation lowers it, below 1 too, since it exchanges noise for error of other kinds:
-    compare masks by it through the same reconstruction.
+    Without regularisation g is at least 1. Regularisation lowers it, also below 1, since it trades noise for blur and aliasing: compare
+    masks through the same reconstruction only.
 
     Parameters
     ----------
