@@ -17,19 +17,23 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import prom
 from prom import SliceDataset, baselines
+from prom.baselines.repulsion import STRENGTHS, reach
 from prom.baselines.tuned import tuned
 from prom.datasets import mni_brain
 from prom.files import atomic
+from prom.kspace.patterns import make
 from prom.learn.exchange import exchange
 from prom.learn.polish import polish
+from prom.objectives import whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import named
-from prom.reconstruction.sense import Sense
+from prom.reconstruction.sense import Sense, spectrum
 from prom.reconstruction.zero_filled import Reconstruction
 
 CASES = [("points", 4), ("points", 8), ("columns", 4), ("columns", 6)]
@@ -92,6 +96,45 @@ def swapped(criterion: str) -> Maker:
     return make
 
 
+def damped(case: Case) -> tuple[Tensor, str]:
+    """Swaps whose gains are damped by what is not known yet at each sample, kept apart by K; the number halves where the loss rises."""
+    train, lines, shape = case.train, make(case.pattern, case.train.shape), case.train.shape
+    choices = [{"strength": strength} for strength in STRENGTHS]
+    mask, setting = tuned(partial(case.make, "repulsion"), choices, train, case.reconstruction)
+    power, strength = spectrum(train), setting["strength"] / train.noise**2
+    kernel = reach(train.sensitivities, lines)
+    transformed = torch.fft.fft2(torch.fft.ifftshift(kernel))
+    objective, everything = case.objective("mse"), range(len(train))
+
+    def apart(gains: Tensor, count: int) -> list[int]:
+        """The largest, each lowering those near it."""
+        chosen = []
+        for _ in range(count):
+            place = int(gains.argmax())
+            chosen.append(place)
+            near = kernel.roll([i - n // 2 for i, n in zip(divmod(place, shape[1]), shape, strict=True)], (0, 1))
+            gains = torch.where(gains > 0, gains / (1 + 5 * near) ** 2, gains * (1 + 5 * near))
+            gains.view(-1)[place] = -torch.inf
+        return chosen
+
+    count, used = int(mask.sum()) // 16, 1
+    loss, gradient = whole_set(objective, everything, mask.float())
+    while count and used < SWAP_EVALUATIONS:
+        known = torch.fft.ifft2(torch.fft.fft2(mask.double()) * transformed).real
+        there, without = (power / (1 + strength * power * part.clamp(min=0)) for part in (known, known - 1))
+        gains = torch.where(mask, -torch.inf, -gradient / (1 + strength * there))
+        costs = torch.where(mask, gradient * (1 + strength * without), -torch.inf)
+        candidate = mask.clone()
+        candidate.view(-1)[apart(gains, count)], candidate.view(-1)[apart(costs, count)] = True, False
+        new_loss, new_gradient = whole_set(objective, everything, candidate.float())
+        used += 1
+        if new_loss < loss:
+            mask, loss, gradient, count = candidate, new_loss, new_gradient, 2 * count
+        else:
+            count //= 2
+    return mask, f"mse, {used} evaluations"
+
+
 def exchanged(case: Case) -> tuple[Tensor, str]:
     """The closed form, and from there lines exchanged one by one."""
     return exchange(case.make("repulsion"), case.objective(), range(len(case.train)), case.pattern), "psnr"
@@ -130,6 +173,7 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
     "exchange": (("columns",), ("sense",), exchanged),
     "swaps (psnr)": (("points",), ALL, swapped("psnr")),
+    "swaps (damped)": (("points",), ("sense",), damped),
     "swaps (mse)": (("points",), ("sense",), swapped("mse")),
 }
 RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "default")

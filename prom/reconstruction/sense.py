@@ -62,6 +62,7 @@ class Sense:
     """
 
     concurrent = True  # several threads may call it at once
+    linear = True  # in the samples
 
     def __init__(self, penalty: float | Tensor, iterations: int = 50, tolerance: float = 1e-5) -> None:
         options.check("iterations", iterations, "[1, 1e6]", whole=True)

@@ -27,6 +27,8 @@ class ZeroFilled:
     (True, torch.Size([4, 6]))
     """
 
+    linear = True  # in the samples
+
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         r"""The image, and the way back of gradients.
 

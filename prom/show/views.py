@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,15 +14,18 @@ from PIL import Image
 from torch import Tensor
 
 from prom.datasets.base import SliceDataset
+from prom.datasets.units import unit
 from prom.errors import InputError
 from prom.evaluation import segmentation
-from prom.evaluation.evaluate import evaluate
-from prom.reconstruction.zero_filled import undersample
+from prom.evaluation.evaluate import evaluate, reconstructed
+from prom.kspace.encoding import Encoding
+from prom.reconstruction.zero_filled import Reconstruction, undersample
 from prom.show.figures import COLOURS
 
 DECIBELS = 40.0  # how far below its peak a point spread is drawn
 ERRORS = 0.2  # share of the image's maximum that is the brightest error, as in the chapters
-SPREAD_MAP, ERROR_MAP = "magma", "cividis"
+AMPLIFIED = 3.0  # the brightest g-factor: beyond it noise covers the image
+SPREAD_MAP, NOISE_MAP, ERROR_MAP = "magma", "magma", "cividis"
 LEVELS = 24  # of maps: hardly fewer than an eye can distinguish, and half the bytes of 256
 GREYS = 64  # of images: noise hides the steps, and a page holds hundreds of them
 REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
@@ -31,6 +34,7 @@ WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, w
 TITLES = {
     "mask": "Mask",
     "spread": "Point spread, its middle",
+    "noise": "Noise (g-factor)",
     "target": "Fully sampled",
     "image": "Zero-filled",
     "error": "Error",
@@ -40,12 +44,16 @@ TITLES = {
 }
 
 
+ZERO_FILLED = "zero-filled"  # the name of what there is without a reconstruction
+
+
 class Picture(NamedTuple):
-    """A PNG file, what is to be seen on it (alternative text), and a short note to stand under it."""
+    """A PNG file, what is to be seen on it (alternative text), a short note to stand under it, and a title to stand above it."""
 
     png: bytes
     alt: str
     note: str
+    title: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,9 +65,10 @@ class View:
     mask
         ``(H, W)`` bool, centred.
     spread
-        The magnitude of the point-spread function, ``(H, W)``, in dB relative to its peak, which is in the middle; -120 at least.
+        The magnitude of the point-spread function of zero-filling, ``(H, W)``, in dB relative to its peak, which is in the middle; -120
+        at least.
     target, image
-        Magnitudes ``(H, W)``, fully sampled and zero-filled, as shares of the maximum of the former.
+        Magnitudes ``(H, W)``, fully sampled and reconstructed, as shares of the maximum of the former.
     scores
         ``psnr`` (dB), ``ssim`` and ``nmse`` in the paper's convention, ``acceleration`` (the true one, D by the number of samples),
         ``stray`` (pixels within which half of the energy outside the point spread's own pixel lies); with a network also ``dice`` and
@@ -85,11 +94,21 @@ class View:
         return (self.image - self.target).abs()
 
 
-def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.Segmenter | None = None, channel: int = 0) -> View:
+def look(
+    data: SliceDataset,
+    index: int,
+    mask: Tensor,
+    segmenter: segmentation.Segmenter | None = None,
+    channel: int = 0,
+    reconstruction: Reconstruction | None = None,
+) -> View:
     r"""What ``mask`` makes of slice ``index`` of a data set.
 
     Scores are those of :func:`prom.evaluate` and :func:`prom.evaluation.segmentation.evaluate` for this slice, all channels; the
-    pictures show one. The point-spread function is :math:`p = F^{-1}(m \odot F \delta)` with one bright pixel :math:`\delta` in the middle.
+    pictures show one. The point-spread function is :math:`p = F^{-1}(m \odot F \delta)` with one bright pixel :math:`\delta` in the
+    middle: of zero-filling with one coil, whatever the reconstruction, since it describes the mask.
+
+    ``reconstruction`` is as of :func:`prom.evaluate`: it makes the image of the samples of all coils; without one it is zero-filled.
 
     Raises
     ------
@@ -106,7 +125,8 @@ def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.S
     if not mask.any():
         raise InputError("mask: measures nothing")
     one = data.select([index])
-    table = evaluate(mask, one)
+    kept = None if reconstruction is None else _Kept(reconstruction)
+    table = evaluate(mask, one, reconstruction=kept)
     delta = torch.zeros(data.shape)
     middle = tuple(n // 2 for n in data.shape)
     delta[middle] = 1.0
@@ -115,24 +135,40 @@ def look(data: SliceDataset, index: int, mask: Tensor, segmenter: segmentation.S
     scores |= {"acceleration": mask.numel() / int(mask.sum()), "stray": _half_of(spread.square(), middle)}
     picture = one.images[0, channel].abs()
     peak = float(picture.max())
-    zero_filled = undersample(one.images, mask)
+    if reconstruction is None:
+        zero_filled = undersample(one.images, mask)
+        image = zero_filled[0, channel] / peak
+    else:
+        image = kept.image[0].abs() * (unit(picture.max()) / peak)  # evaluate divides samples by that unit
     truth = regions = None
     if segmenter is not None:
-        scores["dice"] = float(segmentation.evaluate(segmenter, one, mask, "cpu")["dice"].iloc[0])
-        truth, regions = (_numbered(part) for part in (segmenter.targets(one.labels), segmenter.predict(zero_filled)))
+        scores["dice"] = float(segmentation.evaluate(segmenter, one, mask, "cpu", reconstruction)["dice"].iloc[0])
+        seen = zero_filled if reconstruction is None else reconstructed(one, [0], mask, reconstruction)
+        truth, regions = (_numbered(part) for part in (segmenter.targets(one.labels), segmenter.predict(seen)))
         scores["wrong"] = float((truth != regions).sum() / max(1, int(((truth > 0) | (regions > 0)).sum())))
     decibels = 20 * (spread / spread.max()).clamp(min=1e-6).log10()
     names = tuple(segmenter.regions) if segmenter else ()
-    return View(mask, decibels, picture / peak, zero_filled[0, channel] / peak, scores, truth, regions, names)
+    return View(mask, decibels, picture / peak, image, scores, truth, regions, names)
 
 
-def pictures(view: View, method: str, acceleration: float, what: str = "the image") -> dict[str, Picture]:
+def pictures(
+    view: View,
+    method: str,
+    acceleration: float,
+    what: str = "the image",
+    reconstruction: str = ZERO_FILLED,
+    noise: Tensor | None = None,
+) -> dict[str, Picture]:
     """The pictures of a view by the names in ``TITLES``, with words for those who do not see them.
 
-    Of the point spread the middle is drawn, half as high and half as wide: single pixels must be seen.
+    Of the point spread the middle is drawn, half as high and half as wide: single pixels must be seen. It is that of zero-filling, and
+    with another reconstruction its words say so: sparse reconstructions need it to look like noise. Where ``noise`` is given, a map
+    ``(H, W)`` of :func:`prom.evaluation.noise.g_factor`, that is there instead: a linear reconstruction unfolds what the point spread
+    shows, and pays for it in noise.
 
-    ``method`` and ``what`` are used in sentences: "energy oracle", "slice 80 of subject mni-2000". Regions are among the pictures where
-    the view has them. Grey values are those of the fully sampled image, 0 to its maximum; maps have fixed scales.
+    ``method``, ``what`` and ``reconstruction`` are used in sentences: "energy oracle", "slice 80 of subject mni-2000", "SENSE". Regions
+    are among the pictures where the view has them. Grey values are those of the fully sampled image, 0 to its maximum; maps have fixed
+    scales.
 
     >>> data = SliceDataset("demo", "test", torch.rand(1, 1, 16, 16), ["a"], [0])
     >>> made = pictures(look(data, 0, torch.ones(16, 16, dtype=torch.bool)), "full sampling", 1)
@@ -141,6 +177,8 @@ def pictures(view: View, method: str, acceleration: float, what: str = "the imag
     """
     scores, samples = view.scores, int(view.mask.sum())
     by = f"{method} at x{acceleration:g}"
+    plain = reconstruction == ZERO_FILLED
+    through = by if plain else f"{by}, {reconstruction}"
     quality = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}"
     mean, largest = 100 * float(view.error.mean()), 100 * float(view.error.max())
     reach = f"{scores['stray']:.0f} pixel{'' if round(scores['stray']) == 1 else 's'}"
@@ -152,30 +190,65 @@ def pictures(view: View, method: str, acceleration: float, what: str = "the imag
             grey_png(view.mask.float(), 2),
             f"Mask of {by}: white where k-space is measured, {samples} of {view.mask.numel()} samples.",
             f"{samples} of {view.mask.numel()} samples",
+            TITLES["mask"],
         ),
         "spread": Picture(
             map_png(middle / DECIBELS + 1, SPREAD_MAP),
-            f"Point spread of {by}, the {middle.shape[0]} x {middle.shape[1]} pixels about its peak: {light}.",
+            f"Point spread of {by}{'' if plain else ', zero-filled'}, the {middle.shape[0]} x {middle.shape[1]} pixels about its peak: "
+            f"{light}.",
             light,
+            TITLES["spread"] if plain else "Point spread, zero-filled",
         ),
-        "target": Picture(grey_png(view.target), f"The fully sampled image: {what}.", "what a perfect mask would show"),
-        "image": Picture(grey_png(view.image), f"Zero-filled {what} by {by}: {quality}.", quality),
+        "target": Picture(grey_png(view.target), f"The fully sampled image: {what}.", "what a perfect mask would show", TITLES["target"]),
+        "image": Picture(
+            grey_png(view.image),
+            f"Zero-filled {what} by {by}: {quality}." if plain else f"Reconstruction of {what} by {through}: {quality}.",
+            quality,
+            TITLES["image"] if plain else reconstruction[0].upper() + reconstruction[1:],
+        ),
         "error": Picture(
             map_png(view.error / ERRORS, ERROR_MAP),
-            f"Error of {what} by {by}: {mean:.1f} % of the maximum on average, {largest:.0f} % at most; {quality}.",
+            f"Error of {what} by {through}: {mean:.1f} % of the maximum on average, {largest:.0f} % at most; {quality}.",
             f"mean {mean:.1f} %, largest {largest:.0f} %",
+            TITLES["error"],
         ),
     }
+    if noise is not None:
+        made = {"noise" if part == "spread" else part: picture for part, picture in made.items()} | {"noise": _noise(noise, through)}
     if view.regions is not None:
         missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", f"Dice {scores['dice']:.3f}"
         colours = [region_colour(number) for number in range(len(view.names) + 1)]
         wrong = torch.where(view.truth == view.regions, (view.truth > 0).int(), 2)
         made |= {
-            "truth": Picture(indexed_png(view.truth, colours), f"The true regions of {what}.", "what the network should say"),
-            "regions": Picture(indexed_png(view.regions, colours), f"Regions by the network, {what} by {by}: {agreement}.", agreement),
-            "wrong": Picture(indexed_png(wrong, WRONG_COLOURS), f"Where the network is wrong by {by}: {missed}, {agreement}.", missed),
+            "truth": Picture(
+                indexed_png(view.truth, colours), f"The true regions of {what}.", "what the network should say", TITLES["truth"]
+            ),
+            "regions": Picture(
+                indexed_png(view.regions, colours),
+                f"Regions by the network, {what} by {through}: {agreement}.",
+                agreement,
+                TITLES["regions"],
+            ),
+            "wrong": Picture(
+                indexed_png(wrong, WRONG_COLOURS),
+                f"Where the network is wrong by {through}: {missed}, {agreement}.",
+                missed,
+                TITLES["wrong"],
+            ),
         }
     return made
+
+
+def _noise(g_factor: Tensor, through: str) -> Picture:
+    seen = g_factor[g_factor > 0]
+    median, largest = (float(seen.median()), float(seen.max())) if len(seen) else (0.0, 0.0)
+    return Picture(
+        map_png(g_factor / AMPLIFIED, NOISE_MAP),
+        f"g-factor of {through}, the noise beyond what fewer samples explain: median {median:.2f}, largest {largest:.2f}; regularisation, "
+        "if any, lowers it.",
+        f"median {median:.2f}, largest {largest:.2f}",
+        TITLES["noise"],
+    )
 
 
 def grey_png(values: Tensor, levels: int = GREYS) -> bytes:
@@ -251,3 +324,14 @@ def _half_of(energy: Tensor, middle: tuple[int, int]) -> float:
     order = distance.argsort(stable=True)
     share = outside.flatten()[order].double().cumsum(0)
     return float(distance[order][int((share < share[-1] / 2).sum())])
+
+
+class _Kept:
+    """A reconstruction whose last image can be had, so that nothing is reconstructed twice."""
+
+    def __init__(self, reconstruction: Reconstruction) -> None:
+        self.reconstruction, self.image = reconstruction, None
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        self.image, pullback = self.reconstruction(samples, mask, encoding)
+        return self.image, pullback

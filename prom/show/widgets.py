@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from html import escape
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -16,10 +18,29 @@ from prom import baselines, methods
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.evaluation import segmentation
+from prom.evaluation.noise import g_factor
 from prom.kspace.patterns import PATTERNS, make
 from prom.learn import recipes
 from prom.learn.optimize import optimize
-from prom.show.views import DECIBELS, ERROR_MAP, ERRORS, SPREAD_MAP, TITLES, View, colour_steps, look, pictures, region_colour
+from prom.reconstruction import RECONSTRUCTIONS as registered
+from prom.reconstruction import named
+from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
+from prom.show.views import (
+    AMPLIFIED,
+    DECIBELS,
+    ERROR_MAP,
+    ERRORS,
+    NOISE_MAP,
+    SPREAD_MAP,
+    TITLES,
+    ZERO_FILLED,
+    Picture,
+    View,
+    colour_steps,
+    look,
+    pictures,
+    region_colour,
+)
 
 if TYPE_CHECKING:
     from ipywidgets import VBox
@@ -47,6 +68,13 @@ METHODS: dict[str, Maker] = {
     **{methods.METHODS[name].label: _learnt(recipes.get(name)) for name in ("default", "polished")},
 }
 
+# What can be chosen for data with several coils: train -> reconstruction.
+LABELS = {"sense": "SENSE", "wavelet": "wavelets", "tv": "total variation"}  # of the registry's names
+RECONSTRUCTIONS: dict[str, Callable[[SliceDataset], Reconstruction | None]] = {
+    LABELS.get(name, name): partial(named, name) for name in registered
+}
+REPLICAS = 32  # of noise, for a g-factor to be looked at: values to 12 %, in a second or two at 128 x 128 with 8 coils
+
 
 def make_mask(method: str, train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
     """The mask of one of the ``METHODS``: ``(H, W)`` bool, exactly floor(D / alpha) samples or lines.
@@ -73,6 +101,7 @@ def page(
     masks: Mapping[tuple[str, float], Tensor],
     segmenter: segmentation.Segmenter | None = None,
     start: tuple[str, str, float] | None = None,
+    reconstructions: Mapping[str, Reconstruction | None] | None = None,
 ) -> str:
     """An explorer as one piece of HTML: all pictures are in it, native form controls choose among them, a short script swaps them.
 
@@ -89,6 +118,9 @@ def page(
         A frozen network.
     start
         (image, method, acceleration) to begin with; by default the first of each.
+    reconstructions
+        By the name in the list, which begins with the first; None, and by default, is zero-filling. One need not be chosen. With a linear
+        one the map of its noise is seen instead of the point spread.
 
     Raises
     ------
@@ -103,23 +135,28 @@ def page(
     (5, False)
     """
     methods, accelerations = (list(dict.fromkeys(key[part] for key in masks)) for part in (0, 1))
+    offered = {ZERO_FILLED: None} if reconstructions is None else dict(reconstructions)
+    if not offered:
+        raise InputError("reconstructions: none is given; leave it out for zero-filled images")
     if not images or not masks or len(masks) != len(methods) * len(accelerations):
         raise InputError("page: needs an image, and a mask of every method at every acceleration")
     for name, data in images.items():
         if len(data) != 1:
             raise InputError(f"image {name!r}: has {len(data)} slices; select one")
     found: dict[str, Any] = {"targets": {}, "masks": {}, "frames": {}}
-    for name, data in images.items():
+    shared = ("mask", "spread") if reconstructions is None else ("mask",)  # by all images and reconstructions
+    several, noise = len(offered) > 1, _NoiseMaps()
+    for (name, data), (by, reconstruction) in itertools.product(images.items(), offered.items()):
         network = segmenter if data.labels is not None else None
         for (method, acceleration), mask in masks.items():
-            view = look(data, 0, mask, network)
-            made = {
-                key: [_text(picture.png), picture.alt, picture.note] for key, picture in pictures(view, method, acceleration, name).items()
-            }
+            view = look(data, 0, mask, network, reconstruction=reconstruction)
+            amplified = noise.of(by, reconstruction, mask, data.maps([0])[0])
+            drawn = pictures(view, method, acceleration, name, by, amplified)
+            made = {key: _content(picture, titled=reconstructions is not None) for key, picture in drawn.items()}
             key = f"{method}|{acceleration:g}"
             found["targets"][name] = {part: made.pop(part) for part in ("target", "truth") if part in made}
-            found["masks"][key] = {part: made.pop(part) for part in ("mask", "spread")}
-            found["frames"][f"{name}|{key}"] = made | {
+            found["masks"][key] = {part: made.pop(part) for part in shared}
+            found["frames"][f"{name}|{key}" + (f"|{by}" if several else "")] = made | {
                 "scores": {score: round(value, 4) for score, value in view.scores.items()},
                 "line": score_line(view),
             }
@@ -133,22 +170,30 @@ def page(
             _select("picture", "Image", images, image),
             _select("method", "Method", methods, method),
             _radios("acceleration", "Acceleration", {f"{value:g}": f"x{value:g}" for value in accelerations}, f"{acceleration:g}"),
+            *([_select("reconstruction", "Reconstruction", offered, next(iter(offered)))] if several else []),
             _radios("task", "Task", tasks, "image"),
         ]
     )
-    first = found["targets"][image] | found["masks"][key] | found["frames"][f"{image}|{key}"]
+    first = (
+        found["targets"][image] | found["masks"][key] | found["frames"][f"{image}|{key}" + (f"|{next(iter(offered))}" if several else "")]
+    )
+    every = {part: content for frame in found["frames"].values() for part, content in frame.items()} | first
     content = json.dumps(found, separators=(",", ":")).replace("</", r"<\/")
     identity = "prom-explorer-" + hashlib.sha256(content.encode()).hexdigest()[:8]
     names = tuple(segmenter.regions) if segmenter else ()
-    tiles = [_tile(part, *first[part], names, hidden=part in LABELLED) for part in ORDER if part in first]
-    tiles.insert(ORDER.index("truth"), RANKING)
+    there = [part for part in ORDER if part in every]
+    tiles = [_tile(part, *every[part], regions=names, hidden=part in LABELLED or part not in first) for part in there]
+    tiles.insert(sum(part not in LABELLED for part in there), RANKING)
+    script = SCRIPT.replace("IDENTITY", identity)
+    for place, (one, more) in CHOICE.items():
+        script = script.replace(place, more if several else one)
     return "".join(
         [
             f'<div class="prom-explorer" id="{identity}">{STYLE}',
             f"<form>{WITHOUT}</form>",
             f'<p class="prom-scores" role="status">{escape(first["line"])}</p>',
             f'<div class="prom-tiles">{"".join(tiles)}</div>',
-            f"<script>{SCRIPT.replace('IDENTITY', identity).replace('CONTENT', content)}</script></div>",
+            f"<script>{script.replace('CONTENT', content)}</script></div>",
         ]
     )
 
@@ -164,6 +209,10 @@ def explore(
     """The explorer in a notebook, on your own data: choose a method, an acceleration, a pattern and a slice.
 
     A mask is made when it is first needed, which for the learnt ones takes as long as :func:`prom.optimize`, and kept from then on.
+
+    For data with several coils the reconstruction can be chosen too: zero-filled, SENSE where the noise of the training data is known,
+    and sparse by wavelets or total variation, whose strength the training data choose. With SENSE the map of its noise is seen
+    (:func:`prom.evaluation.noise.g_factor`) instead of the point spread.
 
     Parameters
     ----------
@@ -184,9 +233,9 @@ def explore(
     Returns
     -------
     ipywidgets.VBox
-        It also has ``controls`` (the widgets by name: "method", "acceleration", "pattern", "slice") and ``view``, the
-        :class:`prom.show.views.View` that is shown, whose ``mask`` you may take along; None where the choice is impossible, which is
-        said instead: a Poisson disc of lines, say.
+        It also has ``controls`` (the widgets by name: "method", "acceleration", "pattern", "slice", and with coils "reconstruction") and
+        ``view``, the :class:`prom.show.views.View` that is shown, whose ``mask`` you may take along; None where the choice is
+        impossible, which is said instead: a Poisson disc of lines, say.
 
     Raises
     ------
@@ -206,7 +255,7 @@ def explore(
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
     for acceleration in accelerations:
         make("points", data.shape).budget(acceleration)
-    wide = {"style": {"description_width": "6rem"}, "layout": {"width": "min(30rem, 95%)"}}
+    wide = {"style": {"description_width": "7rem"}, "layout": {"width": "min(30rem, 95%)"}}
     offered = [(f"x{value:g}", value) for value in accelerations]
     controls = {
         "method": widgets.Dropdown(options=list(METHODS), value="energy oracle", description="Method", **wide),
@@ -214,26 +263,37 @@ def explore(
         "pattern": widgets.Dropdown(options=list(PATTERNS), value="points", description="Pattern", **wide),
         "slice": widgets.IntSlider(value=len(data) // 2, max=len(data) - 1, description="Slice", continuous_update=False, **wide),
     }
+    offered = _offered(data, train)
+    if len(offered) > 1:
+        controls["reconstruction"] = widgets.Dropdown(options=list(offered), value=ZERO_FILLED, description="Reconstruction", **wide)
     status, tiles = widgets.HTML(), widgets.HTML()
     box = widgets.VBox([*controls.values(), status, tiles])
     box.controls, box.view = controls, None
     masks: dict[tuple[str, float, str], Tensor] = {}
+    reconstructions: dict[str, Reconstruction | None] = {}
+    noise = _NoiseMaps()
 
     def show(_: object = None) -> None:
-        method, acceleration, pattern, index = (control.value for control in controls.values())
+        values = {name: control.value for name, control in controls.items()}
+        by = values.pop("reconstruction", ZERO_FILLED)
+        method, acceleration, pattern, index = values.values()
         key = (method, acceleration, pattern)
         try:
             if key not in masks:
                 status.value = "making the mask ..."
                 masks[key] = make_mask(method, train, acceleration, pattern, seed)
-            view = look(data, index, masks[key], segmenter, channel)
+            if by not in reconstructions:
+                status.value = "preparing the reconstruction ..."
+                reconstructions[by] = offered[by](train)
+            view = look(data, index, masks[key], segmenter, channel, reconstructions[by])
+            amplified = noise.of(by, reconstructions[by], masks[key], data.maps([index])[0])
         except InputError as error:
             box.view, tiles.value, status.value = None, "", escape(str(error))
             return
         box.view = view
         who = f"slice {data.slices[index]} of {data.subjects[index]}"
-        made = pictures(view, method, acceleration, who)
-        drawn = "".join(_tile(name, _text(made[name].png), made[name].alt, made[name].note, view.names) for name in ORDER if name in made)
+        made = pictures(view, method, acceleration, who, by, amplified)
+        drawn = "".join(_tile(name, *_content(made[name]), regions=view.names) for name in ORDER if name in made)
         status.value = f'<span role="status">{escape(f"{who}: {score_line(view)}")}</span>'
         tiles.value = f'{STYLE}<div class="prom-explorer"><div class="prom-tiles">{drawn}</div></div>'
 
@@ -256,6 +316,26 @@ def score_line(view: View) -> str:
     return line + (f", Dice {scores['dice']:.3f}" if "dice" in scores else "")
 
 
+def _offered(data: SliceDataset, train: SliceDataset) -> dict[str, Callable[[SliceDataset], Reconstruction | None]]:
+    """The reconstructions that these data can be looked at through."""
+    if data.sensitivities is None:
+        return {ZERO_FILLED: RECONSTRUCTIONS[ZERO_FILLED]}
+    return {name: make for name, make in RECONSTRUCTIONS.items() if name != "SENSE" or (train.sensitivities is not None and train.noise)}
+
+
+class _NoiseMaps(dict[tuple[str, bytes, bytes], Tensor]):
+    """g-factors of linear reconstructions, each made once for a mask and sensitivities: slices often share these."""
+
+    def of(self, name: str, reconstruction: Reconstruction | None, mask: Tensor, maps: Tensor) -> Tensor | None:
+        """That of the reconstruction of this name; None where it is not linear, or zero-filling."""
+        if isinstance(reconstruction, ZeroFilled) or not getattr(reconstruction, "linear", False):
+            return None
+        key = (name, *(hashlib.sha256(part.resolve_conj().numpy().tobytes()).digest() for part in (mask, maps)))
+        if key not in self:
+            self[key] = g_factor(reconstruction, mask, maps, REPLICAS)
+        return self[key]
+
+
 def _ipywidgets() -> ModuleType:
     try:
         import ipywidgets
@@ -264,7 +344,7 @@ def _ipywidgets() -> ModuleType:
     return ipywidgets
 
 
-ORDER = ("mask", "spread", "target", "image", "error", "truth", "regions", "wrong")
+ORDER = ("mask", "spread", "noise", "target", "image", "error", "truth", "regions", "wrong")
 LABELLED = ("truth", "regions", "wrong")
 
 
@@ -272,8 +352,16 @@ def _text(png: bytes) -> str:
     return base64.b64encode(png).decode()
 
 
-def _tile(name: str, png: str, alt: str, note: str, regions: Sequence[str] = (), hidden: bool = False) -> str:
-    scale = {"spread": (SPREAD_MAP, f"-{DECIBELS:g} dB", "peak"), "error": (ERROR_MAP, "0", f"{100 * ERRORS:g} % of the maximum")}.get(name)
+def _content(picture: Picture, titled: bool = True) -> list[str]:
+    return [_text(picture.png), picture.alt, picture.note, picture.title][: 4 if titled else 3]
+
+
+def _tile(name: str, png: str, alt: str, note: str, title: str = "", regions: Sequence[str] = (), hidden: bool = False) -> str:
+    scale = {
+        "spread": (SPREAD_MAP, f"-{DECIBELS:g} dB", "peak"),
+        "noise": (NOISE_MAP, "0", f"{AMPLIFIED:g}"),
+        "error": (ERROR_MAP, "0", f"{100 * ERRORS:g} % of the maximum"),
+    }.get(name)
     key = ""
     if scale:
         colours = ", ".join(colour_steps(scale[0], 9))
@@ -282,7 +370,8 @@ def _tile(name: str, png: str, alt: str, note: str, regions: Sequence[str] = (),
         named = [f'<b><i style="background: {region_colour(number)}"></i>{escape(region)}</b>' for number, region in enumerate(regions, 1)]
         key = f'<span class="prom-key">{"".join(named)}</span>'
     return (
-        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}><div class="prom-title">{TITLES[name]}</div>'
+        f'<div class="prom-tile" data-part="{name}"{" hidden" if hidden else ""}>'
+        f'<div class="prom-title">{escape(title or TITLES[name])}</div>'
         f'<img src="data:image/png;base64,{png}" alt="{escape(alt)}">{key}<div class="prom-note">{escape(note)}</div></div>'
     )
 
@@ -347,6 +436,13 @@ html[data-theme=dark] .bd-content div.cell_output div.text_html:has(.prom-explor
 }
 </style>"""
 
+# Places in the script: what stands there where nothing or where a reconstruction can be chosen.
+CHOICE = {
+    "ITS_FRAME": ("", ' + "|" + chosen("reconstruction")'),
+    "IF_MISSING": ("continue;", "{ tile.hidden = true; continue; }"),
+    "ITS_TITLE": ("", '\n      tile.querySelector(".prom-title").textContent = part[3];'),
+}
+
 SCRIPT = """(() => {
   const root = document.getElementById("IDENTITY"), content = CONTENT;
   const form = root.querySelector("form"), chosen = name => form.elements[name].value;
@@ -361,20 +457,20 @@ SCRIPT = """(() => {
       input.disabled = input.value === "segmentation" && !segmented;
       if (input.disabled && input.checked) form.elements.task.value = "image";
     }
-    const segmenting = chosen("task") === "segmentation", frame = content.frames[picture + "|" + key];
+    const segmenting = chosen("task") === "segmentation", frame = content.frames[picture + "|" + keyITS_FRAME];
     const parts = {...content.targets[picture], ...content.masks[key], ...frame};
     for (const tile of root.querySelectorAll(".prom-tile")) {
       const part = parts[tile.dataset.part];
       tile.hidden = ["truth", "regions", "wrong"].includes(tile.dataset.part) && !segmenting;
-      if (!part) continue;
+      if (!part) IF_MISSING
       const image = tile.querySelector("img");
       image.src = "data:image/png;base64," + part[0];
       image.alt = part[1];
-      tile.querySelector(".prom-note").textContent = part[2];
+      tile.querySelector(".prom-note").textContent = part[2];ITS_TITLE
     }
     root.querySelector("[role=status]").textContent = frame.line;
     const score = segmenting ? "dice" : "psnr", rows = [...form.elements.method.options].map(option => option.value);
-    const scores = rows.map(method => content.frames[[picture, method, chosen("acceleration")].join("|")].scores[score]);
+    const scores = rows.map(method => content.frames[[picture, method, chosen("acceleration")].join("|")ITS_FRAME].scores[score]);
     ranking.firstElementChild.textContent = segmenting ? "All methods by Dice" : "All methods by PSNR (dB)";
     ranking.querySelectorAll("button").forEach((button, row) => {
       button.querySelector("b").textContent = scores[row].toFixed(segmenting ? 3 : 1);

@@ -19,6 +19,11 @@ from prom import baselines
 from prom.datasets import SliceDataset
 from prom.errors import InputError
 from prom.evaluation import segmentation
+from prom.evaluation.noise import g_factor
+from prom.kspace.coils import simulated
+from prom.reconstruction.sense import Sense
+from prom.reconstruction.sparse import Sparse
+from prom.reconstruction.zero_filled import ZeroFilled
 from prom.show import views, widgets
 
 
@@ -37,6 +42,11 @@ def labelled(blobs) -> SliceDataset:
 @pytest.fixture
 def network() -> segmentation.Segmenter:
     return segmentation.Segmenter(Threshold(), {"bright": (1,)})
+
+
+@pytest.fixture
+def coils(labelled) -> SliceDataset:
+    return replace(labelled, images=labelled.images + 0j).with_coils(simulated(4, (32, 32)), noise=0.01)
 
 
 @pytest.fixture(autouse=True)
@@ -101,7 +111,7 @@ def test_nested_regions_show_the_innermost():
 def test_pngs_hold_the_numbers(labelled, network):
     view = views.look(labelled, 2, baselines.energy(labelled, 8), network)
     made = views.pictures(view, "energy oracle", 8, "slice 1")
-    assert list(made) == list(views.TITLES)
+    assert list(made) == [part for part in views.TITLES if part != "noise"]
     assert np.array_equal(read(made["mask"].png) > 0, view.mask.numpy())
     assert np.abs(read(made["image"].png) / 255 - view.image.clamp(0, 1).numpy()).max() < 0.51 / (views.GREYS - 1) + 0.5 / 255
     steps = (view.error / views.ERRORS).clamp(0, 1) * (views.LEVELS - 1)
@@ -150,6 +160,89 @@ def test_every_method_keeps_the_budget(method, pattern, blobs):
 def test_unknown_method(blobs):
     with pytest.raises(InputError, match="did you mean 'low-pass'"):
         widgets.make_mask("lowpass", blobs, 8)
+
+
+# Several coils
+
+
+@pytest.mark.parametrize("reconstruction", [Sense(1e-3), Sparse("tv", steps=4), ZeroFilled()])
+def test_a_reconstruction_is_seen_and_scored(reconstruction, coils, network):
+    mask = baselines.gaussian(coils, 4, protect_centre=True)
+    data = coils.scaled(50.0)
+    view = views.look(data, 3, mask, network, reconstruction=reconstruction)
+    row = prom.evaluate(mask, data, reconstruction=reconstruction).iloc[3]
+    assert {name: view.scores[name] for name in ("psnr", "ssim", "nmse")} == pytest.approx(
+        row[["psnr", "ssim", "nmse"]].to_dict(), rel=1e-5
+    )
+    assert view.scores["dice"] == segmentation.evaluate(network, data, mask, "cpu", reconstruction)["dice"][3]
+    assert float(10 * torch.log10(1 / view.error.square().mean())) == pytest.approx(view.scores["psnr"], abs=0.3)  # but for clamping
+    assert torch.equal(view.spread, views.look(data, 3, mask).spread)
+    pictures = views.pictures(view, "Gaussian", 4, "slice 1", "total variation")
+    assert pictures["image"].title == "Total variation" and "zero-filled" in pictures["spread"].alt.lower()
+    assert all("total variation" in pictures[part].alt for part in ("image", "error", "regions", "wrong"))
+
+
+def test_the_map_of_noise_stands_for_the_point_spread(coils):
+    sense, mask = Sense(1e-3), baselines.equispaced(coils, 4)
+    noise = g_factor(sense, mask, coils.maps([0])[0], 8)
+    made = views.pictures(views.look(coils, 0, mask, reconstruction=sense), "lines", 4, "slice 1", "SENSE", noise)
+    assert list(made) == ["mask", "noise", "target", "image", "error"]
+    steps = (noise / views.AMPLIFIED).clamp(0, 1) * (views.LEVELS - 1)
+    assert np.abs(read(made["noise"].png) - steps.numpy()).max() <= 0.5 + 1e-5
+    assert f"largest {noise.max():.2f}" in made["noise"].alt and "regularisation" in made["noise"].alt
+
+
+def test_reconstructions_can_be_chosen_for_coils(coils, monkeypatch):
+    asked = []
+    monkeypatch.setitem(widgets.RECONSTRUCTIONS, "wavelets", lambda train: asked.append(train) or Sparse("tv", steps=4))
+    train = coils.select([0, 1])
+    explorer = widgets.explore(coils, train)
+    offered = explorer.controls["reconstruction"]
+    assert list(offered.options) == ["zero-filled", "SENSE", "wavelets", "total variation"] and offered in explorer.children
+    plain = explorer.view
+    offered.value = "SENSE"
+    assert explorer.view.scores["psnr"] > plain.scores["psnr"] + 1 and torch.equal(explorer.view.mask, plain.mask)
+    assert "g-factor" in explorer.children[-1].value and "Point spread" not in explorer.children[-1].value
+    offered.value = "wavelets"
+    explorer.controls["slice"].value = 0
+    assert [data is train for data in asked] == [True] and "Wavelets" in explorer.children[-1].value
+    offered.value = "zero-filled"
+    explorer.controls["slice"].value = len(coils) // 2
+    assert explorer.view.scores == plain.scores
+
+
+def test_what_is_offered_hangs_on_the_data(blobs, coils):
+    assert "reconstruction" not in widgets.explore(blobs).controls
+    quiet = replace(coils, noise=None)
+    assert "SENSE" not in widgets.explore(coils, quiet).controls["reconstruction"].options
+
+
+def test_a_page_of_reconstructions_holds_every_choice(coils, blobs, network):
+    images = {"coils": coils.select([0]), "one": replace(blobs.select([1]), images=blobs.images[[1]] + 0j)}
+    masks = {(name, 4): widgets.make_mask(name, blobs, 4) for name in ("low-pass", "energy oracle")}
+    offered = {"zero-filled": None, "SENSE & <co>": Sense(1e-2)}
+    html = widgets.page(images, masks, network, reconstructions=offered)
+    content, script = content_of(html), html.split("<script>")[1]
+    assert len(content["frames"]) == 8 and "SENSE &amp; &lt;co&gt;" in content["form"] and 'name="reconstruction"' in content["form"]
+    for name, data in images.items():
+        for by, reconstruction in offered.items():
+            frame = content["frames"][f"{name}|low-pass|4|{by}"]
+            expected = prom.evaluate(masks["low-pass", 4], data, reconstruction=reconstruction)["psnr"].iloc[0]
+            assert frame["scores"]["psnr"] == pytest.approx(expected, abs=1e-3)
+            assert ("noise" in frame, "spread" in frame) == ((True, False) if reconstruction else (False, True))
+    hidden = re.findall(r'data-part="(\w+)" hidden', html)
+    assert hidden == ["noise", "truth", "regions", "wrong"] and script.count('chosen("reconstruction")') == 2
+
+
+def test_one_reconstruction_is_no_choice(choices, coils):
+    images, masks = choices
+    assert widgets.page(images, masks, reconstructions=None) == widgets.page(images, masks)
+    html = widgets.page({"coils": coils.select([0])}, masks, reconstructions={"SENSE": Sense(1e-2)})
+    assert "reconstruction" not in content_of(html)["form"] and 'data-part="noise"' in html and ">SENSE</div>" in html
+    for word in widgets.CHOICE:
+        assert word not in html
+    with pytest.raises(InputError, match="none is given"):
+        widgets.page(images, masks, reconstructions={})
 
 
 # The page
