@@ -29,17 +29,22 @@ from prom.datasets import mni_brain
 from prom.files import atomic
 from prom.kspace.patterns import make
 from prom.learn.exchange import exchange
+from prom.learn.layer import MaskLayer
+from prom.learn.networks import train_network
 from prom.learn.polish import polish
 from prom.objectives import whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import named
 from prom.reconstruction.sense import Sense, spectrum
+from prom.reconstruction.through import Through
+from prom.reconstruction.unrolled import Unrolled
 from prom.reconstruction.zero_filled import Reconstruction
 
 CASES = [("points", 4), ("points", 8), ("columns", 4), ("columns", 6)]
 SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
+NETWORK_STEPS = 300
 KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 
@@ -64,7 +69,10 @@ class Case:
         return Reconstructed(self.train, quick, criterion=criterion)
 
     def judge(self, mask: Tensor) -> Reconstruction:
-        """The reconstruction for a mask: the strength of sparsity is chosen for each, on training slices."""
+        """The reconstruction for a mask: the strength of sparsity is chosen, and a network is trained, for each, on training slices."""
+        if self.name == "network":
+            network = Unrolled.of(self.train, seed=self.seed)
+            return Through(train_network(network, self.train, mask, steps=NETWORK_STEPS, seed=self.seed, device="cpu"))
         return self.reconstruction if self.name == "sense" else named(self.name, self.train, mask)
 
 
@@ -152,8 +160,16 @@ def for_zero_filling(case: Case) -> tuple[Tensor, str]:
     return prom.optimize(case.train, case.acceleration, case.pattern, prom.POLISHED, seed=case.seed).mask, "POLISHED"
 
 
+def jointly(case: Case) -> tuple[Tensor, str]:
+    """A mask learnt together with a network, from the closed form on: straight-through, as the paper's outlook has it."""
+    layer = MaskLayer(case.train.shape, case.acceleration, start=case.make("repulsion").float(), seed=case.seed)
+    train_network(Unrolled.of(case.train, seed=case.seed), case.train, layer, steps=NETWORK_STEPS, seed=case.seed, device="cpu")
+    return layer.mask(), f"{NETWORK_STEPS} steps"
+
+
 SHARES = (0.05, 0.08, 0.12, 0.16, 0.2, 0.3)
-BOTH, ALL = ("points", "columns"), ("sense", "wavelet", "tv")
+BOTH, ALL = ("points", "columns"), ("sense", "wavelet", "tv", "network")
+SPARSE = ("sense", "wavelet", "tv")
 WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
 POWERS = best_of("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5) for share in (0.05, 0.15)])
 SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
@@ -168,15 +184,16 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "best_candidate": (BOTH, ("sense",), plain("best_candidate")),
     "igs": (("columns",), ("sense",), lambda case: (case.make("igs", objective=case.objective("mse")), "through SENSE")),
     "repulsion": (BOTH, ALL, plain("repulsion")),
-    "polished": (("points",), ALL, for_zero_filling),
+    "polished": (("points",), SPARSE, for_zero_filling),
     "default": (BOTH, ("sense",), learnt),
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
     "exchange": (("columns",), ("sense",), exchanged),
-    "swaps (psnr)": (("points",), ALL, swapped("psnr")),
+    "swaps (psnr)": (("points",), SPARSE, swapped("psnr")),
+    "joint": (("points",), ("network",), jointly),
     "swaps (damped)": (("points",), ("sense",), damped),
     "swaps (mse)": (("points",), ("sense",), swapped("mse")),
 }
-RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "default")
+RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "default", "joint")
 
 
 def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
@@ -221,9 +238,9 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
         for pattern, acceleration in cases
         for method, (patterns, through, _) in METHODS.items()
         if pattern in patterns and reconstruction in through and (not only or method in only)
-        for seed in range(seeds if method in RANDOM else 1)
+        for seed in range(seeds if method in RANDOM or reconstruction == "network" else 1)
     ]
-    common = named(reconstruction, train)
+    common = named("sense" if reconstruction == "network" else reconstruction, train)
     for pattern, acceleration, method, seed in tqdm(runs, disable=None):
         known = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=KEY)
         key = dict(zip(KEY, (name, reconstruction, pattern, acceleration, method, seed), strict=True))
