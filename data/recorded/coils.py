@@ -18,6 +18,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from sigpy.mri.app import L1WaveletRecon, SenseRecon
 from torch import Tensor
 from tqdm import tqdm
 
@@ -27,6 +28,7 @@ from prom.baselines.repulsion import STRENGTHS, reach
 from prom.baselines.tuned import tuned
 from prom.datasets import mni_brain
 from prom.files import atomic
+from prom.kspace.encoding import Coils
 from prom.kspace.patterns import make
 from prom.learn.exchange import exchange
 from prom.learn.layer import MaskLayer
@@ -45,8 +47,29 @@ SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
 NETWORK_STEPS = 300
+OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (1e-4, 1e-3, 1e-2), 4
 KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
+
+
+class SigPy:
+    """A reconstruction of another library, to judge masks that were made for ours: its CG-SENSE, or wavelets by FISTA."""
+
+    def __init__(self, name: str, weight: float) -> None:
+        self.app, self.options = {"sigpy-sense": (SenseRecon, {"max_iter": 50}), "sigpy-wavelet": (L1WaveletRecon, {"max_iter": 60})}[name]
+        self.weight = weight
+
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, None]:
+        """Image by image. What was not measured it takes from the zeros."""
+        measured = (samples * mask).numpy()
+        maps = encoding.maps.expand(samples.shape).numpy()
+        weights = mask.expand(samples.shape[-2:]).float().numpy()
+        shape = samples.shape[:-3]
+        found = [
+            self.app(y, s, self.weight, weights=weights, show_pbar=False, **self.options).run()
+            for y, s in zip(measured.reshape(-1, *samples.shape[-3:]), maps.reshape(-1, *samples.shape[-3:]), strict=True)
+        ]
+        return torch.from_numpy(np.stack(found)).reshape(*shape, *samples.shape[-2:]), None
 
 
 @dataclass(frozen=True)
@@ -73,6 +96,10 @@ class Case:
         if self.name == "network":
             network = Unrolled.of(self.train, seed=self.seed)
             return Through(train_network(network, self.train, mask, steps=NETWORK_STEPS, seed=self.seed, device="cpu"))
+        if self.name in OUTSIDE:
+            few = self.train.thinned(JUDGING_SLICES)
+            judges = [SigPy(self.name, weight) for weight in WEIGHTS]
+            return max(judges, key=lambda judge: prom.evaluate(mask, few, reconstruction=judge)["psnr"].mean())
         return self.reconstruction if self.name == "sense" else named(self.name, self.train, mask)
 
 
@@ -168,18 +195,19 @@ def jointly(case: Case) -> tuple[Tensor, str]:
 
 
 SHARES = (0.05, 0.08, 0.12, 0.16, 0.2, 0.3)
-BOTH, ALL = ("points", "columns"), ("sense", "wavelet", "tv", "network")
-SPARSE = ("sense", "wavelet", "tv")
+BOTH, SPARSE = ("points", "columns"), ("sense", "wavelet", "tv")
+ALL = (*SPARSE, "network", *OUTSIDE)
+DRAWN = ("sense", *OUTSIDE)
 WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
 POWERS = best_of("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5) for share in (0.05, 0.15)])
 SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
 CENTRES = best_of("equispaced", lambda _: [{"centre_fraction": share} for share in (0.02, 0.04, 0.08, 0.12, 0.16)])
 METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "energy": (BOTH, ALL, plain("energy")),
-    "gaussian": (BOTH, ("sense",), WIDTHS),
-    "polynomial": (BOTH, ("sense",), POWERS),
+    "gaussian": (BOTH, DRAWN, WIDTHS),
+    "polynomial": (BOTH, DRAWN, POWERS),
     "poisson_disc": (("points",), ALL, SQUARES),
-    "equispaced": (("columns",), ("sense",), CENTRES),
+    "equispaced": (("columns",), DRAWN, CENTRES),
     "lattice": (("points",), ("sense",), plain("lattice")),
     "best_candidate": (BOTH, ("sense",), plain("best_candidate")),
     "igs": (("columns",), ("sense",), lambda case: (case.make("igs", objective=case.objective("mse")), "through SENSE")),
@@ -187,7 +215,7 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "polished": (("points",), SPARSE, for_zero_filling),
     "default": (BOTH, ("sense",), learnt),
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
-    "exchange": (("columns",), ("sense",), exchanged),
+    "exchange": (("columns",), DRAWN, exchanged),
     "swaps (psnr)": (("points",), SPARSE, swapped("psnr")),
     "joint": (("points",), ("network",), jointly),
     "swaps (damped)": (("points",), ("sense",), damped),
@@ -232,7 +260,7 @@ SETS = {"virtual": virtual, "lowfield": lowfield}
 @click.option("--masks", type=click.Path(file_okay=False, path_type=Path), help="Keep the masks here, as .npy.")
 def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: Path, only: tuple[str, ...], masks: Path | None) -> None:
     train, tests = SETS[name](root)
-    cases = CASES if reconstruction == "sense" else SPARSE_CASES
+    cases = CASES if reconstruction in DRAWN else SPARSE_CASES
     runs = [
         (pattern, acceleration, method, seed)
         for pattern, acceleration in cases
@@ -240,7 +268,8 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
         if pattern in patterns and reconstruction in through and (not only or method in only)
         for seed in range(seeds if method in RANDOM or reconstruction == "network" else 1)
     ]
-    common = named("sense" if reconstruction == "network" else reconstruction, train)
+    common = named(reconstruction if reconstruction in SPARSE else "sense", train)
+    parts = tests if reconstruction in OUTSIDE else {"train": train, **tests}
     for pattern, acceleration, method, seed in tqdm(runs, disable=None):
         known = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=KEY)
         key = dict(zip(KEY, (name, reconstruction, pattern, acceleration, method, seed), strict=True))
@@ -249,7 +278,7 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
         case, start = Case(train, pattern, acceleration, reconstruction, common, seed), time.perf_counter()
         mask, setting = METHODS[method][2](case)
         seconds, judge = round(time.perf_counter() - start, 1), case.judge(mask)
-        scores = {part: prom.evaluate(mask, data, reconstruction=judge) for part, data in {"train": train, **tests}.items()}
+        scores = {part: prom.evaluate(mask, data, reconstruction=judge) for part, data in parts.items()}
         own = {"setting": setting, "samples": int(mask.sum()), "seconds": seconds, "prom": version("prom-mri")}
         rows = [
             {**key, **own, "part": part, "subject": subject, "psnr": round(float(psnr), 4)}

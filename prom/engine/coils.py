@@ -29,29 +29,32 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     """
     from prom.engine.kernels import add_coils, add_penalty, descend, pairs, to_coils, turn, weigh
 
-    several = max(1, CACHED // right.numel())
-    groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(several)]
     weight = weight / right.numel() ** 2  # the scale of all four transforms, which then have none
     weight, penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (weight, penalty, scale))
-    found, rest = torch.zeros_like(right), right.clone()
-    direction = torch.zeros_like(right)
-    turn(np.float32(0), scale, pairs(rest), pairs(direction))
-    size = float((pairs(rest) * scale).astype("float64") @ pairs(rest).astype("float64"))
+    groups = [(pairs(part), torch.empty_like(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED // right.numel()))]
+    groups = [(part, room, pairs(room), seen, pairs(seen)) for part, room, seen in groups]
+    found, rest, direction = torch.zeros_like(right), right.clone(), torch.zeros_like(right)
+    image, total = torch.empty_like(right), torch.empty_like(right)
+    x, r, d, a, s = (pairs(part) for part in (found, rest, direction, image, total))  # the memory of these, and of no others
+    turn(np.float32(0), scale, r, d)
+    size = float((r * scale).astype("float64") @ r.astype("float64"))
     enough = tolerance**2 * float(right.abs().double().square().sum())
     for _ in range(iterations):
-        image, total = pairs(torch.fft.ifft2(direction, norm="forward")), torch.zeros_like(right)
-        for part, room in groups:
-            to_coils(part, image, pairs(room))
-            samples = torch.fft.fft2(room)
-            weigh(pairs(samples), weight)
-            add_coils(part, pairs(torch.fft.ifft2(samples, norm="forward")), pairs(total))
-        image = torch.fft.fft2(total)
-        length = add_penalty(penalty, pairs(direction), pairs(image))
+        torch.fft.ifft2(direction, norm="forward", out=image)
+        total.zero_()
+        for part, room, rooms, seen, samples in groups:
+            to_coils(part, a, rooms)
+            torch.fft.fft2(room, out=seen)
+            weigh(samples, weight)
+            torch.fft.ifft2(seen, norm="forward", out=room)
+            add_coils(part, rooms, s)
+        torch.fft.fft2(total, out=image)
+        length = add_penalty(penalty, d, a)
         if not length > 0:
             break
-        square, after = descend(np.float32(size / length), pairs(direction), pairs(image), scale, pairs(found), pairs(rest))
+        square, after = descend(np.float32(size / length), d, a, scale, x, r)
         if square <= enough:
             break
-        turn(np.float32(after / size), scale, pairs(rest), pairs(direction))
+        turn(np.float32(after / size), scale, r, d)
         size = after
     return found

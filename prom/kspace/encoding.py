@@ -145,5 +145,10 @@ class Coils:
         return torch.fft.ifft2(torch.fft.fft2(weight) * self._spectrum).real
 
     @cached_property
+    def seen(self) -> Tensor:
+        """``(..., H, W)`` bool: the pixels that some coil sees."""
+        return (self.maps != 0).any(dim=-3)
+
+    @cached_property
     def _spectrum(self) -> Tensor:
         return torch.fft.fft2(torch.fft.fft2(self.maps).abs().square().sum(dim=-3)).conj() / math.prod(self.samples) ** 2

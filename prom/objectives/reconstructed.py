@@ -83,6 +83,8 @@ class Reconstructed(Objective):
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
         self.targets = targets
         self._slices, self._device = data, device
+        shared = data.sensitivities is None or data.sensitivities.ndim == 3  # by all slices, so that what follows from them does too
+        self._encoding = Coils(data.maps([0])[0].to(device)) if shared else None
         square = self.data.unit**2 if criterion == "mse" else 1.0
         self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
         self.loss_unit = square / self._square
@@ -121,7 +123,7 @@ class Reconstructed(Objective):
 
     def _error(self, index: int, masks: Tensor, slope: bool = True) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
         """Of one image and its masks ``(M, H, W)``: the sum of errors, its derivative by the image, and the way back to masks."""
-        encoding = Coils(self._slices.maps([index])[0].to(self._device))
+        encoding = self._encoding or Coils(self._slices.maps([index])[0].to(self._device))
         samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
         found, pullback = self.reconstruction(samples, masks.unsqueeze(-3), encoding)
         if callable(self.criterion):

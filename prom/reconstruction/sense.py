@@ -99,7 +99,7 @@ class Sense:
         scale = 1 / (encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0) + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
 
-        seen = (encoding.maps.abs().amax(dim=-3) > 0).to(real)  # where no coil sees, the prior alone would fill the image
+        phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
         def normal(z: Tensor) -> Tensor:
             coil_images = encoding.maps * torch.fft.ifft2(z, norm="ortho").unsqueeze(-3)
@@ -107,7 +107,7 @@ class Sense:
             return torch.fft.fft2((encoding.maps.conj() * coil_images).sum(dim=-3), norm="ortho") + penalty * z
 
         def solve(image: Tensor) -> Tensor:
-            right = torch.fft.fft2(image * (phase * seen), norm="ortho")
+            right = torch.fft.fft2(image * phase_seen, norm="ortho")
             recorded = torch.is_grad_enabled() and (right.requires_grad or weight.requires_grad)  # autograd has to follow
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
@@ -115,7 +115,7 @@ class Sense:
                 found = _by_image(encoding.maps, weight, penalty, scale, right, *limits)
             else:
                 found = conjugate_gradients(normal, scale, right, *limits)
-            return torch.fft.ifft2(found, norm="ortho") * phase.conj() * seen
+            return torch.fft.ifft2(found, norm="ortho") * phase_seen.conj()
 
         found = solve(encoding.adjoint(weight * samples))
 
