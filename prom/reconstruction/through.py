@@ -31,8 +31,6 @@ class Through:
     InputError
         Where it is called with an encoding whose images have a phase that is not theirs, or the network's image is not of that shape.
 
-    A network of one's own:
-
     >>> class Filtered(nn.Module):
     ...     def __init__(self) -> None:
     ...         super().__init__()
