@@ -47,7 +47,7 @@ SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
 NETWORK_STEPS = 300
-OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (1e-4, 1e-3, 1e-2), 4
+OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (0.0005, 0.001, 0.002, 0.004, 0.008), 4
 KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 
@@ -56,7 +56,7 @@ class SigPy:
     """A reconstruction of another library, to judge masks that were made for ours: its CG-SENSE, or wavelets by FISTA."""
 
     def __init__(self, name: str, weight: float) -> None:
-        self.app, self.options = {"sigpy-sense": (SenseRecon, {"max_iter": 50}), "sigpy-wavelet": (L1WaveletRecon, {"max_iter": 60})}[name]
+        self.app, self.options = {"sigpy-sense": (SenseRecon, {"max_iter": 30}), "sigpy-wavelet": (L1WaveletRecon, {"max_iter": 60})}[name]
         self.weight = weight
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, None]:
