@@ -170,9 +170,9 @@ def damped(case: Case) -> tuple[Tensor, str]:
     return mask, f"mse, {used} evaluations"
 
 
-def exchanged(case: Case) -> tuple[Tensor, str]:
-    """The closed form, and from there lines exchanged one by one."""
-    return exchange(case.make("repulsion"), case.objective(), range(len(case.train)), case.pattern), "psnr"
+def exchanged(begin: str) -> Maker:
+    """A closed form, and from there lines exchanged one by one."""
+    return lambda case: (exchange(case.make(begin), case.objective(), range(len(case.train)), case.pattern), "psnr")
 
 
 def learnt(case: Case) -> tuple[Tensor, str]:
@@ -215,7 +215,8 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "polished": (("points",), SPARSE, for_zero_filling),
     "default": (BOTH, ("sense",), learnt),
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
-    "exchange": (("columns",), DRAWN, exchanged),
+    "exchange": (("columns",), DRAWN, exchanged("repulsion")),
+    "exact, exchange": (("columns",), ("sense",), exchanged("a_optimal")),
     "swaps (psnr)": (("points",), SPARSE, swapped("psnr")),
     "joint": (("points",), ("network",), jointly),
     "swaps (damped)": (("points",), ("sense",), damped),
