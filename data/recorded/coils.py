@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 
 import click
@@ -48,6 +49,7 @@ TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
 NETWORK_STEPS = 300
 OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (0.0005, 0.001, 0.002, 0.004, 0.008), 4
+STEPS = {"sigpy-sense": (8, 15, 30), "sigpy-wavelet": (60,)}
 KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 
@@ -55,9 +57,9 @@ OUTPUT = Path(__file__).with_suffix(".csv")
 class SigPy:
     """A reconstruction of another library, to judge masks that were made for ours: its CG-SENSE, or wavelets by FISTA."""
 
-    def __init__(self, name: str, weight: float) -> None:
-        self.app, self.options = {"sigpy-sense": (SenseRecon, {"max_iter": 30}), "sigpy-wavelet": (L1WaveletRecon, {"max_iter": 60})}[name]
-        self.weight = weight
+    def __init__(self, name: str, weight: float, steps: int) -> None:
+        self.app = {"sigpy-sense": SenseRecon, "sigpy-wavelet": L1WaveletRecon}[name]
+        self.weight, self.options = weight, {"max_iter": steps}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, None]:
         """Image by image. What was not measured it takes from the zeros."""
@@ -98,7 +100,7 @@ class Case:
             return Through(train_network(network, self.train, mask, steps=NETWORK_STEPS, seed=self.seed, device="cpu"))
         if self.name in OUTSIDE:
             few = self.train.thinned(JUDGING_SLICES)
-            judges = [SigPy(self.name, weight) for weight in WEIGHTS]
+            judges = [SigPy(self.name, weight, steps) for weight, steps in product(WEIGHTS, STEPS[self.name])]  # few steps regularise too
             return max(judges, key=lambda judge: prom.evaluate(mask, few, reconstruction=judge)["psnr"].mean())
         return self.reconstruction if self.name == "sense" else named(self.name, self.train, mask)
 
