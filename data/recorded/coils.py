@@ -91,7 +91,7 @@ class Case:
     def objective(self, criterion: str = "psnr") -> Reconstructed:
         """On all training slices; lines need converged solves, else what is learnt is to make the solver converge."""
         quick = (
-            Sense(self.reconstruction.penalty, iterations=20) if self.pattern == "points" and self.name == "sense" else self.reconstruction
+            Sense(self.reconstruction.penalty, iterations=30) if self.pattern == "points" and self.name == "sense" else self.reconstruction
         )
         return Reconstructed(self.train, quick, criterion=criterion)
 
