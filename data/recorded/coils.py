@@ -7,11 +7,11 @@ those of a brain scan (images and coils were not measured together), which is a 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from prom.learn.exchange import exchange
 from prom.learn.layer import MaskLayer
 from prom.learn.networks import train_network
 from prom.learn.polish import polish
+from prom.masks import versions
 from prom.objectives import whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import named
@@ -284,7 +285,7 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
         mask, setting = METHODS[method][2](case)
         seconds, judge = round(time.perf_counter() - start, 1), case.judge(mask)
         scores = {part: prom.evaluate(mask, data, reconstruction=judge) for part, data in parts.items()}
-        own = {"setting": setting, "samples": int(mask.sum()), "seconds": seconds, "prom": version("prom-mri")}
+        own = {"setting": setting, "samples": int(mask.sum()), "seconds": seconds, "versions": json.dumps(versions(), sort_keys=True)}
         rows = [
             {**key, **own, "part": part, "subject": subject, "psnr": round(float(psnr), 4)}
             for part, table in scores.items()
