@@ -104,10 +104,10 @@ class Unrolled(nn.Module):
             raise InputError(f"images of {tuple(samples.shape[-2:])}: must have sides of at least {LEAST_SIDE} for the U-Net")
         image = Sense(self.penalty, self.iterations)(samples, mask, encoding)[0]
         consistent = Sense(self.penalty * self.log_weight.exp(), self.iterations)
-        mean = image.abs().mean(dim=(-2, -1), keepdim=True)
-        scale = torch.where(mean > torch.finfo(mean.dtype).tiny ** 0.5, mean, 1)  # whose square is a divisor in the gradient
+        scale = image.abs().mean(dim=(-2, -1), keepdim=True)
+        divisor = torch.where(scale > torch.finfo(scale.dtype).tiny ** 0.5, scale, 1)  # its square divides in the gradient
         for _ in range(self.cascades):
-            image = image + scale * self._residual(image / scale)
+            image = image + scale * self._residual(image / divisor)
             image = image + consistent(samples - encoding.forward(image), mask, encoding)[0]
         return image
 
