@@ -52,8 +52,8 @@ def bass(
     Where the loss does not fall, the exchange is undone and :math:`K \leftarrow \lfloor (K - 1) \alpha \rfloor + 1`.
 
     Chosen here: the start (:func:`prom.baselines.polynomial`), that only a random half of the samples may be exchanged in an iteration,
-    the form of r, and :math:`\delta`, a thousandth of the mean power. Left out: conditions on positions (of conjugate pairs or neighbours at most one in
-    an iteration), budgets that grow during the search, and a centre that is never removed.
+    the form of r, and :math:`\delta`, a thousandth of the mean power. Left out: conditions on positions (of conjugate pairs or neighbours
+    at most one in an iteration), budgets that grow during the search, and a centre that is never removed.
 
     Parameters
     ----------
