@@ -140,7 +140,7 @@ def importance(train: SliceDataset, reconstruction: Reconstruction, mask: Tensor
     for index in range(len(train)):
         encoding, samples = Coils(train.maps([index])[0]), train.samples([index])[0]
         found, _ = reconstruction(samples, mask.float(), encoding)
-        rest, power = ((part).abs().square() for part in (samples - encoding.forward(found), samples))
+        rest, power = (part.abs().square() for part in (samples - encoding.forward(found), samples))
         floor = FLOOR * power.mean()
         energy += rest.sum(dim=0)
         ratio += ((rest + floor) / (power + floor)).sum(dim=0)

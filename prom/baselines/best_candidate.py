@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from prom.baselines.densities import central
-from prom.baselines.repulsion import reach
+from prom.baselines.repulsion import REACH_SLICES, reach
 from prom.datasets.base import SliceDataset
 from prom.kspace.fourier import offsets
 from prom.kspace.patterns import make
+from prom.objectives import evenly
 
 STEP = 2.0**-30  # to which weights are rounded, so that sums are exact, and equal ones are equal on every processor
 
@@ -36,7 +37,7 @@ def best_candidate(
     Parameters
     ----------
     train
-        Slices with ``sensitivities`` (K is the mean over those of all slices).
+        Slices with ``sensitivities`` (K is the mean over those of at most 16 slices).
     centre_share
         Share of the budget, from 0 to 1, that is spent on the samples (or lines) nearest to DC.
 
@@ -58,7 +59,7 @@ def best_candidate(
     """
     lines = make(pattern, train.shape)
     taken = central(lines, acceleration, centre_share).numpy()
-    kernel = (reach(train.maps(range(len(train))), lines).numpy() / STEP).round() * STEP
+    kernel = (reach(train.maps(evenly(len(train), REACH_SLICES)), lines).numpy() / STEP).round() * STEP
     twice = np.tile(kernel, (2,) * kernel.ndim)  # k-space is periodic, as the transform is
 
     def around(place: tuple[int, ...]) -> np.ndarray:

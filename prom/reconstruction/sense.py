@@ -98,7 +98,6 @@ class Sense:
         penalty = self.penalty.to(samples.device, real)
         scale = 1 / (encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0) + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
-
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
         def normal(z: Tensor) -> Tensor:
