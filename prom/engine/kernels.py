@@ -48,7 +48,7 @@ def pairs(tensor: torch.Tensor) -> np.ndarray:
     >>> pairs(torch.tensor([1 + 2j, 3 - 4j])).tolist()
     [1.0, 2.0, 3.0, -4.0]
     """
-    return torch.view_as_real(tensor).numpy().reshape(-1)
+    return tensor.numpy().reshape(-1).view(np.float32)
 
 
 @compiled
