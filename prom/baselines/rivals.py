@@ -183,9 +183,9 @@ def _within(feasible: Feasible, probabilities: Tensor) -> Tensor:
         return rescale(probabilities, feasible.budget / probabilities.numel())
     scaled = torch.zeros_like(probabilities) if feasible.mandatory is None else feasible.mandatory.to(probabilities)
     for free, fixed in feasible.parts:
-        if size := int(torch.ones(feasible.shape)[free].sum()):
-            part = probabilities[free.to(probabilities.device) if isinstance(free, Tensor) else free]
-            scaled[free] = rescale(part, (feasible.budget - fixed) / size)
+        if size := int(free.sum()):
+            free = free.to(probabilities.device)
+            scaled[free] = rescale(probabilities[free], (feasible.budget - fixed) / size)
     return scaled
 
 

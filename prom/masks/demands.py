@@ -298,7 +298,8 @@ class Demands:
             arrays = mandatory.numpy(), forbidden.numpy()
             least = gaps.fewest(self.max_gap, *arrays)
             if least is None:
-                return f"max_gap {self.max_gap}: more neighbouring {name} are forbidden"
+                gap = int(np.diff((~forbidden).numpy().nonzero()[0]).max())
+                return f"max_gap {self.max_gap}: {gap - 1} neighbouring {name} are forbidden, which leaves a gap of {gap}"
             if least > count:
                 with_others = " with the other demands" if mandatory.any() or forbidden.any() else ""
                 return f"max_gap {self.max_gap} needs {least} {name}{with_others}, and {budget} allows {count}"

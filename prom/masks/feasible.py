@@ -102,7 +102,8 @@ class Feasible:
             return project(theta, budget)
         result = torch.zeros_like(theta) if self.mandatory is None else self.mandatory.to(theta)
         for free, fixed in self.parts:
-            cost = None if self.cost is None else self.cost[free]
+            cost = None if self.cost is None else self.cost[free].to(theta.device)
+            free = free.to(theta.device)
             result[free] = project(theta[free], min(max(budget - fixed, 0), self._costs(free)), cost)
         return result
 

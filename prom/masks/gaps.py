@@ -17,13 +17,15 @@ import numpy as np
 class _Walk:
     """Places 0 to m + 1, of which 0 and m + 1 are the edges, and what can be reached from what in one step.
 
-    ``allowed``: which places may be measured; ``lowest``: the first place from which one may step to each; ``bands``: of each place.
+    ``allowed``: which places may be measured; ``lowest``: the first place from which one may step to each; ``bands``: of each place;
+    ``number``: of bands.
     """
 
     first: int
     allowed: np.ndarray
     lowest: np.ndarray
     bands: np.ndarray | None
+    number: int
 
     @classmethod
     def of(cls, gap: int, mandatory: np.ndarray, forbidden: np.ndarray, bands: np.ndarray | None) -> _Walk:
@@ -34,7 +36,8 @@ class _Walk:
         stops = np.where(np.concatenate([[True], mandatory[inside], [True]]), places, 0)  # none of these is stepped over
         before = np.concatenate([[0], np.maximum.accumulate(stops)[:-1]])
         along = None if bands is None else np.concatenate([[-1], bands[inside], [-1]])
-        return cls(int(first), allowed, np.maximum(places - gap, before), along)
+        number = 1 if bands is None else int(bands.max()) + 1
+        return cls(int(first), allowed, np.maximum(places - gap, before), along, number)
 
     def at(self, number: int, count: int) -> np.ndarray:
         """Where the measured line of this number, from 1 on, may be."""
@@ -42,7 +45,7 @@ class _Walk:
             return np.arange(len(self.allowed)) == len(self.allowed) - 1
         if self.bands is None:
             return self.allowed
-        return self.allowed & (self.bands == (number - 1) * (self.bands.max() + 1) // count)
+        return self.allowed & (self.bands == (number - 1) * self.number // count)
 
     def on_the_grid(self, places: np.ndarray, size: int) -> np.ndarray:
         lines = np.zeros(size, dtype=bool)
