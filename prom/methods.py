@@ -1,7 +1,8 @@
 """The registry of methods: what makes masks, one row each. It imports nothing heavy, so that help and errors do not wait for PyTorch.
 
-A new baseline is a function ``(train, acceleration, pattern=, seed=, **options) -> mask`` and a row here; or, from outside,
-``register(Method("mine", "my own", function=mine))``. The command line, sweeps, records and the explorer go by this table.
+A new baseline is a function ``(train, acceleration, pattern=, seed=, demands=, **options) -> mask`` and a row here; or, from outside,
+``register(Method("mine", "my own", function=mine))``, where ``demands`` may be missing. The command line, sweeps, records and the explorer
+go by this table.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from prom.engine import distributed
 from prom.engine.device import choose_device
 from prom.errors import InputError
 from prom.kspace import patterns
+from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import RECONSTRUCTIONS, check, named
@@ -40,6 +41,8 @@ class Problem:
         The masks that are allowed.
     acceleration
         alpha, the nominal one.
+    demands
+        What ``feasible`` was made of, beside the acceleration.
 
     >>> Problem.of(torch.rand(2, 8, 8), acceleration=4).describe()
     '16 of 64 points (x4) for magnitude_mse on images, all: 2 slices of 2 subjects, 8 x 8'
@@ -50,6 +53,7 @@ class Problem:
     objective: objectives.Objective
     feasible: Feasible
     acceleration: float
+    demands: Demands = Demands()
 
     @classmethod
     def of(
@@ -60,21 +64,23 @@ class Problem:
         objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
         device: str | torch.device = "auto",
         reconstruction: str | Reconstruction | None = None,
+        demands: Demands | None = None,
     ) -> Problem:
         """From the arguments of the public functions, which are described there.
 
         Raises
         ------
         InputError
-            Where a name or the acceleration cannot be used, a ready objective has other images than ``data``, or a reconstruction is to
-            go with an objective that has one already.
+            Where a name or the acceleration cannot be used, demands cannot be met, a ready objective has other images than ``data``, or a
+            reconstruction is to go with an objective that has one already.
         """
         data = as_dataset(data)
         device = choose_device(device)
         lines = patterns.make(pattern, data.shape)
-        feasible = Feasible.of(lines, acceleration)
+        demands = demands or Demands()
+        feasible = demands.feasible(lines, acceleration)
         made = _of(objective, data, device, reconstruction, lambda: typical(data, acceleration, pattern))
-        return cls(data, lines, made, feasible, float(acceleration))
+        return cls(data, lines, made, feasible, float(acceleration), demands)
 
     @classmethod
     def around(
@@ -85,19 +91,24 @@ class Problem:
         objective: str | objectives.ImageCriterion | objectives.Objective = "magnitude_mse",
         device: str | torch.device = "auto",
         reconstruction: str | Reconstruction | None = None,
+        demands: Demands | None = None,
     ) -> Problem:
         """With as many samples as a mask has.
 
         Raises
         ------
         InputError
-            As above, or where the mask does not fit the data or is not made of whole lines.
+            As above, or where the mask does not fit the data, is not made of whole lines, or does not meet the demands.
         """
         device = choose_device(device)
         lines = patterns.make(pattern, data.shape)
-        count = int(lines.select(mask).sum())
-        feasible = Feasible(lines.shape, count)
-        return cls(data, lines, _of(objective, data, device, reconstruction, lambda: mask), feasible, lines.size / max(count, 1))
+        selected = lines.select(mask)
+        count, demands = int(selected.sum()), demands or Demands()
+        feasible = demands.of_size(lines, count)
+        if not feasible.admits(selected):
+            raise InputError(f"mask: does not meet the demands ({demands.describe()}); make it with them")
+        made = _of(objective, data, device, reconstruction, lambda: mask)
+        return cls(data, lines, made, feasible, lines.size / max(count, 1), demands)
 
     @property
     def device(self) -> torch.device:
@@ -111,7 +122,8 @@ class Problem:
 
     def describe(self) -> str:
         """One line."""
-        what = f"{self.feasible.budget:g} of {self.pattern.size} {self.pattern.name} (x{self.acceleration:g})"
+        demands = f" with {self.demands.describe()}" if not self.demands.plain else ""
+        what = f"{self.feasible.count} of {self.pattern.size} {self.pattern.name} (x{self.acceleration:g}){demands}"
         return f"{what} for {self.objective.describe()['objective']} on {self.data.summary()}"
 
 

@@ -1,8 +1,9 @@
 """What ProM is compared with: masks that need no learning, and (in :mod:`prom.baselines.rivals`) other ways to learn one.
 
-Every baseline is ``(train, acceleration, pattern=, seed=, **options) -> mask``: ``(H, W)`` bool, centred, exactly floor(D / alpha)
-samples or lines. "energy", "conjugate_energy", "repulsion" and "a_optimal" look at the training images, "best_candidate" at their coils,
-the others at their size only; "equispaced", "gaussian", "polynomial" and "poisson_disc" draw at random from ``seed``.
+Every baseline is ``(train, acceleration, pattern=, seed=, demands=, **options) -> mask``: ``(H, W)`` bool, centred, exactly
+floor(D / alpha) samples or lines, with whatever :class:`prom.masks.demands.Demands` there are. "energy", "conjugate_energy",
+"repulsion" and "a_optimal" look at the training images, "best_candidate" at their coils, the others at their size only; "equispaced",
+"gaussian", "polynomial" and "poisson_disc" draw at random from ``seed``.
 :func:`prom.baselines.tuned.tuned` chooses the options of any of them by training slices.
 """
 
@@ -17,9 +18,10 @@ from prom import methods
 from prom.baselines.closed_forms import conjugate_energy, energy, low_pass
 from prom.baselines.densities import equispaced, gaussian, poisson_disc, polynomial
 from prom.datasets.base import SliceDataset
-from prom.errors import unknown
+from prom.errors import InputError, unknown
 from prom.kspace.patterns import make
 from prom.masks import MaskResult, provenance
+from prom.masks.demands import Demands
 from prom.options import check_seed
 
 __all__ = [
@@ -69,6 +71,24 @@ def default_pattern(name: str) -> str:
     return given.default if given and given.default in possible else possible[0]
 
 
+def with_demands(name: str, demands: Demands) -> dict[str, Demands]:
+    """What a baseline has to be given for these demands.
+
+    Raises
+    ------
+    InputError
+        Where there are demands, and the baseline, one from outside, has no such argument.
+
+    >>> with_demands("energy", Demands())
+    {}
+    """
+    if demands.plain:
+        return {}
+    if "demands" not in inspect.signature(get(name)).parameters:
+        raise InputError(f"baseline {name}: has no argument demands; leave out {demands.describe()}")
+    return {"demands": demands}
+
+
 def get(name: str) -> Callable[..., Tensor]:
     """The baseline called ``name``.
 
@@ -90,9 +110,14 @@ def as_result(
     train: SliceDataset | None = None,
     options: dict[str, object] | None = None,
 ) -> MaskResult:
-    """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1."""
+    """A mask that was not optimised, as a :class:`MaskResult` that can be saved and exported: its probabilities are 0 and 1.
+
+    ``options`` are those that the baseline was called with, ``demands`` among them.
+    """
     lines = make(pattern, tuple(mask.shape))
     theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
     record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")
-    recipe = {"name": name, **(options or {})}
+    demands = (options or {}).get("demands") or Demands()
+    recipe = {"name": name, **{option: value for option, value in (options or {}).items() if option != "demands"}}
+    recipe |= {} if demands.plain else {"demands": demands.as_dict()}
     return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record)

@@ -12,12 +12,20 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c, ifft2c, offsets
 from prom.kspace.patterns import make
+from prom.masks.demands import Demands, allowed
 from prom.reconstruction.sense import LEAST_POWER, mean_power
 
 MEMORY = 2**30  # bytes that the covariance may take, 16 N^2 each: points up to 90 x 90, lines up to 400 of 400 positions
 
 
-def a_optimal(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, passes: int = 0) -> Tensor:
+def a_optimal(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    passes: int = 0,
+    demands: Demands | None = None,
+) -> Tensor:
     r"""Exact greedy A-optimal design: one sample after another, the one that lowers the mean error of SENSE most.
 
     Each step is exact; the whole is greedy, so that another mask can still be better.
@@ -52,6 +60,8 @@ def a_optimal(train: SliceDataset, acceleration: float, pattern: str = "points",
     passes
         How often, afterwards, each sample is taken out and the best one put in its place, by the same updates; it ends before where nothing
         changes. Each pass takes as long as two greedy masks.
+    demands
+        What is mandatory comes first, and stays; then the best of those samples that leave the rest possible.
 
     Returns
     -------
@@ -69,17 +79,24 @@ def a_optimal(train: SliceDataset, acceleration: float, pattern: str = "points",
     """
     options.check("passes", passes, "[0, 1000]", whole=True)
     if train.sensitivities is None:
-        return energy(train, acceleration, pattern, seed)
+        return energy(train, acceleration, pattern, seed, demands)
     lines = make(pattern, train.shape)
-    design = Design.of(train, pattern)
+    feasible, design = allowed(lines, acceleration, demands), Design.of(train, pattern)
+    mandatory = torch.zeros(lines.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
+
+    def best() -> int:
+        return design.best(feasible.open(design.taken.reshape(lines.shape)).flatten())
+
+    for place in mandatory.flatten().nonzero().flatten().tolist():
+        design.take(place)
     bar = {"desc": f"A-optimal x{acceleration:g}", "delay": 2, "disable": None, "leave": False}
-    for _ in tqdm(range(lines.budget(acceleration)), **bar):
-        design.take(design.best())
+    for _ in tqdm(range(feasible.count - int(mandatory.sum())), **bar):
+        design.take(best())
     for _ in range(passes):
         before = design.taken.clone()
-        for place in tqdm(before.nonzero().flatten().tolist(), **bar):
+        for place in tqdm((before & ~mandatory.flatten()).nonzero().flatten().tolist(), **bar):
             design.take(place, back=True)
-            design.take(design.best())
+            design.take(best())
         if design.taken.equal(before):
             break
     return lines.forward(design.taken.reshape(lines.shape)).contiguous()
@@ -150,9 +167,10 @@ class Design:
         solved = torch.linalg.solve(self.noise**2 * eye + self._gram, self._square)
         return solved.diagonal(dim1=-2, dim2=-1).real.sum(dim=(0, -1))
 
-    def best(self) -> int:
-        """The place, not taken yet, that lowers it most; of equal ones the nearest to DC."""
-        return int(self._order[torch.where(self.taken, -torch.inf, self.gains())[self._order].argmax()])
+    def best(self, allowed: Tensor | None = None) -> int:
+        """The place, not taken yet, that lowers it most; of equal ones the nearest to DC. Of ``allowed``, bool ``(N,)``, or all."""
+        free = ~self.taken if allowed is None else allowed
+        return int(self._order[torch.where(free, self.gains(), -torch.inf)[self._order].argmax()])
 
     def take(self, place: int, back: bool = False) -> None:
         r"""Measure at a place, or ``back``: no longer measure there. By Woodbury with :math:`s = \pm 1`,

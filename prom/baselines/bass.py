@@ -16,6 +16,7 @@ from prom.engine.threads import spread
 from prom.errors import unknown
 from prom.kspace.encoding import Coils
 from prom.masks import bernoulli
+from prom.masks.demands import Demands
 from prom.objectives import whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
@@ -39,6 +40,7 @@ def bass(
     shrink: float = 0.7,
     removal: str = "ratio",
     device: str = "auto",
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""Bias-accelerated subset selection: exchange the K least important samples for the K most important, if the loss falls.
 
@@ -73,6 +75,8 @@ def bass(
         "ratio": by r, as above. "gradient", not theirs: by the derivative of the loss, those that it says are needed least.
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
+    demands
+        The start meets them, and an exchange that does not is undone in part, until it does.
 
     Returns
     -------
@@ -96,10 +100,11 @@ def bass(
     if objective is None:
         usual = Sense.of(train) if train.sensitivities is not None else ZeroFilled()
         objective = Reconstructed(train, usual, choose_device(device))
-    problem = Problem.of(train, acceleration, pattern, objective, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     reconstruction = getattr(problem.objective, "reconstruction", None) or ZeroFilled()
     generator = torch.Generator().manual_seed(options.check_seed(seed))
-    lines, images = problem.pattern, range(len(train))
+    lines, feasible, images = problem.pattern, problem.feasible, range(len(train))
+    mandatory, forbidden = (False if part is None else part for part in (feasible.mandatory, feasible.forbidden))
 
     def loss(selected: Tensor) -> float:
         return float(whole_loss(problem.objective, images, lines.forward(selected).float().to(problem.device)))
@@ -109,7 +114,7 @@ def bass(
         slope = lines.adjoint(by_mask).cpu()
         return slope - slope.min()  # largest where the loss would rise least, and never negative
 
-    selected = lines.select(polynomial(train, acceleration, pattern, seed))
+    selected = lines.select(polynomial(train, acceleration, pattern, seed, demands=demands))
     size = int(selected.sum())
     count = min(math.ceil(exchanged * size), lines.size - size)
     least, maps = loss(selected), None
@@ -119,9 +124,10 @@ def bass(
             if removal == "gradient":
                 maps[1] = gradient(selected)
         pool = torch.rand(lines.shape, generator=generator) < POOL
-        wanted, unwanted = (torch.where(allowed & pool, one, -1) for allowed, one in zip((~selected, selected), maps, strict=True))
+        coming, leaving = ~(selected | forbidden), selected & ~(selected & mandatory)
+        wanted, unwanted = (torch.where(allowed & pool, one, -1) for allowed, one in zip((coming, leaving), maps, strict=True))
         number = min(count, int((wanted >= 0).sum()), int((unwanted >= 0).sum()))
-        changed = selected ^ bernoulli.mode(wanted, number) ^ bernoulli.mode(unwanted, number)
+        changed = feasible.repaired(selected ^ bernoulli.mode(wanted, number) ^ bernoulli.mode(unwanted, number), selected)
         if number and (found := loss(changed)) < least:
             selected, least, maps = changed, found, None
         else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from prom.baselines.densities import central
@@ -11,6 +10,7 @@ from prom.baselines.repulsion import REACH_SLICES, reach
 from prom.datasets.base import SliceDataset
 from prom.kspace.fourier import offsets
 from prom.kspace.patterns import make
+from prom.masks.demands import Demands, allowed
 from prom.objectives import evenly
 
 STEP = 2.0**-30  # to which weights are rounded, so that sums are exact, and equal ones are equal on every processor
@@ -22,6 +22,7 @@ def best_candidate(
     pattern: str = "points",
     seed: int = 0,
     centre_share: float = 0.25,
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""Best-candidate sampling: one sample after another, the one of least :math:`\sum_{j \in m} K(i - j)`, around a full centre.
 
@@ -40,6 +41,8 @@ def best_candidate(
         Slices with ``sensitivities`` (K is the mean over those of at most 16 slices).
     centre_share
         Share of the budget, from 0 to 1, that is spent on the samples (or lines) nearest to DC.
+    demands
+        What is mandatory comes first; then the best of those candidates that leave the rest possible.
 
     Returns
     -------
@@ -51,6 +54,7 @@ def best_candidate(
     InputError
         Where the share is not from 0 to 1, or the acceleration is out of range.
 
+    >>> import torch
     >>> maps = torch.tensor([[1, 0] * 4, [0, 1] * 4])[:, None].to(torch.complex64)      # samples 4 apart tell of each other
     >>> image = torch.ones(1, 1, 1, 8, dtype=torch.complex64)
     >>> data = SliceDataset("demo", "train", image, ["a"], [0], sensitivities=maps)
@@ -58,7 +62,8 @@ def best_candidate(
     [2, 3, 4, 5]
     """
     lines = make(pattern, train.shape)
-    taken = central(lines, acceleration, centre_share).numpy()
+    feasible = allowed(lines, acceleration, demands)
+    taken = feasible.fitting(central(lines, acceleration, centre_share))
     kernel = (reach(train.maps(evenly(len(train), REACH_SLICES)), lines).numpy() / STEP).round() * STEP
     twice = np.tile(kernel, (2,) * kernel.ndim)  # k-space is periodic, as the transform is
 
@@ -67,10 +72,10 @@ def best_candidate(
         return twice[tuple(slice(start, start + n) for start, n in zip(starts, lines.shape, strict=True))]
 
     order = offsets(lines.shape).square().sum(dim=-1).flatten().argsort(stable=True).numpy()
-    sums = sum((around(place) for place in np.argwhere(taken)), np.zeros(lines.shape))
-    for _ in range(lines.budget(acceleration) - int(taken.sum())):
-        free = np.where(taken, np.inf, sums).ravel()[order]
+    sums = sum((around(place) for place in np.argwhere(taken.numpy())), np.zeros(lines.shape))
+    for _ in range(feasible.count - int(taken.sum())):
+        free = np.where(feasible.open(taken).numpy(), sums, np.inf).ravel()[order]
         place = np.unravel_index(order[free.argmin()], lines.shape)
         taken[place] = True
         sums += around(place)
-    return lines.forward(torch.from_numpy(taken)).contiguous()
+    return lines.forward(taken).contiguous()

@@ -9,11 +9,11 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import opposite
 from prom.kspace.patterns import make
-from prom.masks.feasible import Feasible
+from prom.masks.demands import Demands, allowed
 from prom.objectives import Measurements
 
 
-def energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+def energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, demands: Demands | None = None) -> Tensor:
     r"""The energy oracle: the S samples (or lines) with the most mean power on the training data. No learning.
 
     For the *complex* zero-filled error the expected loss of Eq. 3 is :math:`\sum_i (1 - \theta_i) P_i` with P the mean power
@@ -26,10 +26,10 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     """
     lines = make(pattern, train.shape)
     power = lines.adjoint(Measurements(train.images, keep=False).power())
-    return lines.forward(Feasible.of(lines, acceleration).round(power))
+    return lines.forward(allowed(lines, acceleration, demands).round(power))
 
 
-def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, demands: Demands | None = None) -> Tensor:
     """The S samples (or lines) nearest to DC: a disc, or a band. ``seed`` is not used.
 
     Distances are in samples along each axis. Of samples at one distance, those first in row-major order win.
@@ -39,10 +39,12 @@ def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", 
     [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     """
     lines = make(pattern, train.shape)
-    return lines.forward(Feasible.of(lines, acceleration).round(torch.zeros(lines.shape))).contiguous()
+    return lines.forward(allowed(lines, acceleration, demands).round(torch.zeros(lines.shape))).contiguous()
 
 
-def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0) -> Tensor:
+def conjugate_energy(
+    train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, demands: Demands | None = None
+) -> Tensor:
     r"""The energy oracle for magnitudes of real images, whose k-space has every value twice. No learning; ``seed`` is not used.
 
     The k-space of a real image x is Hermitian, :math:`X_{-k} = \overline{X_k}`. Split a mask into m = s + a with
@@ -79,4 +81,4 @@ def conjugate_energy(train: SliceDataset, acceleration: float, pattern: str = "p
     partner = opposite(index)
     power = (power + opposite(power)) / 2  # equal except for rounding
     gain = power * (1.0 + 0.5 * torch.sign(partner - index))
-    return lines.forward(Feasible.of(lines, acceleration).round(gain)).contiguous()
+    return lines.forward(allowed(lines, acceleration, demands).round(gain)).contiguous()

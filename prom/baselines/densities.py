@@ -12,7 +12,7 @@ from prom.errors import InputError
 from prom.kspace.fourier import offsets
 from prom.kspace.patterns import Lines, make
 from prom.masks import bernoulli
-from prom.masks.feasible import Feasible
+from prom.masks.demands import Demands, allowed
 from prom.options import check, check_seed
 
 
@@ -23,6 +23,7 @@ def equispaced(
     seed: int = 0,
     centre_fraction: float = 0.04,
     exact_budget: bool = True,
+    demands: Demands | None = None,
 ) -> Tensor:
     """Equally spaced lines plus a fully sampled centre of 4 % of the lines, with a random offset (fastMRI; the paper's "Equi.").
 
@@ -30,10 +31,13 @@ def equispaced(
     centre is over budget, the innermost lines are kept. Without it every alpha-th line is *added* to the centre, as in the authors'
     code, so that the true acceleration is lower than the nominal one.
 
+    With demands the spaced lines are spread over what is neither mandatory nor forbidden, and then as few of them as possible are moved.
+
     Raises
     ------
     InputError
-        Where the pattern is "points", which has no lines, the centre is not a share from 0 to 1, or the acceleration is out of range.
+        Where the pattern is "points", which has no lines, the centre is not a share from 0 to 1, the acceleration is out of range, or
+        demands cannot be met, as none can be without an exact budget.
 
     >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 256), ["a"], [0])
     >>> int(equispaced(data, 8)[0].sum()), int(equispaced(data, 8, exact_budget=False)[0].sum()) > 32
@@ -43,7 +47,10 @@ def equispaced(
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
     check("centre_fraction", centre_fraction, "[0, 1]")
     lines = make(pattern, train.shape)
-    budget = lines.budget(acceleration)
+    feasible = allowed(lines, acceleration, demands)
+    if not exact_budget and not feasible.plain:
+        raise InputError("exact_budget False: adds lines to the budget, which demands are part of; leave it out, or the demands")
+    budget = feasible.count
     generator = torch.Generator().manual_seed(check_seed(seed))
     centre = torch.zeros(lines.size, dtype=torch.bool)
     count = round(lines.size * centre_fraction)
@@ -53,13 +60,14 @@ def equispaced(
         offset = int(torch.randint(round(acceleration), (), generator=generator))
         centre[torch.arange(offset, lines.size, round(acceleration))] = True
         return lines.forward(centre).contiguous()
-    outside = (~centre).nonzero().flatten()
-    spaced = torch.zeros(lines.size)
-    if count < budget:
-        spacing = len(outside) / (budget - count)
+    feasible = feasible.keeping(innermost(centre, budget))
+    full = centre | feasible.mandatory
+    outside = (~full if feasible.forbidden is None else ~full & ~feasible.forbidden).nonzero().flatten()
+    left, spaced = budget - int(feasible.mandatory.sum()), torch.zeros(lines.size)
+    if left and len(outside):
+        spacing = len(outside) / left
         offset = float(torch.rand((), generator=generator)) * spacing
-        spaced[outside[((offset + spacing * torch.arange(budget - count)) % len(outside)).long()]] = 1
-    feasible = Feasible(lines.shape, budget, mandatory=innermost(centre, budget))
+        spaced[outside[((offset + spacing * torch.arange(left)) % len(outside)).long()]] = 1
     return lines.forward(feasible.round(spaced)).contiguous()
 
 
@@ -70,6 +78,7 @@ def gaussian(
     seed: int = 0,
     sigma: float = 25.0,
     protect_centre: bool = False,
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""Samples (or lines) drawn without replacement from a Gaussian density about DC (the paper's "Gauss.").
 
@@ -101,9 +110,10 @@ def gaussian(
     check("sigma", sigma, "[0.001, 1e9]")
     lines = make(pattern, train.shape)
     distance = offsets(lines.shape).square().sum(dim=-1)
-    centre = innermost(distance <= 2, lines.budget(acceleration)) if protect_centre else None
-    keys = _keys(-distance / (2 * sigma**2), seed)
-    return lines.forward(Feasible.of(lines, acceleration, mandatory=centre).round(keys)).contiguous()
+    feasible = allowed(lines, acceleration, demands)
+    if protect_centre:
+        feasible = feasible.keeping(innermost(distance <= 2, feasible.count))
+    return lines.forward(feasible.round(_keys(-distance / (2 * sigma**2), seed))).contiguous()
 
 
 def polynomial(
@@ -113,6 +123,7 @@ def polynomial(
     seed: int = 0,
     power: float = 4.0,
     centre_share: float = 0.25,
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""Samples (or lines) drawn without replacement from the density :math:`(1 - r)^p`, around a fully sampled centre.
 
@@ -139,7 +150,7 @@ def polynomial(
     """
     check("power", power, "[0, 1000]")
     lines = make(pattern, train.shape)
-    feasible = Feasible.of(lines, acceleration, mandatory=central(lines, acceleration, centre_share))
+    feasible = allowed(lines, acceleration, demands).keeping(central(lines, acceleration, centre_share))
     half = torch.tensor([max(n // 2, 1) for n in lines.shape])
     radius = (offsets(lines.shape) / half.double()).square().sum(dim=-1).sqrt()
     density = (1 - radius / radius.max().clamp(min=1)).clamp(min=torch.finfo(torch.float64).eps)  # in the corner, where it is 0
@@ -162,7 +173,14 @@ def _keys(logarithm: Tensor, seed: int) -> Tensor:
     return -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log() + logarithm
 
 
-def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, calibration: int = 16) -> Tensor:
+def poisson_disc(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    calibration: int = 16,
+    demands: Demands | None = None,
+) -> Tensor:
     """Variable-density Poisson disc: random points that keep a distance from each other which grows outwards (Bridson 2007).
 
     The density is found within a tolerance (:mod:`prom.baselines.poisson`). What the mask has too much is removed at random outside the
@@ -172,6 +190,9 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     ----------
     calibration
         Side of the fully sampled square about DC; less where that would be over half the budget. 0: none, and DC may be missing.
+    demands
+        What else is mandatory is added, what is forbidden left out, with a density that makes up for it; then the mask is completed as
+        above, in every band.
 
     Raises
     ------
@@ -189,7 +210,8 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
     lines = make(pattern, train.shape)
-    budget = lines.budget(acceleration)
+    feasible = allowed(lines, acceleration, demands)
+    budget, possible = feasible.count, height * width if feasible.forbidden is None else int((~feasible.forbidden).sum())
     side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)
     centre = torch.zeros(train.shape, dtype=torch.bool)
     first_row, first_column = height // 2 - side // 2, width // 2 - side // 2
@@ -198,18 +220,21 @@ def poisson_disc(train: SliceDataset, acceleration: float, pattern: str = "point
     from prom.baselines.poisson import variable_density  # here, as it loads numba, which takes time
 
     generator = torch.Generator().manual_seed(check_seed(seed))
-    wanted = max(height * width / budget, DENSEST)
+    wanted = max(possible / budget, DENSEST)
     inner = (min(side, height - 1), min(side, width - 1))  # what lies outside must have an extent
     for _ in range(10):
         found = variable_density(train.shape, wanted, inner, int(torch.randint(2**32, (), generator=generator)))
         if found.sum() > math.prod(inner):
             break  # else its first point fell into the calibration region, where there is no room for a second one
     points = torch.from_numpy(found) | centre
+    if not feasible.plain:
+        chances = points + torch.rand(train.shape, generator=generator)  # of equal ones at random
+        return lines.forward(feasible.keeping(centre).round(chances)).contiguous()
     excess = int(points.sum()) - budget
     candidates = (points & ~centre if excess > 0 else ~points).flatten().nonzero().flatten()
     chosen = candidates[torch.randperm(len(candidates), generator=generator)[: abs(excess)]]
     points.view(-1)[chosen] = excess < 0
-    return lines.forward(Feasible(lines.shape, budget, mandatory=centre).round(points.float())).contiguous()
+    return lines.forward(feasible.keeping(centre).round(points.float())).contiguous()
 
 
 DENSEST = 1.5  # acceleration that is looked for at least: below, the search takes longer and longer, and random points fill up the rest

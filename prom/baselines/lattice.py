@@ -12,7 +12,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
 from prom.kspace.patterns import make
-from prom.masks.feasible import Feasible
+from prom.masks.demands import Demands, allowed
 
 
 def lattice(
@@ -24,6 +24,7 @@ def lattice(
     columns: int | None = None,
     shift: int | None = None,
     centre_share: float = 0.25,
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""A lattice of points through DC, each sampled column shifted against the one before, and a fully sampled centre.
 
@@ -33,7 +34,7 @@ def lattice(
     aliases to where coils can tell them apart. Nothing is random; ``seed`` is not used.
 
     The budget is exact. What lattice and centre have too much is left out, those farthest from DC first; what they lack is added, those
-    nearest to DC first. With the usual R little is added, and nothing left out.
+    nearest to DC first. With the usual R little is added, and nothing left out. Demands count as part of the centre.
 
     Parameters
     ----------
@@ -63,18 +64,18 @@ def lattice(
     lines = make(pattern, train.shape)
     if pattern != "points":
         raise InputError(f"pattern {pattern!r}: a lattice has points; use points, or equispaced for lines")
-    budget = lines.budget(acceleration)
-    full = central(lines, acceleration, centre_share)
+    feasible = allowed(lines, acceleration, demands).keeping(central(lines, acceleration, centre_share))
+    full, free = feasible.mandatory, feasible.open(feasible.mandatory)
     if (rows is None) != (columns is None) or (shift is not None and rows is None):
         raise InputError("lattice: needs both rows and columns, and these where there is a shift; or none of them")
     if rows is None:
-        chosen = full | _fitting(train.shape, full, budget)
+        chosen = full | _fitting(train.shape, full, free, feasible.count)
     else:
         options.check("rows", rows, "[1, 1e6]", whole=True)
         options.check("columns", columns, "[1, 1e6]", whole=True)
         shift = widest([(rows, columns)])[2] if shift is None else options.check("shift", shift, f"[0, {rows - 1}]", whole=True)
         chosen = full | points(train.shape, rows, columns, shift)
-    return Feasible(lines.shape, budget, mandatory=full).round(chosen.float()).contiguous()
+    return feasible.round(chosen.float()).contiguous()
 
 
 def points(shape: tuple[int, int], rows: int, columns: int, shift: int) -> Tensor:
@@ -102,14 +103,14 @@ def _distance(rows: int, columns: int, shift: int) -> int:
     return min([rows**2, *((columns * n) ** 2 + min(shift * n % rows, -shift * n % rows) ** 2 for n in steps)])
 
 
-def _fitting(shape: tuple[int, int], full: Tensor, budget: int) -> Tensor:
-    """The lattice of the least R that, with what is full, is within the budget."""
+def _fitting(shape: tuple[int, int], full: Tensor, free: Tensor, budget: int) -> Tensor:
+    """The lattice of the least R of which, with what is full, no more than the budget is free."""
     left = budget - int(full.sum())
     if not left:
         return full
-    reduction = max(1, math.floor(int((~full).sum()) / left))
+    reduction = max(1, math.floor(int(free.sum()) / left))
     while True:
         found = points(shape, *widest([(n, reduction // n) for n in range(1, reduction + 1) if reduction % n == 0]))
-        if int((found | full).sum()) <= budget:
+        if int((found & free | full).sum()) <= budget:
             return found
         reduction += 1

@@ -14,6 +14,8 @@ from prom.engine.kernels import exactly
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c
 from prom.kspace.patterns import Lines, make
+from prom.masks.demands import Demands, allowed
+from prom.masks.feasible import Feasible
 from prom.objectives import evenly
 from prom.reconstruction.sense import spectrum
 
@@ -23,7 +25,14 @@ ROUNDING = 1e-6  # of K's sum
 NEAR = 6  # samples, as far as K is looked at among points: farther away it is below a hundredth for coils around a body
 
 
-def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, strength: float | None = None) -> Tensor:
+def repulsion(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "points",
+    seed: int = 0,
+    strength: float | None = None,
+    demands: Demands | None = None,
+) -> Tensor:
     r"""Energy with repulsion: one sample after another, the one of largest
 
     .. math:: \sum_j K(j - i) \, v_j^2, \qquad v_j = \frac{P_j}{1 + \mu \, (K * m)_j \, P_j / \sigma^2}, \qquad
@@ -45,6 +54,8 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     strength
         :math:`\mu`, from 0 on. By default that of six whose masks give the highest mean PSNR with
         :class:`prom.reconstruction.sense.Sense` on eight training slices.
+    demands
+        What is mandatory comes first; then the best of those samples that leave the rest possible.
 
     Returns
     -------
@@ -63,17 +74,18 @@ def repulsion(train: SliceDataset, acceleration: float, pattern: str = "points",
     if strength is not None:
         options.check("strength", strength, "[0, 1e6]")
     if train.sensitivities is None:
-        return energy(train, acceleration, pattern, seed)
+        return energy(train, acceleration, pattern, seed, demands)
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which repulsion weighs the images against; set SliceDataset.noise")
     lines = make(pattern, train.shape)
     kernel = reach(train.sensitivities, lines)
     if float(kernel.sum()) < 1 + ROUNDING:
-        return energy(train, acceleration, pattern, seed)
-    power, budget = _by_parameter(spectrum(train), lines), lines.budget(acceleration)
+        return energy(train, acceleration, pattern, seed, demands)
+    power, feasible = _by_parameter(spectrum(train), lines), allowed(lines, acceleration, demands)
 
     def mask(strength: float) -> Tensor:
-        taken = greedy(power, kernel.numpy().reshape(power.shape[:2]), float(strength / train.noise**2), budget)
+        given = power, kernel.numpy().reshape(power.shape[:2]), float(strength / train.noise**2)
+        taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)
         return lines.forward(torch.from_numpy(taken).reshape(lines.shape)).contiguous()
 
     return tuned(mask, [{"strength": value} for value in STRENGTHS], train)[0] if strength is None else mask(strength)
@@ -104,14 +116,44 @@ def _by_parameter(power: Tensor, lines: Lines) -> np.ndarray:
     return np.ascontiguousarray((power if lines.name == "rows" else power.T).numpy()[None])
 
 
+def _demanded(power: np.ndarray, kernel: np.ndarray, strength: float, feasible: Feasible) -> np.ndarray:
+    """:func:`greedy` where a mask has to meet demands: what is mandatory first, and then what may still be added."""
+    known, unknown, gain = (np.zeros(power.shape[:2]) for _ in range(3))
+    begin(power, kernel, unknown, gain)
+    taken = torch.zeros(feasible.shape, dtype=torch.bool)
+    places = [] if feasible.mandatory is None else feasible.mandatory.flatten().nonzero().flatten().tolist()
+    for number in range(feasible.count):
+        if number >= len(places):
+            places.append(int(np.where(feasible.open(taken).numpy().ravel(), gain.ravel(), -np.inf).argmax()))
+        taken.view(-1)[places[number]] = True
+        take(*divmod(places[number], power.shape[1]), power, kernel, strength, known, unknown, gain)
+    return taken.numpy().reshape(power.shape[:2])
+
+
 @exactly
 def greedy(power: np.ndarray, kernel: np.ndarray, strength: float, count: int) -> np.ndarray:
     """``count`` parameters one after another, of largest sum of K v^2 around them; each changes v, and that sum, within K's reach."""
+    height, width, _ = power.shape
+    taken, known, gain = np.zeros((height, width), np.bool_), np.zeros((height, width)), np.zeros((height, width))
+    unknown = np.zeros((height, width))
+    begin(power, kernel, unknown, gain)
+    for _ in range(count):
+        best, row, column = -1.0, 0, 0
+        for y in range(height):
+            for x in range(width):
+                if not taken[y, x] and gain[y, x] > best:
+                    best, row, column = gain[y, x], y, x
+        taken[row, column] = True
+        take(row, column, power, kernel, strength, known, unknown, gain)
+    return taken
+
+
+@exactly
+def begin(power: np.ndarray, kernel: np.ndarray, unknown: np.ndarray, gain: np.ndarray) -> None:
+    """Before any sample: ``unknown``, the sum of v^2 over the samples of a parameter, and ``gain``, that of K v^2 around it."""
     height, width, depth = power.shape
     up, left = min(NEAR, (height - 1) // 2), (width - 1) // 2 if height == 1 else min(NEAR, (width - 1) // 2)
     middle, centre = height // 2, width // 2
-    taken, known, gain = np.zeros((height, width), np.bool_), np.zeros((height, width)), np.zeros((height, width))
-    unknown = np.zeros((height, width))  # the sum of v^2 over the samples of a parameter
     for y in range(height):
         for x in range(width):
             for k in range(depth):
@@ -121,23 +163,32 @@ def greedy(power: np.ndarray, kernel: np.ndarray, strength: float, count: int) -
             for i in range(-up, up + 1):
                 for j in range(-left, left + 1):
                     gain[y, x] += kernel[middle + i, centre + j] * unknown[(y + i) % height, (x + j) % width]
-    for _ in range(count):
-        best, row, column = -1.0, 0, 0
-        for y in range(height):
-            for x in range(width):
-                if not taken[y, x] and gain[y, x] > best:
-                    best, row, column = gain[y, x], y, x
-        taken[row, column] = True
-        for i in range(-up, up + 1):
-            for j in range(-left, left + 1):
-                y, x = (row + i) % height, (column + j) % width
-                known[y, x] += kernel[middle + i, centre + j]
-                now = 0.0
-                for k in range(depth):
-                    now += (power[y, x, k] / (1 + strength * power[y, x, k] * known[y, x])) ** 2
-                change = now - unknown[y, x]
-                unknown[y, x] = now
-                for a in range(-up, up + 1):
-                    for b in range(-left, left + 1):
-                        gain[(y - a) % height, (x - b) % width] += kernel[middle + a, centre + b] * change
-    return taken
+
+
+@exactly
+def take(
+    row: int,
+    column: int,
+    power: np.ndarray,
+    kernel: np.ndarray,
+    strength: float,
+    known: np.ndarray,
+    unknown: np.ndarray,
+    gain: np.ndarray,
+) -> None:
+    """What a measured parameter changes: ``known``, K * m, around it, and so ``unknown`` and ``gain``."""
+    height, width, depth = power.shape
+    up, left = min(NEAR, (height - 1) // 2), (width - 1) // 2 if height == 1 else min(NEAR, (width - 1) // 2)
+    middle, centre = height // 2, width // 2
+    for i in range(-up, up + 1):
+        for j in range(-left, left + 1):
+            y, x = (row + i) % height, (column + j) % width
+            known[y, x] += kernel[middle + i, centre + j]
+            now = 0.0
+            for k in range(depth):
+                now += (power[y, x, k] / (1 + strength * power[y, x, k] * known[y, x])) ** 2
+            change = now - unknown[y, x]
+            unknown[y, x] = now
+            for a in range(-up, up + 1):
+                for b in range(-left, left + 1):
+                    gain[(y - a) % height, (x - b) % width] += kernel[middle + a, centre + b] * change

@@ -1,7 +1,7 @@
 """Other ways to learn a mask, from the literature, under the same objective and the same exact budget as ProM.
 
 Each is ``(train, acceleration, pattern=, seed=, ...) -> mask``, as a baseline is. All reconstruct by zero-filling, so that the masks differ
-by how they were searched for and by nothing else.
+by how they were searched for and by nothing else. What is demanded of a mask (:mod:`prom.masks.demands`) is met by each as it goes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from prom.engine.random import uniform_numbers
 from prom.engine.threads import added, parallel, spread
 from prom.learn.batches import shuffled_batches
 from prom.masks import bernoulli
+from prom.masks.demands import Demands
+from prom.masks.feasible import Feasible
 from prom.objectives import whole_set
 from prom.problem import Problem
 
@@ -36,6 +38,7 @@ def igs(
     per_round: int | None = None,
     batch_size: int | None = None,
     device: str = "auto",
+    demands: Demands | None = None,
 ) -> Tensor:
     """Iterative gradient sampling: from the line through DC, add in every round the line whose gradient is the most negative.
 
@@ -73,21 +76,21 @@ def igs(
     >>> igs(data, acceleration=4)[0].sum(), igs(data, acceleration=8)[0].nonzero().item()
     (tensor(2), 4)
     """
-    problem = Problem.of(train, acceleration, pattern, objective, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     if per_round is None:
-        per_round = math.ceil(problem.feasible.budget / ROUNDS) if pattern == "points" else 1
+        per_round = math.ceil(problem.feasible.count / ROUNDS) if pattern == "points" else 1
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
-    selected = bernoulli.mode(torch.zeros(problem.pattern.shape, device=problem.device), 1)  # of equal values the one at the centre
-    rounds = math.ceil((problem.feasible.budget - 1) / per_round)
+    even = torch.zeros(problem.pattern.shape, device=problem.device)
+    selected = problem.feasible.fitting(bernoulli.mode(even, 1))  # of equal values the one at the centre
+    if not selected.any():
+        selected = problem.feasible.grown(selected, even)
+    rounds = math.ceil((problem.feasible.count - int(selected.sum())) / per_round)
     for _ in tqdm(range(rounds), desc=f"IGS {train.name} x{acceleration:g}", disable=None, leave=False):
         indices = range(len(problem.data)) if batches is None else next(batches)
         _, by_mask = whole_set(problem.objective, indices, problem.pattern.forward(selected.float()))
-        gradient = problem.pattern.adjoint(by_mask)
-        count = min(int(selected.sum()) + per_round, problem.feasible.budget)
-        scores = torch.where(selected, 2 * gradient.abs().max() + 1, -gradient)  # selected ones stay
-        selected = bernoulli.mode(scores, count)
+        selected = problem.feasible.grown(selected, -problem.pattern.adjoint(by_mask), per_round)
     return problem.pattern.forward(selected.cpu()).contiguous()
 
 
@@ -104,6 +107,7 @@ def loupe(
     slope: float = 5.0,
     sample_slope: float = 12.0,
     device: str = "auto",
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""LOUPE's mask layer without its network: sigmoid probabilities, rescaled to the budget, sampled by a soft threshold.
 
@@ -144,15 +148,14 @@ def loupe(
     16
     """
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
-    problem = Problem.of(train, acceleration, pattern, objective, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     uniform = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
     weights = (uniform * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    density = problem.feasible.budget / problem.pattern.size
     batches = shuffled_batches(len(problem.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
-        probabilities = rescale(torch.sigmoid(slope * weights), density)
+        probabilities = _within(problem.feasible, torch.sigmoid(slope * weights))
         batch = next(batches)
         uniform = uniform_numbers(generator, (len(batch), 1, *problem.pattern.shape), weights)
         alone = problem.objective.concurrent and not asynchronous(weights)  # on a CPU image by image: what belongs to one stays in cache
@@ -162,7 +165,7 @@ def loupe(
         probabilities.backward(gradient)
         adam.step()
     with torch.no_grad():
-        probabilities = rescale(torch.sigmoid(slope * weights), density)
+        probabilities = _within(problem.feasible, torch.sigmoid(slope * weights))
     return problem.pattern.forward(problem.feasible.round(probabilities).cpu()).contiguous()
 
 
@@ -172,6 +175,18 @@ def _through_soft_mask(problem: Problem, probabilities: Tensor, slope: float, gr
     soft = torch.sigmoid(slope * (probabilities - uniform))
     _, by_mask = problem.objective.loss_and_gradient(images, problem.pattern.forward(soft))
     return (problem.pattern.adjoint(by_mask) * (slope * soft * (1 - soft))).sum(dim=(0, 1))
+
+
+def _within(feasible: Feasible, probabilities: Tensor) -> Tensor:
+    """LOUPE's probabilities, rescaled to the budget: 1 where mandatory, 0 where forbidden, and the others of each band to what is left."""
+    if feasible.plain:
+        return rescale(probabilities, feasible.budget / probabilities.numel())
+    scaled = torch.zeros_like(probabilities) if feasible.mandatory is None else feasible.mandatory.to(probabilities)
+    for free, fixed in feasible.parts:
+        if size := int(free.sum()):
+            free = free.to(probabilities.device)
+            scaled[free] = rescale(probabilities[free], (feasible.budget - fixed) / size)
+    return scaled
 
 
 def rescale(probabilities: Tensor, density: float) -> Tensor:
@@ -198,6 +213,7 @@ def score_prune(
     learning_rate: float = 5.0,
     momentum: float = 0.9,
     device: str = "auto",
+    demands: Demands | None = None,
 ) -> Tensor:
     """Straight-through scores: the mask is the top k of real-valued scores, its gradient goes to all scores, and k falls from D to S.
 
@@ -237,14 +253,14 @@ def score_prune(
     """
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate)
     options.check("momentum", momentum, "[0, 1)")
-    problem = Problem.of(train, acceleration, pattern, objective, device)
+    problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     scores = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
     mean = torch.zeros_like(scores)
     batches = shuffled_batches(len(problem.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):
         count = math.floor(problem.feasible.annealed((iteration + 1) / iterations, 0.0))  # no exploration
-        mask = problem.pattern.forward(bernoulli.mode(scores, count).float())
+        mask = problem.pattern.forward(problem.feasible.round(scores, count).float())
         _, by_mask = problem.objective.loss_and_gradient(next(batches), mask[None])
         mean.mul_(momentum).add_(problem.pattern.adjoint(by_mask[0]), alpha=1 - momentum)
         largest = mean.abs().max()

@@ -24,6 +24,7 @@ import click
 
 import prom
 from prom import methods, options
+from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.types import real, whole
 from prom.errors import InputError
 from prom.files import check_writable, reason
@@ -243,7 +244,7 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
     "optimize",
     epilog=example(
         "prom optimize mni_brain --acceleration 8 --output mask.h5",
-        "prom optimize path/to/nifti --acceleration 4 --pattern columns --output lines.h5",
+        "prom optimize path/to/nifti --acceleration 4 --pattern columns --calibration 24 --max-gap 8 --output lines.h5",
         "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
         "prom optimize path/to/kspace --set coils=keep --acceleration 4 --reconstruction sense --iterations 100 --output mask.h5",
         "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
@@ -261,13 +262,15 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
     "improved for the network, where a fifth of the patients has a veto (chapter 5). With --recipe, from scratch through the network.",
 )
 @reconstruction_option("What makes the images whose error is minimised")
+@demand_options
+@tr_option
 @seed_option
 @threads_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def optimize_command(
-    dataset, acceleration, pattern, recipe, iterations, members, network, reconstruction, seed, device, output, json
+    dataset, acceleration, pattern, recipe, iterations, members, network, reconstruction, demands, tr, seed, device, output, json
 ) -> None:
     """Learn a mask from the fully sampled slices of DATASET."""
     if check_reconstruction(reconstruction) != "zero-filled" and network:
@@ -279,22 +282,22 @@ def optimize_command(
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
     data = dataset()
-    near = prom.baselines.energy(data, acceleration, pattern) if segmenter else None
+    near = prom.baselines.energy(data, acceleration, pattern, demands=demands) if segmenter else None
     objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
     started = time.perf_counter()
     if segmenter and recipe is None:
         settings = prom.results.TASK_SETTINGS if len(data.patient_names()) > 1 else {"polish": prom.results.TASK_SETTINGS["polish"]}
-        result = prom.results.for_task(data, acceleration, pattern, replace(chosen, **settings), objective, seed)
+        result = prom.results.for_task(data, acceleration, pattern, replace(chosen, **settings), objective, seed, demands)
         loss = prom.objectives.whole_loss(objective, range(len(data)), result.mask.float().to(objective.data.device))
     else:
         given = {"recipe": chosen, "objective": objective, "seed": seed, "device": device}
-        result = optimize(data, acceleration, pattern, **given, reconstruction=reconstruction)
+        result = optimize(data, acceleration, pattern, **given, reconstruction=reconstruction, demands=demands)
         loss = float(result.history["loss"].iloc[-1])
     seconds = time.perf_counter() - started
     if prom.distributed.rank():
         return  # every process has the same mask
     result.save(output)
-    report_mask(result, output, json, seconds=round(seconds, 2), final_loss=loss)
+    report_mask(result, output, json, tr, seconds=round(seconds, 2), final_loss=loss)
 
 
 @cli.command(
@@ -306,22 +309,24 @@ def optimize_command(
 @input_options(split="train")
 @acceleration_option
 @click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
+@demand_options
+@tr_option
 @seed_option
 @threads_option
 @click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
-def baseline_command(name, dataset, acceleration, pattern, seed, choices, output, json) -> None:
+def baseline_command(name, dataset, acceleration, pattern, demands, tr, seed, choices, output, json) -> None:
     method = prom.baselines.get(name)
-    known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective"))
-    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
+    known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective", "demands"))
+    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices) | prom.baselines.with_demands(name, demands)
     check_writable(output)
     pattern = pattern or prom.baselines.default_pattern(name)
     data = dataset()
     mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
     result = prom.baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
     result.save(output)
-    report_mask(result, output, json)
+    report_mask(result, output, json, tr)
 
 
 @cli.command("average", epilog=example("prom average seed0.h5 seed1.h5 seed2.h5 --output ensemble.h5"))
@@ -569,19 +574,20 @@ def people(subjects: int, patients: int) -> str:
     return count if patients == subjects else f"{count}, {patients} patient{'' if patients == 1 else 's'}"
 
 
-def report_mask(result: prom.MaskResult, output: str, json: bool, **extra: object) -> None:
+def report_mask(result: prom.MaskResult, output: str, json: bool, tr: float | None = None, **extra: object) -> None:
     """Report what was written, as text or as JSON."""
     samples = int(result.mask.sum())
     if json:
         summary = {"output": output, "acceleration": result.acceleration, "true_acceleration": result.true_acceleration, "samples": samples}
-        click.echo(strict_json({**summary, "pattern": result.pattern, "seed": result.seed, **result.provenance, **extra}))
+        summary |= {"pattern": result.pattern, "seed": result.seed, **scan(result, tr)}
+        click.echo(strict_json({**summary, **result.provenance, **extra}))
         return
     spent = f", optimised in {extra['seconds']:.1f} s" if "seconds" in extra else ""
     subjects = result.provenance["subjects"]
     whose = people(subjects, result.provenance.get("patients", subjects))  # masks averaged may be of a time that did not count patients
     click.echo(
         f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
-        f"from {result.provenance['slices']} slices of {whose}{spent}"
+        f"{spoken(scan(result, tr))}, from {result.provenance['slices']} slices of {whose}{spent}"
     )
 
 

@@ -17,6 +17,7 @@ from prom.options import check
 if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
     from torch import Tensor
 
+LARGEST_MASK = 2**26  # samples, out of a file
 AXES = {-3: "partition", -2: "row", -1: "column"}  # what an index along an axis of the samples counts
 
 

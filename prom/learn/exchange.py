@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from tqdm import tqdm
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.learn.polish import RELATIVE_TOLERANCE
+from prom.masks.demands import Demands
 from prom.objectives import Objective, evenly, whole_loss, whole_set
 from prom.problem import Problem
 
@@ -18,7 +20,14 @@ SCREENING_IMAGES = 64  # images on which an exchange is tried before all of them
 CANDIDATES = 4  # lines that are tried in the place of one: the derivative shows which are promising, and not which is best
 
 
-def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: str = "columns", held: Sequence[int] = ()) -> Tensor:
+def exchange(
+    mask: Tensor,
+    objective: Objective,
+    seen: Sequence[int],
+    pattern: str = "columns",
+    held: Sequence[int] = (),
+    demands: Demands | None = None,
+) -> Tensor:
     r"""Improve a mask of few lines by exchanging one at a time, until none of those that are tried helps. The loss never rises.
 
     Each line of the mask in turn is left out, from the centre of k-space outwards. Of the others, those four are tried in its place whose
@@ -41,6 +50,8 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
         "columns" or "rows". Points are too many: a round has as many steps as the mask has points.
     held
         Indices of images whose mean loss must fall as well.
+    demands
+        Which the mask meets, and still meets after every exchange.
 
     Returns
     -------
@@ -50,7 +61,7 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
     Raises
     ------
     InputError
-        Where the pattern is not one of lines, or the mask does not fit the data or is not made of whole lines.
+        Where the pattern is not one of lines, or the mask does not fit the data, is not made of whole lines or does not meet the demands.
 
     >>> from prom.objectives import MagnitudeMSE
     >>> images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -63,12 +74,12 @@ def exchange(mask: Tensor, objective: Objective, seen: Sequence[int], pattern: s
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
     images = objective.data.images
     data = SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))
-    return exchange_lines(mask, Problem.around(mask, data, pattern, objective), seen, held)
+    return exchange_lines(mask, Problem.around(mask, data, pattern, objective, demands=demands), seen, held)
 
 
 def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Sequence[int] = ()) -> Tensor:
     """:func:`exchange`, for a problem that has been made already."""
-    lines, objective, seen = problem.pattern, problem.objective, list(seen)
+    lines, objective, feasible, seen = problem.pattern, problem.objective, problem.feasible, list(seen)
     few = [seen[place] for place in evenly(len(seen), SCREENING_IMAGES)]
     selected = lines.select(mask).to(problem.device)
 
@@ -86,15 +97,17 @@ def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Se
         selected, losses = candidate, new
         return True
 
-    waiting = sorted(selected.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
+    leavable = selected if feasible.mandatory is None else selected & ~feasible.mandatory.to(selected.device)
+    waiting = sorted(leavable.nonzero().flatten().tolist(), key=lambda line: abs(line - lines.size // 2))  # from the centre outwards
     refused = 0
     bar = tqdm(desc=f"exchange {len(waiting)} {lines.name}", disable=None, leave=False)
     while refused < len(waiting):
         leaving = waiting.pop(0)
         without = _with(selected, leaving, False)
         gradient = lines.adjoint(whole_set(objective, few, lines.forward(without.float()))[1])
-        wanted = torch.where(selected, torch.inf, gradient).argsort(stable=True)[:CANDIDATES].tolist()
-        taken = next((line for line in wanted if not selected[line] and accepts(_with(without, line, True))), leaving)
+        order = torch.where(selected, torch.inf, gradient).argsort(stable=True)[: int((~selected).sum())].tolist()
+        allowed = (line for line in order if feasible.plain or feasible.admits(_with(without, line, True)))
+        taken = next((line for line in islice(allowed, CANDIDATES) if accepts(_with(without, line, True))), leaving)
         waiting.append(taken)
         refused = refused + 1 if taken == leaving else 0
         bar.update()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prom.errors import InputError
 from prom.kspace import patterns
 from prom.kspace.encoding import FourierUpToPhase
-from prom.masks.projection import project
+from prom.masks.demands import Demands
 from prom.masks.result import SAMPLE_STREAM, bernoulli
 from prom.options import check_seed
 from prom.reconstruction.zero_filled import ZeroFilled
@@ -52,6 +52,9 @@ class MaskLayer(nn.Module):
         Probabilities to begin with, of the pattern's shape: e.g. ``result.theta``; by default the budget, spread evenly.
     seed
         Of the masks drawn in training.
+    demands, named
+        What the scanner demands of the mask, as for :func:`prom.optimize`. Draws in training have what is mandatory and nothing that is
+        forbidden; equal numbers in bands and gaps are those of :meth:`mask`.
 
     Raises
     ------
@@ -64,16 +67,24 @@ class MaskLayer(nn.Module):
     """
 
     def __init__(
-        self, shape: tuple[int, int], acceleration: float, pattern: str = "points", start: Tensor | None = None, seed: int = 0
+        self,
+        shape: tuple[int, int],
+        acceleration: float,
+        pattern: str = "points",
+        start: Tensor | None = None,
+        seed: int = 0,
+        demands: Demands | None = None,
+        **named: object,
     ) -> None:
         super().__init__()
         self.pattern = patterns.make(pattern, shape)
-        self.budget = self.pattern.budget(acceleration)
+        self.feasible = Demands.of(demands, named).feasible(self.pattern, acceleration)
+        self.budget = self.feasible.count
         even = torch.full(self.pattern.shape, self.budget / self.pattern.size)
         begin = even if start is None else start.detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
-        self.theta = nn.Parameter(project(begin, self.budget))
+        self.theta = nn.Parameter(self.feasible.project(begin))
         self.theta.register_hook(_divided)
         self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
 
@@ -111,12 +122,12 @@ class MaskLayer(nn.Module):
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
-        return self.pattern.forward(bernoulli.mode(self.theta.detach(), self.budget))
+        return self.pattern.forward(self.feasible.round(self.theta.detach()))
 
     @torch.no_grad()
     def project(self) -> None:
         """Bring theta back to 0 <= theta <= 1, sum <= S (Eq. 6, 7)."""
-        self.theta.copy_(project(self.theta, self.budget))
+        self.theta.copy_(self.feasible.project(self.theta))
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLayer:
         """What ``to``, ``half`` and the like do to theta: it goes to another device, and stays float32."""

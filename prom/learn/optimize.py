@@ -21,6 +21,7 @@ from prom.learn.recipes import DEFAULT, Recipe
 from prom.learn.start import refuse_what_fails, start
 from prom.learn.steps import STEP_RULES
 from prom.masks import MaskResult, bernoulli, provenance
+from prom.masks.demands import Demands
 from prom.masks.schedules import linear
 from prom.options import check_seed
 from prom.problem import Problem
@@ -37,6 +38,8 @@ def optimize(
     device: str = "auto",
     callback: Callable[[int, Tensor], None] | None = None,
     reconstruction: str | Reconstruction | None = None,
+    demands: Demands | None = None,
+    **named: object,
 ) -> MaskResult:
     """Learn which k-space samples to measure (Eq. 3, Algorithm 1).
 
@@ -64,6 +67,8 @@ def optimize(
         What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet" or "tv", made
         of the data for a typical mask of this acceleration, or an object (:mod:`prom.reconstruction`). By default zero-filling of the
         images, as if one coil had measured them.
+    demands, named
+        What the scanner demands of the mask: :class:`prom.masks.demands.Demands`, or its fields by name, such as ``calibration=24``.
 
     Returns
     -------
@@ -73,14 +78,18 @@ def optimize(
     Raises
     ------
     InputError
-        Where the data, the acceleration, a name or the device cannot be used, or the loss is not finite.
+        Where the data, the acceleration, a name or the device cannot be used, demands cannot be met, or the loss is not finite.
 
     >>> from dataclasses import replace
     >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
     >>> result.mask.shape, int(result.mask.sum())
     (torch.Size([16, 16]), 64)
+    >>> result = optimize(torch.rand(2, 16, 16), 4, "columns", recipe=replace(DEFAULT, iterations=20), calibration=2, max_gap=6)
+    >>> int(result.mask[0].sum()), bool(result.mask[:, 7:9].all())
+    (4, True)
     """
-    return learn(Problem.of(data, acceleration, pattern, objective, device, reconstruction), recipe, check_seed(seed), callback)
+    demands = Demands.of(demands, named)
+    return learn(Problem.of(data, acceleration, pattern, objective, device, reconstruction, demands), recipe, check_seed(seed), callback)
 
 
 @spread()
@@ -100,7 +109,7 @@ def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: C
             tau = linear(progress, recipe.tau_start, recipe.tau_end)
             budget = feasible.annealed(progress if fresh else 1.0, *recipe.phases)  # A.1
             theta, measured = move(theta, next(batches), tau, budget)
-            history.add(member, iteration, budget, measured, theta)
+            history.add(member, iteration, budget * len(feasible.parts), measured, theta)
         solutions.append(feasible.project(theta))  # feasible whatever the order of step and projection
     table, theta = history.table(), bernoulli.average(solutions).cpu()
     mask = problem.pattern.forward(feasible.round(theta)).contiguous()  # Eq. 8
@@ -108,4 +117,5 @@ def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: C
         mask = improve(mask, problem, recipe.polish, hold_out=recipe.hold_out)
     probabilities = problem.pattern.forward(theta).contiguous()
     made = provenance(problem.data, problem.objective.describe(), problem.device)
-    return MaskResult(mask, probabilities, theta, problem.pattern.name, problem.acceleration, recipe.as_dict(), seed, table, made)
+    settings = {**recipe.as_dict(), **({} if problem.demands.plain else {"demands": problem.demands.as_dict()})}
+    return MaskResult(mask, probabilities, theta, problem.pattern.name, problem.acceleration, settings, seed, table, made)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -10,6 +12,7 @@ from prom import objectives, options
 from prom.datasets.base import SliceDataset
 from prom.engine.threads import spread
 from prom.kspace.fourier import opposite
+from prom.masks.demands import Demands
 from prom.objectives import evenly, whole_loss, whole_set
 from prom.objectives.curvature import measure_scale
 from prom.problem import Problem
@@ -30,6 +33,7 @@ def polish(
     slices: int | None = None,
     hold_out: float = 0.0,
     reconstruction: str | Reconstruction | None = None,
+    demands: Demands | None = None,
 ) -> Tensor:
     r"""Improve a mask by swapping its worst samples for the best of the others. The loss never rises, the number of samples never changes.
 
@@ -78,6 +82,8 @@ def polish(
         less if the network was trained on them (chapter 5).
     reconstruction
         What makes the image, as for :func:`prom.optimize`; by name it is made for this mask.
+    demands
+        Which the mask meets, and still meets in the end: a swap that would break them is not tried.
 
     Returns
     -------
@@ -87,7 +93,8 @@ def polish(
     Raises
     ------
     InputError
-        Where the mask does not fit the data or is not made of whole lines, or a name or a number cannot be used.
+        Where the mask does not fit the data, is not made of whole lines or does not meet the demands, or a name or a number cannot be
+        used.
 
     >>> from prom import baselines
     >>> data = SliceDataset("demo", "train", torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0)), list("abcd"), [0] * 4)
@@ -99,7 +106,8 @@ def polish(
     options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
     options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
     options.check("hold_out", hold_out, "[0, 1)")
-    return improve(mask, Problem.around(mask, train, pattern, objective, device, reconstruction), evaluations, exhaustive, slices, hold_out)
+    problem = Problem.around(mask, train, pattern, objective, device, reconstruction, demands)
+    return improve(mask, problem, evaluations, exhaustive, slices, hold_out)
 
 
 @spread()
@@ -107,8 +115,9 @@ def improve(
     mask: Tensor, problem: Problem, evaluations: int, exhaustive: bool = False, slices: int | None = None, hold_out: float = 0.0
 ) -> Tensor:
     """:func:`polish`, for a problem that has been made already."""
-    train, pattern, objective, device = problem.data, problem.pattern, problem.objective, problem.device
+    train, pattern, objective, device, feasible = problem.data, problem.pattern, problem.objective, problem.device, problem.feasible
     selected = pattern.select(mask).to(device)
+    mandatory, forbidden = (None if part is None else part.to(device) for part in (feasible.mandatory, feasible.forbidden))
     chosen, held = split_slices(train, slices, hold_out)
     bar = tqdm(total=evaluations, desc=f"polish {train.name}", disable=None, leave=False)
     left = evaluations
@@ -136,6 +145,8 @@ def improve(
     def improves(candidate: Tensor) -> bool:
         """Go on from this mask if it is better, and return whether it is."""
         nonlocal selected, loss, gradient, others
+        if not feasible.plain and (candidate.equal(selected) or not feasible.admits(candidate)):
+            return False
         new_loss, new_gradient = evaluate(candidate)
         if not new_loss < loss * (1 - RELATIVE_TOLERANCE):
             return False
@@ -149,18 +160,25 @@ def improve(
         improves(one_sided(selected, partners))
     swaps = max(1, int(selected.sum()) // 8)
     while left:
-        removing = torch.where(selected, curvature / 2 - gradient, torch.inf).flatten()
-        adding = torch.where(selected, torch.inf, curvature / 2 + gradient).flatten()
-        removals = removing.argsort(stable=True)[: int(selected.sum())]  # best first
-        additions = adding.argsort(stable=True)[: int((~selected).sum())]
+        leaving = selected if mandatory is None else selected & ~mandatory
+        coming = ~selected if forbidden is None else ~selected & ~forbidden
+        removing = torch.where(leaving, curvature / 2 - gradient, torch.inf).flatten()
+        adding = torch.where(coming, curvature / 2 + gradient, torch.inf).flatten()
+        removals = removing.argsort(stable=True)[: int(leaving.sum())]  # best first
+        additions = adding.argsort(stable=True)[: int(coming.sum())]
         apart = [_one_of_each_pair(order, partners) for order in (removals, additions)]
         pairs = min(len(order) for order in apart)
         swaps = min(swaps, int((removing[apart[0][:pairs]] + adding[apart[1][:pairs]] < 0).sum()))
         if swaps > 1:
-            swaps = 2 * swaps if improves(_swapped(selected, apart[0][:swaps], apart[1][:swaps])) else swaps // 2
+            candidate = feasible.repaired(_swapped(selected, apart[0][:swaps], apart[1][:swaps]), selected)
+            swaps = 2 * swaps if improves(candidate) else swaps // 2
             continue
-        # The best swaps, as many as there are evaluations left, are among that many best removals and additions.
-        for removal, addition in _single_swaps(removing, adding, removals[:left], additions[:left], left, exhaustive):
+        if feasible.gap is None and feasible.groups is None:
+            # The best swaps, as many as there are evaluations left, are among that many best removals and additions.
+            singles = _single_swaps(removing, adding, removals[:left], additions[:left], left, exhaustive)
+        else:
+            singles = _allowed_swaps(problem, selected, removing, adding, removals, additions, left, exhaustive)
+        for removal, addition in singles:
             if improves(_swapped(selected, removal, addition)):
                 swaps = 2
                 break
@@ -210,6 +228,21 @@ def _single_swaps(
     if not exhaustive:
         order = order[change[order] < 0]
     return [(int(removals[k // len(additions)]), int(additions[k % len(additions)])) for k in order.tolist()]
+
+
+def _allowed_swaps(
+    problem: Problem, selected: Tensor, removing: Tensor, adding: Tensor, removals: Tensor, additions: Tensor, most: int, exhaustive: bool
+) -> list[tuple[int, int]]:
+    """Likewise, of those alone that keep the samples of every band and the gaps: of each band the best are among its best ``most``."""
+    feasible, found = problem.feasible, []
+    band = torch.zeros_like(removing, dtype=torch.int64) if feasible.groups is None else feasible.groups.flatten().to(removing.device)
+    few = most if feasible.gap is None else problem.pattern.size  # the gap may refuse the best
+    for number in band.unique():
+        inside = [order[band[order] == number][:few] for order in (removals, additions)]
+        found += _single_swaps(removing, adding, *inside, problem.pattern.size if feasible.gap is None else few**2, exhaustive)
+    found.sort(key=lambda swap: float(removing[swap[0]] + adding[swap[1]]))
+    possible = (swap for swap in found if feasible.gap is None or feasible.admits(_swapped(selected, *swap)))
+    return list(islice(possible, most))
 
 
 def _swapped(selected: Tensor, removals: Tensor | int, additions: Tensor | int) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.kspace.patterns import Lines, make
+from prom.kspace.patterns import LARGEST_MASK, Lines, make
+from prom.masks.demands import Demands
 
 if TYPE_CHECKING:
     from prom.masks import MaskResult
 
-LARGEST_MASK = 2**26  # samples
 LONGEST_RECORD = 2**20  # bytes of recipe or provenance as JSON
 
 
@@ -24,7 +24,8 @@ def check(result: MaskResult) -> None:
     """Whether the fields of a mask fit each other.
 
     Mask and probabilities are constant along the pattern's lines; as many samples are measured as the acceleration allows (of the baseline
-    equispaced with ``exact_budget=False``: or more); where nothing was polished, none is less probable than one that is not measured.
+    equispaced with ``exact_budget=False``: or more); its demands are met; where nothing was polished, and no gap asked for another, none is
+    less probable than one of its band that is not measured.
 
     Raises
     ------
@@ -91,8 +92,15 @@ def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
     if count != budget and not more:
         raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
-    if not recipe.get("polish") and not selected.all() and result.theta[selected].min() < result.theta[~selected].max():
-        raise InputError("its mask leaves out samples that are more probable than some it has")
+    feasible = Demands.from_dict(recipe.get("demands", {})).of_size(lines, count)
+    if not feasible.plain and not feasible.admits(selected):
+        raise InputError("its mask does not meet the demands that it names")
+    if recipe.get("polish") or feasible.gap is not None:
+        return
+    for free, _ in feasible.parts:
+        theta, chosen = result.theta[free], selected[free]
+        if chosen.any() and not chosen.all() and theta[chosen].min() < theta[~chosen].max():
+            raise InputError("its mask leaves out samples that are more probable than some it has")
 
 
 def _described(values: Tensor) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from prom.datasets import matlab
 from prom.errors import InputError
+from prom.kspace.patterns import LARGEST_MASK
 from prom.masks import load_mask
-from prom.masks.checks import LARGEST_MASK
 
 
 def _npy(path: Path) -> np.ndarray:

@@ -18,9 +18,10 @@ from prom import options
 from prom.datasets import hdf5
 from prom.errors import InputError
 from prom.files import atomic
-from prom.kspace.patterns import make
+from prom.kspace.patterns import LARGEST_MASK, make
 from prom.masks import bernoulli
-from prom.masks.checks import LARGEST_MASK, LONGEST_RECORD, check, record_as_json
+from prom.masks.checks import LONGEST_RECORD, check, record_as_json
+from prom.masks.demands import Demands
 
 HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
 
@@ -43,7 +44,8 @@ class MaskResult:
     theta
         The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows.
     pattern, acceleration, recipe, seed
-        The settings. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name.
+        The settings. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name; and ``demands``,
+        as :meth:`prom.masks.demands.Demands.as_dict` writes them, where there were any.
     history
         Per iteration: member, iteration, loss, budget S, active share of the sampled masks. A data frame.
     provenance
@@ -67,6 +69,30 @@ class MaskResult:
     def true_acceleration(self) -> float:
         """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S."""
         return self.mask.numel() / int(self.mask.sum())
+
+    @property
+    def demands(self) -> Demands:
+        """What was demanded of the mask."""
+        return Demands.from_dict(self.recipe.get("demands", {}))
+
+    @property
+    def excitations(self) -> int:
+        """How many lines, or points, are measured: each needs one excitation, or one echo of a train."""
+        return int(make(self.pattern, tuple(self.mask.shape)).select(self.mask).sum())
+
+    @property
+    def shots(self) -> int:
+        """How many echo trains, each with one echo in every band: the excitations over the segments that were demanded."""
+        return self.excitations // self.demands.segments
+
+    def minutes(self, repetition_time: float) -> float:
+        """How long the scan takes, of one shot every ``repetition_time`` milliseconds.
+
+        >>> from prom.baselines import as_result
+        >>> as_result(torch.eye(60, dtype=torch.bool), "identity", acceleration=60).minutes(500)
+        0.5
+        """
+        return self.shots * options.check("repetition time", repetition_time, "(0, 1e9]") / 60_000
 
     def sample(self, count: int = 1, seed: int = 0) -> Tensor:
         """Masks drawn from Eq. 1: ``(count, H, W)`` bool. Their sizes vary about S; the mode has exactly S.
@@ -216,11 +242,12 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     members = first.recipe["members"]
     theta = bernoulli.average([result.theta for result in results])
     lines = make(first.pattern, first.mask.shape)
+    feasible = first.demands.feasible(lines, first.acceleration)
     histories = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
     spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
     return replace(
         first,
-        mask=lines.forward(bernoulli.mode(theta, lines.budget(first.acceleration))).contiguous(),  # Eq. 8
+        mask=lines.forward(feasible.round(theta)).contiguous(),  # Eq. 8
         probabilities=lines.forward(theta).contiguous(),
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},

@@ -27,13 +27,14 @@ from prom.learn.exchange import exchange_lines
 from prom.learn.optimize import optimize
 from prom.learn.polish import improve, split_slices
 from prom.masks import MaskResult, commit, versions
+from prom.masks.demands import Demands
 from prom.objectives import Objective, evenly, whole_loss
 from prom.problem import Problem
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
 TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
 TASK_SLICES = 256  # that polishing for a task evaluates: a network takes much longer than an image's loss
-GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name")  # given elsewhere, not an option of a method
+GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name", "demands")  # given elsewhere, not an option of a method
 
 
 def parse_method(text: str) -> tuple[str, dict[str, object]]:
@@ -75,6 +76,7 @@ def make(
     pattern: str | None = None,
     seed: int = 0,
     task: Objective | None = None,
+    demands: Demands | None = None,
 ) -> MaskResult:
     """The mask that a method makes of training slices. Its provenance also has the method's text and the seconds spent.
 
@@ -91,6 +93,8 @@ def make(
         :data:`prom.DEFAULT`'s mask or that of :func:`prom.baselines.conjugate_energy`. Lines are polished from the image's and from
         those of :func:`prom.baselines.rivals.igs` through the network; the better go through :func:`prom.learn.exchange.exchange`,
         until nothing that it tries helps (chapter 5).
+    demands
+        What the mask has to meet.
 
     Raises
     ------
@@ -104,6 +108,7 @@ def make(
     ('default:iterations=5', 4.0)
     """
     name, chosen = parse_method(method)
+    demands = demands or Demands()
     through = method.startswith(TASK)
     if through and task is None:
         raise InputError(f"method {method}: is learnt through a network; name the network")
@@ -111,6 +116,7 @@ def make(
     started = time.perf_counter()
     if name in baselines.BASELINES:
         pattern = pattern or baselines.default_pattern(name)
+        chosen |= baselines.with_demands(name, demands)
         given = {**chosen, "objective": objective} if through else chosen
         mask = baselines.get(name)(train, acceleration, pattern=pattern, seed=seed, **given)
         result = baselines.as_result(mask, name, acceleration, pattern, seed, train, chosen)
@@ -118,15 +124,23 @@ def make(
     else:
         recipe, pattern = replace(recipes.get(name), **chosen), pattern or "points"
         if through and recipe.polish:
-            result = for_task(train, acceleration, pattern, recipe, task, seed)
+            result = for_task(train, acceleration, pattern, recipe, task, seed, demands)
         else:
-            result = optimize(train, acceleration, pattern, recipe, objective=objective, seed=seed)
+            result = optimize(train, acceleration, pattern, recipe, objective=objective, seed=seed, demands=demands)
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
     return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
 
 
-def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: recipes.Recipe, task: Objective, seed: int = 0) -> MaskResult:
+def for_task(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str,
+    recipe: recipes.Recipe,
+    task: Objective,
+    seed: int = 0,
+    demands: Demands | None = None,
+) -> MaskResult:
     """The mask for the image, or what starts better for the task by the training loss, improved for the task (chapter 5).
 
     Masks of points that are as good for the image differ for the task, but none is far from the others: the best of them is polished. Lines
@@ -138,11 +152,13 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
         That of the image's mask, which polishes; ``TASK_SETTINGS`` are for the task.
     task
         The loss of a frozen network on ``train`` (:meth:`prom.evaluation.segmentation.Segmenter.objective`).
+    demands
+        What the mask has to meet, at every step.
     """
     options.check("polish", recipe.polish, "[1, 1e9]", whole=True)
-    problem = Problem.of(train, acceleration, pattern, task)
+    problem = Problem.of(train, acceleration, pattern, task, demands=demands)
     device = str(problem.device)
-    image = optimize(train, acceleration, pattern, replace(recipe, hold_out=0.0), seed=seed, device=device)
+    image = optimize(train, acceleration, pattern, replace(recipe, hold_out=0.0), seed=seed, device=device, demands=demands)
     seen = evenly(len(train), TASK_SLICES)
 
     def loss(mask: Tensor) -> float:
@@ -152,15 +168,17 @@ def for_task(train: SliceDataset, acceleration: float, pattern: str, recipe: rec
         return improve(start, problem, recipe.polish, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
     if pattern == "points":
-        starts = [image.mask, optimize(train, acceleration, recipe=recipes.DEFAULT, seed=seed, device=device).mask]
+        flat = optimize(train, acceleration, recipe=recipes.DEFAULT, seed=seed, device=device, demands=demands)
+        starts = [image.mask, flat.mask]
         if train.images.dtype != torch.complex64:  # the closed form is one for real images
-            starts.append(baselines.conjugate_energy(train, acceleration))
+            starts.append(baselines.conjugate_energy(train, acceleration, demands=demands))
         mask = polished(min(starts, key=loss))
     else:
-        greedy = igs(train, acceleration, pattern, seed, objective=task, batch_size=TASK_SLICES // 2)
+        greedy = igs(train, acceleration, pattern, seed, objective=task, batch_size=TASK_SLICES // 2, demands=demands)
         chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
         mask = exchange_lines(min(polished(image.mask), polished(greedy), key=loss), problem, chosen, held)
-    return replace(image, mask=mask, recipe=recipe.as_dict(), provenance={**image.provenance, **task.describe()})
+    made = {**image.recipe, **recipe.as_dict()}  # its demands remain
+    return replace(image, mask=mask, recipe=made, provenance={**image.provenance, **task.describe()})
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:

@@ -157,3 +157,15 @@ def test_copies_divide_the_gradient_too(again):
     for one in (layer, again(layer), again(layer).double()):
         (one(torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))) * 1e3).sum().backward()
         assert float(one.theta.grad.abs().max()) == pytest.approx(1.0)
+
+
+def test_what_is_demanded_is_in_every_mask():
+    layer = MaskLayer((16, 16), acceleration=4, calibration=4, shutter=True)
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.5)
+    for _ in range(3):
+        layer(torch.rand(2, 1, 16, 16)).square().sum().backward()
+        optimiser.step()
+        layer.project()
+        for mask in (layer.sample().detach().bool(), layer.mask()):
+            assert mask[6:10, 6:10].all() and not mask[0, 0] and not mask[-1, -1]
+    assert int(layer.mask().sum()) == 64

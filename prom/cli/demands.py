@@ -1,0 +1,77 @@
+"""Options for what a scanner demands of a mask, and the scan time that a mask stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING
+
+import click
+
+from prom.cli.types import real, whole
+
+if TYPE_CHECKING:
+    import prom
+
+tr_option = click.option("--tr", type=real("(0, 1e9]"), metavar="MS", help="Repetition time: also report how long the scan takes.")
+
+
+def demand_options(command: Callable) -> Callable:
+    """The options that become ``demands``, :class:`prom.masks.demands.Demands`, which ``command`` receives."""
+
+    @wraps(command)
+    def demanding(calibration, calibration_shape, shutter, partial_fourier, max_gap, require, forbid, segments, axis, **rest):
+        from prom.masks.demands import Demands
+
+        masks = {"require": require, "forbid": forbid}
+        numbers = {"calibration": calibration, "partial_fourier": partial_fourier, "max_gap": max_gap, "segments": segments}
+        shapes = {"calibration_shape": calibration_shape, "shutter": shutter, "axis": axis}
+        return command(demands=Demands(**numbers, **shapes, **masks), **rest)
+
+    for option in (
+        click.option("--axis", help="Of points: the phase-encode axis, rows or columns. [default: rows]"),
+        click.option(
+            "--segments", type=whole("[1, 1e6]"), default=1, metavar="N", help="Equal numbers in N bands: an echo train meets each once."
+        ),
+        click.option("--forbid", metavar="FILE", help="A mask of samples that must not be measured."),
+        click.option("--require", metavar="FILE", help="A mask of samples that must be measured."),
+        click.option(
+            "--max-gap", type=whole("[0, 1e6]"), default=0, metavar="N", help="Of lines: neighbours are at most N apart. [default: any]"
+        ),
+        click.option(
+            "--partial-fourier",
+            type=real("(0.5, 1]"),
+            default=1.0,
+            metavar="F",
+            help="Measure only the first share F of the phase-encode axis.",
+        ),
+        click.option("--shutter", is_flag=True, help="Of points: only those in the ellipse that touches the edges."),
+        click.option("--calibration-shape", default="square", show_default=True, help="Of points: square or disc."),
+        click.option(
+            "--calibration", type=whole("[0, 1e6]"), default=0, metavar="N", help="Measure the N innermost lines, or N x N points."
+        ),
+    ):
+        demanding = option(demanding)
+    return demanding
+
+
+def scan(result: prom.MaskResult, repetition_time: float | None) -> dict[str, object]:
+    """Excitations, shots and, where the repetition time is known, minutes; and the demands that were met."""
+    found = {"excitations": result.excitations, "shots": result.shots}
+    if not result.demands.plain:
+        found["demands"] = result.demands.describe()
+    return found if repetition_time is None else {**found, "minutes": result.minutes(repetition_time)}
+
+
+def spoken(scan: dict[str, object]) -> str:
+    """What :func:`scan` has found, as text.
+
+    >>> spoken({"excitations": 32, "shots": 8, "minutes": 0.25})
+    '32 excitations in 8 shots, 0.25 min'
+    >>> spoken({"excitations": 32, "shots": 32, "demands": "calibration 4"})
+    '32 excitations, with calibration 4'
+    """
+    trains = f" in {scan['shots']} shots" if scan["shots"] != scan["excitations"] else ""
+    time = f", {scan['minutes']:.2f} min" if "minutes" in scan else ""
+    demands = f", with {scan['demands']}" if "demands" in scan else ""
+    return f"{scan['excitations']} excitations{trains}{time}{demands}"
