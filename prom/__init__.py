@@ -74,7 +74,20 @@ HOMES = {
 
 
 # The folders of the package. A module in one of them is found by its own name as well: prom.figures is prom.show.figures.
-ROOMS = ("kspace", "reconstruction", "objectives", "masks", "learn", "baselines", "evaluation", "datasets", "runs", "show", "engine")
+ROOMS = (
+    "kspace",
+    "reconstruction",
+    "objectives",
+    "masks",
+    "learn",
+    "baselines",
+    "evaluation",
+    "datasets",
+    "scanner",
+    "runs",
+    "show",
+    "engine",
+)
 
 
 class _Package(ModuleType):

@@ -13,7 +13,9 @@ from prom.errors import InputError, unknown
 CONVENTIONS = ("paper", "fastmri")  # of scores: see prom.evaluation.metrics
 FORMATS = (".npy", ".h5", ".mat", ".cfl", ".csv", ".png")  # of exported masks: see prom.masks.export
 
-EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "int": "10", "float": "0.1"}
+SCANNER_FORMATS = (".seq", ".mrd")  # and what a scanner is given: see prom.scanner.writing
+
+EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "Sequence[float]": "220,180.5", "int": "10", "float": "0.1"}
 
 
 def names(function: Callable, without: Collection[str]) -> dict[str, str]:
@@ -42,6 +44,8 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
             return name, {"true": True, "false": False}[value.lower()]
         if "Sequence[int]" in kind:
             return name, [whole_number(part) for part in value.split(",")]
+        if "Sequence[float]" in kind:
+            return name, [real_number(part) for part in value.split(",")]
         return name, whole_number(value) if "int" in kind else real_number(value) if "float" in kind else value
     except (KeyError, ValueError) as error:
         example = f"{name}={EXAMPLES[kind.split(' ')[0]]}"

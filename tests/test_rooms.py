@@ -20,6 +20,7 @@ FLOORS = [
     ("reconstruction",),
     ("objectives",),
     ("masks",),
+    ("scanner",),
     ("problem",),
     ("learn",),
     ("baselines",),

@@ -25,6 +25,7 @@ import click
 import prom
 from prom import methods, options
 from prom.cli.demands import demand_options, scan, spoken, tr_option
+from prom.cli.exporting import export_command
 from prom.cli.types import real, whole
 from prom.errors import InputError
 from prom.files import check_writable, reason
@@ -387,14 +388,7 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     )
 
 
-@cli.command("export", epilog=example("prom export mask.h5 --output mask.npy"))
-@click.argument("mask")
-@click.option("--output", "-o", required=True, help=f"The file to write; its ending chooses the format: {', '.join(options.FORMATS)}.")
-def export_command(mask, output) -> None:
-    """Write a mask for another program. Centred: DC at row H // 2, column W // 2."""
-    check_writable(output)
-    prom.export.export(prom.load_mask(mask), output)
-    click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
+cli.add_command(export_command)
 
 
 @cli.group("segment")

@@ -1,7 +1,9 @@
-"""MONAI, which only networks need: imported when the first of them is made."""
+"""Libraries that not everybody needs, imported when the first thing is made that does: MONAI, pypulseq, ismrmrd."""
 
 from __future__ import annotations
 
+import warnings
+from importlib import import_module
 from types import ModuleType
 
 from prom.errors import InputError
@@ -25,3 +27,39 @@ def monai(part: str) -> ModuleType:
     except ImportError as error:
         raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
     return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[part]
+
+
+def pypulseq() -> ModuleType:
+    """pypulseq, which writes and reads sequences of the Pulseq format.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+
+    >>> pypulseq().Sequence.__name__
+    'Sequence'
+    """
+    return _scanner("pypulseq", "sequences (.seq)")
+
+
+def ismrmrd() -> ModuleType:
+    """ismrmrd, which writes and reads the headers of raw data.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+
+    >>> ismrmrd().Acquisition.__name__
+    'Acquisition'
+    """
+    return _scanner("ismrmrd", "raw data (.mrd)")
+
+
+def _scanner(name: str, what: str) -> ModuleType:
+    try:
+        with warnings.catch_warnings():  # ismrmrd makes every warning of the process show when it is imported
+            return import_module(name)
+    except ImportError as error:
+        raise InputError(f"{what} need the Python package {name}, which is not installed: pip install 'prom-mri[scanner]'") from error

@@ -1,0 +1,60 @@
+"""``prom export``: a mask for another program, or for a scanner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import prom
+from prom import options
+from prom.files import check_writable
+
+EXAMPLE = """\b
+Example:
+  prom export mask.h5 --output mask.npy
+  prom export mask.h5 --output scan.seq --set fov=220 --set tr=8 --set te=4 --set flip=12
+  prom export lines.h5 --output scan.seq --set kind=tse --set echoes=8 --set te=80
+  prom export mask.h5 --output order.csv --set order=radial"""
+
+
+@click.command("export", epilog=EXAMPLE)
+@click.argument("mask")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    help="The file to write; its ending chooses the format: "
+    f"{', '.join(options.FORMATS)}; a Pulseq sequence (.seq), or headers of ISMRMRD raw data (.mrd).",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="OPTION=VALUE",
+    help="Of .seq, .mrd and .csv: kind (gre, tse), fov (mm), tr and te (ms), flip (degrees), thickness (mm), bandwidth (Hz per pixel), "
+    "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field.",
+)
+def export_command(mask, output, settings) -> None:
+    """Write a mask for another program or a scanner. Centred: DC at row H // 2, column W // 2."""
+    check_writable(output)
+    result = prom.load_mask(mask)
+    known = prom.protocol.NAMES
+    made = prom.writing.write_scan(result, output, **dict(options.parse(text, known, "a sequence") for text in settings))
+    click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
+    if hasattr(made, "sequence"):
+        click.echo(described(made))
+
+
+def described(scan: prom.sequence.Scan) -> str:
+    """Two lines about a sequence: what it measures, and how long it takes."""
+    plan, kind = scan.plan, scan.sequence.definitions["Kind"]
+    what = {"points": "points", "columns": "columns", "rows": "rows"}[plan.pattern]
+    of = plan.matrix[1] * plan.matrix[2] if plan.three_dimensional else plan.matrix[1]
+    labelled = int(plan.calibration.sum())
+    return (
+        f"{kind}: {len(plan.steps)} of {of} {what} (x{plan.acceleration:.2f}), {labelled} for calibration, matrix "
+        f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} (readout first), field of view "
+        f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
+        f"TR {1000 * scan.tr:g} ms, TE {1000 * scan.te:g} ms, flip {scan.flip:g} degrees, scan time {scan.duration / 60:.2f} minutes"
+    )

@@ -1,0 +1,190 @@
+"""In which order the lines or points of a mask are measured: every one exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from prom.errors import InputError, unknown
+from prom.options import check
+
+ROUNDS = 50  # of 2-opt over all points at most; it is done after 10 to 20
+GAIN = 1e-9  # by which a path must become shorter for a change to count: rounding is no gain
+
+
+def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, shots: int = 1) -> Tensor:
+    """The indices of what is measured, one row a line or point, in the order of measurement.
+
+    - ``linear``: by increasing index; of points, one column after the other.
+    - ``centric``: from DC outwards, 0, -1, 1, -2, ...; of points, one column after the other, both from DC outwards.
+    - ``radial``: by the distance from DC in grid steps, and at equal distance by the angle.
+    - ``interleaved``: in shots: line 0, ``shots``, 2 ``shots``, ... of those measured, then 1, 1 + ``shots``, ...
+    - ``shortest``: with small jumps between successive points, so of gradients: the nearest neighbour each time, and then 2-opt
+      (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens it.
+
+    Parameters
+    ----------
+    selected
+        ``(n,)`` bool for lines, ``(H, W)`` bool for points; DC is at ``n // 2``.
+    name
+        One of the above.
+    first
+        bool of this shape, or None: what is measured before all else, such as calibration lines, in the same order within itself.
+    shots
+        Of ``interleaved``: how many.
+
+    Returns
+    -------
+    Tensor
+        ``(S, axes)`` int64.
+
+    Raises
+    ------
+    InputError
+        Where the name is not known, nothing is selected, what comes first is not selected, or there are fewer lines than shots.
+
+    >>> lines = torch.tensor([True, False, True, True, True])
+    >>> [order(lines, name).flatten().tolist() for name in ("linear", "centric", "shortest")]
+    [[0, 2, 3, 4], [2, 3, 0, 4], [0, 2, 3, 4]]
+    >>> order(lines, "interleaved", shots=2).flatten().tolist(), order(lines, first=lines & torch.tensor([0, 0, 0, 1, 0]).bool())[0].item()
+    ([0, 3, 2, 4], 3)
+    """
+    if name not in ORDERS:
+        raise unknown("order", name, ORDERS)
+    if not bool(selected.any()):
+        raise InputError("mask: measures nothing, so there is no order; use one that has samples")
+    shots = check("shots", shots, "[1, 1e6]", whole=True)
+    first = torch.zeros_like(selected) if first is None else first
+    if bool((first & ~selected).any()):
+        raise InputError(f"{int((first & ~selected).sum())} of {int(first.sum())} samples that come first: are not in the mask")
+    parts = []
+    for part in (first, selected & ~first):
+        places = part.nonzero()
+        if not len(places):
+            continue
+        if name == "interleaved" and shots > len(places):
+            raise InputError(f"shots {shots}: only {len(places)} lines are left to deal out; use at most so many")
+        parts.append(places[torch.from_numpy(ORDERS[name](places.numpy(), np.array(selected.shape) // 2, shots))])
+    return torch.cat(parts)
+
+
+def _linear(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    return np.lexsort(places.T)  # the last axis is the slowest, as partitions are
+
+
+def _centric(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    offsets = places - centre
+    return np.lexsort((2 * abs(offsets) + (offsets > 0)).T)  # 0, -1, 1, -2, ...
+
+
+def _radial(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    offsets = places - centre
+    angle = np.arctan2(offsets[:, -1], offsets[:, 0] if offsets.shape[1] > 1 else 0)
+    return np.lexsort((angle, (offsets**2).sum(axis=1)))  # whole numbers, so that equal distances are equal
+
+
+def _interleaved(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    linear = _linear(places, centre, shots)
+    return np.concatenate([linear[shot::shots] for shot in range(shots)])
+
+
+def _shortest(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    if places.shape[1] == 1:
+        return _linear(places, centre, shots)  # nothing is shorter
+    points = places.astype(float)
+    path, left = [_linear(places, centre, shots)[0]], np.ones(len(points), dtype=bool)
+    left[path[0]] = False
+    while left.any():
+        path.append(np.where(left, _distance(points, points[path[-1]]), np.inf).argmin())
+        left[path[-1]] = False
+    path = np.array(path)
+    for _ in range(ROUNDS):
+        before = length(torch.from_numpy(points[path]))
+        for start in range(1, len(path) - 1):
+            _reverse_best(path, points, start)
+        if length(torch.from_numpy(points[path])) > before - GAIN:
+            break
+    return path
+
+
+def _reverse_best(path: np.ndarray, points: np.ndarray, start: int) -> None:
+    """Reverse path[start : end + 1] in place for the end that shortens the path most. The path is open: after its end there is no way."""
+    along = points[path]
+    ends = along[start:]
+    new = _distance(ends, along[start - 1])
+    new[:-1] += _distance(along[start + 1 :], along[start])
+    old = _distance(along[start], along[start - 1]) + np.append(_distance(along[start + 1 :], along[start:-1]), 0.0)
+    best = (new - old).argmin()
+    if (new - old)[best] < -GAIN:
+        path[start : start + best + 1] = path[start : start + best + 1][::-1].copy()
+
+
+def _distance(points: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.sqrt(((points - other) ** 2).sum(axis=-1))
+
+
+def length(places: Tensor) -> float:
+    """The sum of the distances between successive places, ``(S, axes)``, in grid steps: what the phase-encoding gradients jump.
+
+    >>> length(torch.tensor([[0, 0], [3, 4], [3, 5]]))
+    6.0
+    """
+    return float(places.diff(dim=0).double().norm(dim=1).sum())
+
+
+ORDERS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "linear": _linear,
+    "centric": _centric,
+    "radial": _radial,
+    "interleaved": _interleaved,
+    "shortest": _shortest,
+}
+
+
+def trains(selected: Tensor, length: int, centre: int) -> Tensor:
+    """The lines of each echo train of a turbo spin echo: every shot takes one line of each band.
+
+    The L measured lines, in increasing order, are cut into ``length`` bands of L / ``length`` neighbours. The band with DC (or the line
+    nearest to it) is measured at echo number ``centre``, which so decides the effective echo time, the next band at the next echo, and
+    beyond the last echo they go on with the first.
+
+    Parameters
+    ----------
+    selected
+        ``(n,)`` bool; DC is at ``n // 2``.
+    length
+        Echoes of a train.
+    centre
+        The echo that meets the centre, from 1 to ``length``.
+
+    Returns
+    -------
+    Tensor
+        ``(shots, echoes, 1)`` int64.
+
+    Raises
+    ------
+    InputError
+        Where the lines cannot be cut into bands of one size, or there is no such echo.
+
+    >>> trains(torch.ones(6, dtype=torch.bool), length=3, centre=1).squeeze(-1)      # DC is line 3, of the band (2, 3)
+    tensor([[2, 4, 0],
+            [3, 5, 1]])
+    """
+    lines = selected.nonzero().flatten()
+    length = check("echo train of length", length, f"[1, {max(1, len(lines))}]", whole=True)
+    centre = check("echo at the centre", centre, f"[1, {length}]", whole=True)
+    if len(lines) % length:
+        fitting = [n for n in range(1, len(lines) + 1) if len(lines) % n == 0]
+        below, above = next(pair for pair in pairwise(fitting) if pair[0] < length < pair[1])
+        raise InputError(
+            f"echo train of length {length}: {len(lines)} measured lines cannot be dealt out, {len(lines) % length} are left over; "
+            f"use a length of {below} or {above}, or a mask of {len(lines) // length * length} lines"
+        )
+    bands = lines.reshape(length, -1).T  # (shots, bands)
+    middle = int((lines - len(selected) // 2).abs().argmin()) // (len(lines) // length)
+    return torch.roll(bands, centre - 1 - middle, dims=1).unsqueeze(-1)

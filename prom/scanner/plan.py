@@ -1,0 +1,158 @@
+"""A plan: every measured line or point of a mask, in the order of measurement, with its counters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from prom.errors import InputError
+from prom.kspace.patterns import Lines, make
+from prom.masks import MaskResult
+from prom.scanner.ordering import order, trains
+from prom.scanner.protocol import Protocol
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is measured when.
+
+    Attributes
+    ----------
+    pattern
+        ``columns``, ``rows`` or ``points``.
+    matrix
+        Samples along the readout, lines, partitions: the last is 1 in 2D. Of columns the readout is along the rows' index, and the other
+        way round; of points it is a third axis, lines are rows of the mask and partitions its columns.
+    fov
+        The field of view along these three, in metres; of 2D the thickness of the slice is the third.
+    steps
+        ``(S, 2)`` int64: line and partition, counted from 0, DC at ``n // 2``.
+    calibration
+        ``(S,)`` bool: within the fully measured centre.
+    shot, echo
+        ``(S,)`` int64, counted from 0: of a gradient echo, the number in the order, and 0.
+    acceleration
+        The true one.
+    """
+
+    pattern: str
+    matrix: tuple[int, int, int]
+    fov: tuple[float, float, float]
+    steps: Tensor
+    calibration: Tensor
+    shot: Tensor
+    echo: Tensor
+    acceleration: float
+
+    @property
+    def three_dimensional(self) -> bool:
+        """Whether there are partitions."""
+        return self.pattern == "points"
+
+    @property
+    def time(self) -> Tensor:
+        """``(S,)``: when each is measured, 0 the first."""
+        return torch.arange(len(self.steps))
+
+    def mask(self) -> Tensor:
+        """The mask that the steps make, ``(H, W)`` bool."""
+        grid = make(self.pattern, self.shape)
+        selected = torch.zeros(grid.shape, dtype=torch.bool)
+        selected[tuple(self.steps[:, : len(grid.shape)].T)] = True
+        return grid.forward(selected)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the mask."""
+        readout, lines, partitions = self.matrix
+        return {"columns": (readout, lines), "rows": (lines, readout), "points": (lines, partitions)}[self.pattern]
+
+
+def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Plan:
+    """The plan of a mask under a protocol; ``echo_at_centre``, from 1, matters to a turbo spin echo only.
+
+    Raises
+    ------
+    InputError
+        Where the mask has lines in part, the field of view has the wrong number of values, the calibration region is not measured whole,
+        or the protocol asks for what this pattern cannot be.
+
+    >>> from prom.baselines import as_result
+    >>> lines = torch.tensor([1, 0, 1, 1, 1, 0, 1, 0]).bool()
+    >>> made = plan(as_result(lines.expand(6, 8), "demo", 8 / 5, "columns"), Protocol(calibration=2))
+    >>> made.matrix, made.steps[:, 0].tolist(), made.calibration.tolist()
+    ((6, 8, 1), [3, 4, 0, 2, 6], [True, True, False, False, False])
+    """
+    grid = make(result.pattern, tuple(result.mask.shape))
+    selected = grid.select(result.mask)
+    if result.pattern == "points" and protocol.kind == "tse":
+        raise InputError("kind tse: is 2D and measures whole lines, but this mask has points; use kind=gre, or a mask of columns or rows")
+    if result.pattern != "points" and protocol.readout is not None:
+        raise InputError(
+            f"readout {protocol.readout}: a mask of {result.pattern} says itself how long they are, {result.mask.numel() // grid.size}"
+        )
+    matrix, fov = geometry(result, grid, protocol)
+    centre = central(selected, _calibration(result, selected, protocol))
+    if protocol.kind == "tse":
+        dealt = trains(selected, protocol.echoes, echo_at_centre)
+        shots, echoes = dealt.shape[:2]
+        steps = dealt.reshape(-1, 1)
+        shot, echo = torch.arange(shots).repeat_interleave(echoes), torch.arange(echoes).repeat(shots)
+    else:
+        steps = order(selected, protocol.order, centre, protocol.shots)
+        shot, echo = torch.arange(len(steps)), torch.zeros(len(steps), dtype=torch.int64)
+    calibration = centre[tuple(steps.T)]
+    if steps.shape[1] == 1:
+        steps = torch.cat([steps, torch.zeros_like(steps)], dim=1)
+    return Plan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
+
+
+def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
+    """Matrix and field of view in metres along readout, lines and partitions."""
+    height, width = result.mask.shape
+    points = grid.name == "points"
+    given = tuple(value / 1000 for value in protocol.fov)
+    if len(given) > 1 and len(given) != 2 + points:
+        raise InputError(
+            f"fov of {len(given)} values: a mask of {grid.name} makes a {2 + points}D sequence, so give 1 or "
+            f"{'3 (readout, height, width)' if points else '2 (height, width)'}"
+        )
+    fov = given * (2 + points) if len(given) == 1 else given
+    if points:
+        return (protocol.readout or height, height, width), fov
+    thickness = (protocol.thickness or 5.0) / 1000
+    if grid.name == "columns":
+        return (height, width, 1), (fov[0], fov[1], thickness)
+    return (width, height, 1), (fov[1], fov[0], thickness)
+
+
+def central(selected: Tensor, width: int) -> Tensor:
+    """The centre of this width, bool of the shape of ``selected``: all of it where it is wider than an axis.
+
+    >>> central(torch.ones(6, dtype=torch.bool), 2)
+    tensor([False, False,  True,  True, False, False])
+    """
+    region = torch.zeros_like(selected)
+    region[tuple(slice(max(n // 2 - width // 2, 0), n // 2 - width // 2 + width) for n in selected.shape)] = width > 0
+    return region
+
+
+def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> int:
+    """The width of the centre that is labelled: what is asked for, if it is measured whole; of the metadata's, what is measured whole."""
+    width = protocol.calibration
+    if width is None:
+        noted = result.recipe.get("calibration", result.provenance.get("calibration", 0))
+        width = noted if isinstance(noted, int) and not isinstance(noted, bool) and 0 < noted <= max(selected.shape) else 0
+        while not bool(selected[central(selected, width)].all()):
+            width -= 1
+        return width
+    missing = int((~selected & central(selected, width)).sum())
+    if missing:
+        whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected, w)].all()))
+        raise InputError(
+            f"calibration {width}: the mask does not measure {missing} of the lines or points of this centre; at most {whole} is measured "
+            "whole, or make the mask with a calibration region"
+        )
+    return width

@@ -1,0 +1,117 @@
+"""From a mask to a Pulseq sequence: spoiled gradient echo in 2D and 3D, and turbo spin echo."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prom.errors import InputError
+from prom.files import atomic
+from prom.masks import MaskResult
+from prom.scanner.gre import GradientEcho
+from prom.scanner.plan import Plan, plan
+from prom.scanner.protocol import Protocol
+from prom.scanner.tse import TurboSpinEcho
+
+if TYPE_CHECKING:
+    import pypulseq as pulseq
+
+MOST_SAMPLES = 8192  # of one ADC event on the scanners of one vendor; prom has no need to cut longer ones
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A sequence and what is known about it.
+
+    Attributes
+    ----------
+    sequence
+        Of pypulseq, with definitions; :func:`write` makes a file of it.
+    plan
+        What is measured when.
+    te, tr
+        Realised, in seconds.
+    flip
+        Degrees.
+    duration
+        Seconds.
+    """
+
+    sequence: pulseq.Sequence
+    plan: Plan
+    te: float
+    tr: float
+    flip: float
+    duration: float
+
+
+def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom") -> Scan:
+    r"""The sequence that measures a mask: columns and rows in 2D, points in 3D with the readout along a third axis.
+
+    Gradients x, y, z are readout, lines, and partitions or slice. The ADC's samples have their centres at
+
+    .. math:: k_x = (i - n_x // 2) / \mathrm{FOV}_x,\quad k_y = (\mathrm{LIN} - n_y // 2) / \mathrm{FOV}_y,\quad
+        k_z = (\mathrm{PAR} - n_z // 2) / \mathrm{FOV}_z
+
+    so that the image is that of :func:`prom.fft2c`. Labels: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
+    the calibration region, which belong to the image too, and ``SEG``, the number of the echo in its train.
+
+    Raises
+    ------
+    InputError
+        Where the settings cannot be met; the message has the least or largest value that can. pypulseq must be installed.
+
+    >>> import torch
+    >>> from prom.baselines import as_result
+    >>> lines = torch.zeros(32, 32, dtype=torch.bool)
+    >>> lines[:, ::2] = True
+    >>> scan = make(as_result(lines, "half", 2, "columns"), Protocol(fov=(220,), tr=8, te=4))
+    >>> scan.sequence.check_timing()[0], len(scan.plan.steps), round(1000 * scan.te, 3), round(scan.duration, 3)
+    (True, 16, 4.0, 0.288)
+    """
+    protocol = Protocol() if protocol is None else protocol
+    chosen = TurboSpinEcho(result, protocol) if protocol.kind == "tse" else GradientEcho(plan(result, protocol), protocol)
+    if (samples := chosen.plan.matrix[0]) > MOST_SAMPLES:
+        raise InputError(f"readout of {samples} samples: must be <= {MOST_SAMPLES}; use a smaller matrix")
+    sequence, found = chosen.sequence(), chosen.definitions()
+    for key, value in {**_definitions(chosen.plan, protocol, name), **found}.items():
+        sequence.set_definition(key, value)
+    return Scan(sequence, chosen.plan, found["TE"], found["TR"], chosen.flip, sum(sequence.block_durations.values()))
+
+
+def _definitions(made: Plan, protocol: Protocol, name: str) -> dict[str, object]:
+    matrix = made.matrix
+    return {
+        "Name": re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:64] or "prom",
+        "FOV": list(made.fov),
+        "Kind": f"{protocol.kind}{2 + made.three_dimensional}d",
+        "Matrix": list(matrix),
+        "Pattern": made.pattern,
+        "TrueAcceleration": made.acceleration,
+        "kSpaceCenterLine": matrix[1] // 2,
+        "kSpaceCenterPartition": matrix[2] // 2,
+        "kSpaceCenterSample": matrix[0] // 2,
+        "kSpacePhaseEncodingLines": matrix[1],
+        "MaxAdcSegmentLength": matrix[0],
+        "ReadoutOversamplingFactor": 1,
+    }
+
+
+def write(scan: Scan, path: Path) -> None:
+    """Write a sequence as a ``.seq`` file of Pulseq 1.5 (https://pulseq.github.io/specification.pdf), signed.
+
+    Raises
+    ------
+    InputError
+        Where the file cannot be written, or pypulseq finds an error in the timing, which would be one of prom.
+    """
+    fine, errors = scan.sequence.check_timing()
+    if not fine:
+        raise InputError(f"sequence: has {len(errors)} errors of timing, the first in block {errors[0].block}; please report it")
+    with tempfile.TemporaryDirectory() as folder:  # pypulseq changes names that do not end in .seq
+        scan.sequence.write(f"{folder}/scan.seq", check_timing=False)
+        with atomic(path) as temporary:
+            temporary.write_bytes(Path(folder, "scan.seq").read_bytes())

@@ -1,0 +1,88 @@
+"""A mask as what a scanner is given: a Pulseq sequence, headers of raw data, or a list in the order of measurement."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from prom import options
+from prom.errors import InputError, unknown
+from prom.files import atomic, check_writable
+from prom.kspace.patterns import AXES
+from prom.masks import MaskResult
+from prom.masks.export import export
+from prom.scanner import raw_data
+from prom.scanner.plan import Plan, plan
+from prom.scanner.protocol import Protocol
+from prom.scanner.sequence import Scan, make, write
+
+
+def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) -> Scan | Plan | None:
+    """Write a mask in the format that the ending of ``path`` names; ``settings`` are those of :class:`prom.scanner.protocol.Protocol`.
+
+    - ``.seq``: the sequence (:func:`prom.scanner.sequence.make`); returned as a :class:`~prom.scanner.sequence.Scan`.
+    - ``.mrd``: headers of its acquisitions without data (:func:`prom.scanner.raw_data.write`), likewise.
+    - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
+      counted from 0, and calibration, 0 or 1; its :class:`~prom.scanner.plan.Plan` is returned.
+    - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
+
+    Raises
+    ------
+    InputError
+        Where the ending is not known, settings are given that the format does not have, or they cannot be met.
+
+    >>> write_scan(None, "mask.docx")
+    Traceback (most recent call last):
+    prom.errors.InputError: output format '.docx' is not known (known: .cfl, .csv, .h5, .mat, .mrd, .npy, .png, .seq)
+    """
+    path = Path(path)
+    ending = path.suffix.lower()
+    if ending not in (*options.FORMATS, *options.SCANNER_FORMATS):
+        raise unknown("output format", path.suffix, (*options.FORMATS, *options.SCANNER_FORMATS))
+    if ending in options.SCANNER_FORMATS:
+        check_writable(path)
+        scan = make(result, Protocol(**settings), path.stem)
+        if ending == ".seq":
+            write(scan, path)
+        else:
+            raw_data.write(path, scan.plan, times(scan), at=acquisition_times(scan))
+        return scan
+    if not settings:
+        export(result, path)
+        return None
+    if ending != ".csv":
+        raise InputError(f"option {next(iter(settings))}: {ending} has no order of measurement; use .seq, .mrd or .csv, or leave it out")
+    made = _ordered(result, Protocol(**settings))
+    with atomic(path) as temporary:
+        table(made).to_csv(temporary, index=False, lineterminator="\n")
+    return made
+
+
+def _ordered(result: MaskResult, protocol: Protocol) -> Plan:
+    """The order alone: of a turbo spin echo it depends on all settings, as these decide which echo meets the centre."""
+    return make(result, protocol).plan if protocol.kind == "tse" else plan(result, protocol)
+
+
+def table(made: Plan) -> pd.DataFrame:
+    """The plan as a table, one line a measured line or point, in the order of measurement."""
+    names = [AXES[axis] for axis in {"columns": (-1,), "rows": (-2,), "points": (-2, -1)}[made.pattern]]
+    numbers = {name: made.steps[:, place].numpy() for place, name in enumerate(names)}
+    offsets = {f"{name}_offset": numbers[name] - made.matrix[1 + place] // 2 for place, name in enumerate(names)}
+    counters = {"shot": made.shot.numpy(), "echo": made.echo.numpy(), "calibration": made.calibration.numpy().astype(int)}
+    return pd.DataFrame({**numbers, **offsets, **counters})
+
+
+def times(scan: Scan) -> raw_data.Times:
+    """What raw data say of a sequence."""
+    dwell = next(iter(scan.sequence.adc_library.data.values()))[1]
+    return raw_data.Times(scan.tr, scan.te, scan.flip, dwell, scan.sequence.system.B0)
+
+
+def acquisition_times(scan: Scan) -> np.ndarray:
+    """When each acquisition begins, in seconds from the start of the sequence."""
+    starts = np.cumsum([0.0, *scan.sequence.block_durations.values()])[:-1]
+    measured = np.array([events[5] > 0 for events in scan.sequence.block_events.values()])
+    return starts[measured]
