@@ -15,7 +15,7 @@ from prom.scanner.protocol import Protocol
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ScanPlan:
     """What is measured when.
 
     Attributes
@@ -70,7 +70,7 @@ class Plan:
         return {"columns": (readout, lines), "rows": (lines, readout), "points": (lines, partitions)}[self.pattern]
 
 
-def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Plan:
+def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> ScanPlan:
     """The plan of a mask under a protocol; ``echo_at_centre``, from 1, matters to a turbo spin echo only.
 
     Raises
@@ -106,7 +106,7 @@ def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Pla
     calibration = centre[tuple(steps.T)]
     if steps.shape[1] == 1:
         steps = torch.cat([steps, torch.zeros_like(steps)], dim=1)
-    return Plan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
+    return ScanPlan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
 
 
 def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
@@ -143,7 +143,7 @@ def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> in
     """The width of the centre that is labelled: what is asked for, if it is measured whole; of the metadata's, what is measured whole."""
     width = protocol.calibration
     if width is None:
-        noted = result.recipe.get("calibration", result.provenance.get("calibration", 0))
+        noted = result.demands.calibration or result.recipe.get("calibration", result.provenance.get("calibration", 0))
         width = noted if isinstance(noted, int) and not isinstance(noted, bool) and 0 < noted <= max(selected.shape) else 0
         while not bool(selected[central(selected, width)].all()):
             width -= 1

@@ -80,7 +80,7 @@ class Protocol:
     flip: float | None = None
     refocusing: float = 180.0
     thickness: float | None = None
-    bandwidth: float = 300.0
+    bandwidth: float = 500.0
     readout: int | None = None
     pulse: float | None = None
     order: str = "linear"

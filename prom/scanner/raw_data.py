@@ -11,7 +11,7 @@ import numpy as np
 from prom.engine.optional import ismrmrd
 from prom.errors import InputError
 from prom.files import atomic
-from prom.scanner.plan import Plan
+from prom.scanner.plan import ScanPlan
 
 MOST = 65535  # what a counter of 16 bits holds
 GAMMA_HERTZ = 42.576e6  # Hz/T
@@ -28,7 +28,7 @@ class Times:
     field: float
 
 
-def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = None, at: np.ndarray | None = None) -> None:
+def write(path: Path, made: ScanPlan, times: Times, samples: np.ndarray | None = None, at: np.ndarray | None = None) -> None:
     """Write an ISMRMRD file (HDF5, group ``dataset``; https://ismrmrd.github.io).
 
     Encoded and reconstructed space are the plan's matrix and field of view, so there is no oversampling; ``encodingLimits`` have the
@@ -80,7 +80,7 @@ def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = Non
         group.create_dataset("data", data=rows, maxshape=(None,), chunks=True)
 
 
-def _flags(library: object, made: Plan) -> np.ndarray:
+def _flags(library: object, made: ScanPlan) -> np.ndarray:
     flags = np.zeros(len(made.steps), dtype=np.uint64)
 
     def add(name: str, where: object) -> None:
@@ -103,7 +103,7 @@ def _flags(library: object, made: Plan) -> np.ndarray:
     return flags
 
 
-def header(made: Plan, times: Times, channels: int) -> str:
+def header(made: ScanPlan, times: Times, channels: int) -> str:
     """The XML header.
 
     Raises
