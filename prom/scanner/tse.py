@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError
@@ -93,15 +94,13 @@ class TurboSpinEcho:
             return least, (echoes + 1) // 2
         if wanted < least:
             raise InputError(f"te {self.protocol.te:g} ms: is too short; the least is {least / 1e6:g} ms, one echo spacing")
-        most = min(wanted // least, echoes)
-        for number in range(most, 0, -1):
-            if wanted % (number * SPACING_RASTER) == 0 and (wanted // number <= SLACK * least or most == echoes):
+        for number in range(min(wanted // least, echoes), 0, -1):
+            if wanted % (number * SPACING_RASTER) == 0 and (wanted // number <= SLACK * least or number == echoes):
                 return wanted // number, number
-        number = most * SPACING_RASTER
-        below, above = wanted // number * number, -(-wanted // number) * number
+        near = [f"te={time / 1e6:g}" for time in _nearest(wanted, least, echoes)]
         raise InputError(
             f"te {self.protocol.te:g} ms: is no multiple of an echo spacing of {least / 1e6:g} to {SLACK * least / 1e6:g} ms on the "
-            f"raster; use te={below / 1e6:g} or te={above / 1e6:g}"
+            f"raster; use {' or '.join(near)}"
         )
 
     def sequence(self) -> pulseq.Sequence:
@@ -154,3 +153,20 @@ class TurboSpinEcho:
             "EchoSpacing": self.spacing / 1e9,
             "EchoTrainLength": self.protocol.echoes,
         }
+
+
+def _nearest(wanted: int, least: int, echoes: int) -> list[int]:
+    """The echo times next below and above one that cannot be, in ns: of the last echo any spacing is possible, of others up to SLACK.
+
+    >>> _nearest(15_000_000, 8_040_000, 3)                 # 15 ms lies between the first echo and the second
+    [12060000, 16080000]
+    """
+    below, above = [], []
+    for number in range(1, echoes + 1):
+        raster = number * SPACING_RASTER
+        first, last = number * least, math.inf if number == echoes else math.floor(SLACK * least / SPACING_RASTER) * raster
+        if first <= wanted:
+            below.append(min(wanted // raster * raster, last))
+        if wanted <= last:
+            above.append(max(-(-wanted // raster) * raster, first))
+    return [max(below), min(above)]
