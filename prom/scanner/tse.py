@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prom.errors import InputError
 from prom.scanner.events import SPOILING, Lobe, Pulse, Readout, Writer, ceil
-from prom.scanner.plan import plan
+from prom.scanner.plan import plan, train_length
 from prom.scanner.protocol import GRADIENT_RASTER, Protocol
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TurboSpinEcho:
     """
 
     def __init__(self, result: MaskResult, protocol: Protocol) -> None:
-        self.protocol, self.limits = protocol, protocol.limits()
+        self.protocol, self.limits, self.echoes = protocol, protocol.limits(), train_length(result, protocol)
         made = plan(result, protocol)  # its geometry; the order follows when it is known which echo meets the centre
         length = protocol.ns("pulse") or round(PULSE * 1e6)
         self.excite = Pulse(protocol.flip or FLIP, made.fov[2], length, protocol, "excitation", "flip")
@@ -60,12 +60,12 @@ class TurboSpinEcho:
         self.before = half - self.refocus.centre - (self.excite.duration - self.excite.centre)
         self.encode = half - after - self.echo
         self.rewind = half - self.refocus.centre - (self.readout.lobe.duration - self.echo)
-        shot = self.excite.duration + self.before + protocol.echoes * self.spacing
+        shot = self.excite.duration + self.before + self.echoes * self.spacing
         spoil = Lobe.shortest(self.crusher, self.limits).duration
         self.repetition = protocol.ns("tr") or max(REPETITION, shot + spoil)
         if self.repetition < shot + spoil:
             raise InputError(
-                f"tr {protocol.tr:g} ms: is too short; the least is {(shot + spoil) / 1e6:g} ms with {protocol.echoes} echoes of "
+                f"tr {protocol.tr:g} ms: is too short; the least is {(shot + spoil) / 1e6:g} ms with {self.echoes} echoes of "
                 f"{self.spacing / 1e6:g} ms"
             )
         self.spoil = self.repetition - shot
@@ -89,7 +89,7 @@ class TurboSpinEcho:
             self.refocus.duration - self.refocus.centre + lobe + self.echo,
             self.readout.lobe.duration - self.echo + lobe + self.refocus.centre,
         )
-        least, wanted, echoes = ceil(2 * max(halves), SPACING_RASTER), self.protocol.ns("te"), self.protocol.echoes
+        least, wanted, echoes = ceil(2 * max(halves), SPACING_RASTER), self.protocol.ns("te"), self.echoes
         if wanted is None:
             return least, (echoes + 1) // 2
         if wanted < least:
@@ -130,7 +130,7 @@ class TurboSpinEcho:
         for shot in range(-self.dummies, shots):
             write.block(self.excite.duration, excite)
             write.block(self.before, start)
-            for echo in range(self.protocol.echoes):
+            for echo in range(self.echoes):
                 line = 0 if shot < 0 else lines[shot][echo] - middle
                 write.block(self.refocus.duration, refocus)
                 write.block(self.encode, crusher, write.event(("y", line), lambda line=line: encode.event("y", line / self.plan.fov[1])))
@@ -151,7 +151,7 @@ class TurboSpinEcho:
             "TR": self.repetition / 1e9,
             "FlipAngle": self.flip,
             "EchoSpacing": self.spacing / 1e9,
-            "EchoTrainLength": self.protocol.echoes,
+            "EchoTrainLength": self.echoes,
         }
 
 

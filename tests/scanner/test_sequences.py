@@ -217,7 +217,7 @@ def test_pulses_are_what_was_asked_for(name, made):
     assert 360 * np.trapezoid(pulse.signal, pulse.t) == pytest.approx(made.flip, rel=1e-3)
     assert round((pulse.delay + pulse.center) * 1e9) % 1000 == 0
     assert pulse.center == pytest.approx(pulse.shape_dur / 2, abs=1e-9)
-    frequencies = np.linspace(-4000, 4000, 8001)
+    frequencies = np.linspace(-4000, 4000, 801)
     profile = np.abs(np.exp(-2j * np.pi * frequencies[:, None] * pulse.t) @ pulse.signal)
     width = np.ptp(frequencies[profile > profile.max() / 2]) / block.gz.amplitude
     protocol = case(name).protocol
