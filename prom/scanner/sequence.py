@@ -91,6 +91,7 @@ def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, obj
         "Matrix": list(matrix),
         "Pattern": made.pattern,
         "TrueAcceleration": made.acceleration,
+        "B0": protocol.field,
         "kSpaceCenterLine": matrix[1] // 2,
         "kSpaceCenterPartition": matrix[2] // 2,
         "kSpaceCenterSample": matrix[0] // 2,
