@@ -35,7 +35,7 @@ def run(made: Scan, readings: np.ndarray, t1: float, t2: float, spoiled: bool = 
         if pulse is None:
             found[time] = transverse.mean()
             continue
-        angle = 2 * np.pi * np.trapezoid(pulse.signal, pulse.t)
+        angle = 2 * np.pi * np.trapezoid(pulse.signal.real, pulse.t)
         axis = np.exp(1j * (pulse.phase_offset if spoiled else 0.0))  # the rotation is about this direction of the transverse plane
         parallel, across = (transverse * axis.conj()).real, (transverse * axis.conj()).imag
         across, along = across * math.cos(angle) - along * math.sin(angle), across * math.sin(angle) + along * math.cos(angle)
