@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pypulseq as pulseq
 
 TIME_BANDWIDTH = 4.0  # of the sinc pulses
+LONGEST = 4_000_000  # ns, of a gradient that has more time than it needs
 SPOILING = 2.0  # cycles of phase from the echo to the next pulse: across a voxel along the readout, and across the slice
 CHANNELS = "xyz"  # readout, lines, partitions or slice
 
@@ -68,7 +69,11 @@ class Lobe:
 
     @classmethod
     def within(cls, area: float, duration: int, limits: pulseq.Opts) -> Lobe:
-        """The gentlest for this area that lasts at most ``duration``, which must be enough: of the shortest ramps the slew rate allows."""
+        """The gentlest for this area that lasts at most ``duration``, which must be enough: of the shortest ramps the slew rate allows.
+
+        It is at most 4 ms long where it can be: what is longer is hardly quieter, and dephases what moves.
+        """
+        duration = min(duration, max(LONGEST, cls.shortest(area, limits).duration))
         for rise in range(GRADIENT_RASTER, duration // 2 + 1, GRADIENT_RASTER):
             made = cls(rise, duration - 2 * rise)
             if abs(area) / made.effective <= min(limits.max_grad, limits.max_slew * rise / NS):

@@ -40,7 +40,8 @@ class Protocol:
     flip, refocusing
         Flip angles in degrees: of the excitation, by default 12 (gre) or 90 (tse), and of the refocusing pulses.
     thickness
-        Of the slice in mm, by default 5; of the slab of a 3D sequence, by default the width of the field of view.
+        Of the slice in mm, by default 5; of the slab of a 3D sequence, by default the width of the field of view. A slab's edges are
+        soft: where the object fills the field of view, they fold in unless it is thinner.
     bandwidth
         Hz per pixel.
     readout

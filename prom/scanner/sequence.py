@@ -59,6 +59,13 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     so that the image is that of :func:`prom.fft2c`. Labels: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
     the calibration region, which belong to the image too, and ``SEG``, the number of the echo in its train.
 
+    *What is checked*: the timing on the rasters, dead times, amplitude and slew rate of each axis, the peak of B1.
+
+    *What is not*, and somebody with a scanner must: stimulation of nerves (PNS) and heating (SAR), for which the scanner's own models are
+    needed; heating and duty cycle of the gradients and the sum of axes in oblique slices; eddy currents, delays and other errors of the
+    trajectory; sound and forbidden frequencies; what a vendor's interpreter wants of labels, or of the number of samples (some want an
+    even one). First on a phantom, and with a fully sampled scan to compare with.
+
     Raises
     ------
     InputError

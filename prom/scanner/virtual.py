@@ -17,6 +17,7 @@ from prom.scanner.sequence import Scan
 from prom.scanner.writing import acquisition_times, times
 
 STRAIGHT = 1e-4  # grid steps by which line and partition may change within a readout of a Cartesian scan
+BLOCK = 64  # groups of readouts that are summed at once: of 3D each needs a plane in double precision
 SCAN, ALONE = 0, 1  # streams of random numbers: of the samples, and of a scan of noise
 SAME = 1e-7  # grid steps: readouts that differ less are summed together; it turns the edge's phase by 3e-7
 
@@ -71,20 +72,23 @@ def scan(made: Scan, images: Tensor, noise: float = 0.0, seed: int = 0) -> np.nd
     positions = _positions(made)  # (S, samples, 3) in cycles per field of view
     readouts, steps = positions[..., 0], positions[:, plan.matrix[0] // 2, 1:]
     through = np.ones(len(steps)) if plan.three_dimensional else np.sinc(steps[:, 1])
-    keys = np.rint(np.concatenate([readouts, steps[:, 1:]], axis=1) / SAME)
-    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    _, first, group = np.unique(_alike(readouts, steps[:, 1]), return_index=True, return_inverse=True)
     found = np.empty((len(steps), len(coils), plan.matrix[0]), np.complex64)
     bar = tqdm(total=len(coils) * len(first), desc="virtual scan", delay=2, disable=None, leave=False)
     for coil, image in enumerate(coils):
         volume = image.numpy().astype(np.complex128) / np.sqrt(image.numel())
-        for number, example in enumerate(first):
-            members = np.flatnonzero(group.ravel() == number)
-            plane = volume @ _waves(steps[example, 1:], volume.shape[2])[0]
-            lines = plane @ _waves(steps[members, 0], volume.shape[1]).T  # (readout, members)
-            found[members, coil] = (_waves(readouts[example], volume.shape[0]) @ lines).T * through[members, None]
-            bar.update()
+        for begin in range(0, len(first), BLOCK):
+            examples = first[begin : begin + BLOCK]
+            planes = _waves(steps[examples, 1], volume.shape[2]) @ volume.reshape(-1, volume.shape[2]).T
+            for number, plane in enumerate(planes.reshape(-1, *volume.shape[:2]), begin):
+                members = np.flatnonzero(group == number)
+                lines = plane @ _waves(steps[members, 0], volume.shape[1]).T  # (readout, members)
+                found[members, coil] = (_waves(readouts[first[number]], volume.shape[0]) @ lines).T * through[members, None]
+                bar.update()
     bar.close()
-    return found if noise == 0 else found + _noise(found.shape, noise, seed, SCAN)
+    if noise:
+        found += _noise(found.shape, noise, seed, SCAN)
+    return found
 
 
 def write(path: str | os.PathLike, made: Scan, samples: np.ndarray, noise: float = 0.0, noise_samples: int = 0, seed: int = 0) -> None:
@@ -115,6 +119,7 @@ def _arranged(images: Tensor, plan: ScanPlan) -> Tensor:
             f"image of shape {tuple(images.shape)}: this sequence measures {shape}"
             f"{' (readout, height, width)' if three else ''}, or several coils of it; give one of this size"
         )
+    images = images.detach().cpu()
     coils = images[None] if images.ndim == len(shape) else images
     if three:
         return coils
@@ -129,6 +134,18 @@ def _positions(made: Scan) -> np.ndarray:
     if np.ptp(found[..., 1:], axis=1).max() > STRAIGHT:
         raise InputError("sequence: lines or partitions change within a readout, so it is not Cartesian; a virtual scan measures no such")
     return found
+
+
+def _alike(readouts: np.ndarray, partitions: np.ndarray) -> np.ndarray:
+    """A number for each readout, ``(S,)``: equal where partition and all samples are, but for rounding in pypulseq."""
+    order = np.argsort(partitions)
+    places = np.empty(len(order), np.int64)
+    places[order] = np.cumsum(np.diff(partitions[order], prepend=partitions[order[0]]) > SAME)
+    rows, number = np.full(len(readouts), -1), 0
+    while len(left := np.flatnonzero(rows < 0)):
+        rows[left[np.abs(readouts[left] - readouts[left[0]]).max(axis=1) <= SAME]] = number
+        number += 1
+    return rows * len(places) + places
 
 
 def _waves(frequencies: np.ndarray, size: int) -> np.ndarray:

@@ -15,7 +15,7 @@ import sigpy
 import torch
 from scans import CASES, case, of, random_mask, scan
 
-from prom import InputError, fft2c, ifft2c, load_mask
+from prom import InputError, fft2c, ifft2c, load, load_mask
 from prom.kspace.coils import simulated
 from prom.kspace.encoding import Coils
 from prom.masks.result import MaskResult
@@ -120,6 +120,18 @@ def test_everything_measured_is_the_image(tmp_path):
         kspace, there, _ = kspace_of(tmp_path / "raw.mrd")
         assert there.all()
         torch.testing.assert_close(ifft2c(as_images(kspace, pattern))[0], image, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"kind": "tse", "echoes": 4}])
+def test_the_project_reads_what_is_fully_measured(settings, tmp_path):
+    """Raw data of three subjects, with a scan of noise each, are a data set; raw data have lines as rows, so columns come turned."""
+    made = make(of(torch.ones(24, dtype=torch.bool), "columns", (20, 24)), Protocol(dummies=0, **settings))
+    images = torch.rand(3, 20, 24, generator=torch.Generator().manual_seed(0))
+    for number, image in enumerate(images):
+        samples = virtual.scan(made, coil_images(image, simulated(3, (20, 24))))
+        virtual.write(tmp_path / f"subject{number}.h5", made, samples, noise=0.1, noise_samples=64)
+    read = load(tmp_path, split="all")
+    torch.testing.assert_close(read.images[:, 0], images.transpose(-2, -1), atol=1e-3, rtol=0)
 
 
 def test_sums_against_another_library():
