@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -272,6 +273,9 @@ def _twix_lines(found: dict[str, np.ndarray]) -> Lines:
     for number, data in enumerate(found["data"]):
         counters = {name: int(found[name][number]) for name in ("slice", "line", "partition", "segment")}
         purpose = "reference" if found["reference"][number] else "image"
+        if purpose == "reference":  # a scan of its own counts from its own centre
+            for name in ("line", "partition"):
+                counters[name] += int(found[f"centre_{name}"][0] - found[f"centre_{name}"][number])
         shared = {name: int(found[name][number]) for name in alike}
         yield Line(data, purpose, bool(found["calibration"][number]), **counters, alike=shared, dwell=dwell)
     for data in found["noise"]:
@@ -292,13 +296,7 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
     InputError
         Where the header is missing or does not fit, the axes are unclear, or which of both it is.
     """
-    text = read_text(path.with_suffix(".hdr"), "header of a BART file").splitlines()
-    try:
-        shape = [int(word) for word in text[text.index("# Dimensions") + 1].split()]
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path.with_suffix('.hdr')}: has no '# Dimensions' with their lengths; it is not of a BART file") from error
-    if min(shape, default=0) < 1 or len(shape) > 16 or math.prod(shape) * 8 != path.stat().st_size:
-        raise InputError(f"{path}: holds {path.stat().st_size} bytes, but its header declares {shape}, complex64; one of both is damaged")
+    shape = cfl_shape(path)
     while len(shape) > max(2, len(axes or "")) and shape[-1] == 1:
         shape.pop()
     if axes is None:
@@ -310,8 +308,31 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
             )
         axes = "".join("1" if length == 1 else letters[axis] for axis, length in enumerate(shape))
     axes = check_axes(path, shape, np.dtype(np.complex64), axes, ())
-    array = np.memmap(path, np.dtype("<c8"), "r", shape=tuple(shape), order="F")
+    array = cfl_array(path, shape)
     return Content(array, axes, domain=_domain(path, array, axes), known_by="its energy at the centre")
+
+
+def cfl_shape(path: Path) -> list[int]:
+    """The lengths that the header beside a BART file declares, and that its size must have.
+
+    Raises
+    ------
+    InputError
+        Where the header is missing or does not fit.
+    """
+    text = read_text(path.with_suffix(".hdr"), "header of a BART file").splitlines()
+    try:
+        shape = [int(word) for word in text[text.index("# Dimensions") + 1].split()]
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path.with_suffix('.hdr')}: has no '# Dimensions' with their lengths; it is not of a BART file") from error
+    if min(shape, default=0) < 1 or len(shape) > 16 or math.prod(shape) * 8 != path.stat().st_size:
+        raise InputError(f"{path}: holds {path.stat().st_size} bytes, but its header declares {shape}, complex64; one of both is damaged")
+    return shape
+
+
+def cfl_array(path: Path, shape: Sequence[int]) -> np.ndarray:
+    """The numbers of a BART file, mapped."""
+    return np.memmap(path, np.dtype("<c8"), "r", shape=tuple(shape), order="F")
 
 
 def _domain(path: Path, array: np.ndarray, axes: str) -> str:
@@ -319,14 +340,23 @@ def _domain(path: Path, array: np.ndarray, axes: str) -> str:
     if "K" in axes:
         coils = [slice(None) if letter in "HWK" else length // 2 for letter, length in zip(axes, array.shape, strict=True)]
         middle = np.moveaxis(array[tuple(coils)], [letter for letter in axes if letter in "HWK"].index("K"), 0)
-    transformed = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(middle, axes=(-2, -1))), axes=(-2, -1))
-    itself, other = _central_share(middle), _central_share(transformed)
+    itself, other = central_shares(middle)
     if max(itself, other) < CERTAIN * min(itself, other) or not math.isfinite(itself * other):
         raise InputError(
             f"{path}: whether it is k-space or images is unclear, the centre has {itself:.0%} of its energy and {other:.0%} of its "
             "transform's; save it as npy and name the domain"
         )
     return "kspace" if itself > other else "image"
+
+
+def central_shares(array: np.ndarray) -> tuple[float, float]:
+    """The share of energy in the centre of ``(..., H, W)``, and in that of its transform: k-space has a high one itself, images the other.
+
+    >>> [round(share, 2) for share in central_shares(np.ones((16, 16)))]
+    [0.04, 1.0]
+    """
+    transformed = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(array, axes=(-2, -1))), axes=(-2, -1))
+    return _central_share(array), _central_share(transformed)
 
 
 def _central_share(array: np.ndarray) -> float:
@@ -368,15 +398,15 @@ def _complete(path: Path, geometry: Geometry, lines: Lines) -> Content:
                 f"{path}: slice {number} has {len(count) - missing} of {len(count)} lines: it is undersampled, and masks are "
                 "learned from complete k-space"
             )
-    return _without_oversampling(kspace[:, :, :, 0], geometry.width, geometry.kind)
+    known_by = f"its format, {geometry.kind}" + (", readout oversampling cut off" if geometry.width < kspace.shape[-1] else "")
+    return Content(without_oversampling(kspace[:, :, :, 0], geometry.width), AXES, domain="kspace", known_by=known_by)
 
 
-def _without_oversampling(kspace: np.ndarray, width: int, kind: str) -> Content:
-    """K-space of the middle ``width`` columns of the images."""
-    known_by = f"its format, {kind}" + (", readout oversampling cut off" if width < kspace.shape[-1] else "")
+def without_oversampling(kspace: np.ndarray, width: int) -> np.ndarray:
+    """K-space ``(slices, ..., samples)`` of the middle ``width`` columns of the images; overwrites what it is given."""
     for number, coils in enumerate(kspace if width < kspace.shape[-1] else ()):
         kspace[number, ..., :width] = _transformed(readout_image(coils, width), inverse=False)
-    return Content(kspace[..., :width], AXES, domain="kspace", known_by=known_by)
+    return kspace[..., :width]
 
 
 def readout_image(lines: np.ndarray, width: int) -> np.ndarray:

@@ -99,8 +99,10 @@ def _dwell(scan: dict) -> np.ndarray:
 def _extent(scan: dict) -> np.ndarray:
     """mm along the line, lines and partitions (or the thickness of the slice), 0 where unknown."""
     try:
-        first = scan["hdr"]["MeasYaps"]["sSliceArray"]["asSlice"][0]
-        return np.array([float(first[name]) for name in ("dReadoutFOV", "dPhaseFOV", "dThickness")])
+        protocol = scan["hdr"]["MeasYaps"]
+        first, oversampling = protocol["sSliceArray"]["asSlice"][0], protocol["sKSpace"]
+        wider = [1.0, *(1 + float(oversampling.get(f"d{name}OversamplingForDialog", 0)) for name in ("Phase", "Slice"))]
+        return np.array([float(first[name]) for name in ("dReadoutFOV", "dPhaseFOV", "dThickness")]) * wider
     except (KeyError, IndexError, TypeError, ValueError):
         return np.zeros(3)
 
