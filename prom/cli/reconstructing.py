@@ -44,7 +44,7 @@ def check_ending(output: str) -> None:
     default="sense",
     show_default=True,
     help=f"{', '.join(RECONSTRUCTIONS)}. Without --train, sense weighs samples by their own noise and power, and "
-    "the threshold of wavelet and tv is half the noise. Zero-filled makes the root sum of squares of the coils.",
+    "the threshold of wavelet and tv is a quarter of the noise. Zero-filled makes the root sum of squares of the coils.",
 )
 @click.option("--train", metavar="DATASET", help="Choose the reconstruction's numbers on training slices of the same size.")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Of --train: any option of its reader, as coils=keep.")

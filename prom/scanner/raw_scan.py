@@ -155,16 +155,22 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
     kspace, counts = image.averaged()
     measured = counts > 0
     _check_alike(path, numbers, measured)
+    found, notes = _references(path, reference, geometry, numbers, kspace, others)  # before k-space is overwritten
     scan = RawScan(
         *_arranged(path, kspace, measured[0], geometry, pattern),
         pattern,
         geometry.kind,
         _voxel(geometry, pattern, [positions[number] for number in numbers]),
         averages=float(1 / (1 / counts[measured]).mean()),
-        notes=(f"{unfit} reference lines of another length than the image's were left out",) if unfit else (),
+        notes=(*notes, *([f"{unfit} reference lines of another length than the image's were left out"] if unfit else [])),
     )
-    if reference.slices:
-        scan = _with_reference(path, scan, reference, geometry, numbers, kspace, others)
+    if found is not None:
+        samples, mask = _arranged(path, *found, geometry, pattern)
+        if samples.shape != scan.kspace.shape or not bool(samples.isfinite().all()):
+            raise InputError(
+                f"{path}: its reference lines have other coils than the image's, or values that are not finite; leave them out"
+            )
+        scan = replace(scan, reference=samples, reference_mask=mask)
     return _with_noise(scan, noise, dwell) if noise else scan
 
 
@@ -222,26 +228,25 @@ def _voxel(geometry: Geometry, pattern: str, positions: list[tuple[float, float,
     return (readout, lines, partitions) if pattern == "columns" else (lines, readout, partitions)
 
 
-def _with_reference(
-    path: Path, scan: RawScan, reference: Grid, geometry: Geometry, numbers: list[int], kspace: np.ndarray, both: list[tuple[int, int, int]]
-) -> RawScan:
-    """With the reference lines, and the image's own lines (slice, line, partition) that are marked as calibration data as well."""
+def _references(
+    path: Path, reference: Grid, geometry: Geometry, numbers: list[int], kspace: np.ndarray, both: list[tuple[int, int, int]]
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, list[str]]:
+    """The reference lines, with the image's own lines (slice, line, partition) that are marked as calibration data as well; and notes."""
+    if not reference.slices:
+        return None, []
     if missing := sorted(set(numbers) - set(reference.slices)):
-        return replace(scan, notes=(*scan.notes, f"the reference scan was left out, which lacks slice {missing[0]}"))
+        return None, [f"the reference scan was left out, which lacks slice {missing[0]}"]
     for number in set(reference.slices) - set(numbers):
         del reference.slices[number], reference.counts[number]
     offsets = [n // 2 - (n // 2 if centre is None else centre) for n, centre in zip(geometry.matrix[1:], geometry.centres, strict=True)]
     for number, line, partition in sorted(set(both)):
         row, column = line + offsets[0], partition + offsets[1]
-        if not reference.counts[number][row, column]:
+        if not reference.counts[number][row, column] and len(reference.slices[number]) == kspace.shape[1]:
             reference.slices[number][:, row, column] = kspace[numbers.index(number), :, row, column]
             reference.counts[number][row, column] = 1
     found, counts = reference.averaged()
     _check_alike(path, numbers, counts > 0)
-    samples, mask = _arranged(path, found, counts[0] > 0, geometry, scan.pattern)
-    if samples.shape != scan.kspace.shape or not bool(samples.isfinite().all()):
-        raise InputError(f"{path}: its reference lines have other coils than the image's, or values that are not finite; leave them out")
-    return replace(scan, reference=samples, reference_mask=mask)
+    return (found, counts[0] > 0), []
 
 
 def _with_noise(scan: RawScan, noise: list[Line], dwell: float) -> RawScan:

@@ -17,7 +17,7 @@ from prom.datasets import formats
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.kspace.coils import CALIBRATION, estimated, measured_noise_level, mixed, root_sum_of_squares, whitening
+from prom.kspace.coils import CALIBRATION, CROP, estimated, measured_noise_level, mixed, root_sum_of_squares, whitening
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import ifft2c
 from prom.masks.centre import reach, whole_centre
@@ -29,6 +29,9 @@ from prom.reconstruction.sparse import Sparse
 from prom.reconstruction.zero_filled import Reconstruction
 from prom.scanner.raw_scan import RawScan
 
+CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has small eigenvalues, and the usual one cuts off the object
+ENOUGH = 0.98  # of the centre's energy that sensitivities explain: the next crop is not tried
+LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
 FEWEST = 8  # rows and columns of a centre from which sensitivities can be estimated
 ONE_SIDED = 0.8  # of the way on one side of DC: a mask that reaches no farther on the other is one of partial Fourier
 
@@ -70,7 +73,7 @@ def reconstruct(
     Where there is a noise scan, it makes the noise of all coils equal and uncorrelated (:func:`prom.kspace.coils.whitening`).
     Sensitivities are estimated from the fully measured centre, or the reference lines (:func:`prom.kspace.coils.estimated`). Without
     training data ``sense`` weighs samples by the penalty :math:`\sigma^2 / P` with the power of
-    :func:`prom.reconstruction.from_noise.power_law`, and ``wavelet`` and ``tv`` have :math:`\lambda = \sigma / 2`; :math:`\sigma` is that
+    :func:`prom.reconstruction.from_noise.power_law`, and ``wavelet`` and ``tv`` have :math:`\lambda = \sigma / 4`; :math:`\sigma` is that
     of the noise scan, else of the outermost samples.
 
     Parameters
@@ -175,9 +178,32 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
             f"sensitivities: the fully measured centre has {size} x {size} samples, and {FEWEST} x {FEWEST} are needed; give sensitivities "
             "(--maps), or --reconstruction zero-filled"
         )
-    slices = tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False)
-    found = [estimated(one, size) if one.any() else torch.zeros_like(one) for one in slices]
-    return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples"
+    found, explained, energy = [], 0.0, 0.0
+    for samples in tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False):
+        low = ifft2c(_central(samples, size))
+        own = float(low.abs().double().square().sum())
+        best, share = torch.zeros_like(samples), 0.0
+        for crop in CROPS if own > 0 else ():
+            best = estimated(samples, size, crop)
+            share = float((best * (best.conj() * low).sum(dim=0)).abs().double().square().sum()) / own
+            if share >= ENOUGH:
+                break
+        found.append(best)
+        explained, energy = explained + share * own, energy + own
+    if explained < LEAST_EXPLAINED * energy:
+        raise InputError(
+            f"sensitivities: those of the central {size} x {size} samples explain {explained / energy:.0%} of them, too little; measure a "
+            "larger centre whole, give sensitivities (--maps), or --reconstruction zero-filled"
+        )
+    return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples, of which they explain {explained / energy:.1%}"
+
+
+def _central(samples: Tensor, size: int) -> Tensor:
+    """The central ``size`` x ``size`` samples, and 0 elsewhere."""
+    kept = torch.zeros_like(samples)
+    middle = (..., *(slice(n // 2 - size // 2, n // 2 - size // 2 + size) for n in samples.shape[-2:]))
+    kept[middle] = samples[middle]
+    return kept
 
 
 def _by_coils(
@@ -192,7 +218,7 @@ def _by_coils(
         made, how = [Sense(penalty)] * len(kspace), "sense, penalty: the noise over a power law that was fitted to the samples"
     else:
         made = [Sparse(name, strength * sparse_strength(samples, mask, noise)) for samples in kspace]
-        how = f"{name}, lambda half the noise"
+        how = f"{name}, lambda a quarter of the noise"
     if phase == "smooth":
         how += f", smooth phase from the centre of {' x '.join(str(2 * min(sides)) for sides in reach(mask))}"
     together = 1 if len({id(one) for one in made}) > 1 else torch.get_num_threads()
