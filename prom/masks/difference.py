@@ -58,8 +58,9 @@ class Difference:
         if self.missing:
             found.append(f"{self.missing} of {self.asked} {self.unit} that were asked for not measured")
         if self.unasked:
-            verb = "was" if self.unasked == 1 else "were"
-            found.append(f"{self.unasked}{'' if self.missing else f' {self.unit}'} measured that {verb} not asked for")
+            one = self.unasked == 1
+            counted = "" if self.missing else f" {self.unit.removesuffix('s') if one else self.unit}"
+            found.append(f"{self.unasked}{counted} measured that {'was' if one else 'were'} not asked for")
         return ", ".join(found) + (f": exactly the mask asked for, {self.explanation}" if self.explanation else "")
 
 
