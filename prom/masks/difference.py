@@ -113,8 +113,15 @@ def _explanation(asked: Tensor, measured: Tensor) -> str | None:
     found = [(steps, *shift) for steps, changed in _turned(asked) for shift in [_shift(changed, measured)] if shift]
     if not found:
         return None
-    steps, *shift = min(found, key=lambda one: (len(one[0]) + any(one[1:]), abs(one[1]) + abs(one[2])))
+    steps, *shift = min(found, key=_unlikely)
     return " and ".join([*steps, *([f"shifted by ({shift[0]}, {shift[1]})"] if any(shift) else [])])
+
+
+def _unlikely(found: tuple[list[str], int, int]) -> tuple[int, int]:
+    """What sorts explanations: fewer things that happened come first, and of one thing a shift by one before a reversal."""
+    steps, *shift = found
+    distance = sum(abs(step) for step in shift)
+    return len(steps) + (distance > 0), 2 * len(steps) + distance
 
 
 def _turned(mask: Tensor) -> Iterator[tuple[list[str], Tensor]]:

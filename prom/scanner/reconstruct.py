@@ -230,7 +230,7 @@ def _by_coils(
 
 
 def _image(made: Reconstruction, samples: Tensor, mask: Tensor, encoding: Coils, phase: str) -> Tensor:
-    image = made(samples, mask, encoding)[0]
+    image = made(samples, mask, encoding)[0] * encoding.seen  # elsewhere there are no data, only what is sparse
     if phase == "free":
         return image
     smooth = smooth_phase(image, [min(sides) for sides in reach(mask)])

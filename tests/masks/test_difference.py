@@ -100,13 +100,17 @@ def test_the_whole_centre_is_whole_and_cannot_grow(height, width, seed):
     mask = torch.rand(height, width, generator=torch.Generator().manual_seed(seed)) < 0.9
 
     def whole(rows, columns):
-        cut = mask[height // 2 - rows // 2 : height // 2 - rows // 2 + rows, width // 2 - columns // 2 : width // 2 - columns // 2 + columns]
+        cut = mask[
+            height // 2 - rows // 2 : height // 2 - rows // 2 + rows, width // 2 - columns // 2 : width // 2 - columns // 2 + columns
+        ]
         return bool(cut.all())
 
     rows, columns = whole_centre(mask)
     square = max(n for n in range(min(height, width) + 1) if all(whole(m, m) for m in range(n + 1)))
     assert whole(rows, columns) and min(rows, columns) >= square
-    assert (rows == height or columns == 0 or not whole(rows + 1, columns)) and (columns == width or rows == 0 or not whole(rows, columns + 1))
+    assert (rows == height or columns == 0 or not whole(rows + 1, columns)) and (
+        columns == width or rows == 0 or not whole(rows, columns + 1)
+    )
     assert max(whole_centre(mask, most=2)) <= 2
 
 
