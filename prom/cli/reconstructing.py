@@ -60,6 +60,7 @@ def check_ending(output: str) -> None:
     metavar="N",
     help="Rows and columns of the centre, at most, from which sensitivities are estimated.",
 )
+@click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Make N virtual coils of all, which takes less time.")
 @click.option(
     "--phase",
     default="free",
@@ -70,7 +71,7 @@ def check_ending(output: str) -> None:
 @click.option("--key", help="Name of the measurement in an HDF5 file that has several.")
 @threads_option
 @json_option
-def reconstruct_command(raw, output, asked, reconstruction, train, settings, maps, calibration, phase, noise, key, json) -> None:
+def reconstruct_command(raw, output, asked, reconstruction, train, settings, maps, calibration, compress, phase, noise, key, json) -> None:
     """Reconstruct RAW, Cartesian data that a scanner measured with a mask.
 
     RAW is ISMRMRD (.h5, .mrd), Siemens twix (.dat) or BART (.cfl with .hdr). The mask is found in the data. Slices of one mask, or a
@@ -83,12 +84,15 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     if settings and not train:
         raise click.UsageError(f"--set {settings[0]}: is an option of training data; give --train, or leave it out")
     check_writable(output)
+    for name in (raw, asked, maps, train):
+        if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
+            raise click.UsageError(f"--output {output}: is what is read, and would be lost; name another file")
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
     compared = prom.difference.difference(wanted[0], scan.mask) if wanted else None
     data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
-    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration)
+    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration, compress)
     record = described(raw, scan, images, reconstruction, phase)
     if compared:
         record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}
@@ -144,6 +148,8 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
         lines.append(f"asked for in {record['asked']}: {record['comparison']}")
     if record["noise"] is not None:
         lines.append(f"noise: {record['noise']:.4g}, {how['noise']}" + (f"; {how['noise scan']}" if "noise scan" in how else ""))
+    if "coils" in how:
+        lines.append(f"coils: {how['coils']}")
     if "sensitivities" in how:
         lines.append(f"sensitivities: {how['sensitivities']}")
     lines.append(f"reconstruction: {how['reconstruction']}")

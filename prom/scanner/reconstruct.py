@@ -17,7 +17,7 @@ from prom.datasets import formats
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.kspace.coils import CALIBRATION, CROP, estimated, measured_noise_level, mixed, root_sum_of_squares, whitening
+from prom.kspace.coils import CALIBRATION, CROP, compression, estimated, measured_noise_level, mixed, root_sum_of_squares, whitening
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import ifft2c
 from prom.masks.centre import reach, whole_centre
@@ -67,6 +67,7 @@ def reconstruct(
     phase: str = "free",
     noise: float | None = None,
     calibration: int = CALIBRATION,
+    compress: int | None = None,
 ) -> Images:
     r"""Images of raw data.
 
@@ -94,6 +95,9 @@ def reconstruct(
         Standard deviation of a complex sample, in the units of the file; by default as above.
     calibration
         Of the centre at most so many rows and columns are used for sensitivities.
+    compress
+        To how many virtual coils (:func:`prom.kspace.coils.compression`); the time of estimating sensitivities grows faster than their
+        number.
 
     Raises
     ------
@@ -123,6 +127,11 @@ def reconstruct(
                 raise
     else:
         how.setdefault("noise", "given")
+    if compress is not None:
+        matrix = compression(kspace, compress)
+        kspace, reference = mixed(kspace, matrix), mixed(reference, matrix)
+        maps = None if maps is None else mixed(maps, matrix)
+        how["coils"] = f"{scan.kspace.shape[1]} compressed to {compress}"
     if name == "zero-filled":
         image, how["reconstruction"] = _zero_filled(kspace, scan.mask, phase)
         return Images(image, None, noise, how)
@@ -168,9 +177,9 @@ def _zero_filled(kspace: Tensor, mask: Tensor, phase: str) -> tuple[Tensor, str]
 def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: int) -> tuple[Tensor, str]:
     """``(N, K, H, W)``, and what they are."""
     if maps is not None:
-        return maps.to(torch.complex64).expand(scan.kspace.shape), "given"
-    if scan.kspace.shape[1] == 1:
-        return torch.ones_like(scan.kspace), "one coil"
+        return maps.to(torch.complex64).expand(reference.shape), "given"
+    if reference.shape[1] == 1:
+        return torch.ones_like(reference), "one coil"
     mask, what = (scan.mask, "the central") if scan.reference is None else (scan.reference_mask, "reference lines, the central")
     size = min(whole_centre(mask, most))
     if size < FEWEST:

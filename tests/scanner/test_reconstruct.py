@@ -192,6 +192,18 @@ def test_sensitivities_come_from_reference_lines_where_there_are_some():
     assert torch.allclose(found.maps[0], estimated(kspace, 20), atol=1e-4)
 
 
+def test_virtual_coils():
+    """Of eight coils that see four things, four virtual ones have it all; given sensitivities go through the same matrix."""
+    mixing = complex_normal(8, 4, seed=3)
+    maps = torch.einsum("jk,khw->jhw", mixing, simulated(4, SHAPE))
+    scan = scan_of(Coils(maps).forward(brain()), lines("rows"))
+    whole, few = (reconstruct.reconstruct(scan, maps=maps, noise=NOISE, compress=compress) for compress in (None, 4))
+    assert few.maps.shape == (1, 4, *SHAPE) and few.how["coils"] == "8 compressed to 4"
+    assert (whole.image - few.image).abs().max() < 0.02 * whole.image.abs().max()
+    estimated_maps = reconstruct.reconstruct(scan, noise=NOISE, compress=2).maps
+    assert estimated_maps.shape == (1, 2, *SHAPE)
+
+
 def test_sensitivities_that_explain_nothing_are_refused():
     noise = complex_normal(8, *SHAPE)
     with pytest.raises(InputError, match=r"explain \d+% of them, too little"):
@@ -279,7 +291,7 @@ def test_image_files(tmp_path):
     write(tmp_path / "a.png", image)
     picture = np.asarray(Image.open(tmp_path / "a.png"))
     assert picture.shape == (12, 10) and picture.max() == 255 and not picture[6:, 5:].any()
-    assert np.array_equal(picture[:6, 5:], np.round(255 * image[1].abs() / image.abs().max()))
+    assert np.array_equal(picture[:6, 5:], (255 * image[1].abs() / image.abs().max()).round())
     assert side_by_side(np.zeros((1, 4, 4))).max() == 0
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(InputError, match="image format '.gz' is not known"):
@@ -364,6 +376,9 @@ def test_partial_fourier_is_hinted_at(prom, tmp_path):
         ("raw.h5 -o image.nii --maps none.npy", "no such file"),
         ("raw.h5 -o image.nii --key other", "has no ISMRMRD measurement 'other'"),
         ("raw.h5 -o image.nii --train mine", "has slices of (16, 12), the raw data (48, 40)"),
+        ("raw.h5 -o raw.h5", "is what is read, and would be lost"),
+        ("raw.h5 -o ./asked.h5 --mask asked.h5", "is what is read, and would be lost"),
+        ("raw.h5 -o image.nii --compress 5", "must be >= 1 and <= 4"),
         ("asked.h5 -o image.nii", "has no ISMRMRD raw data"),
         ("none.h5 -o image.nii", "no such file"),
     ],
@@ -373,6 +388,29 @@ def test_errors_are_one_line_and_leave_nothing(prom, tmp_path, line, what):
     code, text, errors = prom(f"reconstruct {line}")
     assert code == 2 and text == "" and what in errors and errors.count("\n") == 1 and errors.startswith("prom: ")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.slow
+def test_damaged_files_leave_an_image_or_one_line(prom, tmp_path):
+    """Bytes changed, cut out or doubled anywhere in ISMRMRD and BART files: exit code 0 or 2, no image after an error, nothing else."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "good.hdr").write_text("# Dimensions\n1 48 40 4\n")
+    (measured() * lines("rows")).permute(1, 2, 0).numpy().ravel(order="F").tofile(tmp_path / "good.cfl")
+    for name in ("raw.h5", "good.cfl", "good.hdr"):
+        content = (tmp_path / name).read_bytes()
+        ending = name.partition(".")[2]
+        for _ in range(150):
+            place, length = int(generator.integers(len(content))), int(generator.integers(1, 9))
+            other = [generator.bytes(length), b"", content[place : place + length] * 2][int(generator.integers(3))]
+            for copied in ("good.cfl", "good.hdr"):
+                (tmp_path / copied.replace("good", "bad")).write_bytes((tmp_path / copied).read_bytes())
+            (tmp_path / f"bad.{ending}").write_bytes(content[:place] + other + content[place + length :])
+            code, _, errors = prom(f"reconstruct bad.{'h5' if ending == 'h5' else 'cfl'} -o image.npy --reconstruction zero-filled")
+            made = tmp_path / "image.npy"
+            assert code in (0, 2) and made.exists() == (code == 0) and (errors.count("\n") == 1 or code == 0), errors
+            assert code == 2 or np.isfinite(np.load(made)).all()
+            made.unlink(missing_ok=True)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".prom")]
 
 
 def test_a_file_of_the_ismrmrd_library_with_oversampling_and_noise(prom, tmp_path):
