@@ -141,7 +141,7 @@ class Design:
     def of(cls, train: SliceDataset, pattern: str = "points") -> Design:
         """That of a data set, before any sample: parameters of the pattern are places."""
         if not train.noise:
-            raise InputError(f"{train.name}: its noise is not known, which a_optimal weighs the images against; set SliceDataset.noise")
+            raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
         maps, power = train.maps(range(len(train))), mean_power(train)
         power = power.clamp(min=LEAST_POWER * power.max())
         if pattern == "rows":

@@ -76,7 +76,7 @@ def repulsion(
     if train.sensitivities is None:
         return energy(train, acceleration, pattern, seed, demands)
     if not train.noise:
-        raise InputError(f"{train.name}: its noise is not known, which repulsion weighs the images against; set SliceDataset.noise")
+        raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
     lines = make(pattern, train.shape)
     kernel = reach(train.sensitivities, lines)
     if float(kernel.sum()) < 1 + ROUNDING:

@@ -260,6 +260,7 @@ def optimize_command(
     prom.device.choose_device(device)
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
+    demands = demands()
     data = dataset()
     near = prom.baselines.energy(data, acceleration, pattern, demands=demands) if segmenter else None
     objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
@@ -298,8 +299,9 @@ def optimize_command(
 def baseline_command(name, dataset, acceleration, pattern, demands, tr, seed, choices, output, json) -> None:
     method = prom.baselines.get(name)
     known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective", "demands"))
-    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices) | prom.baselines.with_demands(name, demands)
+    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
     check_writable(output)
+    chosen |= prom.baselines.with_demands(name, demands())
     pattern = pattern or prom.baselines.default_pattern(name)
     data = dataset()
     mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)

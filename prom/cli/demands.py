@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING
 
 import click
 
+import prom
 from prom.cli.types import real, whole
 
-if TYPE_CHECKING:
-    import prom
+NAMES = ("calibration", "calibration_shape", "shutter", "partial_fourier", "max_gap", "require", "forbid", "segments", "axis")
 
 tr_option = click.option("--tr", type=real("(0, 1e9]"), metavar="MS", help="Repetition time: also report how long the scan takes.")
 
 
 def demand_options(command: Callable) -> Callable:
-    """The options that become ``demands``, :class:`prom.masks.demands.Demands`, which ``command`` receives."""
+    """The options that become ``demands``, which ``command`` receives as a function that makes :class:`prom.masks.demands.Demands`.
+
+    It is called once the other arguments have been checked, as it waits for PyTorch.
+    """
 
     @wraps(command)
-    def demanding(calibration, calibration_shape, shutter, partial_fourier, max_gap, require, forbid, segments, axis, **rest):
-        from prom.masks.demands import Demands
-
-        masks = {"require": require, "forbid": forbid}
-        numbers = {"calibration": calibration, "partial_fourier": partial_fourier, "max_gap": max_gap, "segments": segments}
-        shapes = {"calibration_shape": calibration_shape, "shutter": shutter, "axis": axis}
-        return command(demands=Demands(**numbers, **shapes, **masks), **rest)
+    def demanding(**given):
+        named = {name: given.pop(name) for name in NAMES}
+        return command(demands=lambda: prom.demands.Demands(**named), **given)
 
     for option in (
         click.option("--axis", help="Of points: the phase-encode axis, rows or columns. [default: rows]"),

@@ -56,5 +56,6 @@ def described(scan: prom.sequence.Scan) -> str:
         f"{kind}: {len(plan.steps)} of {of} {what} (x{plan.acceleration:.2f}), {labelled} for calibration, matrix "
         f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} (readout first), field of view "
         f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
-        f"TR {1000 * scan.tr:g} ms, TE {1000 * scan.te:g} ms, flip {scan.flip:g} degrees, scan time {scan.duration / 60:.2f} minutes"
+        f"TR {1000 * scan.tr:g} ms, TE {round(1000 * scan.te, 2):g} ms, flip {scan.flip:g} degrees, "
+        f"scan time {scan.duration / 60:.2f} minutes"
     )

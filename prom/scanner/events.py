@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pypulseq as pulseq
 
 TIME_BANDWIDTH = 4.0  # of the sinc pulses
-SPOILING = 2.0  # cycles of phase across a voxel along the readout, and across the slice
+SPOILING = 2.0  # cycles of phase from the echo to the next pulse: across a voxel along the readout, and across the slice
 CHANNELS = "xyz"  # readout, lines, partitions or slice
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prom.errors import InputError
 from prom.scanner.events import SPOILING, Lobe, Pulse, Readout, Writer, ceil
-from prom.scanner.plan import Plan
+from prom.scanner.plan import ScanPlan
 from prom.scanner.protocol import GRADIENT_RASTER, Protocol
 
 if TYPE_CHECKING:
@@ -52,14 +52,15 @@ class GradientEcho:
         Where TE or TR is too short; the message says the shortest.
     """
 
-    def __init__(self, made: Plan, protocol: Protocol) -> None:
+    def __init__(self, made: ScanPlan, protocol: Protocol) -> None:
         self.plan, self.protocol, self.limits = made, protocol, protocol.limits()
         thickness = made.fov[2] if protocol.thickness is None else protocol.thickness / 1000
         self.pulse = Pulse(protocol.flip or FLIP, thickness, protocol.ns("pulse") or round(PULSE * 1e6), protocol, "excitation", "flip")
         self.readout = Readout.of(made.matrix[0], made.fov[0], protocol, self.limits)
         self.lines = (made.matrix[1] // 2) / made.fov[1]  # the largest encode, 1/m
         self.partitions = (made.matrix[2] // 2) / made.fov[2] if made.three_dimensional else 0.0
-        self.spoilers = (SPOILING * made.matrix[0] / made.fov[0], 0.0 if made.three_dimensional else SPOILING / thickness)
+        along = SPOILING * made.matrix[0] / made.fov[0] - self.readout.after  # the readout spoils already
+        self.spoilers = (along, 0.0 if made.three_dimensional else SPOILING / thickness)
         self.timing = self._timing()
 
     @property

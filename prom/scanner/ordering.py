@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor
 
+from prom.engine.kernels import exactly
 from prom.errors import InputError, unknown
 from prom.options import check
 
-ROUNDS = 50  # of 2-opt over all points at most; it is done after 10 to 20
+ROUNDS = 100  # of 2-opt over all points at most; it is done after 5 to 20
+NEIGHBOURS = 10  # of each point, to which 2-opt tries new edges
 GAIN = 1e-9  # by which a path must become shorter for a change to count: rounding is no gain
 
 
@@ -23,8 +27,9 @@ def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, s
     - ``centric``: from DC outwards, 0, -1, 1, -2, ...; of points, one column after the other, both from DC outwards.
     - ``radial``: by the distance from DC in grid steps, and at equal distance by the angle.
     - ``interleaved``: in shots: line 0, ``shots``, 2 ``shots``, ... of those measured, then 1, 1 + ``shots``, ...
-    - ``shortest``: with small jumps between successive points, so of gradients: the nearest neighbour each time, and then 2-opt
-      (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens it.
+    - ``shortest``: with small jumps between successive points, so of gradients, and never longer than ``linear``: the nearest neighbour
+      each time, and then 2-opt (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens
+      it.
 
     Parameters
     ----------
@@ -93,38 +98,73 @@ def _interleaved(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarr
 
 
 def _shortest(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
-    if places.shape[1] == 1:
-        return _linear(places, centre, shots)  # nothing is shorter
+    linear = _linear(places, centre, shots)
+    if places.shape[1] == 1 or len(places) < 3:
+        return linear  # nothing is shorter
     points = places.astype(float)
-    path, left = [_linear(places, centre, shots)[0]], np.ones(len(points), dtype=bool)
-    left[path[0]] = False
-    while left.any():
-        path.append(np.where(left, _distance(points, points[path[-1]]), np.inf).argmin())
-        left[path[-1]] = False
-    path = np.array(path)
-    for _ in range(ROUNDS):
-        before = length(torch.from_numpy(points[path]))
-        for start in range(1, len(path) - 1):
-            _reverse_best(path, points, start)
-        if length(torch.from_numpy(points[path])) > before - GAIN:
-            break
+    near = cKDTree(points).query(points, min(NEIGHBOURS + 1, len(points)))[1][:, 1:]
+    starts = (_nearest(points, linear[0]), linear.copy())  # from the second, the result is never longer than linear
+    paths = [_shortened(points, near, start) for start in starts]
+    return min(paths, key=lambda path: length(torch.from_numpy(points[path])))
+
+
+@exactly
+def _distance(points, one, two):
+    """Between two points, by their numbers."""
+    return math.sqrt((points[one, 0] - points[two, 0]) ** 2 + (points[one, 1] - points[two, 1]) ** 2)
+
+
+@exactly
+def _nearest(points, first):
+    """A path that goes to the nearest point that is left, each time."""
+    left = np.arange(len(points))
+    path = np.empty(len(points), np.int64)
+    path[0] = first
+    count, left[first] = len(points) - 1, left[-1]
+    for step in range(1, len(points)):
+        best, at = np.inf, 0
+        for place in range(count):
+            distance = _distance(points, left[place], path[step - 1])
+            if distance < best or (distance == best and left[place] < left[at]):
+                best, at = distance, place
+        path[step] = left[at]
+        count -= 1
+        left[at] = left[count]
     return path
 
 
-def _reverse_best(path: np.ndarray, points: np.ndarray, start: int) -> None:
-    """Reverse path[start : end + 1] in place for the end that shortens the path most. The path is open: after its end there is no way."""
-    along = points[path]
-    ends = along[start:]
-    new = _distance(ends, along[start - 1])
-    new[:-1] += _distance(along[start + 1 :], along[start])
-    old = _distance(along[start], along[start - 1]) + np.append(_distance(along[start + 1 :], along[start:-1]), 0.0)
-    best = (new - old).argmin()
-    if (new - old)[best] < -GAIN:
-        path[start : start + best + 1] = path[start : start + best + 1][::-1].copy()
-
-
-def _distance(points: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.sqrt(((points - other) ** 2).sum(axis=-1))
+@exactly
+def _shortened(points, near, path):
+    """The path after 2-opt: two edges a-b and c-d become a-c and b-d, c among the nearest to a, while that shortens it. In place."""
+    size = len(path)
+    at = np.empty(size, np.int64)
+    at[path] = np.arange(size)
+    for _ in range(ROUNDS):
+        better = False
+        for a in range(size):
+            for side in (1, -1):  # the edge after a, and the one before it; beyond the ends of the path there is none
+                i = at[a]
+                if not 0 <= i + side < size:
+                    continue
+                b = path[i + side]
+                old = _distance(points, a, b)
+                for c in near[a]:
+                    gain = old - _distance(points, a, c)
+                    if gain <= 0:
+                        break  # the next are farther away
+                    j = at[c]
+                    if 0 <= j + side < size:
+                        d = path[j + side]
+                        gain += _distance(points, c, d) - _distance(points, b, d)
+                    if gain > GAIN:
+                        low, high = (min(i, j) + 1, max(i, j)) if side == 1 else (min(i, j), max(i, j) - 1)
+                        path[low : high + 1] = path[low : high + 1][::-1].copy()
+                        at[path[low : high + 1]] = np.arange(low, high + 1)
+                        better = True
+                        break
+        if not better:
+            break
+    return path
 
 
 def length(places: Tensor) -> float:

@@ -10,12 +10,15 @@ from torch import Tensor
 from prom.errors import InputError
 from prom.kspace.patterns import Lines, make
 from prom.masks import MaskResult
+from prom.masks.demands import ellipse
 from prom.scanner.ordering import order, trains
 from prom.scanner.protocol import Protocol
 
+ECHOES = 8  # of a train by default
+
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class ScanPlan:
     """What is measured when.
 
     Attributes
@@ -70,7 +73,7 @@ class Plan:
         return {"columns": (readout, lines), "rows": (lines, readout), "points": (lines, partitions)}[self.pattern]
 
 
-def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Plan:
+def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> ScanPlan:
     """The plan of a mask under a protocol; ``echo_at_centre``, from 1, matters to a turbo spin echo only.
 
     Raises
@@ -94,9 +97,9 @@ def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Pla
             f"readout {protocol.readout}: a mask of {result.pattern} says itself how long they are, {result.mask.numel() // grid.size}"
         )
     matrix, fov = geometry(result, grid, protocol)
-    centre = central(selected, _calibration(result, selected, protocol))
+    centre = _calibration(result, selected, protocol)
     if protocol.kind == "tse":
-        dealt = trains(selected, protocol.echoes, echo_at_centre)
+        dealt = trains(selected, train_length(result, protocol), echo_at_centre)
         shots, echoes = dealt.shape[:2]
         steps = dealt.reshape(-1, 1)
         shot, echo = torch.arange(shots).repeat_interleave(echoes), torch.arange(echoes).repeat(shots)
@@ -106,7 +109,7 @@ def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Pla
     calibration = centre[tuple(steps.T)]
     if steps.shape[1] == 1:
         steps = torch.cat([steps, torch.zeros_like(steps)], dim=1)
-    return Plan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
+    return ScanPlan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
 
 
 def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple[int, int, int], tuple[float, float, float]]:
@@ -128,26 +131,41 @@ def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple
     return (width, height, 1), (fov[1], fov[0], thickness)
 
 
-def central(selected: Tensor, width: int) -> Tensor:
-    """The centre of this width, bool of the shape of ``selected``: all of it where it is wider than an axis.
+def central(selected: Tensor, width: int, disc: bool = False) -> Tensor:
+    """The centre of this width, bool of the shape of ``selected``: all of it where it is wider than an axis. Of points also as a disc.
 
     >>> central(torch.ones(6, dtype=torch.bool), 2)
     tensor([False, False,  True,  True, False, False])
     """
     region = torch.zeros_like(selected)
-    region[tuple(slice(max(n // 2 - width // 2, 0), n // 2 - width // 2 + width) for n in selected.shape)] = width > 0
+    if disc and width <= min(selected.shape):
+        region[tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in selected.shape)] = ellipse((width,) * selected.ndim)
+    else:
+        region[tuple(slice(max(n // 2 - width // 2, 0), n // 2 - width // 2 + width) for n in selected.shape)] = width > 0
     return region
 
 
-def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> int:
-    """The width of the centre that is labelled: what is asked for, if it is measured whole; of the metadata's, what is measured whole."""
-    width = protocol.calibration
+def train_length(result: MaskResult, protocol: Protocol) -> int:
+    """Echoes of a train: what is asked for, else the segments with equal counts that were demanded of the mask, else 8.
+
+    >>> from prom.baselines import as_result
+    >>> train_length(as_result(torch.eye(4).bool(), "demo", 4), Protocol())
+    8
+    """
+    if protocol.echoes is not None:
+        return protocol.echoes
+    segments = result.demands.segments
+    return segments if segments > 1 else ECHOES
+
+
+def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> Tensor:
+    """The centre that is labelled: what is asked for, if it is measured whole; of what the metadata say, what is measured whole."""
+    width, demands = protocol.calibration, result.demands
     if width is None:
-        noted = result.recipe.get("calibration", result.provenance.get("calibration", 0))
+        noted = demands.calibration or result.recipe.get("calibration", 0)  # a demand, or an option of a baseline
         width = noted if isinstance(noted, int) and not isinstance(noted, bool) and 0 < noted <= max(selected.shape) else 0
-        while not bool(selected[central(selected, width)].all()):
-            width -= 1
-        return width
+        disc = demands.calibration > 0 and demands.calibration_shape == "disc"
+        return next(region for w in range(width, -1, -1) if bool(selected[region := central(selected, w, disc)].all()))
     missing = int((~selected & central(selected, width)).sum())
     if missing:
         whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected, w)].all()))
@@ -155,4 +173,4 @@ def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> in
             f"calibration {width}: the mask does not measure {missing} of the lines or points of this centre; at most {whole} is measured "
             "whole, or make the mask with a calibration region"
         )
-    return width
+    return central(selected, width)

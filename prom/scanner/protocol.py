@@ -53,7 +53,7 @@ class Protocol:
         The width of the fully measured centre that is labelled as calibration data, and by gre measured first. By default what the mask's
         metadata say, else 0.
     echoes
-        Of tse: the length of the echo train.
+        Of tse: the length of the echo train; by default the segments that were demanded of the mask, else 8.
     dummies
         Shots without data before the first line, to reach the steady state; by default 20 (gre) or 1 (tse).
     max_grad, max_slew, max_b1
@@ -80,13 +80,13 @@ class Protocol:
     flip: float | None = None
     refocusing: float = 180.0
     thickness: float | None = None
-    bandwidth: float = 300.0
+    bandwidth: float = 500.0
     readout: int | None = None
     pulse: float | None = None
     order: str = "linear"
     shots: int = 1
     calibration: int | None = None
-    echoes: int = 8
+    echoes: int | None = None
     dummies: int | None = None
     max_grad: float = 28.0
     max_slew: float = 150.0

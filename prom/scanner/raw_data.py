@@ -11,7 +11,7 @@ import numpy as np
 from prom.engine.optional import ismrmrd
 from prom.errors import InputError
 from prom.files import atomic
-from prom.scanner.plan import Plan
+from prom.scanner.plan import ScanPlan
 
 MOST = 65535  # what a counter of 16 bits holds
 GAMMA_HERTZ = 42.576e6  # Hz/T
@@ -28,7 +28,14 @@ class Times:
     field: float
 
 
-def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = None, at: np.ndarray | None = None) -> None:
+def write(
+    path: Path,
+    made: ScanPlan,
+    times: Times,
+    samples: np.ndarray | None = None,
+    at: np.ndarray | None = None,
+    noise: np.ndarray | None = None,
+) -> None:
     """Write an ISMRMRD file (HDF5, group ``dataset``; https://ismrmrd.github.io).
 
     Encoded and reconstructed space are the plan's matrix and field of view, so there is no oversampling; ``encodingLimits`` have the
@@ -43,6 +50,8 @@ def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = Non
         ``(S, K, readout)`` complex64, or None: then the acquisitions have no channels, and so no data that could be taken for measured.
     at
         ``(S,)`` seconds from the start of the sequence, for the time stamps, or None.
+    noise
+        ``(K, samples)`` complex64 of a scan without signal, or None: the first acquisition then, with ``ACQ_IS_NOISE_MEASUREMENT``.
 
     Raises
     ------
@@ -54,14 +63,19 @@ def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = Non
     if max(*made.matrix, int(made.shot.max()), samples.shape[1] if samples is not None else 0) > MOST:
         raise InputError(f"matrix {made.matrix} with {int(made.shot.max()) + 1} shots: raw data count to {MOST}; use a smaller one")
     channels = 0 if samples is None else samples.shape[1]
-    rows = np.zeros(count, dtype=library.hdf5.acquisition_dtype)
+    before = 0 if noise is None else 1
+    rows = np.zeros(before + count, dtype=library.hdf5.acquisition_dtype)
     head = rows["head"]
     head["version"] = 1
-    head["scan_counter"] = np.arange(count) + 1
-    head["number_of_samples"], head["center_sample"] = width, width // 2
+    head["scan_counter"] = np.arange(len(rows)) + 1
     head["available_channels"] = head["active_channels"] = channels
     head["channel_mask"][:, : -(-channels // 64)] = [(1 << min(64, channels - word)) - 1 for word in range(0, channels, 64)]
     head["sample_time_us"] = times.dwell * 1e6
+    if before:
+        head["number_of_samples"][0] = noise.shape[1]
+        head["flags"][0] = 1 << (library.ACQ_IS_NOISE_MEASUREMENT - 1)
+    head = head[before:]
+    head["number_of_samples"], head["center_sample"] = width, width // 2
     head["read_dir"], head["phase_dir"], head["slice_dir"] = (1, 0, 0), (0, 1, 0), (0, 0, 1)
     if at is not None:
         head["acquisition_time_stamp"] = np.round(at * 1000)  # ms
@@ -70,17 +84,17 @@ def write(path: Path, made: Plan, times: Times, samples: np.ndarray | None = Non
     index["kspace_encode_step_1"], index["kspace_encode_step_2"] = steps[:, 0], steps[:, 1]
     index["user"][:, 0], index["user"][:, 1] = made.echo.numpy(), made.shot.numpy()
     head["flags"] = _flags(library, made)
-    for number in range(count):
+    written = [*([noise] if before else []), *(np.zeros((count, 0)) if samples is None else samples)]
+    for number, values in enumerate(written):
         rows["traj"][number] = np.zeros(0, np.float32)
-        values = np.zeros(0, np.complex64) if samples is None else np.ascontiguousarray(samples[number], np.complex64)
-        rows["data"][number] = values.view(np.float32).ravel()
+        rows["data"][number] = np.ascontiguousarray(values, np.complex64).view(np.float32).ravel()
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         group = file.create_group("dataset")
         group.create_dataset("xml", data=[header(made, times, channels).encode()], dtype=h5py.special_dtype(vlen=bytes))
         group.create_dataset("data", data=rows, maxshape=(None,), chunks=True)
 
 
-def _flags(library: object, made: Plan) -> np.ndarray:
+def _flags(library: object, made: ScanPlan) -> np.ndarray:
     flags = np.zeros(len(made.steps), dtype=np.uint64)
 
     def add(name: str, where: object) -> None:
@@ -103,7 +117,7 @@ def _flags(library: object, made: Plan) -> np.ndarray:
     return flags
 
 
-def header(made: Plan, times: Times, channels: int) -> str:
+def header(made: ScanPlan, times: Times, channels: int) -> str:
     """The XML header.
 
     Raises

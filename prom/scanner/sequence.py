@@ -12,7 +12,7 @@ from prom.errors import InputError
 from prom.files import atomic
 from prom.masks import MaskResult
 from prom.scanner.gre import GradientEcho
-from prom.scanner.plan import Plan, plan
+from prom.scanner.plan import ScanPlan, plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.tse import TurboSpinEcho
 
@@ -41,7 +41,7 @@ class Scan:
     """
 
     sequence: pulseq.Sequence
-    plan: Plan
+    plan: ScanPlan
     te: float
     tr: float
     flip: float
@@ -82,7 +82,7 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     return Scan(sequence, chosen.plan, found["TE"], found["TR"], chosen.flip, sum(sequence.block_durations.values()))
 
 
-def _definitions(made: Plan, protocol: Protocol, name: str) -> dict[str, object]:
+def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, object]:
     matrix = made.matrix
     return {
         "Name": re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:64] or "prom",
@@ -91,6 +91,7 @@ def _definitions(made: Plan, protocol: Protocol, name: str) -> dict[str, object]
         "Matrix": list(matrix),
         "Pattern": made.pattern,
         "TrueAcceleration": made.acceleration,
+        "B0": protocol.field,
         "kSpaceCenterLine": matrix[1] // 2,
         "kSpaceCenterPartition": matrix[2] // 2,
         "kSpaceCenterSample": matrix[0] // 2,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError
 from prom.scanner.events import SPOILING, Lobe, Pulse, Readout, Writer, ceil
-from prom.scanner.plan import plan
+from prom.scanner.plan import plan, train_length
 from prom.scanner.protocol import GRADIENT_RASTER, Protocol
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class TurboSpinEcho:
     """
 
     def __init__(self, result: MaskResult, protocol: Protocol) -> None:
-        self.protocol, self.limits = protocol, protocol.limits()
+        self.protocol, self.limits, self.echoes = protocol, protocol.limits(), train_length(result, protocol)
         made = plan(result, protocol)  # its geometry; the order follows when it is known which echo meets the centre
         length = protocol.ns("pulse") or round(PULSE * 1e6)
         self.excite = Pulse(protocol.flip or FLIP, made.fov[2], length, protocol, "excitation", "flip")
@@ -59,12 +60,12 @@ class TurboSpinEcho:
         self.before = half - self.refocus.centre - (self.excite.duration - self.excite.centre)
         self.encode = half - after - self.echo
         self.rewind = half - self.refocus.centre - (self.readout.lobe.duration - self.echo)
-        shot = self.excite.duration + self.before + protocol.echoes * self.spacing
+        shot = self.excite.duration + self.before + self.echoes * self.spacing
         spoil = Lobe.shortest(self.crusher, self.limits).duration
         self.repetition = protocol.ns("tr") or max(REPETITION, shot + spoil)
         if self.repetition < shot + spoil:
             raise InputError(
-                f"tr {protocol.tr:g} ms: is too short; the least is {(shot + spoil) / 1e6:g} ms with {protocol.echoes} echoes of "
+                f"tr {protocol.tr:g} ms: is too short; the least is {(shot + spoil) / 1e6:g} ms with {self.echoes} echoes of "
                 f"{self.spacing / 1e6:g} ms"
             )
         self.spoil = self.repetition - shot
@@ -88,20 +89,18 @@ class TurboSpinEcho:
             self.refocus.duration - self.refocus.centre + lobe + self.echo,
             self.readout.lobe.duration - self.echo + lobe + self.refocus.centre,
         )
-        least, wanted, echoes = ceil(2 * max(halves), SPACING_RASTER), self.protocol.ns("te"), self.protocol.echoes
+        least, wanted, echoes = ceil(2 * max(halves), SPACING_RASTER), self.protocol.ns("te"), self.echoes
         if wanted is None:
             return least, (echoes + 1) // 2
         if wanted < least:
             raise InputError(f"te {self.protocol.te:g} ms: is too short; the least is {least / 1e6:g} ms, one echo spacing")
-        most = min(wanted // least, echoes)
-        for number in range(most, 0, -1):
-            if wanted % (number * SPACING_RASTER) == 0 and (wanted // number <= SLACK * least or most == echoes):
+        for number in range(min(wanted // least, echoes), 0, -1):
+            if wanted % (number * SPACING_RASTER) == 0 and (wanted // number <= SLACK * least or number == echoes):
                 return wanted // number, number
-        number = most * SPACING_RASTER
-        below, above = wanted // number * number, -(-wanted // number) * number
+        near = [f"te={time / 1e6:g}" for time in _nearest(wanted, least, echoes)]
         raise InputError(
             f"te {self.protocol.te:g} ms: is no multiple of an echo spacing of {least / 1e6:g} to {SLACK * least / 1e6:g} ms on the "
-            f"raster; use te={below / 1e6:g} or te={above / 1e6:g}"
+            f"raster; use {' or '.join(near)}"
         )
 
     def sequence(self) -> pulseq.Sequence:
@@ -131,7 +130,7 @@ class TurboSpinEcho:
         for shot in range(-self.dummies, shots):
             write.block(self.excite.duration, excite)
             write.block(self.before, start)
-            for echo in range(self.protocol.echoes):
+            for echo in range(self.echoes):
                 line = 0 if shot < 0 else lines[shot][echo] - middle
                 write.block(self.refocus.duration, refocus)
                 write.block(self.encode, crusher, write.event(("y", line), lambda line=line: encode.event("y", line / self.plan.fov[1])))
@@ -152,5 +151,22 @@ class TurboSpinEcho:
             "TR": self.repetition / 1e9,
             "FlipAngle": self.flip,
             "EchoSpacing": self.spacing / 1e9,
-            "EchoTrainLength": self.protocol.echoes,
+            "EchoTrainLength": self.echoes,
         }
+
+
+def _nearest(wanted: int, least: int, echoes: int) -> list[int]:
+    """The echo times next below and above one that cannot be, in ns: of the last echo any spacing is possible, of others up to SLACK.
+
+    >>> _nearest(15_000_000, 8_040_000, 3)                 # 15 ms lies between the first echo and the second
+    [12060000, 16080000]
+    """
+    below, above = [], []
+    for number in range(1, echoes + 1):
+        raster = number * SPACING_RASTER
+        first, last = number * least, math.inf if number == echoes else math.floor(SLACK * least / SPACING_RASTER) * raster
+        if first <= wanted:
+            below.append(min(wanted // raster * raster, last))
+        if wanted <= last:
+            above.append(max(-(-wanted // raster) * raster, first))
+    return [max(below), min(above)]

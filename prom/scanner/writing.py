@@ -15,18 +15,18 @@ from prom.kspace.patterns import AXES
 from prom.masks import MaskResult
 from prom.masks.export import export
 from prom.scanner import raw_data
-from prom.scanner.plan import Plan, plan
+from prom.scanner.plan import ScanPlan, plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import Scan, make, write
 
 
-def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) -> Scan | Plan | None:
+def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) -> Scan | ScanPlan | None:
     """Write a mask in the format that the ending of ``path`` names; ``settings`` are those of :class:`prom.scanner.protocol.Protocol`.
 
     - ``.seq``: the sequence (:func:`prom.scanner.sequence.make`); returned as a :class:`~prom.scanner.sequence.Scan`.
     - ``.mrd``: headers of its acquisitions without data (:func:`prom.scanner.raw_data.write`), likewise.
     - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
-      counted from 0, and calibration, 0 or 1; its :class:`~prom.scanner.plan.Plan` is returned.
+      counted from 0, and calibration, 0 or 1; its :class:`~prom.scanner.plan.ScanPlan` is returned.
     - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
 
     Raises
@@ -61,12 +61,12 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     return made
 
 
-def _ordered(result: MaskResult, protocol: Protocol) -> Plan:
+def _ordered(result: MaskResult, protocol: Protocol) -> ScanPlan:
     """The order alone: of a turbo spin echo it depends on all settings, as these decide which echo meets the centre."""
     return make(result, protocol).plan if protocol.kind == "tse" else plan(result, protocol)
 
 
-def table(made: Plan) -> pd.DataFrame:
+def table(made: ScanPlan) -> pd.DataFrame:
     """The plan as a table, one line a measured line or point, in the order of measurement."""
     names = [AXES[axis] for axis in {"columns": (-1,), "rows": (-2,), "points": (-2, -1)}[made.pattern]]
     numbers = {name: made.steps[:, place].numpy() for place, name in enumerate(names)}
