@@ -25,11 +25,12 @@ from prom.masks.centre import whole_centre
 from prom.reconstruction.from_noise import power_law, sparse_strength
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
-from prom.scanner import raw_data, reconstruct
+from prom.scanner import raw_data, reconstruct, virtual
 from prom.scanner.image_files import side_by_side, write
 from prom.scanner.plan import plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.raw_scan import RawScan, read
+from prom.scanner.sequence import make
 
 TIMES = raw_data.Times(0.01, 0.004, 12, 1e-5, 3.0)
 SHAPE = (48, 40)
@@ -100,6 +101,28 @@ def test_from_a_file_it_is_the_reconstruction_from_the_mask(tmp_path, pattern):
     sparse = reconstruct.reconstruct(scan, "tv", maps=maps)
     strength = sparse_strength(kspace * mask, mask, found.noise)
     assert torch.allclose(sparse.image[0], Sparse("tv", strength)(kspace, mask, Coils(maps))[0] * Coils(maps).seen, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind, pattern", [("gre", "columns"), ("tse", "rows"), ("gre", "points")])
+def test_a_virtual_scan_comes_back(tmp_path, kind, pattern):
+    """From a mask to a sequence, to what its own gradients measure of coil images, to a file with a noise scan: the mask's image."""
+    shape, readout = (32, 28), 6 if pattern == "points" else None
+    mask, maps = lines(pattern, shape), simulated(4, shape)
+    images = maps * brain(shape)
+    images = torch.stack([(1 + number) / 6 * images for number in range(6)], dim=1) if readout else images
+    settings = Protocol(kind=kind, readout=readout, echoes=1 if kind == "tse" else None)
+    made = make(as_result(mask, "demo", mask.numel() / int(mask.sum()), pattern), settings)
+    virtual.write(tmp_path / "a.h5", made, virtual.scan(made, images, NOISE), NOISE, noise_samples=4000)
+    scan = read(tmp_path / "a.h5")
+    found = reconstruct.reconstruct(scan, maps=maps)
+    assert torch.equal(scan.mask, mask) and scan.pattern == pattern and found.noise == pytest.approx(NOISE, rel=0.05)
+    clean = virtual.scan(made, images)
+    virtual.write(tmp_path / "b.h5", made, clean)
+    scan = read(tmp_path / "b.h5")
+    found = reconstruct.reconstruct(scan, maps=maps, noise=NOISE).image
+    kspace = fft2c(images.movedim(1, 0) if readout else images[None])
+    expected = Sense(NOISE**2 / power_law(kspace * mask, mask, NOISE))(kspace, mask, Coils(maps.expand(kspace.shape)))[0]
+    assert (found - expected).abs().max() < 1e-3 * expected.abs().max()
 
 
 def test_points_slice_by_slice_along_the_readout(tmp_path):
