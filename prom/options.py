@@ -15,6 +15,9 @@ FORMATS = (".npy", ".h5", ".mat", ".cfl", ".csv", ".png")  # of exported masks: 
 
 SCANNER_FORMATS = (".seq", ".mrd")  # and what a scanner is given: see prom.scanner.writing
 
+IMAGE_FORMATS = (".nii.gz", ".nii", ".npy", ".h5", ".png")  # of reconstructed images: see prom.scanner.image_files
+PHASES = ("free", "smooth")  # of reconstructed images: see prom.scanner.reconstruct
+
 EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "Sequence[float]": "220,180.5", "int": "10", "float": "0.1"}
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | segment | sweep``.
+"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | reconstruct | segment | sweep``.
 
 What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
 do not wait for PyTorch.
@@ -7,8 +7,6 @@ do not wait for PyTorch.
 from __future__ import annotations
 
 import errno
-import json as jsonlib
-import math
 import os
 import shlex
 import signal
@@ -17,15 +15,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import wraps
 from pathlib import Path
 
 import click
 
 import prom
 from prom import methods, options
+from prom.cli.common import example, json_option, strict_json, threads_option
 from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
+from prom.cli.reconstructing import reconstruct_command
 from prom.cli.types import real, whole
 from prom.errors import InputError
 from prom.files import check_writable, reason
@@ -65,11 +64,6 @@ def group() -> Iterator[None]:
         return
     with prom.distributed.group():
         yield
-
-
-def example(*lines: str) -> str:
-    """An example for --help that click does not re-wrap."""
-    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 class Silent(click.Group):
@@ -132,22 +126,6 @@ def input_options(split: str) -> Callable:
     return decorate
 
 
-def threads_option(command: Callable) -> Callable:
-    """The option for the number of threads that PyTorch uses in ``command``."""
-
-    @wraps(command)
-    def limited(threads, **rest):
-        if threads:
-            import torch
-
-            torch.set_num_threads(threads)
-        return command(**rest)
-
-    text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
-    return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
-
-
-json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")
 acceleration_option = click.option(
     "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
 )
@@ -391,6 +369,7 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
 
 
 cli.add_command(export_command)
+cli.add_command(reconstruct_command)
 
 
 @cli.group("segment")
@@ -541,23 +520,6 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
             click.echo(f"  {name}: {reason}", err=True)
         click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}", err=True)
         sys.exit(1)
-
-
-def strict_json(value: object) -> str:
-    """A value as JSON that every program reads: where a number is NaN or infinite, which JSON does not have, null.
-
-    >>> strict_json({"loss": float("nan"), "scores": [1.0, float("inf")]})
-    '{"loss": null, "scores": [1.0, null]}'
-    """
-
-    def finite(value: object) -> object:
-        if isinstance(value, dict):
-            return {name: finite(entry) for name, entry in value.items()}
-        if isinstance(value, list | tuple):
-            return [finite(entry) for entry in value]
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    return jsonlib.dumps(finite(value), allow_nan=False)
 
 
 def people(subjects: int, patients: int) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +15,7 @@ import h5py
 import numpy as np
 
 from prom.datasets import twix
+from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
 from prom.datasets.arrays import Content, check_axes
 from prom.datasets.reading import check_declared, read_text
 from prom.errors import InputError
@@ -24,6 +28,7 @@ BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
 CENTRE = 8  # a 1/8 of each axis is its centre
+PATTERNS = ("columns", "rows", "points")  # what prom writes of its masks
 CERTAIN = 5  # so many times the share of energy makes it certain which domain has its energy in the centre
 
 
@@ -56,55 +61,87 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
     InputError
         Where it is not 2D Cartesian and complete, or has several contrasts, phases, repetitions, sets or segments.
     """
-    _check_library(path, "ISMRMRD raw data", "ismrmrd")
+    check_library(path, "ISMRMRD raw data", "ismrmrd")
+    _check_own_axes(path, axes)
+    return _complete(path, *ismrmrd_lines(path, group))
+
+
+def ismrmrd_lines(path: Path, group: str) -> tuple[Geometry, Lines]:
+    """Geometry and lines of one ISMRMRD group: of images, of noise and reference scans; navigators and the like are left out.
+
+    Raises
+    ------
+    InputError
+        Where the library is not installed, the file is damaged, or it is not Cartesian; of a line when that is reached.
+    """
+    check_library(path, "ISMRMRD raw data", "ismrmrd")
     with warnings.catch_warnings():  # the library makes every warning of the process show when it is imported
         import ismrmrd
 
-    _check_own_axes(path, axes)
     _check_sizes(path, group)
     with h5py.File(path, "r") as file:
-        table, text = file[group]["data"], file[group].get("xml")
+        text = file[group].get("xml")
         try:
-            [encoding] = ismrmrd.xsd.CreateFromDocument(text[0] if text.shape else text[()]).encoding
-            width, centre = _geometry(path, encoding)
+            header = ismrmrd.xsd.CreateFromDocument(text[0] if text.shape else text[()])
+            [encoding] = header.encoding
+            geometry = _geometry(path, encoding, _pattern(header))
         except InputError:
             raise
         except Exception as error:  # of several XML libraries, and of whatever is not there
             raise InputError(
                 f"{path}: {group}/xml is no ISMRMRD header of one encoding with encodedSpace and reconSpace; export it again"
             ) from error
-        lines = _Lines(path, encoding.encodedSpace.matrixSize.y, centre)
+    return geometry, _ismrmrd_lines(path, group, geometry)
+
+
+def _ismrmrd_lines(path: Path, group: str, geometry: Geometry) -> Lines:
+    import ismrmrd
+
+    with h5py.File(path, "r") as file:
+        table = file[group]["data"]
         for number, row in enumerate(row for begin in range(0, len(table), BLOCK) for row in table[begin : begin + BLOCK]):
             if row["data"].size != 2 * int(row["head"]["active_channels"]) * int(row["head"]["number_of_samples"]):
                 raise InputError(f"{path}: line {number} holds {row['data'].size} values, its head says otherwise; it is damaged")
             acquisition = ismrmrd.Acquisition(row["head"])  # the library's own Dataset reads each row three times
-            if not _is_image(acquisition, ismrmrd):
+            purpose = _purpose(acquisition, ismrmrd)
+            if purpose is None:
                 continue
             samples = acquisition.number_of_samples
-            if acquisition.is_flag_set(ismrmrd.ACQ_IS_REVERSE):
-                raise InputError(f"{path}: has lines that were measured backwards (EPI); reconstruct it with a tool that corrects them")
-            if acquisition.trajectory_dimensions:
-                raise InputError(f"{path}: has lines with a trajectory of their own, so it is not Cartesian; grid it first")
-            cut = acquisition.discard_pre or acquisition.discard_post or acquisition.center_sample not in (0, samples // 2)
-            if samples != encoding.encodedSpace.matrixSize.x or cut:
-                raise InputError(
-                    f"{path}: line {number} has {samples} samples with the centre at {acquisition.center_sample}, discarded "
-                    f"{acquisition.discard_pre} and {acquisition.discard_post}; must be {encoding.encodedSpace.matrixSize.x} with it in "
-                    "the middle (no asymmetric echo)"
-                )
+            wrong = _wrong_readout(path, number, acquisition, geometry.matrix[0], ismrmrd)
+            if wrong and purpose == "image":
+                raise InputError(wrong)
+            if wrong and purpose == "reference":
+                purpose = "unfit"
             index = acquisition.idx
-            lines.check_one(
-                partition=index.kspace_encode_step_2,
-                contrast=index.contrast,
-                phase=index.phase,
-                repetition=index.repetition,
-                set=index.set,
-                segment=index.segment,
-                encoding=acquisition.encoding_space_ref,
+            counters = {name: getattr(index, name) for name in ("contrast", "phase", "repetition", "set")}
+            flags = (ismrmrd.ACQ_IS_PARALLEL_CALIBRATION, ismrmrd.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
+            yield Line(
+                row["data"].view(np.complex64).reshape(acquisition.active_channels, samples),
+                purpose,
+                any(acquisition.is_flag_set(flag) for flag in flags),
+                index.slice,
+                index.kspace_encode_step_1,
+                index.kspace_encode_step_2,
+                index.segment,
+                {**counters, "encoding": acquisition.encoding_space_ref},
+                float(acquisition.sample_time_us),
+                tuple(float(value) for value in acquisition.position),
             )
-            data = row["data"].view(np.complex64).reshape(acquisition.active_channels, samples)
-            lines.add(index.slice, index.kspace_encode_step_1, data)
-    return _without_oversampling(lines.complete(), width, "ISMRMRD raw data")
+
+
+def _wrong_readout(path: Path, number: int, acquisition: ismrmrd.Acquisition, expected: int, library: object) -> str | None:
+    """Why a line has no place on the grid, or None."""
+    samples, centre = acquisition.number_of_samples, acquisition.center_sample
+    if acquisition.is_flag_set(library.ACQ_IS_REVERSE):
+        return f"{path}: has lines that were measured backwards (EPI); reconstruct it with a tool that corrects them"
+    if acquisition.trajectory_dimensions:
+        return f"{path}: has lines with a trajectory of their own, so it is not Cartesian; grid it first"
+    if samples != expected or acquisition.discard_pre or acquisition.discard_post or centre not in (0, samples // 2):
+        return (
+            f"{path}: line {number} has {samples} samples with the centre at {centre}, discarded {acquisition.discard_pre} and "
+            f"{acquisition.discard_post}; must be {expected} with it in the middle (no asymmetric echo)"
+        )
+    return None
 
 
 def _check_sizes(path: Path, group: str) -> None:
@@ -138,33 +175,46 @@ def _check_lines(path: Path, table: h5py.Dataset, begin: int) -> None:
             raise InputError(f"{path}: line {begin + number} holds {lengths[number]} values of {name}, its head says {expected[number]}")
 
 
-def _geometry(path: Path, encoding: ismrmrd.xsd.encodingType) -> tuple[int, int]:
-    """Samples of a line without oversampling, and the number of the line in the centre."""
+def _geometry(path: Path, encoding: ismrmrd.xsd.encodingType, pattern: str | None) -> Geometry:
+    """What the header of an encoding says."""
     kind = str(getattr(encoding.trajectory, "value", encoding.trajectory)).lower()
     if kind != "cartesian":
         raise InputError(f"{path}: its trajectory is {kind}; only cartesian raw data are read, grid it first")
     encoded, recon = encoding.encodedSpace, encoding.reconSpace
-    if encoded.matrixSize.z != 1:
-        raise InputError(f"{path}: is 3D raw data ({encoded.matrixSize.z} partitions); save slices, transformed along one axis")
+    matrix = encoded.matrixSize.x, encoded.matrixSize.y, encoded.matrixSize.z
+    if min(matrix) < 1:
+        raise InputError(f"{path}: declares an encoded matrix of {' x '.join(map(str, matrix))}; mend the header")
     width = encoded.matrixSize.x * recon.fieldOfView_mm.x / encoded.fieldOfView_mm.x
     if abs(width - round(width)) > 0.01 * width or not recon.matrixSize.x >= round(width) <= encoded.matrixSize.x:
         raise InputError(
             f"{path}: its readout oversampling is unclear: {encoded.matrixSize.x} samples over {encoded.fieldOfView_mm.x:g} mm encoded, "
             f"{recon.matrixSize.x} over {recon.fieldOfView_mm.x:g} mm reconstructed; mend the header"
         )
-    limits = encoding.encodingLimits and encoding.encodingLimits.kspace_encoding_step_1
-    return round(width), limits.center if limits else encoded.matrixSize.y // 2
+    limits = encoding.encodingLimits
+    limits = [limits and getattr(limits, f"kspace_encoding_step_{number}") for number in (1, 2)]
+    extent = recon.fieldOfView_mm.x, encoded.fieldOfView_mm.y, encoded.fieldOfView_mm.z
+    known = extent if all(0 < length < math.inf for length in extent) else None
+    return Geometry("ISMRMRD raw data", matrix, round(width), tuple(limit.center if limit else None for limit in limits), known, pattern)
 
 
-def _is_image(acquisition: ismrmrd.Acquisition, library: object) -> bool:
-    others = (
-        "NOISE_MEASUREMENT NAVIGATION_DATA PHASECORR_DATA HPFEEDBACK_DATA DUMMYSCAN_DATA RTFEEDBACK_DATA SURFACECOILCORRECTIONSCAN_DATA"
-    )
+def _pattern(header: ismrmrd.xsd.ismrmrdHeader) -> str | None:
+    """What prom wrote of the mask, where it wrote the header."""
+    named = header.userParameters.userParameterString if header.userParameters else ()
+    return next((parameter.value for parameter in named if parameter.name == "pattern" and parameter.value in PATTERNS), None)
+
+
+def _purpose(acquisition: ismrmrd.Acquisition, library: object) -> str | None:
+    """Of a line: image, reference or noise; None of what is neither."""
+    others = "NAVIGATION_DATA PHASECORR_DATA HPFEEDBACK_DATA DUMMYSCAN_DATA RTFEEDBACK_DATA SURFACECOILCORRECTIONSCAN_DATA"
     flags = [getattr(library, f"ACQ_IS_{name}") for name in others.split()]
     flags += [library.ACQ_IS_PHASE_STABILIZATION, library.ACQ_IS_PHASE_STABILIZATION_REFERENCE]
+    if any(acquisition.is_flag_set(flag) for flag in flags):
+        return None
+    if acquisition.is_flag_set(library.ACQ_IS_NOISE_MEASUREMENT):
+        return "noise"
     calibration = acquisition.is_flag_set(library.ACQ_IS_PARALLEL_CALIBRATION)
     both = acquisition.is_flag_set(library.ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING)
-    return not any(acquisition.is_flag_set(flag) for flag in flags) and (both or not calibration)
+    return "reference" if calibration and not both else "image"
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------- twix
@@ -182,8 +232,22 @@ def is_twix(path: Path) -> bool:
 
 def read_twix(path: Path, axes: str | None = None) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of Siemens raw data; as :func:`read_ismrmrd`."""
-    _check_library(path, "Siemens raw data (twix)", "twixtools")
+    check_library(path, "Siemens raw data (twix)", "twixtools")
     _check_own_axes(path, axes)
+    return _complete(path, *twix_lines(path))
+
+
+def twix_lines(path: Path) -> tuple[Geometry, Lines]:
+    """Geometry and lines of Siemens raw data; as :func:`ismrmrd_lines`.
+
+    Raises
+    ------
+    InputError
+        Where the library is not installed, or it is not Cartesian or has asymmetric echoes.
+    ValueError, TimeoutError
+        As :func:`prom.datasets.twix.lines`.
+    """
+    check_library(path, "Siemens raw data (twix)", "twixtools")
     found = twix.lines(path)
     samples, width = found["data"].shape[-1], int(found["columns"])
     if found["trajectory"] != 1:
@@ -195,12 +259,27 @@ def read_twix(path: Path, axes: str | None = None) -> Content:
             f"{path}: has lines of {samples} samples with the centre at {found['centre_sample'][0]}; must be a multiple of {width} with it "
             "in the middle (no asymmetric echo)"
         )
-    lines = _Lines(path, max(int(found["rows"]), int(found["line"].max()) + 1), int(found["centre_line"][0]))
-    alike = ("partition", "contrast", "phase", "repetition", "set", "segment", "centre_line")
+    rows = max(int(found["rows"]), int(found["line"].max()) + 1)
+    partitions = max(int(found["partitions"]), int(found["partition"].max()) + 1) if found["partitions"] > 1 else 1
+    extent = tuple(float(length) for length in found["extent"])
+    centres = int(found["centre_line"][0]), int(found["centre_partition"][0])
+    known = extent if all(0 < length < math.inf for length in extent) else None
+    return Geometry("Siemens raw data", (samples, rows, partitions), width, centres, known), _twix_lines(found)
+
+
+def _twix_lines(found: dict[str, np.ndarray]) -> Lines:
+    alike = ("contrast", "phase", "repetition", "set", "centre_line", "centre_partition")
+    dwell = float(found["dwell"])
     for number, data in enumerate(found["data"]):
-        lines.check_one(**{name: int(found[name][number]) for name in alike})
-        lines.add(int(found["slice"][number]), int(found["line"][number]), data)
-    return _without_oversampling(lines.complete(), width, "Siemens raw data")
+        counters = {name: int(found[name][number]) for name in ("slice", "line", "partition", "segment")}
+        purpose = "reference" if found["reference"][number] else "image"
+        if purpose == "reference":  # a scan of its own counts from its own centre
+            for name in ("line", "partition"):
+                counters[name] += int(found[f"centre_{name}"][0] - found[f"centre_{name}"][number])
+        shared = {name: int(found[name][number]) for name in alike}
+        yield Line(data, purpose, bool(found["calibration"][number]), **counters, alike=shared, dwell=dwell)
+    for data in found["noise"]:
+        yield Line(data, "noise", dwell=float(found["noise_dwell"]))
 
 
 # ---------------------------------------------------------------------------------------------------------------------------------- BART
@@ -217,13 +296,7 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
     InputError
         Where the header is missing or does not fit, the axes are unclear, or which of both it is.
     """
-    text = read_text(path.with_suffix(".hdr"), "header of a BART file").splitlines()
-    try:
-        shape = [int(word) for word in text[text.index("# Dimensions") + 1].split()]
-    except (ValueError, IndexError) as error:
-        raise InputError(f"{path.with_suffix('.hdr')}: has no '# Dimensions' with their lengths; it is not of a BART file") from error
-    if min(shape, default=0) < 1 or len(shape) > 16 or math.prod(shape) * 8 != path.stat().st_size:
-        raise InputError(f"{path}: holds {path.stat().st_size} bytes, but its header declares {shape}, complex64; one of both is damaged")
+    shape = cfl_shape(path)
     while len(shape) > max(2, len(axes or "")) and shape[-1] == 1:
         shape.pop()
     if axes is None:
@@ -235,8 +308,31 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
             )
         axes = "".join("1" if length == 1 else letters[axis] for axis, length in enumerate(shape))
     axes = check_axes(path, shape, np.dtype(np.complex64), axes, ())
-    array = np.memmap(path, np.dtype("<c8"), "r", shape=tuple(shape), order="F")
+    array = cfl_array(path, shape)
     return Content(array, axes, domain=_domain(path, array, axes), known_by="its energy at the centre")
+
+
+def cfl_shape(path: Path) -> list[int]:
+    """The lengths that the header beside a BART file declares, and that its size must have.
+
+    Raises
+    ------
+    InputError
+        Where the header is missing or does not fit.
+    """
+    text = read_text(path.with_suffix(".hdr"), "header of a BART file").splitlines()
+    try:
+        shape = [int(word) for word in text[text.index("# Dimensions") + 1].split()]
+    except (ValueError, IndexError) as error:
+        raise InputError(f"{path.with_suffix('.hdr')}: has no '# Dimensions' with their lengths; it is not of a BART file") from error
+    if min(shape, default=0) < 1 or len(shape) > 16 or math.prod(shape) * 8 != path.stat().st_size:
+        raise InputError(f"{path}: holds {path.stat().st_size} bytes, but its header declares {shape}, complex64; one of both is damaged")
+    return shape
+
+
+def cfl_array(path: Path, shape: Sequence[int]) -> np.ndarray:
+    """The numbers of a BART file, mapped."""
+    return np.memmap(path, np.dtype("<c8"), "r", shape=tuple(shape), order="F")
 
 
 def _domain(path: Path, array: np.ndarray, axes: str) -> str:
@@ -244,14 +340,23 @@ def _domain(path: Path, array: np.ndarray, axes: str) -> str:
     if "K" in axes:
         coils = [slice(None) if letter in "HWK" else length // 2 for letter, length in zip(axes, array.shape, strict=True)]
         middle = np.moveaxis(array[tuple(coils)], [letter for letter in axes if letter in "HWK"].index("K"), 0)
-    transformed = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(middle, axes=(-2, -1))), axes=(-2, -1))
-    itself, other = _central_share(middle), _central_share(transformed)
+    itself, other = central_shares(middle)
     if max(itself, other) < CERTAIN * min(itself, other) or not math.isfinite(itself * other):
         raise InputError(
             f"{path}: whether it is k-space or images is unclear, the centre has {itself:.0%} of its energy and {other:.0%} of its "
             "transform's; save it as npy and name the domain"
         )
     return "kspace" if itself > other else "image"
+
+
+def central_shares(array: np.ndarray) -> tuple[float, float]:
+    """The share of energy in the centre of ``(..., H, W)``, and in that of its transform: k-space has a high one itself, images the other.
+
+    >>> [round(share, 2) for share in central_shares(np.ones((16, 16)))]
+    [0.04, 1.0]
+    """
+    transformed = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(array, axes=(-2, -1))), axes=(-2, -1))
+    return _central_share(array), _central_share(transformed)
 
 
 def _central_share(array: np.ndarray) -> float:
@@ -263,7 +368,8 @@ def _central_share(array: np.ndarray) -> float:
 # ------------------------------------------------------------------------------------------------------------------------- what all share
 
 
-def _check_library(path: Path, what: str, name: str) -> None:
+def check_library(path: Path, what: str, name: str) -> None:
+    """Raise InputError where the library ``name``, which reads ``what``, is not installed."""
     if find_spec(name) is None:
         raise InputError(f"{path}: is {what}; {name}, which reads it, is not installed: pip install 'prom-mri[scanner]'")
 
@@ -273,63 +379,43 @@ def _check_own_axes(path: Path, axes: str | None) -> None:
         raise InputError(f"{path}: axes {axes!r}: raw data say themselves what their axes are; leave it out")
 
 
-class _Lines:
-    """The lines of k-space as they come, each put in its place.
-
-    ``rows``: how many there should be; ``centre``: the number of the one that is in the middle, which comes to ``rows // 2``.
-    """
-
-    def __init__(self, path: Path, rows: int, centre: int) -> None:
-        self.path, self.rows, self.centre = path, rows, centre
-        self.first: dict[str, int] = {}
-        self.slices: dict[int, np.ndarray] = {}
-        self.counts: dict[int, np.ndarray] = {}
-
-    def check_one(self, **counters: int) -> None:
-        """Refuse a file in which some lines are, e.g., of another contrast."""
-        self.first = self.first or counters
-        for name, value in counters.items():
-            if value != self.first[name]:
-                raise InputError(f"{self.path}: has several {name}s ({self.first[name]}, {value}, ...); save one of them alone")
-
-    def add(self, number: int, line: int, data: np.ndarray) -> None:
-        """One line (coils, samples) of slice ``number``; what is measured again is added."""
-        row = line + self.rows // 2 - self.centre
-        if not 0 <= row < self.rows:
+def _complete(path: Path, geometry: Geometry, lines: Lines) -> Content:
+    """K-space of the lines of an image, which must be all there are."""
+    if geometry.matrix[2] != 1:
+        raise InputError(f"{path}: is 3D raw data ({geometry.matrix[2]} partitions); save slices, transformed along one axis")
+    grid = Grid(
+        path, replace(geometry, centres=(geometry.centres[0], 0)), "k-space is not symmetric (partial Fourier); reconstruct it first"
+    )
+    with closing(lines):  # or the file stays open where an error is kept
+        for line in lines:
+            if line.purpose == "image":
+                grid.check_one({"partition": line.partition, "segment": line.segment, **line.alike})
+                grid.add(replace(line, partition=0))
+    kspace, counts = grid.averaged()
+    for number, count in zip(sorted(grid.counts), counts[..., 0], strict=True):
+        if missing := int((count == 0).sum()):
             raise InputError(
-                f"{self.path}: line {line} of {self.rows} with the centre at {self.centre}: k-space is not symmetric (partial Fourier); "
-                "reconstruct it first"
+                f"{path}: slice {number} has {len(count) - missing} of {len(count)} lines: it is undersampled, and masks are "
+                "learned from complete k-space"
             )
-        if number not in self.slices:
-            shape = (len(data), self.rows, data.shape[-1])
-            check_declared(self.path, (len(self.slices) + 1, *shape), np.dtype(np.complex64))
-            self.slices[number], self.counts[number] = np.zeros(shape, np.complex64), np.zeros(self.rows, int)
-        if (place := self.slices[number][:, row]).shape != data.shape:
-            raise InputError(f"{self.path}: has lines of shape {place.shape} and {data.shape} (coils, samples); must be alike")
-        place += data
-        self.counts[number][row] += 1
-
-    def complete(self) -> np.ndarray:
-        """K-space (slices, coils, lines, samples), averaged."""
-        if not self.slices:
-            raise InputError(f"{self.path}: has no lines of an image")
-        for number in sorted(self.slices):
-            if missing := int((self.counts[number] == 0).sum()):
-                raise InputError(
-                    f"{self.path}: slice {number} has {self.rows - missing} of {self.rows} lines: it is undersampled, and masks are "
-                    "learned from complete k-space"
-                )
-        shapes = {array.shape for array in self.slices.values()}
-        if len(shapes) > 1:
-            raise InputError(f"{self.path}: has slices of shapes {sorted(shapes)}; must be alike")
-        return np.stack([self.slices[number] / self.counts[number][:, None] for number in sorted(self.slices)]).astype(np.complex64)
+    known_by = f"its format, {geometry.kind}" + (", readout oversampling cut off" if geometry.width < kspace.shape[-1] else "")
+    return Content(without_oversampling(kspace[:, :, :, 0], geometry.width), AXES, domain="kspace", known_by=known_by)
 
 
-def _without_oversampling(kspace: np.ndarray, width: int, kind: str) -> Content:
-    """K-space of the middle ``width`` columns of the images."""
-    known_by = f"its format, {kind}" + (", readout oversampling cut off" if width < kspace.shape[-1] else "")
-    begin = kspace.shape[-1] // 2 - width // 2
+def without_oversampling(kspace: np.ndarray, width: int) -> np.ndarray:
+    """K-space ``(slices, ..., samples)`` of the middle ``width`` columns of the images; overwrites what it is given."""
     for number, coils in enumerate(kspace if width < kspace.shape[-1] else ()):
-        image = np.fft.fftshift(np.fft.ifft(np.fft.ifftshift(coils, axes=-1), norm="ortho"), axes=-1)[..., begin : begin + width]
-        kspace[number, ..., :width] = np.fft.fftshift(np.fft.fft(np.fft.ifftshift(image, axes=-1), norm="ortho"), axes=-1)
-    return Content(kspace[..., :width], AXES, domain="kspace", known_by=known_by)
+        kspace[number, ..., :width] = _transformed(readout_image(coils, width), inverse=False)
+    return kspace[..., :width]
+
+
+def readout_image(lines: np.ndarray, width: int) -> np.ndarray:
+    """The inverse transform along the last axis, and of it the middle ``width``: what lies in the field of view."""
+    begin = lines.shape[-1] // 2 - width // 2
+    return _transformed(lines, inverse=True)[..., begin : begin + width]
+
+
+def _transformed(array: np.ndarray, inverse: bool) -> np.ndarray:
+    """The centred, orthonormal transform along the last axis."""
+    transform = np.fft.ifft if inverse else np.fft.fft
+    return np.fft.fftshift(transform(np.fft.ifftshift(array, axes=-1), norm="ortho"), axes=-1)

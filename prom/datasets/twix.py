@@ -15,11 +15,14 @@ SECONDS, SECONDS_PER_BYTE = 60, 1e-6  # for one file, and how many more for each
 MEMORY, MEMORY_PER_BYTE = 4 * 2**30, 20  # bytes of address space that the process gets, and how many more for each byte of the file
 COUNTERS = {"slice": "cSlc", "line": "cLin", "partition": "cPar", "contrast": "cEco", "phase": "cPhs", "repetition": "cRep"}
 COUNTERS |= {"set": "cSet", "segment": "cSeg"}
+THREE_DIMENSIONAL = 4  # what the protocol calls it
 
 
 def lines(path: Path) -> dict[str, np.ndarray]:
-    """All lines of images in the file: ``data`` (lines, coils, samples) complex64; of each line its counters, ``centre_line``,
-    ``centre_sample``, ``cut`` samples and whether it is ``backwards``; ``rows``, ``columns`` and ``trajectory`` of the protocol.
+    """All lines of images in the file, then those for sensitivities alone: ``data`` (lines, coils, samples) complex64; of each line its
+    counters, ``centre_line``, ``centre_partition``, ``centre_sample``, ``cut`` samples and whether it is ``backwards``, ``calibration``
+    data, and that alone (``reference``); ``rows``, ``columns``, ``partitions``, ``trajectory`` and ``extent`` in mm of the protocol;
+    ``noise`` (lines, coils, samples), none or some; ``dwell`` and ``noise_dwell`` in ns, 0 where unknown.
 
     Raises
     ------
@@ -50,16 +53,58 @@ def _save(path: str) -> None:
     shapes = {block.data.shape for block in blocks}
     if len(shapes) != 1:
         raise ValueError(f"lines of several shapes, {sorted(shapes)}")
+    references = [block for block in scan["mdb"] if _is_reference(block) and block.data.shape in shapes]
+    arrays = {"reference": np.array([False] * len(blocks) + [True] * len(references))}
+    blocks += references
     protocol = scan["hdr"]["MeasYaps"]["sKSpace"]
-    arrays = {name: np.array([getattr(block, counter) for block in blocks]) for name, counter in COUNTERS.items()}
+    arrays |= {name: np.array([getattr(block, counter) for block in blocks]) for name, counter in COUNTERS.items()}
     arrays["centre_line"] = np.array([block.mdh.CenterLin for block in blocks])
+    arrays["centre_partition"] = np.array([block.mdh.CenterPar for block in blocks])
     arrays["centre_sample"] = np.array([block.mdh.CenterCol for block in blocks])
     arrays["cut"] = np.array([block.mdh.CutOff.Pre + block.mdh.CutOff.Post for block in blocks])
     arrays["backwards"] = np.array([bool(block.is_flag_set("REFLECT")) for block in blocks])
+    arrays["calibration"] = np.array([block.is_flag_set("PATREFSCAN") or block.is_flag_set("PATREFANDIMASCAN") for block in blocks])
     arrays["data"] = np.stack([block.data for block in blocks]).astype(np.complex64)
     arrays["rows"], arrays["columns"] = np.array(protocol["lPhaseEncodingLines"]), np.array(protocol["lBaseResolution"])
+    arrays["partitions"] = np.array(protocol["lPartitions"] if protocol.get("ucDimension", 2) == THREE_DIMENSIONAL else 1)
     arrays["trajectory"] = np.array(protocol.get("ucTrajectory", 1))
+    arrays["extent"], arrays["dwell"] = _extent(scan), _dwell(scan)
+    arrays["noise"], arrays["noise_dwell"] = _noise(scans)
     np.savez(sys.__stdout__.buffer, **arrays)
+
+
+def _is_reference(block: object) -> bool:
+    """Whether a line is for sensitivities alone."""
+    others = ("ACQEND", "SYNCDATA", "RTFEEDBACK", "HPFEEDBACK", "REFPHASESTABSCAN", "PHASESTABSCAN", "PHASCOR", "NOISEADJSCAN")
+    return block.is_flag_set("PATREFSCAN") and not block.is_image_scan() and not any(block.is_flag_set(name) for name in others)
+
+
+def _noise(scans: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """The lines of the first noise scan (lines, coils, samples), and their dwell time."""
+    for scan in scans:
+        blocks = [block for block in scan["mdb"] if block.is_flag_set("NOISEADJSCAN")]
+        if blocks and len({block.data.shape for block in blocks}) == 1:
+            return np.stack([block.data for block in blocks]).astype(np.complex64), _dwell(scan)
+    return np.zeros((0, 0, 0), np.complex64), np.array(0.0)
+
+
+def _dwell(scan: dict) -> np.ndarray:
+    """ns between two samples, 0 where unknown."""
+    try:
+        return np.array(float(scan["hdr"]["MeasYaps"]["sRXSPEC"]["alDwellTime"][0]))
+    except (KeyError, IndexError, TypeError, ValueError):
+        return np.array(0.0)
+
+
+def _extent(scan: dict) -> np.ndarray:
+    """mm along the line, lines and partitions (or the thickness of the slice), 0 where unknown."""
+    try:
+        protocol = scan["hdr"]["MeasYaps"]
+        first, oversampling = protocol["sSliceArray"]["asSlice"][0], protocol["sKSpace"]
+        wider = [1.0, *(1 + float(oversampling.get(f"d{name}OversamplingForDialog", 0)) for name in ("Phase", "Slice"))]
+        return np.array([float(first[name]) for name in ("dReadoutFOV", "dPhaseFOV", "dThickness")]) * wider
+    except (KeyError, IndexError, TypeError, ValueError):
+        return np.zeros(3)
 
 
 if __name__ == "__main__":

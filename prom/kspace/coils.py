@@ -16,6 +16,8 @@ CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k
 CALIBRATION = 24  # rows and columns at the centre of k-space from which sensitivities are estimated
 KERNEL = 6  # rows and columns of ESPIRiT's kernels
 CROP = 0.95  # of ESPIRiT's eigenvalues, which are 1 in the object: at most so much is taken for outside
+LEAST_NOISE = 4  # samples of noise for each coil: the covariance has half as many real numbers for each
+OUTER = 16  # of what was measured, the outermost 1 / OUTER: as many as the corners are of all
 FEWEST = 64  # samples in the corners of which a median makes a standard deviation to 9 %
 
 
@@ -265,6 +267,82 @@ def noise_level(kspace: Tensor) -> float:
     if (medians == 0).any():
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: its corners are empty, so they say nothing of noise; give noise=")
     return math.sqrt(medians.mean().item() / math.log(2))
+
+
+def measured_noise_level(kspace: Tensor, mask: Tensor) -> float:
+    r"""As :func:`noise_level`, of undersampled k-space: from the outermost sixteenth of what was measured, and 64 samples at least.
+
+    How far out a sample lies is :math:`\sqrt{(2 k_y / H)^2 + (2 k_x / W)^2}`. The corners of :func:`noise_level` are a sixteenth of all
+    samples. Where a mask measures nothing but the centre, the image has energy there, and the result is too large.
+
+    Parameters
+    ----------
+    kspace
+        ``(..., K, H, W)``, complex, centred and orthonormal.
+    mask
+        ``(H, W)`` bool, what was measured.
+
+    Raises
+    ------
+    InputError
+        Where fewer than 64 samples were measured, or most of them are 0.
+
+    >>> noise = torch.randn(2, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    >>> round(measured_noise_level(0.05 * noise, torch.ones(64, 64, dtype=torch.bool)), 2)
+    0.05
+    """
+    height, width = mask.shape
+    rows, columns = (2 * (torch.arange(n) - n // 2).double() / n for n in (height, width))
+    distance = torch.hypot(rows[:, None], columns)[mask]
+    count = max(FEWEST, len(distance) // OUTER)
+    if len(distance) < FEWEST:
+        raise InputError(f"k-space of {tuple(mask.shape)}: has {len(distance)} measured samples, too few to know the noise; give noise=")
+    outer = distance.topk(count).indices
+    medians = kspace.movedim(-3, 0)[..., mask][..., outer].flatten(1).abs().double().square().median(dim=1).values
+    if (medians == 0).any():
+        raise InputError("k-space: the outermost samples are 0, so they say nothing of noise; give noise=")
+    return math.sqrt(medians.mean().item() / math.log(2))
+
+
+def whitening(noise: Tensor) -> Tensor:
+    r"""What makes the noise of coils equal and uncorrelated, from a scan of noise alone: a matrix for :func:`mixed`.
+
+    .. math:: W = \sqrt{\operatorname{tr} C / K} \; L^{-1}, \qquad C = L L^H = \frac{1}{n} \sum_i n_i n_i^H,
+
+    so that the noise after it has the covariance :math:`\operatorname{tr} C / K` times the identity: its mean over the coils stays, and
+    intensities nearly do. Pruessmann et al. 2001, doi:10.1002/mrm.1241.
+
+    Parameters
+    ----------
+    noise
+        ``(K, n)`` complex, without signal; n of at least 4 K.
+
+    Returns
+    -------
+    Tensor
+        ``(K, K)`` complex64, lower triangular.
+
+    Raises
+    ------
+    InputError
+        Where there are too few samples, or a coil has no noise.
+
+    >>> noise = torch.tensor([[1.0, 0.0], [0.5, 2.0]]) @ torch.randn(2, 4096) + 0j
+    >>> white = whitening(noise) @ noise
+    >>> covariance = white @ white.mH / 4096
+    >>> torch.allclose(covariance, covariance[0, 0] * torch.eye(2), atol=1e-4)
+    True
+    """
+    coils, count = noise.shape
+    if count < LEAST_NOISE * coils:
+        raise InputError(f"noise scan of {count} samples: must have at least {LEAST_NOISE * coils} for {coils} coils")
+    covariance = noise.to(torch.complex128) @ noise.to(torch.complex128).mH / count
+    factor, failed = torch.linalg.cholesky_ex(covariance)
+    if failed or not bool(covariance.isfinite().all()):
+        raise InputError("noise scan: a coil has no noise, or the same as another; leave out that coil, or the noise scan")
+    scale = math.sqrt(covariance.diagonal().real.mean().item())
+    identity = torch.eye(coils, dtype=torch.complex128)
+    return (scale * torch.linalg.solve_triangular(factor, identity, upper=False)).to(torch.complex64)
 
 
 def compression(kspace: Tensor, count: int) -> Tensor:

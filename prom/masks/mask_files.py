@@ -16,6 +16,7 @@ from prom.datasets import matlab
 from prom.errors import InputError
 from prom.kspace.patterns import LARGEST_MASK
 from prom.masks import load_mask
+from prom.masks.difference import lines_of
 
 
 def _npy(path: Path) -> np.ndarray:
@@ -83,3 +84,18 @@ def read(path: str | os.PathLike) -> Tensor:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"mask {path}: is no mask as 'prom export' writes it ({cause})") from error
     return torch.from_numpy(array.astype(bool))
+
+
+def read_with_pattern(path: str | os.PathLike) -> tuple[Tensor, str]:
+    """As :func:`read`, with what was switched on: columns, rows or points, which files of other programs show by their lines.
+
+    Raises
+    ------
+    InputError
+        As :func:`read`.
+    """
+    if Path(path).suffix.lower() not in READERS:
+        result = load_mask(path)
+        return result.mask, result.pattern
+    mask = read(path)
+    return mask, lines_of(mask)

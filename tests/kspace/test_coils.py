@@ -16,11 +16,13 @@ from prom.kspace.coils import (
     compress,
     compression,
     estimated,
+    measured_noise_level,
     mixed,
     noise_level,
     resampled,
     root_sum_of_squares,
     simulated,
+    whitening,
 )
 from prom.kspace.fourier import fft2c
 
@@ -207,3 +209,44 @@ def test_without_a_crop_there_are_maps_everywhere():
     assert 0 < (cropped.abs().sum(0) == 0).float().mean() < 1
     assert torch.allclose(whole.abs().square().sum(0), torch.ones(32, 32), atol=1e-4)
     assert torch.allclose(whole * (cropped != 0), cropped, atol=1e-5)
+
+
+def test_whitening_makes_noise_equal_and_uncorrelated():
+    """Of noise mixed by any matrix, the sample covariance after it is the mean power of the coils times the identity."""
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(5, 5, dtype=torch.complex64, generator=generator)
+    noise = mixing @ torch.randn(5, 4000, dtype=torch.complex64, generator=generator)
+    matrix = whitening(noise)
+    white = (matrix @ noise).to(torch.complex128)
+    power = noise.abs().double().square().mean()
+    assert torch.allclose(white @ white.mH / 4000, power * torch.eye(5, dtype=torch.complex128), atol=1e-4 * float(power))
+    other = (matrix @ mixing).to(torch.complex128)  # of noise that was not looked at: to the accuracy of 4000 samples
+    assert torch.allclose(other @ other.mH, power * torch.eye(5, dtype=torch.complex128), atol=0.1 * float(power))
+
+
+def test_whitening_of_too_little_noise_is_refused():
+    noise = torch.randn(4, 15, dtype=torch.complex64)
+    with pytest.raises(InputError, match="noise scan of 15 samples: must have at least 16 for 4 coils"):
+        whitening(noise)
+    twice = torch.randn(2, 100, dtype=torch.complex64)
+    with pytest.raises(InputError, match="a coil has no noise"):
+        whitening(torch.cat([twice, torch.zeros(1, 100)]))
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.1])
+def test_the_noise_of_undersampled_kspace(share):
+    generator = torch.Generator().manual_seed(0)
+    frequency = torch.hypot(torch.arange(64.0)[:, None] - 32, torch.arange(64.0) - 32)
+    signal = 100 / (1 + frequency) ** 2.5
+    noise = 0.05 * torch.randn(3, 4, 64, 64, dtype=torch.complex64, generator=generator)
+    mask = torch.rand(64, 64, generator=generator) < share
+    assert measured_noise_level((signal + noise) * mask, mask) == pytest.approx(0.05, rel=0.1)
+
+
+def test_noise_of_too_few_samples_is_refused():
+    mask = torch.zeros(16, 16, dtype=torch.bool)
+    mask[5:12, 5:12] = True
+    with pytest.raises(InputError, match="has 49 measured samples"):
+        measured_noise_level(torch.ones(1, 16, 16, dtype=torch.complex64), mask)
+    with pytest.raises(InputError, match="outermost samples are 0"):
+        measured_noise_level(torch.zeros(1, 16, 16, dtype=torch.complex64), ~mask)  # there are 207 of them

@@ -69,9 +69,10 @@ def test_issue_forms_have_what_github_demands(path):
 def test_every_module_is_in_the_api_reference():
     """But the command line, which explains itself, and what readers of files share."""
     readers = {
-        f"prom.datasets.{name}" for name in ("arrays", "dicom", "formats", "matlab", "raw", "reading", "roles", "signatures", "twix")
+        f"prom.datasets.{name}"
+        for name in ("acquisitions", "arrays", "dicom", "formats", "matlab", "raw", "reading", "roles", "signatures", "twix")
     }
-    within = {"prom.cli", "prom.cli.exporting", *readers}
+    within = {"prom.cli", "prom.cli.exporting", "prom.cli.reconstructing", *readers}
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}
     named = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"))

@@ -1,0 +1,159 @@
+"""``prom reconstruct``: an image of what a scanner measured with a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+import prom
+from prom import options
+from prom.cli.common import example, json_option, strict_json, threads_option
+from prom.cli.types import real, whole
+from prom.errors import unknown
+from prom.files import check_writable
+from prom.reconstruction import RECONSTRUCTIONS
+from prom.reconstruction import check as check_reconstruction
+
+
+def check_ending(output: str) -> None:
+    """Refuse the name of a file that is none of an image's formats, before anything is read."""
+    if not output.lower().endswith(options.IMAGE_FORMATS):
+        raise unknown("image format", Path(output).suffix, options.IMAGE_FORMATS)
+
+
+@click.command(
+    "reconstruct",
+    epilog=example(
+        "prom reconstruct raw.h5 --output image.nii.gz --mask asked.h5",
+        "prom reconstruct raw.dat --output image.h5 --reconstruction wavelet",
+        "prom reconstruct kspace.cfl --output image.nii.gz --maps maps.npy --phase smooth",
+    ),
+)
+@click.argument("raw")
+@click.option(
+    "--output",
+    "-o",
+    required=True,
+    help="The file to write: .nii.gz or .nii (magnitude, voxel sizes), .npy (complex), .h5 (complex, with mask, sensitivities and how it "
+    "was made), .png (magnitude).",
+)
+@click.option("--mask", "asked", help="The mask that was asked for: it is compared with what was measured, which decides.")
+@click.option(
+    "--reconstruction",
+    default="sense",
+    show_default=True,
+    help=f"{', '.join(RECONSTRUCTIONS)}. Without --train, sense weighs samples by their own noise and power, and "
+    "the threshold of wavelet and tv is a quarter of the noise. Zero-filled makes the root sum of squares of the coils.",
+)
+@click.option("--train", metavar="DATASET", help="Choose the reconstruction's numbers on training slices of the same size.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Of --train: any option of its reader, as coils=keep.")
+@click.option(
+    "--maps",
+    help="Coil sensitivities (coils, rows, columns), .npy, .cfl, .h5 or .mat. [default: by ESPIRiT from the fully measured centre]",
+)
+@click.option(
+    "--calibration",
+    type=whole("[8, 1e4]"),
+    default=24,
+    show_default=True,
+    metavar="N",
+    help="Rows and columns of the centre, at most, from which sensitivities are estimated.",
+)
+@click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Make N virtual coils of all, which takes less time.")
+@click.option(
+    "--phase",
+    default="free",
+    show_default=True,
+    help="free, or smooth, for partial Fourier: the image has the phase of its low resolution. Of zero-filled and sense.",
+)
+@click.option("--noise", type=real("(0, 1e30]"), help="Its standard deviation in a sample. [default: of a noise scan, else outer samples]")
+@click.option("--key", help="Name of the measurement in an HDF5 file that has several.")
+@threads_option
+@json_option
+def reconstruct_command(raw, output, asked, reconstruction, train, settings, maps, calibration, compress, phase, noise, key, json) -> None:
+    """Reconstruct RAW, Cartesian data that a scanner measured with a mask.
+
+    RAW is ISMRMRD (.h5, .mrd), Siemens twix (.dat) or BART (.cfl with .hdr). The mask is found in the data. Slices of one mask, or a
+    3D volume, which is reconstructed position by position along the readout.
+    """
+    check_ending(output)
+    check_reconstruction(reconstruction)
+    if phase not in options.PHASES:
+        raise unknown("phase", phase, options.PHASES)
+    if settings and not train:
+        raise click.UsageError(f"--set {settings[0]}: is an option of training data; give --train, or leave it out")
+    check_writable(output)
+    for name in (raw, asked, maps, train):
+        if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
+            raise click.UsageError(f"--output {output}: is what is read, and would be lost; name another file")
+    wanted = prom.mask_files.read_with_pattern(asked) if asked else None
+    sensitivities = prom.reconstruct.read_maps(maps) if maps else None
+    scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
+    compared = prom.difference.difference(wanted[0], scan.mask) if wanted else None
+    data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
+    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration, compress)
+    record = described(raw, scan, images, reconstruction, phase)
+    if compared:
+        record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}
+    more = {"mask": scan.mask} | ({} if images.maps is None else {"maps": images.maps})
+    record["written"] = prom.image_files.write(output, images.image, scan.voxel, record, **more)
+    if compared and not compared.equal:
+        click.echo(f"prom: {raw} was not measured as asked for in {asked}: {compared}; what was measured is reconstructed", err=True)
+    click.echo(strict_json({"output": output, **record}) if json else report(raw, output, scan, record))
+
+
+def described(raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Images, reconstruction: str, phase: str) -> dict[str, object]:
+    """What was found in the data and made of them, for the file and for JSON."""
+    slices, coils, *matrix = scan.kspace.shape
+    lines = prom.patterns.make(scan.pattern, tuple(matrix))
+    side = prom.reconstruct.one_sided(scan.mask)
+    return {
+        "raw": raw,
+        "kind": scan.kind,
+        "slices": slices,
+        "coils": coils,
+        "matrix": matrix,
+        "voxel": scan.voxel,
+        "pattern": scan.pattern,
+        "measured": int(lines.select(scan.mask).sum()),
+        "of": lines.size,
+        "true_acceleration": scan.mask.numel() / int(scan.mask.sum()),
+        "centre": prom.centre.whole_centre(scan.mask),
+        "one_sided": side,
+        "averages": scan.averages,
+        "noise": images.noise,
+        "reconstruction": reconstruction,
+        "phase": phase,
+        "how": images.how,
+        "notes": scan.notes,
+        "versions": prom.masks.versions(),
+        "commit": prom.masks.commit(),
+    }
+
+
+def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str, object]) -> str:
+    """The same as text, one line each."""
+    how = record["how"]
+    height, width = record["matrix"]
+    coils = f"{record['coils']} coil{'' if record['coils'] == 1 else 's'}"
+    slices = f"{record['slices']} slice{'' if record['slices'] == 1 else 's'}"
+    averages = f", averages {record['averages']:.3g}" if record["averages"] > 1 else ""
+    centre = " x ".join(map(str, record["centre"]))
+    lines = [
+        f"{raw}: {scan.kind}, {slices} of {height} x {width} (rows x columns), {coils}{averages}",
+        f"measured: {record['measured']} of {record['of']} {scan.pattern} (x{record['true_acceleration']:.2f}), fully the central {centre}",
+    ]
+    if "comparison" in record:
+        lines.append(f"asked for in {record['asked']}: {record['comparison']}")
+    if record["noise"] is not None:
+        lines.append(f"noise: {record['noise']:.4g}, {how['noise']}" + (f"; {how['noise scan']}" if "noise scan" in how else ""))
+    if "coils" in how:
+        lines.append(f"coils: {how['coils']}")
+    if "sensitivities" in how:
+        lines.append(f"sensitivities: {how['sensitivities']}")
+    lines.append(f"reconstruction: {how['reconstruction']}")
+    lines += [f"note: {note}" for note in scan.notes]
+    if record["one_sided"] and record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense"):
+        lines.append(f"note: only one side of the {record['one_sided']} was measured whole (partial Fourier); --phase smooth uses that")
+    return "\n".join([*lines, f"wrote {output}: {record['written']}"])

@@ -1,0 +1,144 @@
+"""The mask that was measured beside the one that was asked for: what is missing, what is new, and what would explain it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from prom.errors import InputError
+from prom.kspace.fourier import opposite
+from prom.kspace.patterns import AXES, make
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a measured mask differs from the one that was asked for.
+
+    Attributes
+    ----------
+    unit
+        What is counted: columns, rows or points.
+    asked, measured
+        How many there are of them in either mask.
+    missing, unasked
+        How many were asked for and not measured, and measured without being asked for.
+    explanation
+        What makes the measured mask of the one that was asked for, exactly: ``transposed``, ``rows reversed``, ``shifted by (1, 0)``, or
+        several of them in this order. Reversing leaves DC where it is; shifts are of (rows, columns), and what leaves the grid on one side
+        comes back on the other. None where nothing does, or the masks are equal.
+    """
+
+    unit: str
+    asked: int
+    measured: int
+    missing: int
+    unasked: int
+    explanation: str | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether what was asked for was measured, and nothing else."""
+        return not self.missing and not self.unasked
+
+    def __str__(self) -> str:
+        """As a clause.
+
+        >>> str(Difference("rows", 4, 4, 1, 1, "shifted by (1, 0)"))
+        '1 of 4 rows that were asked for not measured, 1 measured that was not asked for: exactly the mask asked for, shifted by (1, 0)'
+        >>> str(Difference("points", 16, 16, 0, 0))
+        'what was asked for, all 16 points'
+        """
+        if self.equal:
+            return f"what was asked for, all {self.asked} {self.unit}"
+        found = []
+        if self.missing:
+            found.append(f"{self.missing} of {self.asked} {self.unit} that were asked for not measured")
+        if self.unasked:
+            one = self.unasked == 1
+            counted = "" if self.missing else f" {self.unit.removesuffix('s') if one else self.unit}"
+            found.append(f"{self.unasked}{counted} measured that {'was' if one else 'were'} not asked for")
+        return ", ".join(found) + (f": exactly the mask asked for, {self.explanation}" if self.explanation else "")
+
+
+def difference(asked: Tensor, measured: Tensor) -> Difference:
+    """How ``measured`` differs from ``asked``, both ``(H, W)`` bool, centred. Lines are counted where both have the same whole ones.
+
+    Raises
+    ------
+    InputError
+        Where they are of different sizes.
+
+    >>> mask = torch.tensor([0, 1, 1, 0, 0, 1, 0, 0]).bool()[:, None].expand(8, 6)
+    >>> difference(mask, mask.roll(1, 0)).explanation
+    'shifted by (1, 0)'
+    >>> difference(mask, mask).equal
+    True
+    """
+    if asked.shape != measured.shape:
+        turned = asked.T.shape == measured.shape
+        raise InputError(
+            f"mask of {tuple(asked.shape)}: does not fit the raw data, which have {tuple(measured.shape)} (rows, columns)"
+            + ("; its transpose does, so that rows and columns may be confused" if turned else "; give the mask that was measured")
+        )
+    pattern = next((name for name in ("columns", "rows") if _has(asked, name) and _has(measured, name)), "points")
+    grid = make(pattern, tuple(asked.shape))
+    one, other = (grid.select(mask.contiguous()) for mask in (asked, measured))
+    missing, unasked = int((one & ~other).sum()), int((other & ~one).sum())
+    explanation = _explanation(asked, measured) if missing or unasked else None
+    return Difference(pattern, int(one.sum()), int(other.sum()), missing, unasked, explanation)
+
+
+def lines_of(mask: Tensor) -> str:
+    """What a mask, ``(H, W)`` bool, consists of: columns, rows or points. Everything, and nothing, is rows.
+
+    >>> lines_of(torch.eye(3).bool()), lines_of(torch.eye(3).bool()[:1].expand(3, 3)), lines_of(torch.ones(3, 3).bool())
+    ('points', 'columns', 'rows')
+    """
+    return next((name for name in ("rows", "columns") if _has(mask, name)), "points")
+
+
+def _has(mask: Tensor, pattern: str) -> bool:
+    """Whether a mask consists of whole lines of this kind."""
+    axis = make(pattern, tuple(mask.shape)).readout[0]
+    return bool((mask.any(axis) == mask.all(axis)).all())
+
+
+def _explanation(asked: Tensor, measured: Tensor) -> str | None:
+    if asked.sum() != measured.sum():
+        return None
+    found = [(steps, *shift) for steps, changed in _turned(asked) for shift in [_shift(changed, measured)] if shift]
+    if not found:
+        return None
+    steps, *shift = min(found, key=_unlikely)
+    return " and ".join([*steps, *([f"shifted by ({shift[0]}, {shift[1]})"] if any(shift) else [])])
+
+
+def _unlikely(found: tuple[list[str], int, int]) -> tuple[int, int]:
+    """What sorts explanations: fewer things that happened come first, and of one thing a shift by one before a reversal."""
+    steps, *shift = found
+    distance = sum(abs(step) for step in shift)
+    return len(steps) + (distance > 0), 2 * len(steps) + distance
+
+
+def _turned(mask: Tensor) -> Iterator[tuple[list[str], Tensor]]:
+    """The mask as it is, transposed where it is square, and reversed along either axis or both, each with what was done to it."""
+    for transposed, *reversals in product((False, True) if mask.shape[0] == mask.shape[1] else (False,), (False, True), (False, True)):
+        changed, steps = (mask.T, ["transposed"]) if transposed else (mask, [])
+        for axis, reverse in zip((-2, -1), reversals, strict=True):
+            if reverse:
+                changed = torch.stack([opposite(line) for line in changed.unbind(-3 - axis)], dim=-3 - axis)
+                steps.append(f"{AXES[axis]}s reversed")
+        yield steps, changed
+
+
+def _shift(mask: Tensor, measured: Tensor) -> tuple[int, int] | None:
+    """The shortest shift that makes the one mask of the other, exactly."""
+    spectra = [torch.fft.fft2(one.double()) for one in (mask, measured)]
+    common = torch.fft.ifft2(spectra[0].conj() * spectra[1]).real  # how many samples both have, by shift
+    candidates = (common > mask.sum() - 0.5).nonzero().tolist()
+    signed = [tuple((step + n // 2) % n - n // 2 for step, n in zip(shift, mask.shape, strict=True)) for shift in candidates]
+    return min(signed, key=lambda shift: abs(shift[0]) + abs(shift[1]), default=None)
