@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import prom
 from prom import InputError, SliceDataset, baselines
 from prom.kspace.patterns import Lines, make
 from prom.learn.exchange import exchange
+from prom.learn.layer import MaskLayer
 from prom.learn.polish import polish
 from prom.masks.checks import check
 from prom.masks.demands import Demands, acceleration_of, ellipse
@@ -128,24 +131,73 @@ def slices() -> dict[str, SliceDataset]:
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "pattern"), [(name, pattern) for name, method in METHODS.items() for pattern in method.patterns if pattern != "rows"]
-)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-@given(data=st.data())
-def test_every_method_meets_every_demand(name, pattern, slices, data, tmp_path_factory):
+def drawn(name: str, pattern: str, slices: dict[str, SliceDataset], data: st.DataObject, path: Path) -> None:
+    """Draw demands, make a mask of one method with them, and compare: in memory, and as its file has it."""
     demands, acceleration = data.draw(demanded(pattern))
     train = slices[pattern if name == "conjugate_energy" or data.draw(st.booleans()) else f"{pattern}, coils"]
     made = results.make(SHORT.get(name, name), train, acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
     assert violations(made.mask, demands, pattern, acceleration) == []
     check(made)
-    path = tmp_path_factory.mktemp("masks") / "mask.h5"
     made.save(path)
     assert prom.load_mask(path).demands.as_dict() == demands.as_dict()
 
 
+PAIRS = [(name, pattern) for name, method in METHODS.items() for pattern in method.patterns]
+DRAWS = -(-2000 // len(PAIRS))
+unhurried = partial(settings, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize(("name", "pattern"), [pair for pair in PAIRS if pair[1] != "rows"])
+@unhurried(max_examples=8)
+@given(data=st.data())
+def test_every_method_meets_every_demand(name, pattern, slices, data, tmp_path_factory):
+    drawn(name, pattern, slices, data, tmp_path_factory.mktemp("masks") / "mask.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pattern"), PAIRS)
+@unhurried(max_examples=DRAWS)
+@given(data=st.data())
+def test_no_method_violates_a_demand_in_two_thousand_draws(name, pattern, slices, data, tmp_path_factory):
+    """All methods together; by hypothesis, which counts only what was drawn whole."""
+    drawn(name, pattern, slices, data, tmp_path_factory.mktemp("masks") / "mask.h5")
+
+
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
-@settings(max_examples=12, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@unhurried(max_examples=20)
+@given(data=st.data())
+def test_a_layer_in_training_meets_every_demand(pattern, data):
+    """Its mask all of them after every step; its draws have what is mandatory, and nothing that is forbidden."""
+    demands, acceleration = data.draw(demanded(pattern))
+    layer = MaskLayer(SIDES[pattern], acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
+    feasible, lines = demands.feasible(make(pattern, SIDES[pattern]), acceleration), layer.pattern
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    for _ in range(3):
+        assert violations(layer.mask(), demands, pattern, acceleration) == []
+        sampled = lines.select(layer.sample().detach().bool())
+        assert feasible.mandatory is None or sampled[feasible.mandatory].all()
+        assert feasible.forbidden is None or not sampled[feasible.forbidden].any()
+        with torch.no_grad():
+            layer.theta += torch.randn(lines.shape, generator=generator)
+        layer.project()
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+@unhurried(max_examples=4)
+@given(data=st.data())
+def test_averages_and_masks_for_a_task_meet_every_demand(pattern, slices, data):
+    demands, acceleration = data.draw(demanded(pattern))
+    train, short = slices[pattern], replace(prom.DEFAULT, iterations=6, batch_size=2)
+    members = [prom.optimize(train, acceleration, pattern, short, seed=seed, demands=demands) for seed in (0, 1)]
+    task = MagnitudeMSE(train.images)
+    for_task = results.for_task(train, acceleration, pattern, replace(short, polish=4), task, demands=demands)
+    for made in (prom.masks.average(members), for_task):
+        assert violations(made.mask, demands, pattern, acceleration) == [] and made.demands.as_dict() == demands.as_dict()
+        check(made)
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+@unhurried(max_examples=12)
 @given(data=st.data())
 def test_improving_a_mask_never_leaves_the_set(pattern, slices, data):
     demands, acceleration = data.draw(demanded(pattern))
@@ -181,7 +233,7 @@ def test_a_mask_that_does_not_meet_the_demands_cannot_be_polished(slices):
         polish(mask, train, "columns", demands=Demands(max_gap=8))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@unhurried(max_examples=300)
 @given(
     pattern=st.sampled_from(["points", "columns", "rows"]),
     acceleration=st.sampled_from([1.0, 1.3, 2.0, 4.0, 8.0]),
