@@ -99,7 +99,8 @@ def demanded(draw, pattern):
         "segments": draw(st.sampled_from([1, 1, *(n for n in (2, 3, 4) if count % n == 0)])),
     }
     if pattern == "points":
-        chosen |= {"shutter": draw(st.booleans()), "calibration_shape": draw(st.sampled_from(["square", "disc"]))}
+        shapes = ["square", "disc"] if chosen["calibration"] else ["square"]
+        chosen |= {"shutter": draw(st.booleans()), "calibration_shape": draw(st.sampled_from(shapes))}
         chosen |= {"axis": draw(st.sampled_from([None, "rows", "columns"]))}
     else:
         chosen["max_gap"] = draw(st.sampled_from([0, 4, 6, 9]))
@@ -286,6 +287,9 @@ def test_what_cannot_be_met_is_refused_in_one_line_with_ways_out_that_work(
         ({"shutter": True}, "rows", 8, "shutter: is for points, and rows are measured whole; use pattern points, or leave it out"),
         ({"max_gap": 3}, "points", 8, "max_gap 3: is for lines; use pattern columns or rows, or leave it out"),
         ({"calibration": 9, "calibration_shape": "disc"}, "rows", 8, "calibration_shape disc: is for points"),
+        ({"calibration_shape": "disc"}, "columns", 8, "calibration_shape disc: is for points"),
+        ({"calibration_shape": "disc"}, "points", 8, "calibration_shape disc: is that of calibration, which is 0; set both, or"),
+        ({"segments": 2}, "columns", 4.1, "makes 31 columns, which cannot be divided equally (1 would be left over); take segments 1, or"),
         ({"axis": "rows"}, "columns", 8, "axis rows: is for points; pattern columns has the phase-encode axis columns"),
         ({"forbid": torch.eye(128).bool()}, "columns", 8, "forbid: mask: has columns that are measured in part"),
         ({"forbid": torch.eye(12).bool()}, "points", 8, "forbid: mask of (12, 12): does not fit the slices"),
