@@ -89,6 +89,6 @@ def costs_table(costs: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
             return mean
         return f"{mean}, {cost}" if math.isnan(cell["low"]) else f"{mean}, {cost} ({low} to {high})"
 
-    places = costs.index.unique("place")
-    table = costs.apply(written, axis=1).unstack("place", sort=False, fill_value="–")
-    return table.reindex(columns=places).rename_axis(columns=None)
+    places, rows = costs.index.unique("place"), costs.index.droplevel("place").unique()
+    table = costs.apply(written, axis=1).unstack("place", fill_value="–")
+    return table.reindex(index=rows, columns=places).rename_axis(columns=None)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 import prom
@@ -132,12 +132,24 @@ def slices() -> dict[str, SliceDataset]:
     return made
 
 
+def respected(mask: torch.Tensor, demands: Demands, pattern: str, acceleration: float) -> bool:
+    """Whether a random draw, whose size is random too, has what is mandatory, and nothing that is forbidden."""
+    lines = make(pattern, SIDES[pattern])
+    feasible, selected = demands.feasible(lines, acceleration), lines.select(mask)
+    nothing = torch.zeros(lines.shape, dtype=torch.bool)
+    mandatory, forbidden = (nothing if part is None else part for part in (feasible.mandatory, feasible.forbidden))
+    return bool(selected[mandatory].all() and not selected[forbidden].any())
+
+
 def drawn(name: str, pattern: str, slices: dict[str, SliceDataset], data: st.DataObject, path: Path) -> None:
     """Draw demands, make a mask of one method with them, and compare: in memory, and as its file has it."""
     demands, acceleration = data.draw(demanded(pattern))
     train = slices[pattern if name == "conjugate_energy" or data.draw(st.booleans()) else f"{pattern}, coils"]
     made = results.make(SHORT.get(name, name), train, acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
+    for name in demands.as_dict():
+        event(name)  # pytest --hypothesis-show-statistics has their shares
     assert violations(made.mask, demands, pattern, acceleration) == []
+    assert [sampled for sampled in made.sample(3) if not respected(sampled, demands, pattern, acceleration)] == []
     check(made)
     made.save(path)
     assert prom.load_mask(path).demands.as_dict() == demands.as_dict()
@@ -171,15 +183,12 @@ def test_a_layer_in_training_meets_every_demand(pattern, data):
     """Its mask all of them after every step; its draws have what is mandatory, and nothing that is forbidden."""
     demands, acceleration = data.draw(demanded(pattern))
     layer = MaskLayer(SIDES[pattern], acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
-    feasible, lines = demands.feasible(make(pattern, SIDES[pattern]), acceleration), layer.pattern
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
     for _ in range(3):
         assert violations(layer.mask(), demands, pattern, acceleration) == []
-        sampled = lines.select(layer.sample().detach().bool())
-        assert feasible.mandatory is None or sampled[feasible.mandatory].all()
-        assert feasible.forbidden is None or not sampled[feasible.forbidden].any()
+        assert respected(layer.sample().detach().bool(), demands, pattern, acceleration)
         with torch.no_grad():
-            layer.theta += torch.randn(lines.shape, generator=generator)
+            layer.theta += torch.randn(layer.theta.shape, generator=generator)
         layer.project()
 
 
