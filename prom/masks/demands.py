@@ -313,7 +313,8 @@ class Demands:
         """What could be demanded instead: of one demand each the nearest value that works, tried out."""
 
         def works(other: Demands = self, size: int = count) -> bool:
-            return 1 <= size <= lines.size and not other._conflict(lines, size, 1.0)
+            divisible = size % other.segments == 0  # first, as it costs nothing
+            return 1 <= size <= lines.size and divisible and not other._conflict(lines, size, 1.0)
 
         size = self._along(lines)[1]
         cuts = range(self._left_out(lines) - 1, -1, -1)
