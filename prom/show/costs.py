@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from prom.errors import InputError
+from prom.methods import METHODS
 from prom.runs import results
 
 PLACES = {("virtual", "test"): "virtual", ("lowfield", "test"): "low field", ("lowfield", "brain"): "measured brain"}
@@ -16,14 +17,17 @@ CELL = ["place", "pattern", "method", "demand"]
 
 
 def read() -> pd.DataFrame:
-    """The recorded rows, one a mask and subject, with ``place`` ("virtual", "low field", "measured brain") and "lines" for their pattern.
+    """The recorded rows, one a mask and subject: ``place, pattern, method, demand, seed, subject, psnr, ssim``, and how the mask was made.
 
-    >>> sorted(set(read()["place"]))
-    ['low field', 'measured brain', 'virtual']
+    ``place`` is "virtual", "low field" or "measured brain", ``pattern`` "lines" or "points", and ``demand`` all that was demanded.
+
+    >>> rows = read()
+    >>> sorted(set(rows["place"])), rows["demand"].unique()[:3].tolist()
+    (['low field', 'measured brain', 'virtual'], ['none', 'calibration 24', 'partial_fourier 0.75'])
     """
     rows = results.read(results.data_folder() / "recorded" / "demands.csv")
     rows["place"] = [PLACES[where] for where in zip(rows["data"], rows["part"], strict=True)]
-    return rows.assign(pattern=rows["pattern"].replace({"rows": "lines", "columns": "lines"}))
+    return rows.assign(pattern=rows["pattern"].replace({"rows": "lines", "columns": "lines"}), demand=rows["asked"].fillna(PLAIN))
 
 
 def demand_costs(rows: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
@@ -75,7 +79,7 @@ def demand_costs(rows: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
 def costs_table(costs: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
     """:func:`demand_costs` to be read: one row a pattern, method and demand, one column a place, "34.2, 1.3 (1.1 to 1.5)" in a cell.
 
-    That is the mean, the cost and its interval; of what is not demanded anything of, the mean; "–" where there is no run.
+    That is the mean, the cost and its interval; without demands the mean; "–" where there is no run. Methods have their labels.
 
     >>> index = pd.MultiIndex.from_tuples([("here", "lines", "energy", name) for name in ("none", "shutter")], names=CELL)
     >>> costs = pd.DataFrame({"mean": [30, 29], "cost": [0, 1], "low": [0, 0.8], "high": [0, 1.2]}, index=index)
@@ -91,4 +95,5 @@ def costs_table(costs: pd.DataFrame, digits: int = 1) -> pd.DataFrame:
 
     places, rows = costs.index.unique("place"), costs.index.droplevel("place").unique()
     table = costs.apply(written, axis=1).unstack("place", fill_value="–")
-    return table.reindex(index=rows, columns=places).rename_axis(columns=None)
+    labels = {name: method.label for name, method in METHODS.items()}
+    return table.reindex(index=rows, columns=places).rename(index=labels, level="method").rename_axis(columns=None)

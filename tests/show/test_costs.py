@@ -56,5 +56,6 @@ def test_without_anything_to_compare_with_there_is_no_cost():
 def test_a_table_has_a_column_for_each_place_and_a_dash_where_nothing_was_run():
     there = rows(none=np.full((1, 2), 31.0)).assign(place="there")
     table = costs_table(demand_costs(pd.concat([there, rows(none=np.full((1, 2), 30.0), shutter=np.full((1, 2), 29.96))])))
-    assert list(table.columns) == ["there", "here"] and table.index.get_level_values("demand").to_list() == ["none", "shutter"]
+    assert list(table.columns) == ["there", "here"] and set(table.index.get_level_values("method")) == {"energy oracle"}
+    assert table.index.get_level_values("demand").to_list() == ["none", "shutter"]
     assert table.to_numpy().tolist() == [["31.0", "30.0"], ["–", "30.0, 0.0 (0.0 to 0.0)"]]
