@@ -36,6 +36,7 @@ from prom.learn.layer import MaskLayer
 from prom.learn.networks import train_network
 from prom.learn.polish import polish
 from prom.masks import versions
+from prom.masks.demands import Demands
 from prom.objectives import whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import named
@@ -85,9 +86,10 @@ class Case:
     name: str  # of the reconstruction
     reconstruction: Reconstruction
     seed: int
+    demands: Demands | None = None
 
     def make(self, name: str, **options: object) -> Tensor:
-        return baselines.get(name)(self.train, self.acceleration, self.pattern, self.seed, **options)
+        return baselines.get(name)(self.train, self.acceleration, self.pattern, self.seed, demands=self.demands, **options)
 
     def objective(self, criterion: str = "psnr") -> Reconstructed:
         """On all training slices; lines need converged solves, else what is learnt is to make the solver converge."""
@@ -236,24 +238,49 @@ def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
     return mni_brain.load("train", subjects=12, **how), {"test": mni_brain.load("test", subjects=6, **how)}
 
 
-def lowfield(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
-    """Three patients to learn from and two to test on, 64 x 56, each volume divided by its largest value; and the measured brain."""
-    size, noise, brain_file = (64, 56), 0.01, root / "espirit_brain_8ch" / "full.cfl"
+def lowfield(
+    root: Path | None, size: tuple[int, int] = (64, 56), unseen: tuple[str, ...] = ("Figure7B", "SupplementaryFigure6B")
+) -> tuple[SliceDataset, dict[str, SliceDataset]]:
+    """Patients to learn from, three of five, and those to test on, each volume divided by its largest value; and the measured brain."""
+    noise, brain_file = 0.01, root / "espirit_brain_8ch" / "full.cfl"
     how = {"coils": "keep", "crop": 0}  # maps of all pixels: the patients' heads are larger
     brain = prom.load(brain_file, "all", size=size, size_in="kspace", **how)
     maps = prom.load(brain_file, "all", **how).sensitivities[0]
     images = prom.load("lowfield", "all", root / "lowfield_055T", contrast="FSE,FLAIR,GRE", size=size)
     largest = images.images.abs().amax((1, 2, 3)).view(-1, 4).amax(1).repeat_interleave(4)[:, None, None, None]  # volumes of four slices
     images = replace(images, images=images.images / largest, kspace=images.kspace / largest)
-    sides = {"train": ("Figure6A", "Figure6B", "SupplementaryFigure6A"), "test": ("Figure7B", "SupplementaryFigure6B")}
     parts = []
-    for seed, subjects in enumerate(sides.values()):
-        part = images.select([place for place, subject in enumerate(images.subjects) if subject in subjects])
+    for seed, held_out in enumerate((False, True)):
+        part = images.select([place for place, subject in enumerate(images.subjects) if (subject in unseen) == held_out])
         parts.append(part.with_coils(maps, noise=noise, seed=seed))
     return parts[0], {"test": parts[1], "brain": brain.scaled(1 / float(brain.images.abs().max()))}
 
 
 SETS = {"virtual": virtual, "lowfield": lowfield}
+
+
+def recorded(output: Path, key: dict[str, object]) -> bool:
+    """Whether a file has rows of this run."""
+    return output.exists() and bool(pd.read_csv(output)[list(key)].eq(pd.Series(key)).all(axis=1).any())
+
+
+def rows_of(
+    run: dict[str, object], mask: Tensor, seconds: float, scores: dict[str, pd.DataFrame], columns: list[str]
+) -> list[dict[str, object]]:
+    """One row for each part of the data and subject: the means over its slices."""
+    own = {"samples": int(mask.sum()), "seconds": seconds, "versions": json.dumps(versions(), sort_keys=True)}
+    return [
+        {**run, **own, "part": part, "subject": subject, **means.round(4).to_dict()}
+        for part, table in scores.items()
+        for subject, means in table.groupby("subject", sort=False)[columns].mean().iterrows()
+    ]
+
+
+def append(output: Path, rows: list[dict[str, object]]) -> None:
+    """Write rows below those that are there; a stop at any moment leaves the one file or the other."""
+    known = [pd.read_csv(output)] if output.exists() else []
+    with atomic(output) as temporary:
+        pd.concat([*known, pd.DataFrame(rows)], ignore_index=True).to_csv(temporary, index=False)
 
 
 @click.command(help=__doc__)
@@ -277,22 +304,14 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
     common = named(reconstruction if reconstruction in SPARSE else "sense", train)
     parts = tests if reconstruction in OUTSIDE else {"train": train, **tests}
     for pattern, acceleration, method, seed in tqdm(runs, disable=None):
-        known = pd.read_csv(output) if output.exists() else pd.DataFrame(columns=KEY)
         key = dict(zip(KEY, (name, reconstruction, pattern, acceleration, method, seed), strict=True))
-        if known[KEY].eq(pd.Series(key)).all(axis=1).any():
+        if recorded(output, key):
             continue
         case, start = Case(train, pattern, acceleration, reconstruction, common, seed), time.perf_counter()
         mask, setting = METHODS[method][2](case)
         seconds, judge = round(time.perf_counter() - start, 1), case.judge(mask)
         scores = {part: prom.evaluate(mask, data, reconstruction=judge) for part, data in parts.items()}
-        own = {"setting": setting, "samples": int(mask.sum()), "seconds": seconds, "versions": json.dumps(versions(), sort_keys=True)}
-        rows = [
-            {**key, **own, "part": part, "subject": subject, "psnr": round(float(psnr), 4)}
-            for part, table in scores.items()
-            for subject, psnr in table.groupby("subject", sort=False)["psnr"].mean().items()
-        ]
-        with atomic(output) as temporary:
-            pd.concat([known, pd.DataFrame(rows)] if len(known) else [pd.DataFrame(rows)], ignore_index=True).to_csv(temporary, index=False)
+        append(output, rows_of({**key, "setting": setting}, mask, seconds, scores, ["psnr"]))
         if masks:
             masks.mkdir(parents=True, exist_ok=True)
             np.save(masks / ("-".join(map(str, key.values())).replace(" ", "_") + ".npy"), mask.numpy())

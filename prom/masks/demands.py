@@ -34,7 +34,7 @@ class Demands:
         n: the n innermost lines, indices :math:`N/2 - \lfloor n/2 \rfloor` on of N (N/2 rounded down); of points the n x n square that has
         these indices along both axes, or a disc. 0: none.
     calibration_shape
-        "square" or "disc", of points: those samples of the square with :math:`4 (y^2 + x^2) \le n^2`, counted from DC.
+        "square" or "disc", of points with calibration: those samples of the square with :math:`4 (y^2 + x^2) \le n^2`, counted from DC.
     shutter
         Of points: only those inside the ellipse that touches the edges of the grid, :math:`(2 y / H)^2 + (2 x / W)^2 \le 1`, from DC.
     partial_fourier
@@ -190,12 +190,14 @@ class Demands:
             axis = "rows" if lines.name == "rows" else "columns"
             if self.shutter:
                 raise InputError(f"shutter: is for points, and {lines.name} are measured whole; use pattern points, or leave it out")
-            if self.calibration and self.calibration_shape != "square":
+            if self.calibration_shape != "square":
                 raise InputError(f"calibration_shape {self.calibration_shape}: is for points; of {lines.name} leave it out")
             if self.axis not in (None, axis):
                 raise InputError(f"axis {self.axis}: is for points; pattern {lines.name} has the phase-encode axis {axis}, so leave it out")
         elif self.max_gap:
             raise InputError(f"max_gap {self.max_gap}: is for lines; use pattern columns or rows, or leave it out")
+        elif self.calibration_shape != "square" and not self.calibration:
+            raise InputError(f"calibration_shape {self.calibration_shape}: is that of calibration, which is 0; set both, or leave it out")
         for name in MASKS:
             if (mask := getattr(self, name)) is not None:
                 _of_pattern(name, mask, lines)
@@ -311,7 +313,8 @@ class Demands:
         """What could be demanded instead: of one demand each the nearest value that works, tried out."""
 
         def works(other: Demands = self, size: int = count) -> bool:
-            return 1 <= size <= lines.size and not other._conflict(lines, size, 1.0)
+            divisible = size % other.segments == 0  # first, as it costs nothing
+            return 1 <= size <= lines.size and divisible and not other._conflict(lines, size, 1.0)
 
         size = self._along(lines)[1]
         cuts = range(self._left_out(lines) - 1, -1, -1)

@@ -97,6 +97,8 @@ class MaskResult:
     def sample(self, count: int = 1, seed: int = 0) -> Tensor:
         """Masks drawn from Eq. 1: ``(count, H, W)`` bool. Their sizes vary about S; the mode has exactly S.
 
+        What demands make mandatory is in every draw, and what they forbid in none; equal counts of bands and gaps are those of the mode.
+
         >>> from prom.baselines import as_result
         >>> as_result(torch.eye(4, dtype=torch.bool), "identity", acceleration=4).sample(3).sum(dim=(1, 2)).tolist()
         [4, 4, 4]

@@ -19,6 +19,8 @@ def run(capsys, monkeypatch, tmp_path):
     (tmp_path / "mine").mkdir()
     for subject in range(4):
         np.save(tmp_path / "mine" / f"subject{subject}.npy", generator.random((2, 32, 32)))
+    np.save(tmp_path / "small.npy", np.eye(16))
+    np.save(tmp_path / "diagonal.npy", np.eye(32))
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
@@ -66,6 +68,12 @@ def test_a_baseline_with_files_of_samples(run):
         (("--require", "none.npy", "-a", 4), "mask none.npy: no such file"),
         (("--calibration-shape", "dics", "-a", 4), "did you mean 'disc'"),
         (("--max-gap", 4, "-a", 4), "max_gap 4: is for lines"),
+        (("--calibration-shape", "disc", "-a", 4), "calibration_shape disc: is that of calibration, which is 0"),
+        (("--require", "small.npy", "-a", 4), "require: mask of (16, 16): does not fit the slices, which are (32, 32)"),
+        (("--forbid", "diagonal.npy", "-a", 4, "--pattern", "rows"), "forbid: mask: has rows that are measured in part"),
+        (("--require", "diagonal.npy", "--forbid", "diagonal.npy", "-a", 4), "require and forbid: 32 points would be measured and left"),
+        (("--calibration", 6, "--max-gap", 8, "--segments", 4, "-a", 4, "--pattern", "columns"), "band 2 holds 3 that are required, and"),
+        (("--segments", 2, "-a", 4.5, "--pattern", "columns"), "7 columns, which cannot be divided equally (1 would be left over); take"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("command", [("optimize",), ("baseline", "energy")])

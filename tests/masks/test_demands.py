@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.optimize
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 import prom
 from prom import InputError, SliceDataset, baselines
 from prom.kspace.patterns import Lines, make
 from prom.learn.exchange import exchange
+from prom.learn.layer import MaskLayer
 from prom.learn.polish import polish
 from prom.masks.checks import check
 from prom.masks.demands import Demands, acceleration_of, ellipse
@@ -96,7 +99,8 @@ def demanded(draw, pattern):
         "segments": draw(st.sampled_from([1, 1, *(n for n in (2, 3, 4) if count % n == 0)])),
     }
     if pattern == "points":
-        chosen |= {"shutter": draw(st.booleans()), "calibration_shape": draw(st.sampled_from(["square", "disc"]))}
+        shapes = ["square", "disc"] if chosen["calibration"] else ["square"]
+        chosen |= {"shutter": draw(st.booleans()), "calibration_shape": draw(st.sampled_from(shapes))}
         chosen |= {"axis": draw(st.sampled_from([None, "rows", "columns"]))}
     else:
         chosen["max_gap"] = draw(st.sampled_from([0, 4, 6, 9]))
@@ -128,24 +132,82 @@ def slices() -> dict[str, SliceDataset]:
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "pattern"), [(name, pattern) for name, method in METHODS.items() for pattern in method.patterns if pattern != "rows"]
-)
-@settings(max_examples=8, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
-@given(data=st.data())
-def test_every_method_meets_every_demand(name, pattern, slices, data, tmp_path_factory):
+def respected(mask: torch.Tensor, demands: Demands, pattern: str, acceleration: float) -> bool:
+    """Whether a random draw, whose size is random too, has what is mandatory, and nothing that is forbidden."""
+    lines = make(pattern, SIDES[pattern])
+    feasible, selected = demands.feasible(lines, acceleration), lines.select(mask)
+    nothing = torch.zeros(lines.shape, dtype=torch.bool)
+    mandatory, forbidden = (nothing if part is None else part for part in (feasible.mandatory, feasible.forbidden))
+    return bool(selected[mandatory].all() and not selected[forbidden].any())
+
+
+def drawn(name: str, pattern: str, slices: dict[str, SliceDataset], data: st.DataObject, path: Path) -> None:
+    """Draw demands, make a mask of one method with them, and compare: in memory, and as its file has it."""
     demands, acceleration = data.draw(demanded(pattern))
     train = slices[pattern if name == "conjugate_energy" or data.draw(st.booleans()) else f"{pattern}, coils"]
     made = results.make(SHORT.get(name, name), train, acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
+    for name in demands.as_dict():
+        event(name)  # pytest --hypothesis-show-statistics has their shares
     assert violations(made.mask, demands, pattern, acceleration) == []
+    assert [sampled for sampled in made.sample(3) if not respected(sampled, demands, pattern, acceleration)] == []
     check(made)
-    path = tmp_path_factory.mktemp("masks") / "mask.h5"
     made.save(path)
     assert prom.load_mask(path).demands.as_dict() == demands.as_dict()
 
 
+PAIRS = [(name, pattern) for name, method in METHODS.items() for pattern in method.patterns]
+DRAWS = -(-2000 // len(PAIRS))
+unhurried = partial(settings, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+
+
+@pytest.mark.parametrize(("name", "pattern"), [pair for pair in PAIRS if pair[1] != "rows"])
+@unhurried(max_examples=8)
+@given(data=st.data())
+def test_every_method_meets_every_demand(name, pattern, slices, data, tmp_path_factory):
+    drawn(name, pattern, slices, data, tmp_path_factory.mktemp("masks") / "mask.h5")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "pattern"), PAIRS)
+@unhurried(max_examples=DRAWS)
+@given(data=st.data())
+def test_no_method_violates_a_demand_in_two_thousand_draws(name, pattern, slices, data, tmp_path_factory):
+    """All methods together; by hypothesis, which counts only what was drawn whole."""
+    drawn(name, pattern, slices, data, tmp_path_factory.mktemp("masks") / "mask.h5")
+
+
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
-@settings(max_examples=12, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+@unhurried(max_examples=20)
+@given(data=st.data())
+def test_a_layer_in_training_meets_every_demand(pattern, data):
+    """Its mask all of them after every step; its draws have what is mandatory, and nothing that is forbidden."""
+    demands, acceleration = data.draw(demanded(pattern))
+    layer = MaskLayer(SIDES[pattern], acceleration, pattern, seed=data.draw(st.integers(0, 9)), demands=demands)
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
+    for _ in range(3):
+        assert violations(layer.mask(), demands, pattern, acceleration) == []
+        assert respected(layer.sample().detach().bool(), demands, pattern, acceleration)
+        with torch.no_grad():
+            layer.theta += torch.randn(layer.theta.shape, generator=generator)
+        layer.project()
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns"])
+@unhurried(max_examples=4)
+@given(data=st.data())
+def test_averages_and_masks_for_a_task_meet_every_demand(pattern, slices, data):
+    demands, acceleration = data.draw(demanded(pattern))
+    train, short = slices[pattern], replace(prom.DEFAULT, iterations=6, batch_size=2)
+    members = [prom.optimize(train, acceleration, pattern, short, seed=seed, demands=demands) for seed in (0, 1)]
+    task = MagnitudeMSE(train.images)
+    for_task = results.for_task(train, acceleration, pattern, replace(short, polish=4), task, demands=demands)
+    for made in (prom.masks.average(members), for_task):
+        assert violations(made.mask, demands, pattern, acceleration) == [] and made.demands.as_dict() == demands.as_dict()
+        check(made)
+
+
+@pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
+@unhurried(max_examples=12)
 @given(data=st.data())
 def test_improving_a_mask_never_leaves_the_set(pattern, slices, data):
     demands, acceleration = data.draw(demanded(pattern))
@@ -181,7 +243,7 @@ def test_a_mask_that_does_not_meet_the_demands_cannot_be_polished(slices):
         polish(mask, train, "columns", demands=Demands(max_gap=8))
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
+@unhurried(max_examples=300)
 @given(
     pattern=st.sampled_from(["points", "columns", "rows"]),
     acceleration=st.sampled_from([1.0, 1.3, 2.0, 4.0, 8.0]),
@@ -234,6 +296,9 @@ def test_what_cannot_be_met_is_refused_in_one_line_with_ways_out_that_work(
         ({"shutter": True}, "rows", 8, "shutter: is for points, and rows are measured whole; use pattern points, or leave it out"),
         ({"max_gap": 3}, "points", 8, "max_gap 3: is for lines; use pattern columns or rows, or leave it out"),
         ({"calibration": 9, "calibration_shape": "disc"}, "rows", 8, "calibration_shape disc: is for points"),
+        ({"calibration_shape": "disc"}, "columns", 8, "calibration_shape disc: is for points"),
+        ({"calibration_shape": "disc"}, "points", 8, "calibration_shape disc: is that of calibration, which is 0; set both, or"),
+        ({"segments": 2}, "columns", 4.1, "makes 31 columns, which cannot be divided equally (1 would be left over); take segments 1, or"),
         ({"axis": "rows"}, "columns", 8, "axis rows: is for points; pattern columns has the phase-encode axis columns"),
         ({"forbid": torch.eye(128).bool()}, "columns", 8, "forbid: mask: has columns that are measured in part"),
         ({"forbid": torch.eye(12).bool()}, "points", 8, "forbid: mask of (12, 12): does not fit the slices"),
