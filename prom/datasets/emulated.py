@@ -1,0 +1,53 @@
+"""Slices of any data set as several coils would have measured them: virtual brains as they are made, others through simulated coils."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil
+
+import torch
+
+from prom.datasets import load, mni_brain
+from prom.datasets.base import SliceDataset
+from prom.kspace.coils import simulated
+
+MIDDLE = (72, 92)  # slices of the virtual brains with much of the brain in them
+
+
+def by_coils(
+    dataset: str, split: str = "train", most: int = 24, size: int = 64, coils: int = 8, noise: float = 0.005, root: str | None = None
+) -> SliceDataset:
+    """At most ``most`` slices of a split, of at most size x size points, with a ring of simulated coils and noise.
+
+    Virtual brains get a smooth phase and their measurement (:func:`prom.datasets.mni_brain.load`), two slices of each subject. Of others
+    the first channel is taken, with the phase that it has, scaled so that its largest value is 1.
+
+    Parameters
+    ----------
+    dataset
+        A registered name, or a folder or file.
+    split
+        ``train`` or ``test``.
+    most, size, coils
+        Slices, points of an axis, coils.
+    noise
+        Standard deviation of a complex sample, sqrt(E|n|^2), of images up to 1.
+    root
+        Where a registered data set lies.
+
+    Raises
+    ------
+    InputError
+        Where the data set cannot be read, or an option is out of range.
+
+    >>> data = by_coils("mni_brain", most=2, size=32, coils=4)
+    >>> data.images.shape, data.sensitivities.shape
+    (torch.Size([2, 1, 32, 32]), torch.Size([4, 32, 32]))
+    """
+    if dataset == "mni_brain":
+        made = mni_brain.load(split, size=size, coils=coils, phase=True, noise=noise, subjects=ceil(most / 2), slices=MIDDLE)
+        return made.thinned(most)
+    data = load(dataset, split, root or None).thinned(most).cropped(size)
+    data = data.scaled(1 / float(data.images.abs().max()))
+    maps = simulated(coils, data.shape)
+    return replace(data, images=data.images[:, :1].to(torch.complex64), sensitivities=maps, noise=noise)
