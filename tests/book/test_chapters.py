@@ -76,6 +76,11 @@ OTHER = {
         **{"accelerations": [5], "line_accelerations": [3], "coils": 4, "noise": 0.01, "size": 32, "train_slices": 6, "test_slices": 4},
         **{"runs": 2, "seed": 3},
     },
+    "11_to_the_scanner": {
+        **{"size": 48, "coils": 4, "noise": 0.01, "train_slices": 6, "test_slices": 4, "line_acceleration": 3, "point_acceleration": 5},
+        **{"calibration": 8, "max_gap": 10, "partial_fourier": 0.8, "segments": 2, "echoes": 4, "fov": 180, "tr": 12, "te": 5, "flip": 15},
+        **{"seed": 3},
+    },
 }
 
 
