@@ -92,7 +92,7 @@ def scan(made: Scan, images: Tensor, noise: float = 0.0, seed: int = 0) -> np.nd
 
 
 def write(path: str | os.PathLike, made: Scan, samples: np.ndarray, noise: float = 0.0, noise_samples: int = 0, seed: int = 0) -> None:
-    """Write samples ``(S, K, readout)`` of :func:`scan` as ISMRMRD raw data with the sequence's counters (:func:`raw_data.write`).
+    """Write samples ``(S, K, readout)`` of :func:`scan` as ISMRMRD, with the sequence's counters (:func:`prom.scanner.raw_data.write`).
 
     With ``noise_samples`` above 0 a scan of noise alone comes first, of so many samples and the standard deviation ``noise``; it has
     other numbers than the noise of the samples, also where the seed is the same.
