@@ -6,7 +6,9 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from prom import InputError, SliceDataset
+from prom.cli import main
 from prom.datasets import cache, folder
 
 # Wall times vary on shared machines, and a test must fail for what it tests; the seed is fixed, so that a failure comes again.
@@ -46,6 +49,22 @@ def error(*arguments, **keywords) -> str:
         load(*arguments, **keywords)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.fixture
+def command_line(capsys, monkeypatch, tmp_path) -> Callable[..., tuple[int, str, str]]:
+    """The command line in this process, in ``tmp_path``: arguments to exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["prom", *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as stop:
+            return stop.code, *capsys.readouterr()
+        return 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 
 from prom import load_mask
-from prom.cli import main
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(command_line, tmp_path):
     """The command line in this process, in a folder with four images of 32 x 32: exit code, output, errors."""
     generator = np.random.default_rng(0)
     (tmp_path / "mine").mkdir()
@@ -21,17 +19,7 @@ def run(capsys, monkeypatch, tmp_path):
         np.save(tmp_path / "mine" / f"subject{subject}.npy", generator.random((2, 32, 32)))
     np.save(tmp_path / "small.npy", np.eye(16))
     np.save(tmp_path / "diagonal.npy", np.eye(32))
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prom", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return stop.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return command_line
 
 
 def test_an_optimised_mask_with_its_scan_time(run):

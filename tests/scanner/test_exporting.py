@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import ismrmrd
 import numpy as np
 import pandas as pd
@@ -12,29 +10,18 @@ import pytest
 import torch
 from scans import CASES, case, measured, of, random_mask, scan
 
-from prom.cli import main
 from prom.errors import InputError
 from prom.scanner import raw_data
 from prom.scanner.writing import acquisition_times, times, write_scan
 
 
 @pytest.fixture
-def run(capsys, monkeypatch, tmp_path):
+def run(command_line):
     """The command line in this process, beside masks of every pattern: exit code, output, errors."""
-    monkeypatch.chdir(tmp_path)
     for pattern in ("columns", "rows", "points"):
         random_mask(pattern, (16, 18)).save(f"{pattern}.h5")
     of(torch.arange(16) % 2 == 0, "columns", (16, 16)).save("half.h5")
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["prom", *map(str, arguments)])
-        try:
-            main()
-        except SystemExit as stop:
-            return stop.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return command_line
 
 
 HOSTILE = [

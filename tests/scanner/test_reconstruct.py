@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import h5py
 import ismrmrd
@@ -16,7 +15,6 @@ from PIL import Image
 
 from prom import InputError, load_mask
 from prom.baselines import as_result
-from prom.cli import main
 from prom.datasets.base import SliceDataset
 from prom.kspace.coils import combine, estimated, mixed, root_sum_of_squares, simulated, whitening
 from prom.kspace.encoding import Coils
@@ -328,23 +326,13 @@ def test_image_files(tmp_path):
 
 
 @pytest.fixture
-def prom(tmp_path, monkeypatch, capsys):
+def prom(command_line, tmp_path):
     """``prom`` in this process, in a folder with a scan of rows and its mask."""
     as_file(tmp_path / "raw.h5", lines("rows"), measured(), "rows").save(tmp_path / "asked.h5")
     (tmp_path / "mine").mkdir()
     for number in range(2):
         np.save(tmp_path / "mine" / f"{number}.npy", np.random.default_rng(number).random((2, 16, 12)))
-    monkeypatch.chdir(tmp_path)
-
-    def run(line):
-        monkeypatch.setattr(sys, "argv", ["prom", *line.split()])
-        try:
-            main()
-        except SystemExit as stop:
-            return stop.code, *capsys.readouterr()
-        return 0, *capsys.readouterr()
-
-    return run
+    return lambda line: command_line(*line.split())
 
 
 def test_the_command(prom, tmp_path):
