@@ -18,7 +18,13 @@ SCANNER_FORMATS = (".seq", ".mrd")  # and what a scanner is given: see prom.scan
 IMAGE_FORMATS = (".nii.gz", ".nii", ".npy", ".h5", ".png")  # of reconstructed images: see prom.scanner.image_files
 PHASES = ("free", "smooth")  # of reconstructed images: see prom.scanner.reconstruct
 
-EXAMPLES = {"bool": "true", "Sequence[int]": "60,80", "Sequence[float]": "220,180.5", "int": "10", "float": "0.1"}
+KINDS = {  # of options: in words, and an example
+    "bool": ("true or false", "true"),
+    "Sequence[int]": ("whole numbers", "60,80"),
+    "Sequence[float]": ("numbers", "220,180.5"),
+    "int": ("a whole number", "10"),
+    "float": ("a number", "0.1"),
+}
 
 
 def names(function: Callable, without: Collection[str]) -> dict[str, str]:
@@ -51,8 +57,8 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
             return name, [real_number(part) for part in value.split(",")]
         return name, whole_number(value) if "int" in kind else real_number(value) if "float" in kind else value
     except (KeyError, ValueError) as error:
-        example = f"{name}={EXAMPLES[kind.split(' ')[0]]}"
-        raise InputError(f"option {text!r}: {name} of {of} must be {kind}, e.g. {example}") from error
+        words, example = KINDS[kind.split(" ")[0]]
+        raise InputError(f"option {text!r}: {name} of {of} must be {words}, e.g. {name}={example}") from error
 
 
 def whole_number(text: str) -> int:

@@ -65,11 +65,20 @@ def spoken(scan: dict[str, object]) -> str:
     """What :func:`scan` has found, as text.
 
     >>> spoken({"excitations": 32, "shots": 8, "minutes": 0.25})
-    '32 excitations in 8 shots, 0.25 min'
+    '32 excitations in 8 shots, 15 s'
     >>> spoken({"excitations": 32, "shots": 32, "demands": "calibration 4"})
     '32 excitations, with calibration 4'
     """
     trains = f" in {scan['shots']} shots" if scan["shots"] != scan["excitations"] else ""
-    time = f", {scan['minutes']:.2f} min" if "minutes" in scan else ""
+    time = f", {duration(60 * scan['minutes'])}" if "minutes" in scan else ""
     demands = f", with {scan['demands']}" if "demands" in scan else ""
     return f"{scan['excitations']} excitations{trains}{time}{demands}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    >>> duration(0.416), duration(75)
+    ('0.416 s', '1.25 min')
+    """
+    return f"{seconds:.3g} s" if seconds < 60 else f"{seconds / 60:.2f} min"

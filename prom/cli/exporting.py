@@ -8,6 +8,7 @@ import click
 
 import prom
 from prom import options
+from prom.cli.demands import duration
 from prom.files import check_writable
 
 EXAMPLE = """\b
@@ -57,5 +58,5 @@ def described(scan: prom.sequence.Scan) -> str:
         f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} (readout first), field of view "
         f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
         f"TR {1000 * scan.tr:g} ms, TE {round(1000 * scan.te, 2):g} ms, flip {scan.flip:g} degrees, "
-        f"scan time {scan.duration / 60:.2f} minutes"
+        f"scan time {duration(scan.duration)}"
     )

@@ -153,7 +153,11 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
     if "sensitivities" in how:
         lines.append(f"sensitivities: {how['sensitivities']}")
     lines.append(f"reconstruction: {how['reconstruction']}")
+    if "misfit" in how:
+        lines.append(f"misfit: {how['misfit']}")
     lines += [f"note: {note}" for note in scan.notes]
+    if how.get("noise") == prom.reconstruct.OUTERMOST and record["reconstruction"] != "zero-filled":
+        lines.append("note: the outermost samples hold signal too, so that the noise may be less; --noise, or a noise scan, says how much")
     if record["one_sided"] and record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense"):
         lines.append(f"note: only one side of the {record['one_sided']} was measured whole (partial Fourier); --phase smooth uses that")
     return "\n".join([*lines, f"wrote {output}: {record['written']}"])

@@ -55,7 +55,7 @@ def power_law(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
     signal = torch.bincount(rings, power) / count.clamp(min=1) - floor
     clear = (count > 0) & (signal > CLEAR * floor)
     if not clear.any():
-        raise InputError(f"k-space: no sample is above the noise, {noise:g}; give the deviation of a sample as noise=")
+        raise InputError(f"k-space: no sample is above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
     weight = count[clear].sqrt()[:, None]
     radius = torch.arange(len(count)).double()[clear].log1p()
     design = torch.stack([torch.ones_like(radius), -radius], dim=1)[:, : min(2, int(clear.sum()))]

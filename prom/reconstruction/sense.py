@@ -83,7 +83,7 @@ class Sense:
         """
         if not train.noise:
             raise InputError(
-                f"{train.name}: its noise is not known, which SENSE weighs the images against; set its noise, or use Sense(penalty), or a "
+                f"{train.name}: its noise is not known, which SENSE needs; give its reader noise=..., or use Sense(penalty), or a "
                 "reconstruction that needs no noise: wavelet or tv"
             )
         return cls(train.noise**2 / spectrum(train), iterations, tolerance)

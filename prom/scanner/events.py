@@ -119,11 +119,11 @@ class Readout:
             )
         amplitude = NS / (fov * dwell)
         if amplitude > limits.max_grad:
-            least = math.floor(100 * limits.max_grad * fov / samples) / 100
+            most = math.floor(NS / (ceil(NS / (fov * limits.max_grad), ADC_RASTER) * samples))
             raise InputError(
                 f"bandwidth {protocol.bandwidth:g} Hz per pixel: over a field of view of {fov * 1000:g} mm needs "
-                f"{amplitude / GAMMA * 1000:.1f} mT/m, where max_grad is {protocol.max_grad:g}; use bandwidth={least:g} or less, or a "
-                "larger fov"
+                f"{amplitude / GAMMA * 1000:.1f} mT/m, where max_grad is {protocol.max_grad:g}; use bandwidth={most} or less, or a larger "
+                "fov"
             )
         return cls(samples, fov, dwell, max(ceil(amplitude / limits.max_slew * NS), ceil(ADC_DEAD_TIME)))
 

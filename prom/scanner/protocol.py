@@ -103,6 +103,7 @@ class Protocol:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, options.check(name, value, interval, whole))
+        self._check_kind()
         fov = self.fov if isinstance(self.fov, Sequence) else (self.fov,)
         if not 1 <= len(fov) <= 3:
             raise InputError(f"fov of {len(fov)} values: must be 1, 2 (height, width) or 3 (readout, height, width), in mm")
@@ -111,6 +112,17 @@ class Protocol:
             value = getattr(self, name)
             if value is not None and abs(value * 1e6 / raster - round(value * 1e6 / raster)) > 1e-6:
                 raise InputError(f"{name} {value:g}: must be a multiple of {raster / 1e6:g} ms, the raster of the scanner")
+
+    def _check_kind(self) -> None:
+        """Refuse what another kind of sequence, or another order, is set by."""
+        if self.kind == "tse":
+            if self.order != "linear":
+                raise InputError(f"order {self.order}: is of gre; a turbo spin echo deals its lines out to the echoes, so leave it out")
+        elif self.echoes is not None or self.refocusing != 180:
+            name = "refocusing" if self.echoes is None else "echoes"
+            raise InputError(f"{name} {getattr(self, name):g}: is of a turbo spin echo; use kind=tse, or leave it out")
+        if self.shots != 1 and self.order != "interleaved":
+            raise InputError(f"shots {self.shots:g}: are of the order interleaved; use order=interleaved, or leave it out")
 
     def ns(self, name: str) -> int | None:
         """A time of this name, in ms, as whole nanoseconds."""

@@ -30,8 +30,9 @@ from prom.reconstruction.zero_filled import Reconstruction
 from prom.scanner.raw_scan import RawScan
 
 CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has small eigenvalues, and the usual one cuts off the object
-ENOUGH = 0.98  # of the centre's energy that sensitivities explain: the next crop is not tried
+ENOUGH = 0.99  # of the centre's energy that sensitivities explain: the next crop is not tried
 LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
+OUTERMOST = "of the outermost samples"  # where the noise was found if nobody says it
 FEWEST = 8  # rows and columns of a centre from which sensitivities can be estimated
 ONE_SIDED = 0.8  # of the way on one side of DC: a mask that reaches no farther on the other is one of partial Fourier
 
@@ -121,7 +122,7 @@ def reconstruct(
                 noise, how["noise"] = float(scan.noise.abs().double().square().mean().sqrt()) / scan.averages**0.5, "of the noise scan"
     if noise is None:
         try:
-            noise, how["noise"] = measured_noise_level(kspace, scan.mask), "of the outermost samples"
+            noise, how["noise"] = measured_noise_level(kspace, scan.mask), OUTERMOST
         except InputError:
             if name != "zero-filled" and train is None:
                 raise
@@ -137,7 +138,18 @@ def reconstruct(
         return Images(image, None, noise, how)
     maps, how["sensitivities"] = _sensitivities(scan, reference, maps, calibration)
     image, how["reconstruction"] = _by_coils(kspace, scan.mask, maps, name, noise, train, phase)
+    if noise:
+        how["misfit"] = f"{_misfit(image, maps, kspace, scan.mask) / noise:.1f} times the noise, between the samples and the image"
     return Images(image, maps, noise, how)
+
+
+def _misfit(image: Tensor, maps: Tensor, kspace: Tensor, mask: Tensor) -> float:
+    """The root mean square of what the measured samples have and the image has not; far above the noise, sensitivities may be wrong."""
+    left = sum(
+        float((Coils(own).forward(one) - samples)[:, mask].abs().double().square().sum())
+        for one, own, samples in zip(image, maps, kspace, strict=True)
+    )
+    return (left / (int(mask.sum()) * kspace.shape[0] * kspace.shape[1])) ** 0.5
 
 
 def _check_arguments(scan: RawScan, name: str, maps: Tensor | None, train: SliceDataset | None, phase: str, noise: float | None) -> None:
@@ -200,9 +212,10 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
         found.append(best)
         explained, energy = explained + share * own, energy + own
     if explained < LEAST_EXPLAINED * energy:
+        way = "take a smaller --calibration" if size > CALIBRATION else "measure a larger centre whole"
         raise InputError(
-            f"sensitivities: those of the central {size} x {size} samples explain {explained / energy:.0%} of them, too little; measure a "
-            "larger centre whole, give sensitivities (--maps), or --reconstruction zero-filled"
+            f"sensitivities: those of the central {size} x {size} samples explain {explained / energy:.0%} of them, too little; {way}, "
+            "give sensitivities (--maps), or --reconstruction zero-filled"
         )
     return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples, of which they explain {explained / energy:.1%}"
 
@@ -282,6 +295,8 @@ def read_maps(path: str | os.PathLike) -> Tensor:
     maps = numbers(stack[:, 0])
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
+    if not maps.any():
+        raise InputError(f"sensitivities {path}: are all 0, so that no coil sees anything; give those of these coils")
     found = torch.tensor(maps).to(torch.complex64)
     return found[0] if len(found) == 1 else found
 

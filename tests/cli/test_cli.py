@@ -203,7 +203,7 @@ def test_json_has_null_for_what_it_cannot_say(value):
 
 
 BAD = [
-    ("baseline gaussian mine --option sigma=wide -a 4 -o bad.h5", "must be float, e.g. sigma=0.1"),
+    ("baseline gaussian mine --option sigma=wide -a 4 -o bad.h5", "must be a number, e.g. sigma=0.1"),
     ("baseline energy mine --option sigma=3 -a 4 -o bad.h5", "option of baseline energy 'sigma' is not known"),
     ("optimize mine -a 0.5 -o bad.h5", "acceleration 0.5: must be >= 1"),
     ("optimize mine -a 5000 -o bad.h5", "must be <= 1024"),

@@ -172,7 +172,8 @@ def test_a_reconstruction_is_seen_and_scored(reconstruction, coils, network):
     view = views.look(data, 3, mask, network, reconstruction=reconstruction)
     row = prom.evaluate(mask, data, reconstruction=reconstruction).iloc[3]
     assert {name: view.scores[name] for name in ("psnr", "ssim", "nmse")} == pytest.approx(
-        row[["psnr", "ssim", "nmse"]].to_dict(), rel=1e-5
+        row[["psnr", "ssim", "nmse"]].to_dict(),
+        rel=1e-4,  # one image alone stops at another iteration than with others, within the solver's tolerance
     )
     assert view.scores["dice"] == segmentation.evaluate(network, data, mask, "cpu", reconstruction)["dice"][3]
     assert float(10 * torch.log10(1 / view.error.square().mean())) == pytest.approx(view.scores["psnr"], abs=0.3)  # but for clamping
