@@ -196,6 +196,12 @@ def test_the_scale_of_given_sensitivities_divides_the_image():
     assert (sparse[0] - 5 * sparse[1]).abs().max() < 0.1 * sparse[0].abs().max()
 
 
+def test_wrong_sensitivities_leave_more_than_noise():
+    scan, maps = scan_of(measured(), lines("rows")), simulated(4, SHAPE)
+    right, wrong = (reconstruct.reconstruct(scan, maps=own, noise=NOISE).how["misfit"] for own in (maps, maps.roll(9, -1)))
+    assert float(right.split()[0]) < 1.5 and float(wrong.split()[0]) > 2 * float(right.split()[0])
+
+
 def test_units_do_not_matter():
     scan, tiny = (scan_of(factor * measured(), lines("rows")) for factor in (1.0, 1e-6))
     for name in ("sense", "wavelet", "zero-filled"):
@@ -285,6 +291,9 @@ def test_sensitivities_of_files(tmp_path):
     np.save(tmp_path / "d.npy", torch.full((3, 12, 10), torch.nan))
     with pytest.raises(InputError, match="NaN"):
         reconstruct.read_maps(tmp_path / "d.npy")
+    np.save(tmp_path / "d.npy", torch.zeros(3, 12, 10))
+    with pytest.raises(InputError, match="are all 0"):
+        reconstruct.read_maps(tmp_path / "d.npy")
     np.save(tmp_path / "e.npy", torch.ones(12, 10))
     with pytest.raises(InputError, match="must be KHW or NKHW"):
         reconstruct.read_maps(tmp_path / "e.npy")
@@ -341,6 +350,7 @@ def test_the_command(prom, tmp_path):
     assert "raw.h5: ISMRMRD raw data, 1 slice of 48 x 40 (rows x columns), 4 coils" in text
     assert "measured: 26 of 48 rows (x1.85), fully the central 16 x 40" in text
     assert "asked for in asked.h5: what was asked for, all 26 rows" in text and "wrote image.nii.gz: magnitude, voxels" in text
+    assert "misfit: " in text and "note: the outermost samples hold signal too" in text
     found = torch.from_numpy(nibabel.load(tmp_path / "image.nii.gz").get_fdata()[..., 0])
     assert (found - brain().abs()).square().mean().sqrt() < 0.07
     code, text, _ = prom("reconstruct raw.h5 -o image.h5 --json --reconstruction wavelet")
