@@ -161,16 +161,16 @@ def train_length(result: MaskResult, protocol: Protocol) -> int:
 def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> Tensor:
     """The centre that is labelled: what is asked for, if it is measured whole; of what the metadata say, what is measured whole."""
     width, demands = protocol.calibration, result.demands
+    disc = demands.calibration > 0 and demands.calibration_shape == "disc"
     if width is None:
         noted = demands.calibration or result.recipe.get("calibration", 0)  # a demand, or an option of a baseline
         width = noted if isinstance(noted, int) and not isinstance(noted, bool) and 0 < noted <= max(selected.shape) else 0
-        disc = demands.calibration > 0 and demands.calibration_shape == "disc"
         return next(region for w in range(width, -1, -1) if bool(selected[region := central(selected, w, disc)].all()))
-    missing = int((~selected & central(selected, width)).sum())
+    missing = int((~selected & central(selected, width, disc)).sum())
     if missing:
-        whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected, w)].all()))
+        whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected, w, disc)].all()))
         raise InputError(
             f"calibration {width}: the mask does not measure {missing} of the lines or points of this centre; at most {whole} is measured "
             "whole, or make the mask with a calibration region"
         )
-    return central(selected, width)
+    return central(selected, width, disc)

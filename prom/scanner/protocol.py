@@ -51,8 +51,9 @@ class Protocol:
     order, shots
         Of gre: see :func:`prom.scanner.ordering.order`.
     calibration
-        The width of the fully measured centre that is labelled as calibration data, and by gre measured first. By default what the mask's
-        metadata say, else 0.
+        The width of the fully measured centre that is labelled as calibration data, and by gre measured first: a square of points, or a
+        disc where that was demanded of the mask. By default what the mask's metadata say,
+        else 0.
     echoes
         Of tse: the length of the echo train; by default the segments that were demanded of the mask, else 8.
     dummies

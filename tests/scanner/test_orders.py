@@ -146,6 +146,7 @@ def test_a_disc_that_was_demanded():
     offsets = made.steps[made.calibration] - torch.tensor([10, 12])
     assert len(offsets) == 37 and (4 * (offsets**2).sum(dim=1)).max() <= 49
     region = central(result.mask, 7, disc=True)
+    assert torch.equal(plan(result, Protocol(calibration=7)).calibration, plan(result, Protocol()).calibration)
     assert int(region.sum()) == 37
 
 
