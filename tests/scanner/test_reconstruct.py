@@ -420,7 +420,7 @@ def test_damaged_files_leave_an_image_or_one_line(prom, tmp_path):
     for name in ("raw.h5", "good.cfl", "good.hdr"):
         content = (tmp_path / name).read_bytes()
         ending = name.partition(".")[2]
-        for _ in range(150):
+        for _ in range(40):
             place, length = int(generator.integers(len(content))), int(generator.integers(1, 9))
             other = [generator.bytes(length), b"", content[place : place + length] * 2][int(generator.integers(3))]
             for copied in ("good.cfl", "good.hdr"):
