@@ -242,7 +242,7 @@ def test_pulses_are_what_was_asked_for(name, made):
 @pytest.mark.parametrize(
     ("pattern", "shape", "settings"),
     [
-        ("points", (192, 160), {"fov": (220, 220, 180), "readout": 192}),
+        ("points", (96, 80), {"fov": (220, 220, 180), "readout": 192}),
         ("columns", (320, 320), {"kind": "tse", "echoes": 8, "te": 80}),
     ],
 )
