@@ -215,7 +215,8 @@ class Demands:
         """What each demand wants, and what each forbids, bool of theta's shape, by the demand with its value."""
         wanted, unwanted = {}, {}
         if self.calibration:
-            wanted[f"calibration {self.calibration}"] = self._centre(lines.shape)
+            disc = self.calibration_shape == "disc"
+            wanted[f"calibration {self.calibration}"] = central(lines.shape, self.calibration, disc)
         if self.require is not None:
             wanted["require"] = _of_pattern("require", self.require, lines)
         if self.shutter:
@@ -227,14 +228,6 @@ class Demands:
         if self.forbid is not None:
             unwanted["forbid"] = _of_pattern("forbid", self.forbid, lines)
         return {"wanted": wanted, "unwanted": unwanted}
-
-    def _centre(self, shape: tuple[int, ...]) -> Tensor:
-        """The calibration region: bool of theta's shape."""
-        n = self.calibration
-        centre = torch.zeros(shape, dtype=torch.bool)
-        square = ellipse((n,) * len(shape)) if self.calibration_shape == "disc" else True
-        centre[tuple(slice(side // 2 - n // 2, side // 2 - n // 2 + n) for side in shape)] = square
-        return centre
 
     def _bands(self, lines: Lines) -> Tensor | None:
         """The band of every sample or line, int64 of theta's shape."""
@@ -369,6 +362,18 @@ def ellipse(shape: tuple[int, ...]) -> Tensor:
     [[0, 0, 0, 1, 0, 0], [0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]]
     """
     return (2 * offsets(shape).double() / torch.tensor(shape).clamp(min=1)).square().sum(dim=-1) <= 1 + 1e-12
+
+
+def central(shape: tuple[int, ...], width: int, disc: bool = False) -> Tensor:
+    """The centre of this width, bool: all of an axis where it is wider than that. Also as a disc, where it is not wider.
+
+    >>> central((6,), 2)
+    tensor([False, False,  True,  True, False, False])
+    """
+    region = torch.zeros(shape, dtype=torch.bool)
+    inside = ellipse((width,) * len(shape)) if disc and width <= min(shape) else True
+    region[tuple(slice(max(n // 2 - width // 2, 0), n // 2 - width // 2 + width) for n in shape)] = inside
+    return region
 
 
 def acceleration_of(size: int, count: int) -> str:

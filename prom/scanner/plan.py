@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.errors import InputError
 from prom.kspace.patterns import Lines, make
 from prom.masks import MaskResult
-from prom.masks.demands import ellipse
+from prom.masks.demands import central
 from prom.scanner.ordering import order, trains
 from prom.scanner.protocol import Protocol
 
@@ -131,20 +131,6 @@ def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple
     return (width, height, 1), (fov[1], fov[0], thickness)
 
 
-def central(selected: Tensor, width: int, disc: bool = False) -> Tensor:
-    """The centre of this width, bool of the shape of ``selected``: all of it where it is wider than an axis. Of points also as a disc.
-
-    >>> central(torch.ones(6, dtype=torch.bool), 2)
-    tensor([False, False,  True,  True, False, False])
-    """
-    region = torch.zeros_like(selected)
-    if disc and width <= min(selected.shape):
-        region[tuple(slice(n // 2 - width // 2, n // 2 - width // 2 + width) for n in selected.shape)] = ellipse((width,) * selected.ndim)
-    else:
-        region[tuple(slice(max(n // 2 - width // 2, 0), n // 2 - width // 2 + width) for n in selected.shape)] = width > 0
-    return region
-
-
 def train_length(result: MaskResult, protocol: Protocol) -> int:
     """Echoes of a train: what is asked for, else the segments with equal counts that were demanded of the mask, else 8.
 
@@ -165,12 +151,12 @@ def _calibration(result: MaskResult, selected: Tensor, protocol: Protocol) -> Te
     if width is None:
         noted = demands.calibration or result.recipe.get("calibration", 0)  # a demand, or an option of a baseline
         width = noted if isinstance(noted, int) and not isinstance(noted, bool) and 0 < noted <= max(selected.shape) else 0
-        return next(region for w in range(width, -1, -1) if bool(selected[region := central(selected, w, disc)].all()))
-    missing = int((~selected & central(selected, width, disc)).sum())
+        return next(region for w in range(width, -1, -1) if bool(selected[region := central(selected.shape, w, disc)].all()))
+    missing = int((~selected & central(selected.shape, width, disc)).sum())
     if missing:
-        whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected, w, disc)].all()))
+        whole = next(w for w in range(width, -1, -1) if bool(selected[central(selected.shape, w, disc)].all()))
         raise InputError(
             f"calibration {width}: the mask does not measure {missing} of the lines or points of this centre; at most {whole} is measured "
             "whole, or make the mask with a calibration region"
         )
-    return central(selected, width, disc)
+    return central(selected.shape, width, disc)

@@ -21,6 +21,7 @@ from prom.kspace.coils import CALIBRATION, CROP, compression, estimated, measure
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import ifft2c
 from prom.masks.centre import reach, whole_centre
+from prom.masks.demands import central
 from prom.reconstruction import check, named
 from prom.reconstruction.from_noise import power_law, sparse_strength
 from prom.reconstruction.phase import PhaseConstrained, homodyne, smooth_phase
@@ -201,7 +202,7 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
         )
     found, explained, energy = [], 0.0, 0.0
     for samples in tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False):
-        low = ifft2c(_central(samples, size))
+        low = ifft2c(samples * central(samples.shape[-2:], size))
         own = float(low.abs().double().square().sum())
         best, share = torch.zeros_like(samples), 0.0
         for crop in CROPS if own > 0 else ():
@@ -218,14 +219,6 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
             "give sensitivities (--maps), or --reconstruction zero-filled"
         )
     return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples, of which they explain {explained / energy:.1%}"
-
-
-def _central(samples: Tensor, size: int) -> Tensor:
-    """The central ``size`` x ``size`` samples, and 0 elsewhere."""
-    kept = torch.zeros_like(samples)
-    middle = (..., *(slice(n // 2 - size // 2, n // 2 - size // 2 + size) for n in samples.shape[-2:]))
-    kept[middle] = samples[middle]
-    return kept
 
 
 def _by_coils(

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scans import baseline, of, random_mask
 
 from prom import InputError
+from prom.masks.demands import central
 from prom.scanner.ordering import ORDERS, length, order, trains
-from prom.scanner.plan import central, plan
+from prom.scanner.plan import plan
 from prom.scanner.protocol import Protocol
 
 
@@ -145,7 +146,7 @@ def test_a_disc_that_was_demanded():
     made = plan(result, Protocol())
     offsets = made.steps[made.calibration] - torch.tensor([10, 12])
     assert len(offsets) == 37 and (4 * (offsets**2).sum(dim=1)).max() <= 49
-    region = central(result.mask, 7, disc=True)
+    region = central(result.mask.shape, 7, disc=True)
     assert torch.equal(plan(result, Protocol(calibration=7)).calibration, plan(result, Protocol()).calibration)
     assert int(region.sum()) == 37
 
