@@ -1,4 +1,4 @@
-"""Slices and series of any data set as several coils would have measured them: virtual brains as they are made, others through simulated coils."""
+"""Slices and series of any data set as several coils would have measured them: virtual ones as made, others through simulated coils."""
 
 from __future__ import annotations
 
@@ -80,8 +80,8 @@ def hearts_by_coils(
 ) -> SliceDataset:
     """At most ``most`` series of a split, of at most size x size points, with a ring of simulated coils and noise in every frame.
 
-    Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which ``settings`` of their
-    reader make series, the first channel is taken, with the phase and the frames that it has, scaled so that its largest value is 1.
+    Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which ``settings`` of
+    their reader make series, the first channel is taken, with the phase and the frames that it has, scaled so that its largest value is 1.
 
     Parameters
     ----------
