@@ -39,7 +39,7 @@ from prom.errors import InputError, unknown
 from prom.kspace.coils import simulated
 from prom.kspace.fourier import fft2c
 
-FOLDER = None
+FOLDER, KIND = None, "slices"
 SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
 OBTAIN = "nothing to do: it comes with nilearn"
 LICENCE = "the template: permission to use, copy, modify and distribute for any purpose, with its copyright notice (MNI, McGill)"

@@ -5,9 +5,10 @@ What it is, and what it is not
 *No real person is in it, and no scan.* A virtual subject is a set of drawn shapes: a chest with subcutaneous fat, muscle, ribs, lungs,
 liver, stomach, spine and aorta, and a left ventricle that is half of an ellipsoid, with papillary muscles and a right ventricle beside it.
 Sizes and motion are those of healthy adults, from the papers below. One cycle of the heart is T frames long. The volume follows a
-physiological curve; the muscle keeps its volume, so that its wall thickens as it contracts; the base comes down to the apex, so that a slice
-that stands still shows other muscle; and the muscle turns about its axis. The contrast is that of balanced SSFP at 1.5 T, from T1, T2 and
-density, where fat has the opposite sign of water. Tissues have textures that move with them, and blood has one that changes as it flows.
+physiological curve. The muscle keeps its volume, so that its wall thickens as it contracts; the base comes down to the apex, so that a
+slice that stands still shows other muscle; and the muscle turns about its axis. The contrast is that of balanced SSFP at 1.5 T, from T1,
+T2 and density, where fat has the opposite sign of water. Tissues have textures that move with them, and blood has one that changes as it
+flows.
 
 *k-space is emulated*: every frame is the Fourier transform of a picture drawn twice as fine and cut to its central samples, as a scanner
 cuts; frames do not blur as a scan's do, and there is no artefact of flow, of banding or of an arrhythmia. There are no valves, no atria and
@@ -41,9 +42,9 @@ from prom.datasets.base import Part, Plan, SliceDataset
 from prom.datasets.seeded import FIRST_NUMBER, NUMBERS_PER_SPLIT, generator, uniform, whole
 from prom.errors import InputError, unknown
 from prom.kspace.coils import simulated
-from prom.kspace.fourier import fft2c
+from prom.kspace.fourier import fft2c, ifft2c
 
-FOLDER = None
+FOLDER, KIND = None, "series"
 SUMMARY = "virtual beating hearts in short axis: series in time, drawn by the package"
 OBTAIN = "nothing to do: the package draws it"
 LICENCE = "that of the package"
@@ -80,7 +81,7 @@ ED_VOLUME = (145.0, 35.0)  # ml, middle and largest deviation
 EJECTION_FRACTION = (0.575, 0.06)
 LENGTH = (92.0, 6.0)  # mm, from base to apex in end-diastole
 SHORTENING = (0.16, 0.02)  # of that length
-WALL = (6.4, 1.0)  # mm, in end-diastole
+WALL = (6.0, 0.9)  # mm, in end-diastole, at 45 % of the way to the apex
 ROTATION = (10.0, -3.0)  # degrees, of apex and base, at end-systole
 PAPILLARY = (4.2, 0.7)  # mm, radius
 FLOWING = 0.08  # how much brighter blood is at the fastest flow, by inflow
@@ -104,7 +105,7 @@ def load(
 ) -> SliceDataset:
     """Cine series of virtual hearts in short axis: drawn shapes, no real person, k-space emulated (see the module's text).
 
-    A subject has an end-diastolic volume of 110 to 180 ml, an ejection fraction of 52 to 64 %, a wall of 5.4 to 7.4 mm, and a body of
+    A subject has an end-diastolic volume of 110 to 180 ml, an ejection fraction of 52 to 64 %, a wall of 5.1 to 6.9 mm, and a body of
     296 to 332 x 210 to 250 mm. It depends on ``seed`` and its number only: fewer subjects, other slices or frames leave it as it is.
 
     Images have no noise; with ``noise`` there is a simulated measurement of them, y_k = F (s_k x) + n_k, frame by frame, with x the image
@@ -186,7 +187,7 @@ def load(
         options={**how, "subjects": subjects},
         label_names=LABEL_NAMES,
         source=_source(**how),
-        kind="series",
+        kind=KIND,
     )
     values = 2 * (1 + (coils if noise else 0)) if coils > 1 or phase or noise else 1  # of 4 bytes, a pixel
     large = subjects * len(slices) * frames * values * size**2 * 4 > STORED
@@ -289,7 +290,7 @@ def _subject(seed: int, number: int) -> _Subject:
         body=np.array([314.0 + 12 * large + about(0.0, 6.0), 230.0 + 12 * large + about(0.0, 8.0)]) / 2,
         fat=about(14.0, 6.0),
         muscle=about(11.0, 2.0),
-        outline=uniform(drawn, 0.015, 6, 2),
+        outline=uniform(drawn, 0.008, 6, 2),
         trabeculae=uniform(drawn, 1.0, 8, 2),
         signal={name: about(1.0, 0.08) for name in TISSUES},
         shading=uniform(drawn, 1.0, 4, 3),
@@ -309,9 +310,10 @@ def _ejected(time: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class _Beat:
-    """The left ventricle in one slice over the cycle, each ``(T,)``: inner and outer radius and their product with the slice's muscle.
+    """The left ventricle in one slice over the cycle, each ``(T,)``.
 
-    ``ejected`` the share of the stroke volume that has left, ``flow`` the speed, ``turn`` the rotation in radians.
+    ``inner`` and ``outer`` radius in mm, ``ejected`` the share of the stroke volume that has left, ``flow`` its speed, 1 at its fastest,
+    ``turn`` the rotation in radians, ``thickening`` of cross-sections of muscle as the ventricle shortens.
     """
 
     inner: np.ndarray
@@ -319,14 +321,14 @@ class _Beat:
     ejected: np.ndarray
     flow: np.ndarray
     turn: np.ndarray
-    stretch: np.ndarray
+    thickening: np.ndarray
 
 
 def _beat(subject: _Subject, level: int, frames: int) -> _Beat:
     r"""The half ellipsoid of Stoylen et al.: V = 2/3 pi a^2 L, cut at a height that stays, its apex too.
 
-    At u, the share of the way from base to apex, the radii are those of the base times :math:`\sqrt{1 - u^2}`. The area of the muscle's ring
-    at the base times L stays, since muscle cannot be compressed.
+    At u, the share of the way from base to apex, the radii are those of the base times :math:`\sqrt{1 - u^2}`. The area of the muscle's
+    ring at the base times L stays, since muscle cannot be compressed.
     """
     ejected, flow = _ejected(np.arange(frames) / frames)
     length = subject.length * (1 - subject.shortening * ejected)
@@ -334,9 +336,8 @@ def _beat(subject: _Subject, level: int, frames: int) -> _Beat:
     inner = np.sqrt(3 * volume / (2 * np.pi * length))
     first = np.sqrt(3 * subject.volume * 1000 / (2 * np.pi * subject.length))
     height = (1 - level / 100) * subject.length  # of the slice above the apex
-    at_rest, now = level / 100, 1 - height / length
-    cut, rest_cut = np.sqrt(1 - now**2), np.sqrt(1 - at_rest**2)
-    wall = subject.wall / rest_cut  # so that the slice has this wall in end-diastole
+    cut = np.sqrt(1 - (1 - height / length) ** 2)
+    wall = subject.wall / np.sqrt(1 - (SLICES[0] / 100) ** 2)  # at the base
     ring = ((first + wall) ** 2 - first**2) * subject.length / length
     outer = np.sqrt(inner**2 + ring)
     turn = np.deg2rad(ROTATION[1] + (ROTATION[0] - ROTATION[1]) * level / 100) * ejected
@@ -352,7 +353,7 @@ def signal(tissue: str) -> float:
     .. math:: \rho \sin\alpha \, \frac{1 - E_1}{1 - (E_1 - E_2) \cos\alpha - E_1 E_2} \, e^{-TE / T_2}, \qquad E_i = e^{-TR / T_i}
 
     >>> round(signal("blood") / signal("myocardium"), 1), signal("fat") < 0
-    (3.2, True)
+    (3.4, True)
     """
     density, t1, t2 = TISSUES[tissue]
     e1, e2, cosine = np.exp(-TR / t1), np.exp(-TR / t2), np.cos(np.deg2rad(FLIP))
@@ -407,13 +408,15 @@ def _frames(value: np.ndarray | float) -> np.ndarray:
     return np.asarray(value, dtype=np.float32).reshape(-1, 1, 1)
 
 
-def _texture(key: tuple[int, ...], exponent: float = 2.0) -> np.ndarray:
-    """Noise of mean 0 and deviation 1 with power falling as frequency to the minus ``exponent``, over the field of view, periodic."""
+def _texture(key: tuple[int, ...], exponent: float = 2.0, largest: float = 90.0) -> np.ndarray:
+    """Noise of mean 0 and deviation 1 with power falling as frequency to the minus ``exponent``, over the field of view, periodic.
+
+    Of waves longer than ``largest`` (mm) the power is constant: larger structures are drawn.
+    """
     white = torch.randn(TEXTURE, TEXTURE, generator=generator(*key))
     frequency = torch.hypot(torch.fft.fftfreq(TEXTURE)[:, None], torch.fft.rfftfreq(TEXTURE))
     frequency[0, 0] = torch.inf
-    low = 4 / TEXTURE  # below, power is constant: structures larger than a quarter of the field of view are drawn
-    spectrum = torch.fft.rfft2(white) * frequency.clamp(min=low) ** (-exponent / 2)
+    spectrum = torch.fft.rfft2(white) * frequency.clamp(min=FIELD_OF_VIEW / TEXTURE / largest) ** (-exponent / 2)
     spectrum[0, 0] = 0
     values = torch.fft.irfft2(spectrum, s=(TEXTURE, TEXTURE))
     return (values / values.std()).numpy()
@@ -430,7 +433,8 @@ def _sampled(texture: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _series(seed: int, number: int, level: int, frames: int, size: int, breathing: float) -> tuple[np.ndarray, np.ndarray]:
     """One slice of a subject: frames (T, size, size) float32, fat negative, and labels (T, size, size) uint8."""
-    subject, beat = _subject(seed, number), _beat(_subject(seed, number), level, frames)
+    subject = _subject(seed, number)
+    beat = _beat(subject, level, frames)
     n = size * max(FINER, -(-COARSEST // size))
     time = np.arange(frames) / frames
     breath = breathing * (0.5 - 0.5 * np.cos(0.5 * np.pi * time + subject.breath)) if breathing else np.zeros(1)
@@ -454,8 +458,8 @@ def _cut(values: np.ndarray, size: int) -> np.ndarray:
     """Frames ``(T, n, n)`` to ``(T, size, size)``: the central samples of their k-space."""
     n = values.shape[-1]
     middle = slice(n // 2 - size // 2, n // 2 - size // 2 + size)
-    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(values, axes=(1, 2))), axes=(1, 2))[:, middle, middle]
-    return np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(1, 2))), axes=(1, 2)).real.astype(np.float32) * (size / n) ** 2
+    spectrum = fft2c(torch.from_numpy(values))[..., middle, middle]
+    return ifft2c(spectrum).real.numpy() * (size / n)
 
 
 def _shading(canvas: _Canvas, subject: _Subject) -> np.ndarray:
@@ -478,9 +482,7 @@ def _paint_chest(canvas: _Canvas, subject: _Subject, tissue: dict, key: tuple[in
 
     # 1. The layers of the chest's wall: a superellipse whose front rises with the breath.
     angle = np.arctan2(y, x)
-    harmonics = sum(
-        a * np.cos(k * angle) + b * np.sin(k * angle) for k, (a, b) in enumerate(subject.outline, start=2)
-    )
+    harmonics = sum(a * np.cos(k * angle) + b * np.sin(k * angle) for k, (a, b) in enumerate(subject.outline, start=2))
     height = subject.body[1] + 0.15 * _frames(breath) * (y < 0)
 
     def wall(depth: float) -> np.ndarray:
@@ -495,9 +497,9 @@ def _paint_chest(canvas: _Canvas, subject: _Subject, tissue: dict, key: tuple[in
     middle = subject.fat + subject.muscle / 2
     for k in range(14):  # ribs, cut obliquely: marrow in a dark rind
         around = 2 * np.pi * (k + 0.5 + uniform(drawn, 0.15, 1)[0]) / 14
-        radius = (np.abs(np.cos(around) / (subject.body[0] - middle)) ** 2.4 + np.abs(np.sin(around) / (subject.body[1] - middle)) ** 2.4) ** (
-            -1 / 2.4
-        )
+        radius = (
+            np.abs(np.cos(around) / (subject.body[0] - middle)) ** 2.4 + np.abs(np.sin(around) / (subject.body[1] - middle)) ** 2.4
+        ) ** (-1 / 2.4)
         centre = radius * np.cos(around), radius * np.sin(around)
         along = np.arctan2(np.cos(around) * subject.body[1], -np.sin(around) * subject.body[0])
         for grown, name in ((1.5, "cartilage"), (0.0, "marrow")):
@@ -547,15 +549,15 @@ def _paint_heart(
     canvas: _Canvas, subject: _Subject, beat: _Beat, tissue: dict, key: tuple[int, ...], breath: np.ndarray
 ) -> list[tuple[np.ndarray, tuple[slice, slice]]]:
     """Paint it, and return where right ventricle, myocardium and left ventricle are: covered shares and the box."""
-    ejected, level = beat.ejected, beat.outer[0]
+    ejected = beat.ejected
     towards = np.array([np.cos(subject.septum), np.sin(subject.septum)])
     centre = [c + t * 2.5 * ejected + (0.25, 0.9)[i] * breath for i, (c, t) in enumerate(zip(subject.centre, towards, strict=True))]
     rest = np.sqrt(3 * subject.volume * 1000 / (2 * np.pi * subject.length))
-    share = level / (rest + subject.wall)  # of the right ventricle, smaller towards the apex too
+    share = beat.outer[0] / (rest + subject.wall)  # of the right ventricle, smaller towards the apex too
     axes = [subject.right[0] * share * (1 - 0.16 * ejected), subject.right[1] * share * (1 - 0.13 * ejected)]
     apart = (subject.right[0] * share) * (1 - 0.20 * ejected)
     right = [c + t * apart for c, t in zip(centre, towards, strict=True)]
-    box = canvas.box(centre, 110.0)
+    box = canvas.box(centre, 90.0)
     x, y = canvas.axis[box[1]] - _frames(centre[0]), canvas.axis[box[0], None] - _frames(centre[1])
     radius, angle = np.hypot(x, y), np.arctan2(y, x)
 
@@ -574,13 +576,16 @@ def _paint_heart(
     right_inside, _ = canvas.ellipse(right, axes, subject.septum, box)
     hull = np.maximum(outer + 1.5, right_inside + 7.0)
     fat = _texture((*key, 2))
-    material = canvas.axis[box[1]] - _frames(centre[0]) + subject.centre[0], canvas.axis[box[0], None] - _frames(centre[1]) + subject.centre[1]
+    material = (
+        canvas.axis[box[1]] - _frames(centre[0]) + subject.centre[0],
+        canvas.axis[box[0], None] - _frames(centre[1]) + subject.centre[1],
+    )
     canvas.paint(canvas.covered(hull), 0.85 * tissue["fat"] * (1 + ROUGHNESS["fat"] * _sampled(fat, *material)), box)
 
     # 2. Blood, its texture changing with the flow: three fields of their own, each of one harmonic of the cycle.
     time = np.arange(len(ejected)) / len(ejected)
     swirl = sum(
-        _frames(np.cos(2 * np.pi * (k * time + 0.37 * k))) * _sampled(_texture((*key, 3, k), 3.0), *(m[:1] for m in material))
+        _frames(np.cos(2 * np.pi * (k * time + 0.37 * k))) * _sampled(_texture((*key, 3, k), 3.0, 25.0), *(m[:1] for m in material))
         for k in (1, 2, 3)
     )
     blood = tissue["blood"] * _frames(flow) * (1 + ROUGHNESS["blood"] * _frames(0.4 + 0.6 * beat.flow) * swirl)
@@ -602,7 +607,7 @@ def _paint_heart(
     for side in (-1, 1):
         at = subject.septum + np.pi + side * np.deg2rad(62) + beat.turn
         far = 0.70 * beat.inner
-        width = subject.papillary * np.sqrt(beat.stretch) * min(1.0, beat.inner[0] / 20)
+        width = subject.papillary * np.sqrt(beat.thickening) * min(1.0, beat.inner[0] / 20)
         place = [c + far * f(at) for c, f in zip(centre, (np.cos, np.sin), strict=True)]
         inside, _ = canvas.ellipse(place, (width, width * 1.15), subject.septum, box)
         canvas.paint(canvas.covered(inside) * inner_cover, muscle, box)
