@@ -167,7 +167,7 @@ class _Collected:
         if (part.labels is None) != (first.labels is None):
             raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")
         self._check_coils(part)
-        if part.subject in self.subjects:
+        if part.subject in self.subjects and not part.continued:
             raise InputError(f"{self.subjects[part.subject]} and {part.path}: are both subject {part.subject!r}; rename or remove one")
         self.subjects[part.subject] = part.path
         entries = (part.subject, part.spacing, part.patient or part.subject)
@@ -213,7 +213,7 @@ class _Collected:
             "subjects": lists["subjects"],
             "slices": lists["slices"],
             "label_names": tuple(names),
-            "source": plan.source_with(self.values) + (f"; {self.skipped} constant slice(s) left out" if self.skipped else ""),
+            "source": plan.source_with(self.values) + (f"; {self.skipped} {plan.skipping} left out" if self.skipped else ""),
             "spacing": lists["spacing"] if any(lists["spacing"]) else (),
             "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
             "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],

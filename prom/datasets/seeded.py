@@ -15,7 +15,7 @@ FIRST_NUMBER = {"train": 0, "validation": 1000, "test": 2000}
 NUMBERS_PER_SPLIT = 1000
 
 
-def generator(*key: int) -> torch.Generator:
+def generator(*key: int | str) -> torch.Generator:
     """A generator of its own for every (seed, subject number, ...), so that nothing depends on what else is loaded.
 
     >>> first, again = (torch.rand(2, generator=generator(0, 7)) for _ in range(2))
