@@ -33,6 +33,8 @@ class Content:
 
     ``domain`` "image" or "kspace" where the format or the array's name says it, else None; ``known_by`` what says that it is k-space.
     ``keep`` (rows, columns) to which images are cut, around their centre, where the file says that the rest is readout oversampling.
+    ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
+    k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0.
     """
 
     array: np.ndarray
@@ -42,6 +44,9 @@ class Content:
     domain: str | None = None
     keep: tuple[int, int] | None = None
     known_by: str = "its name"
+    thickness: float | None = None
+    volume: bool = False
+    readout: int = 0
 
 
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
@@ -170,7 +175,7 @@ def slices(
 ) -> np.ndarray:
     """Images (N, C, H, W), float32 or complex64: of k-space its inverse Fourier transform, of coil images one image.
 
-    ``domain`` None: see :func:`domain_of`. ``maps``: coil sensitivities (K, H, W), or None. ``empty``: see
+    ``domain`` None: see :func:`domain_of`. ``maps``: coil sensitivities (K, H, W) or (N, K, H, W), or None. ``empty``: see
     :func:`prom.datasets.measured.checked`. ``nan``: what takes the place of values that are NaN. Raises InputError where k-space is not
     complex, a value that is to be combined not finite, or the sensitivities of another shape.
     """
@@ -186,7 +191,7 @@ def slices(
         images = centred(ifft2c(images) if domain == "kspace" else images, sides)
         if coils:
             try:
-                images = root_sum_of_squares(images) if maps is None else combine(images, maps)
+                images = root_sum_of_squares(images) if maps is None else combine(images, maps if maps.ndim == 3 else maps[number])
             except InputError as error:
                 raise InputError(f"{path}: {error}") from error
         result[number] = (images if coils else images[:, 0]).numpy()
@@ -263,9 +268,9 @@ def with_maps(
 ) -> Coils:
     """Images and sensitivities of k-space (N, K, H, W), fully sampled.
 
-    In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W),
-    by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the images by them. The noise is
-    that of the k-space that results.
+    In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W)
+    or (N, K, H, W), by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the images by
+    them. The noise is that of the k-space that results.
 
     Raises
     ------
@@ -274,11 +279,12 @@ def with_maps(
     """
     try:
         coils, values = kspace.shape[1], []
-        if maps is not None and maps.shape != kspace.shape[1:]:
-            raise InputError(f"sensitivities of shape {tuple(maps.shape)} (coils, H, W) for k-space of {tuple(kspace.shape[1:])}")
+        if maps is not None and (maps.shape[-3:] != kspace.shape[1:] or maps.shape[:-3] not in ((), (len(kspace),))):
+            raise InputError(f"sensitivities of shape {tuple(maps.shape[-3:])} (coils, H, W) for k-space of {tuple(kspace.shape[1:])}")
         if count is not None and count != coils:
             matrix = compression(kspace, count)
-            kspace, maps = mixed(kspace, matrix), None if maps is None else mixed(maps, matrix)[None].expand(len(kspace), -1, -1, -1)
+            kspace = mixed(kspace, matrix)
+            maps = None if maps is None else mixed(maps, matrix).expand(len(kspace), -1, -1, -1)
             values.append(f"{coils} coils compressed to {count}")
         else:
             values.append(f"{coils} coil{'' if coils == 1 else 's'}")

@@ -31,7 +31,8 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: number
         of slices of each (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
         k-space that is 0; ``coils``: with coils=keep how many, the least and greatest noise of a subject, and where maps and noise come
-        from, else None; ``range``: least and greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
+        from, else None; ``volumes``: with volume=True the sizes and the readout, and how many slices are empty; ``range``: least and
+        greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
 
     Raises
     ------
@@ -49,7 +50,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
     plan = folder.plan(path, "all", **settings)
     shapes: Counter[str] = Counter()
     refused, pictures, values, labels, labelled = [], [], [], set(), 0
-    low, high, slices, subjects = math.inf, 0.0, 0, 0
+    low, high, slices, subjects, skipped = math.inf, 0.0, 0, 0, 0
     counts, noise = set(), []
     wanted = {round(i) for i in np.linspace(0, len(plan.items) - 1, min(SHOWN, len(plan.items)))}
     for index, item in enumerate(tqdm(plan.items, desc=f"read {plan.name}", disable=None, leave=False)):
@@ -58,7 +59,8 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         except InputError as error:
             refused.append((item[0].path, str(error)))
             continue
-        subjects, slices = subjects + 1, slices + len(part.images)
+        subjects, slices = subjects + (not part.continued), slices + len(part.images)
+        skipped += part.skipped
         values += part.values
         if part.kspace is not None:
             counts.add(part.kspace.shape[1])
@@ -80,6 +82,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         "shapes": dict(shapes),
         "understood": _understood(plan, settings),
         "coils": _coils(counts, noise, values),
+        "volumes": _volumes(values, skipped) if settings.get("volume") else [],
         "range": (low, high) if slices else None,
         "labels": {"values": sorted(labels), "slices": labelled} if labelled else None,
         "left_out": list(plan.left_out),
@@ -94,6 +97,12 @@ def _coils(counts: set[int], noise: list[float], values: list[str]) -> dict[str,
     return {"counts": sorted(counts), "noise": (min(noise), max(noise)), "how": how} if counts else None
 
 
+def _volumes(values: list[str], skipped: int) -> list[str]:
+    """What is known of volumes; the readers say it in the source of the values."""
+    known = [value for value in dict.fromkeys(values) if value.startswith("volume of ")]
+    return [*known, f"{skipped} empty slice(s) left out"] if skipped else known
+
+
 def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, object]]:
     """Axes, domain, coils and empty k-space of the first file of each kind."""
     first: dict[str, File] = {}
@@ -103,7 +112,8 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
     rows = []
     for kind, file in first.items():
         try:
-            content = folder.content_of(file, file.path, *(settings.get(name) for name in ("dataset_name", "axes", "part")))
+            how = (settings.get(name) for name in ("dataset_name", "axes", "part"))
+            content = folder.content_of(file, file.path, *how, volume=bool(settings.get("volume")))
             domain = domain_of(file.path, content, settings.get("domain"))
         except InputError:
             continue  # among those refused
@@ -138,6 +148,7 @@ def report(found: dict[str, object]) -> str:
         what += f", {row['empty']:.1%} of k-space is 0" if row["empty"] is not None else ""
         what += f", pixels of {row['spacing'][0]:.3g} x {row['spacing'][1]:.3g} mm" if row["spacing"] else ""
         lines.append(f"{'understood':11} {what}")
+    lines += [f"{'volumes':11} {what}" for what in found.get("volumes", ())]
     if coils := found.get("coils"):
         low, high = (f"{value:.4g}" for value in coils["noise"])
         level = low if low == high else f"{low} to {high}"
