@@ -76,7 +76,7 @@ class Problem:
         """
         data = as_dataset(data)
         device = choose_device(device)
-        lines = patterns.make(pattern, data.shape)
+        lines = data.lines(pattern)
         demands = demands or Demands()
         feasible = demands.feasible(lines, acceleration)
         made = _of(objective, data, device, reconstruction, lambda: typical(data, acceleration, pattern))
@@ -101,7 +101,7 @@ class Problem:
             As above, or where the mask does not fit the data, is not made of whole lines, or does not meet the demands.
         """
         device = choose_device(device)
-        lines = patterns.make(pattern, data.shape)
+        lines = data.lines(pattern)
         selected = lines.select(mask)
         count, demands = int(selected.sum()), demands or Demands()
         feasible = demands.of_size(lines, count)
@@ -137,7 +137,7 @@ def _of(
     if reconstruction is None or reconstruction == "zero-filled":
         if isinstance(objective, str) and objective in THROUGH and objective not in objectives.OBJECTIVES:
             raise InputError(f"objective {objective}: is of a reconstruction's image; name the reconstruction, e.g. sense")
-        made = objectives.make(objective, data.images, device)
+        made = objectives.make(objective, data.images, device, data.axes)
     else:
         name = check(reconstruction) if isinstance(reconstruction, str) else type(reconstruction).__name__
         if not callable(reconstruction) and not isinstance(reconstruction, str):

@@ -114,7 +114,7 @@ def as_result(
 
     ``options`` are those that the baseline was called with, ``demands`` among them.
     """
-    lines = make(pattern, tuple(mask.shape))
+    lines = make(pattern, tuple(mask.shape), train is not None and train.kind == "series")
     theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
     record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")
     demands = (options or {}).get("demands") or Demands()

@@ -11,7 +11,6 @@ from prom.baselines.closed_forms import energy
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c, ifft2c, offsets
-from prom.kspace.patterns import make
 from prom.masks.demands import Demands, allowed
 from prom.reconstruction.sense import LEAST_POWER, mean_power
 
@@ -80,7 +79,9 @@ def a_optimal(
     options.check("passes", passes, "[0, 1000]", whole=True)
     if train.sensitivities is None:
         return energy(train, acceleration, pattern, seed, demands)
-    lines = make(pattern, train.shape)
+    if train.kind != "slices":
+        raise InputError(f"{train.name}: has {train.kind}, whose matrices would be too large; use the baseline repulsion")
+    lines = train.lines(pattern)
     feasible, design = allowed(lines, acceleration, demands), Design.of(train, pattern)
     mandatory = torch.zeros(lines.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
 

@@ -9,7 +9,6 @@ from prom.baselines.densities import central
 from prom.baselines.repulsion import REACH_SLICES, reach
 from prom.datasets.base import SliceDataset
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import make
 from prom.masks.demands import Demands, allowed
 from prom.objectives import evenly
 
@@ -61,7 +60,7 @@ def best_candidate(
     >>> best_candidate(data, acceleration=2, pattern="columns", centre_share=0.25)[0].nonzero().flatten().tolist()
     [2, 3, 4, 5]
     """
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands)
     taken = feasible.fitting(central(lines, acceleration, centre_share))
     kernel = (reach(train.maps(evenly(len(train), REACH_SLICES)), lines).numpy() / STEP).round() * STEP

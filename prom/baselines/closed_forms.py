@@ -8,7 +8,6 @@ from torch import Tensor
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import opposite
-from prom.kspace.patterns import make
 from prom.masks.demands import Demands, allowed
 from prom.objectives import Measurements
 
@@ -24,8 +23,8 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     >>> energy(data, acceleration=64).nonzero().tolist()     # a constant image is all DC
     [[4, 4]]
     """
-    lines = make(pattern, train.shape)
-    power = lines.adjoint(Measurements(train.images, keep=False).power())
+    lines = train.lines(pattern)
+    power = lines.adjoint(Measurements(train.images, keep=False, axes=train.axes).power())
     return lines.forward(allowed(lines, acceleration, demands).round(power))
 
 
@@ -38,7 +37,7 @@ def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", 
     >>> low_pass(data, acceleration=5).int().tolist()
     [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
     """
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     return lines.forward(allowed(lines, acceleration, demands).round(torch.zeros(lines.shape))).contiguous()
 
 
@@ -75,10 +74,11 @@ def conjugate_energy(
     """
     if train.images.dtype == torch.complex64:
         raise InputError(f"{train.name}: has complex images, whose k-space has no conjugate symmetry; use the baseline energy")
-    lines = make(pattern, train.shape)
-    power = lines.adjoint(Measurements(train.images, keep=False).power())
+    lines = train.lines(pattern)
+    power = lines.adjoint(Measurements(train.images, keep=False, axes=train.axes).power())
     index = torch.arange(power.numel()).reshape(power.shape)
-    partner = opposite(index)
-    power = (power + opposite(power)) / 2  # equal except for rounding
+    axes = range(int(lines.apart), index.ndim)  # the opposite frequency in the same frame
+    partner = opposite(index, axes)
+    power = (power + opposite(power, axes)) / 2  # equal except for rounding
     gain = power * (1.0 + 0.5 * torch.sign(partner - index))
     return lines.forward(allowed(lines, acceleration, demands).round(gain)).contiguous()

@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import Lines, make
+from prom.kspace.patterns import Lines
 from prom.masks import bernoulli
 from prom.masks.demands import Demands, allowed
 from prom.options import check, check_seed
@@ -46,7 +46,7 @@ def equispaced(
     if pattern == "points":
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
     check("centre_fraction", centre_fraction, "[0, 1]")
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands)
     if not exact_budget and not feasible.plain:
         raise InputError("exact_budget False: adds lines to the budget, which demands are part of; leave it out, or the demands")
@@ -108,7 +108,7 @@ def gaussian(
     (512, True)
     """
     check("sigma", sigma, "[0.001, 1e9]")
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     distance = offsets(lines.shape).square().sum(dim=-1)
     feasible = allowed(lines, acceleration, demands)
     if protect_centre:
@@ -149,7 +149,7 @@ def polynomial(
     (512, True)
     """
     check("power", power, "[0, 1000]")
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands).keeping(central(lines, acceleration, centre_share))
     half = torch.tensor([max(n // 2, 1) for n in lines.shape])
     radius = (offsets(lines.shape) / half.double()).square().sum(dim=-1).sqrt()
@@ -205,11 +205,11 @@ def poisson_disc(
     (512, True)
     """
     if pattern != "points":
-        make(pattern, train.shape)
+        train.lines(pattern)
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands)
     budget, possible = feasible.count, height * width if feasible.forbidden is None else int((~feasible.forbidden).sum())
     side = min(calibration, max(1, math.isqrt(budget // 2)), height, width)

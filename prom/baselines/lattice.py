@@ -11,7 +11,6 @@ from prom.baselines.densities import central
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import make
 from prom.masks.demands import Demands, allowed
 
 
@@ -61,7 +60,7 @@ def lattice(
     >>> lattice(data, acceleration=4, rows=2, columns=2, shift=1, centre_share=0).int().tolist()
     [[1, 0, 0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 1, 0, 0, 0], [0, 0, 1, 0, 0, 0, 1, 0]]
     """
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     if pattern != "points":
         raise InputError(f"pattern {pattern!r}: a lattice has points; use points, or equispaced for lines")
     feasible = allowed(lines, acceleration, demands).keeping(central(lines, acceleration, centre_share))

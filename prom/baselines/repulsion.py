@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c
-from prom.kspace.patterns import Lines, make
+from prom.kspace.patterns import Lines
 from prom.masks.demands import Demands, allowed
 from prom.masks.feasible import Feasible
 from prom.objectives import evenly
@@ -77,7 +77,7 @@ def repulsion(
         return energy(train, acceleration, pattern, seed, demands)
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     kernel = reach(train.sensitivities, lines)
     if float(kernel.sum()) < 1 + ROUNDING:
         return energy(train, acceleration, pattern, seed, demands)

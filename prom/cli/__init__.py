@@ -195,7 +195,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     row = {"what": module.SUMMARY, "looked for": str(roots.get(name, "in the installation")), "found": name not in roots}
     row |= {"obtain": module.OBTAIN, "licence": module.LICENCE, "citation": module.CITATION}
     if name not in roots:
-        splits = {s: {"subjects": n, "slices": n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
+        splits = {s: {"subjects": n, module.KIND: n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
         return {**row, "splits": splits, "missing": []}
     if not roots[name].is_dir():
         return {**row, "splits": {}, "missing": []}

@@ -10,7 +10,7 @@ import click
 import prom
 from prom.cli.types import real, whole
 
-NAMES = ("calibration", "calibration_shape", "shutter", "partial_fourier", "max_gap", "require", "forbid", "segments", "axis")
+NAMES = ("calibration", "calibration_shape", "shutter", "partial_fourier", "max_gap", "require", "forbid", "segments", "axis", "per_frame")
 
 tr_option = click.option("--tr", type=real("(0, 1e9]"), metavar="MS", help="Repetition time: also report how long the scan takes.")
 
@@ -27,6 +27,7 @@ def demand_options(command: Callable) -> Callable:
         return command(demands=lambda: prom.demands.Demands(**named), **given)
 
     for option in (
+        click.option("--per-frame", is_flag=True, help="Of series in time: equally many samples in every frame."),
         click.option("--axis", help="Of points: the phase-encode axis, rows or columns. [default: rows]"),
         click.option(
             "--segments", type=whole("[1, 1e6]"), default=1, metavar="N", help="Equal numbers in N bands: an echo train meets each once."

@@ -14,21 +14,26 @@ import torch
 from torch import Tensor
 
 from prom import options
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 from prom.kspace.coils import resampled
-from prom.kspace.fourier import fft2c, ifft2c
+from prom.kspace.encoding import Coils, Fourier
+from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc
+from prom.kspace.patterns import Lines, make
+
+KINDS = {"slices": "NCHW", "volumes": "NCDHW", "series": "NCTHW"}  # and the axes of their images
 
 
 @dataclass(frozen=True, eq=False)
 class SliceDataset:
-    """Fully sampled slices, with the subject and the slice number that each came from.
+    """Fully sampled slices, volumes or series in time, with the subject and the slice number that each came from.
 
     Attributes
     ----------
     name, split
         What it is called and which part of it this is, e.g. ``"acdc"`` and ``"train"``.
     images
-        ``(N, C, H, W)``, float32 (magnitude images) or complex64 (images with phase). Intensities in the units of the reader
+        ``(N, C, H, W)``, of volumes ``(N, C, D, H, W)`` and of series in time ``(N, C, T, H, W)``, float32 (magnitude images) or complex64
+        (images with phase); what follows after C are the *samples*, on which masks lie. Intensities in the units of the reader
         that made them; the readers say which. All C channels of a slice are measured with one mask. A tensor, or, for a set too
         large for memory, :class:`prom.datasets.cache.StoredRows`: indexed in the same way, it reads from disk what is indexed.
     subjects, slices
@@ -44,20 +49,25 @@ class SliceDataset:
     known_fingerprint
         Of data that come from a store, which has it written down.
     sensitivities
-        Of data with K coils, complex64: ``(K, H, W)``, the same for all slices, or ``(N, K, H, W)``; else None. ``images`` are then
-        ``(N, 1, H, W)`` complex64: what the coils see, known exactly where it is simulated, of measured data the combination
+        Of data with K coils, complex64: ``(K, H, W)``, the same for all slices, or ``(N, K, H, W)``; of volumes ``(K, D, H, W)`` or
+        ``(N, K, D, H, W)``; of series, whose frames all have the same, as of slices; else None. ``images`` are then
+        ``(N, 1, *samples)`` complex64: what the coils see, known exactly where it is simulated, of measured data the combination
         :func:`prom.kspace.coils.combine` of all samples.
     kspace
-        ``(N, K, H, W)`` complex64 (a tensor or stored), centred and orthonormal as of :func:`prom.fft2c`: what each coil measured, noise
-        included. None where it is the transform of sensitivity times image: see :meth:`samples`.
+        ``(N, K, *samples)`` complex64 (a tensor or stored), centred and orthonormal as of :func:`prom.fft2c`: what each coil measured,
+        noise included. None where it is the transform of sensitivity times image: see :meth:`samples`.
     noise
         Standard deviation of the noise of one complex sample of k-space, sqrt(E|n|^2), in the units of the images; None where it is not
         known.
+    kind
+        "slices"; "volumes", of which all three axes are measured point by point; or "series", whose frames are measured one after the
+        other, each with a mask of its own.
 
     Raises
     ------
     InputError
-        Where the images are not 4D, empty, of another dtype or not finite, where lengths disagree, or where coils do not fit the images.
+        Where the images are not 4D (of volumes and series 5D), empty, of another dtype or not finite, where lengths disagree, or where
+        coils do not fit the images.
 
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "a"], [0, 1])
     >>> len(data), data.shape, data.number_of_subjects
@@ -66,6 +76,9 @@ class SliceDataset:
     >>> coils = SliceDataset("demo", "train", image, ["a", "a"], [0, 1], sensitivities=maps, noise=0.01)
     >>> coils.coils, coils.samples([1]).shape
     (4, torch.Size([1, 4, 8, 8]))
+    >>> series = SliceDataset("demo", "train", torch.rand(2, 1, 5, 8, 8), ["a", "b"], [0, 0], kind="series")
+    >>> series.shape, series.axes, series.samples([0]).shape
+    ((5, 8, 8), (-2, -1), torch.Size([1, 1, 5, 8, 8]))
     """
 
     name: str
@@ -82,10 +95,15 @@ class SliceDataset:
     sensitivities: Tensor | None = None
     kspace: Tensor | None = None
     noise: float | None = None
+    kind: str = "slices"
 
     def __post_init__(self) -> None:
-        if self.images.ndim != 4 or 0 in self.images.shape:
-            raise InputError(f"{self.name}: images of shape {tuple(self.images.shape)}: must be (N, C, H, W), none of them 0")
+        if self.kind not in KINDS:
+            raise unknown("kind", self.kind, KINDS)
+        letters = KINDS[self.kind]
+        if self.images.ndim != len(letters) or 0 in self.images.shape:
+            shape = tuple(self.images.shape)
+            raise InputError(f"{self.name}: images of shape {shape}: {self.kind} must be ({', '.join(letters)}), none of them 0")
         if self.images.dtype not in (torch.float32, torch.complex64):
             raise InputError(f"{self.name}: images of type {self.images.dtype}: must be float32 or complex64")
         if not (len(self.subjects) == len(self.slices) == len(self.images)):
@@ -118,12 +136,14 @@ class SliceDataset:
             return
         if self.images.dtype != torch.complex64 or self.images.shape[1] != 1:
             raise InputError(f"{self.name}: {self.images.dtype} images with {self.images.shape[1]} channel(s): with coils complex64 and 1")
-        shape = tuple(self.sensitivities.shape)
-        fits = len(shape) in (3, 4) and shape[-2:] == self.shape and shape[-3] > 0 and (len(shape) == 3 or shape[0] == len(self))
+        shape, space = tuple(self.sensitivities.shape), self.shape[-len(self.axes) :]
+        own = len(shape) - len(space) - 1  # whether each entry has its own: 0 or 1
+        fits = own in (0, 1) and shape[own + 1 :] == space and shape[own] > 0 and (not own or shape[0] == len(self))
         if not fits or self.sensitivities.dtype != torch.complex64:
+            letters = "K, D, H, W" if self.kind == "volumes" else "K, H, W"
             raise InputError(
-                f"{self.name}: {self.sensitivities.dtype} sensitivities of shape {shape}: must be complex64 (K, H, W) or (N, K, H, W) for "
-                f"images of {tuple(self.images.shape)}"
+                f"{self.name}: {self.sensitivities.dtype} sensitivities of shape {shape}: must be complex64 ({letters}) or (N, {letters}) "
+                f"for images of {tuple(self.images.shape)}"
             )
         if isinstance(self.sensitivities, Tensor) and not all(torch.isfinite(coil).all() for coil in self.sensitivities):
             raise InputError(f"{self.name}: sensitivities have NaN or infinite values; where nothing is known of a coil, they can be 0")
@@ -135,29 +155,60 @@ class SliceDataset:
         return len(self.images)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W) of every slice."""
-        return tuple(self.images.shape[-2:])
+    def shape(self) -> tuple[int, ...]:
+        """Of the samples that a mask can have: (H, W) of slices, (D, H, W) of volumes, (T, H, W) of series."""
+        return tuple(self.images.shape[2:])
+
+    @property
+    def axes(self) -> tuple[int, ...]:
+        """The axes of an image that the Fourier transform goes over, counted from the last."""
+        return (-3, -2, -1) if self.kind == "volumes" else IMAGE_AXES
+
+    @property
+    def own_maps(self) -> bool:
+        """Whether each entry has sensitivities of its own."""
+        return self.sensitivities is not None and self.sensitivities.ndim == len(self.axes) + 2
 
     @property
     def coils(self) -> int:
         """How many coils there are; 1 where there are no sensitivities."""
-        return 1 if self.sensitivities is None else self.sensitivities.shape[-3]
+        return 1 if self.sensitivities is None else self.sensitivities.shape[-len(self.axes) - 1]
 
     def maps(self, indices: Sequence[int]) -> Tensor:
         """Coil sensitivities of these entries: ``(n, K, H, W)`` complex64, or ``(1, K, H, W)`` where all slices have the same.
 
-        Without coils, those of a single one that sees everything alike: ones, ``(1, 1, H, W)``.
+        Of volumes ``(n, K, D, H, W)``, of series ``(n, K, 1, H, W)``. Without coils, those of a single one that sees everything alike:
+        ones, ``(1, 1, H, W)``.
 
         >>> SliceDataset("demo", "train", torch.rand(2, 1, 4, 4), ["a", "a"], [0, 1]).maps([0, 1]).shape
         torch.Size([1, 1, 4, 4])
         """
         if self.sensitivities is None:
-            return torch.ones(1, 1, *self.shape, dtype=torch.complex64)
-        return self.sensitivities[_listed(indices)] if self.sensitivities.ndim == 4 else self.sensitivities[:][None]
+            found = torch.ones(1, 1, *self.shape[-len(self.axes) :], dtype=torch.complex64)
+        else:
+            found = self.sensitivities[_listed(indices)] if self.own_maps else self.sensitivities[:][None]
+        return found.unsqueeze(-3) if self.kind == "series" else found
+
+    def lines(self, pattern: str) -> Lines:
+        """The pattern of that name on these samples, such as columns of each frame: :func:`prom.kspace.patterns.make`.
+
+        >>> SliceDataset("demo", "train", torch.rand(1, 1, 5, 4, 6), ["a"], [0], kind="series").lines("rows").shape
+        (5, 4)
+        """
+        return make(pattern, self.shape, self.kind == "series")
+
+    def encoding(self, entries: int | Sequence[int], device: torch.device | str = "cpu") -> Coils:
+        """What the coils measure of one of these entries, or of several: E of :meth:`samples`.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 3, 4, 4), ["a", "a"], [0, 1], kind="series")
+        >>> torch.allclose(data.encoding([0, 1]).forward(data.images[:, 0]), data.samples([0, 1]), atol=1e-6)
+        True
+        """
+        maps = self.maps([entries])[0] if isinstance(entries, int) else self.maps(entries)
+        return Coils(maps.to(device), Fourier(self.shape, self.axes))
 
     def samples(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        r"""Fully sampled k-space of these entries, for every coil: ``(n, K, H, W)`` complex64.
+        r"""Fully sampled k-space of these entries, for every coil: ``(n, K, *samples)`` complex64.
 
         What was measured, or, where that is simulated, :math:`y_k = F (s_k x) + n_k`. The noise :math:`n_k`, of standard deviation
         :attr:`noise`, is drawn from the generator; without one there is none. What was measured has its own, and gets no other.
@@ -176,7 +227,7 @@ class SliceDataset:
             return self.kspace[indices]
         if self.images.shape[1] != 1:
             raise InputError(f"{self.name}: has {self.images.shape[1]} channels; samples of coils are of images with 1")
-        samples = fft2c(self.maps(indices) * self.images[indices])
+        samples = fftc(self.maps(indices) * self.images[indices], self.axes)
         if generator is None or not self.noise:
             return samples
         drawn = torch.randn(samples.shape, dtype=samples.dtype, generator=generator, device=generator.device)
@@ -198,13 +249,18 @@ class SliceDataset:
     def summary(self) -> str:
         """One line for a page: name, split, how many slices of how many subjects, their size, and coils where there are several.
 
+        Also for volumes and series.
+
         >>> SliceDataset("demo", "train", torch.ones(2, 1, 4, 6), ["a", "a"], [0, 1]).summary()
         'demo, train: 2 slices of 1 subject, 4 x 6'
         """
         count = self.number_of_subjects
         subjects = f"{count} subject{'' if count == 1 else 's'}"
         coils = f", {self.coils} coils" if self.coils > 1 else ""
-        return f"{self.name}, {self.split}: {len(self)} slices of {subjects}, {self.shape[0]} x {self.shape[1]}{coils}"
+        what = "series" if self.kind == "series" else self.kind[:-1] if len(self) == 1 and self.kind == "volumes" else self.kind
+        size = " x ".join(map(str, self.shape))
+        size = f"{self.shape[0]} frames of {self.shape[1]} x {self.shape[2]}" if self.kind == "series" else size
+        return f"{self.name}, {self.split}: {len(self)} {what} of {subjects}, {size}{coils}"
 
     def fingerprint(self) -> str:
         """What identifies the data of a result: 16 hex digits of a SHA-256.
@@ -214,6 +270,8 @@ class SliceDataset:
         if self.known_fingerprint:
             return self.known_fingerprint
         digest = hashlib.sha256(repr((tuple(self.images.shape), str(self.images.dtype), list(self.subjects), list(self.slices))).encode())
+        if self.kind != "slices":
+            digest.update(self.kind.encode())
 
         def add(array: Tensor | None) -> None:
             for index in range(0 if array is None else len(array)):
@@ -283,6 +341,8 @@ class SliceDataset:
         >>> coils.sensitivities.shape, coils.kspace.shape, torch.equal(coils.images, data.images)
         (torch.Size([4, 8, 8]), torch.Size([2, 4, 8, 8]), True)
         """
+        if self.kind == "volumes":
+            raise InputError(f"{self.name}: has volumes; coils are put on slices and on series, so cut them along a readout")
         if self.images.dtype != torch.complex64 or self.images.shape[1] != 1:
             raise InputError(
                 f"{self.name}: {self.images.dtype} images with {self.images.shape[1]} channel(s); coils are put on complex images of one"
@@ -290,11 +350,11 @@ class SliceDataset:
         if not isinstance(self.images, Tensor):
             raise InputError(f"{self.name}: is too large for memory; take fewer slices before coils are put on it")
         noise = options.check("noise", noise, "[0, 1e30]")
-        sensitivities = resampled(maps, self.shape)
+        sensitivities = resampled(maps, self.shape[-2:])
         images = self.images.where(sensitivities.abs().sum(dim=0) > 0, 0)
         kspace = None
         if noise:
-            kspace = fft2c(sensitivities * images)
+            kspace = fftc((sensitivities.unsqueeze(1) if self.kind == "series" else sensitivities) * images)
             generator = torch.Generator().manual_seed(options.check_seed(seed))
             for samples in kspace:  # slice by slice, for memory
                 samples += noise * torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
@@ -320,7 +380,7 @@ class SliceDataset:
             return entries.select(indices) if hasattr(entries, "select") else [entries[i] for i in indices] if entries else entries
 
         per_slice = ["images", "subjects", "slices", "labels", "spacing", "patients", "kspace"]
-        if self.sensitivities is not None and self.sensitivities.ndim == 4:
+        if self.own_maps:
             per_slice.append("sensitivities")
         return replace(self, **{name: picked(getattr(self, name)) for name in per_slice}, known_fingerprint=None)
 
@@ -342,10 +402,11 @@ class SliceDataset:
         >>> SliceDataset("demo", "train", torch.ones(1, 1, 8, 6), ["a"], [0]).cropped(4).images.mean().round(decimals=4)
         tensor(1.)
         """
-        new = tuple(min(n, size) for n in self.shape)
-        rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(self.shape, new, strict=True))
-        scale = math.sqrt(math.prod(new) / math.prod(self.shape))  # of the orthonormal transform
-        images = ifft2c(fft2c(self.images)[..., rows, columns]).abs() * scale
+        old = self.shape[-len(self.axes) :]
+        new = tuple(min(n, size) for n in old)
+        kept = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(old, new, strict=True))
+        scale = math.sqrt(math.prod(new) / math.prod(old))  # of the orthonormal transform
+        images = ifftc(fftc(self.images, self.axes)[..., *kept], self.axes).abs() * scale
         without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise"))
         return replace(self, images=images, label_names=(), **without)
 
@@ -395,8 +456,9 @@ class Part:
     ``images`` (n, C, H, W) float32 or complex64, ``slices`` n numbers, ``labels`` (n, H, W) uint8 or None, ``path`` the file to
     name where this part does not fit the others, ``skipped`` how many slices were left out for being constant, ``values`` what the
     values are, as found while reading, for the source. ``kspace`` (n, K, H, W) and ``sensitivities`` (n, K, H, W), or (K, H, W) where
-    all parts have the same, both complex64, and ``noise``, of data with coils. ``continued``: whether it goes on with the subject of the
-    part before. For the other fields see :class:`SliceDataset`.
+    all parts have the same, both complex64, and ``noise``, of data with coils. All but the sensitivities have the axis T before H where
+    the plan is of series. ``continued``: whether it goes on with the subject of the part before. For the other fields see
+    :class:`SliceDataset`.
     """
 
     path: Path
@@ -420,7 +482,7 @@ class Plan:
 
     ``files`` are all files whose content decides what is read, ``options`` whatever else does. ``root`` is the data set's own folder.
     ``sides`` are the patients of each split, and ``left_out`` the files that are not read, each with the reason, where that is known.
-    ``skipping`` is what slices are called that are left out.
+    ``kind`` is that of the data set, ``skipping`` what slices are called that are left out.
     """
 
     name: str
@@ -434,6 +496,7 @@ class Plan:
     source: str = ""
     sides: dict[str, Sequence[str]] = field(default_factory=dict)
     left_out: Sequence[tuple[Path, str]] = ()
+    kind: str = "slices"
     skipping: str = "constant slice(s)"
 
     def source_with(self, values: Iterable[str]) -> str:

@@ -183,8 +183,10 @@ class _Collected:
         first = self.first
         for what in ("kspace", "sensitivities"):
             one, other = getattr(first, what), getattr(part, what)
-            if (one is None) != (other is None) or (one is not None and one.shape[-3:] != other.shape[-3:]):
-                shapes = ["none" if array is None else f"(coils, H, W) = {array.shape[-3:]}" for array in (one, other)]
+            axes = 4 if self.plan.kind == "series" and what == "kspace" else 3
+            if (one is None) != (other is None) or (one is not None and one.shape[-axes:] != other.shape[-axes:]):
+                letters = "coils, H, W" if axes == 3 else "coils, T, H, W"
+                shapes = ["none" if array is None else f"({letters}) = {array.shape[-axes:]}" for array in (one, other)]
                 raise InputError(
                     f"{first.path}: {what} {shapes[0]}, but {part.path}: {shapes[1]}; all slices must have as many coils, which compress= "
                     "does, and be of one size"
@@ -216,12 +218,14 @@ class _Collected:
             "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
             "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],
             "dtype": str(self.first.images.dtype),
+            "kind": plan.kind,
             **known,
         }
 
 
 def _describe(images: np.ndarray) -> str:
-    return f"{images.dtype} slices of {images.shape[2]} x {images.shape[3]} with {images.shape[1]} channel(s)"
+    what = "slices" if images.ndim == 4 else f"series of {images.shape[2]} frames"
+    return f"{images.dtype} {what} of {images.shape[-2]} x {images.shape[-1]} with {images.shape[1]} channel(s)"
 
 
 def _progress(parts: Iterator[Part], plan: Plan) -> Iterator[Part]:
@@ -324,7 +328,7 @@ def _key(plan: Plan, digests: Sequence[tuple[Path, str]]) -> str:
     """16 hex digits of everything that decides what is read: contents of the files, options, this code, torch (which resizes)."""
     root = plan.root.resolve()
     contents = [(os.path.relpath(file.resolve(), root), digest) for file, digest in digests]
-    what = (plan.name, plan.split, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
+    what = (plan.name, plan.split, plan.kind, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
     return hashlib.sha256(repr((FORMAT, *what, _code(), torch.__version__)).encode()).hexdigest()[:16]
 
 
@@ -516,7 +520,7 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
         if size != expected:
             raise ValueError(f"{rows.path.name} has {size} bytes, not {expected}")
     spacing = [None if entry is None else tuple(entry) for entry in index["spacing"]]
-    fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients")}
+    fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients", "kind")}
     fields["label_names"], fields["known_fingerprint"] = tuple(index["label_names"]), index.get("known_fingerprint")
     fields["noise"] = index.get("noise")
     whole = {name for name, rows in arrays.items() if not lazy or (name == "sensitivities" and rows.ndim == 3)}  # those of all slices

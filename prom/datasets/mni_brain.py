@@ -19,7 +19,6 @@ Y. Choi and S. Lee, "Injectivity conditions of 2D and 3D uniform cubic B-spline 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -34,11 +33,15 @@ from prom import options
 from prom.datasets import cache, volumes
 from prom.datasets.arrays import LEAST
 from prom.datasets.base import Part, Plan, SliceDataset
+from prom.datasets.seeded import FIRST_NUMBER, NUMBERS_PER_SPLIT
+from prom.datasets.seeded import generator as _generator
+from prom.datasets.seeded import uniform as _uniform
+from prom.datasets.seeded import whole as _checked
 from prom.errors import InputError, unknown
 from prom.kspace.coils import simulated
 from prom.kspace.fourier import fft2c
 
-FOLDER = None
+FOLDER, KIND = None, "slices"
 SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
 OBTAIN = "nothing to do: it comes with nilearn"
 LICENCE = "the template: permission to use, copy, modify and distribute for any purpose, with its copyright notice (MNI, McGill)"
@@ -52,10 +55,6 @@ PARTITIONS = range(-4, 164, 2)  # of a volume by default: the whole brain, and h
 PARTITION_RANGE = (-40, 200)
 STEPS = (1, 4)  # mm between partitions
 TOGETHER = 8  # partitions that are deformed at once, for memory
-
-# Subjects are numbered through: a split owns 1000 numbers, so that no two splits can share one, however many there are.
-FIRST_NUMBER = {"train": 0, "validation": 1000, "test": 2000}
-NUMBERS_PER_SPLIT = 1000
 
 # Signal of (grey matter, white matter, CSF) relative to the brightest tissue. Spin echo, rho exp(-TE/T2) (1 - exp(-TR/T1)), with T2 at
 # TR/TE 4000/100 ms, PD at 2000/20 ms; FLAIR at TE 120 ms with the inversion time that nulls CSF, left a little above 0 as in practice.
@@ -302,12 +301,6 @@ def _phase(seed: int, number: int, slices: list[int], size: int) -> np.ndarray:
     return (constant + _smooth_field(control, axis, axis[::-1], z, PHASE_SPACING))[:, None]
 
 
-def _checked(what: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-        raise InputError(f"{what} {value!r}: must be a whole number from {low} to {high}")
-    return int(value)
-
-
 @functools.cache
 def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1, grey and white matter, each (197, 233, 189) float32 in [0, 1]; axes to the right, to anterior, upwards; 1 mm."""
@@ -315,16 +308,6 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     return tuple(np.asarray(loader(resolution=1).dataobj, dtype=np.float32) for loader in loaders)
-
-
-def _generator(*key: int | str) -> torch.Generator:
-    """A generator of its own for every (seed, subject number, ...), so that nothing depends on what else is loaded."""
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]))
-
-
-def _uniform(generator: torch.Generator, limit: float, *shape: int) -> np.ndarray:
-    """Independent float64 values in [-limit, limit)."""
-    return limit * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64).numpy() - 1)
 
 
 def _spline_basis(positions: np.ndarray, spacing: float) -> np.ndarray:

@@ -15,11 +15,11 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     Parameters
     ----------
     maps
-        ``(K, H, W)`` complex64.
+        ``(K, H, W)`` complex64, or ``(K, D, H, W)`` of a volume.
     weight, penalty, scale
-        ``(H, W)`` float32: w; r; and what the residual is multiplied by before each step.
+        ``(H, W)`` float32, or as b: w; r; and what the residual is multiplied by before each step.
     right
-        b, ``(H, W)`` complex64.
+        b, complex64: ``(H, W)``, ``(D, H, W)``, or ``(T, H, W)`` of a series, whose F has one more transform, over time.
     iterations, tolerance
         At most so many steps, fewer where the residual is no longer than this share of b.
 
@@ -29,24 +29,29 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     """
     from prom.engine.kernels import add_coils, add_penalty, descend, pairs, to_coils, turn, weigh
 
-    weight = weight / right.numel() ** 2  # the scale of all four transforms, which then have none
-    weight, penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (weight, penalty, scale))
-    groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED // right.numel()))]
+    axes = tuple(range(1 - maps.ndim, 0))  # those of space, which coils see; frames have each its own weight
+    frames = 1 if right.ndim == len(axes) else len(right)
+    weight = weight / (right.numel() * (right.numel() // frames))  # the scale of all four transforms, which then have none
+    weight = weight.reshape(frames, -1).repeat_interleave(2, dim=1).numpy()
+    penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (penalty, scale))
+    groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED * frames // right.numel()))]
     groups = [(part, room, pairs(room)) for part, room in groups]
     found, rest, direction, total = torch.zeros_like(right), right.clone(), torch.zeros_like(right), torch.empty_like(right)
     x, r, d, s = (pairs(part) for part in (found, rest, direction, total))  # the memory of these, and of no others
+    sums = s.reshape(frames, -1)
     turn(np.float32(0), scale, r, d)
     size = float((r * scale).astype("float64") @ r.astype("float64"))
     enough = tolerance**2 * float(right.abs().double().square().sum())
     for _ in range(iterations):
-        image = pairs(torch.fft.ifft2(direction, norm="forward"))
+        image = pairs(torch.fft.ifftn(direction, norm="forward")).reshape(frames, -1)
         total.zero_()
-        for part, room, rooms in groups:
-            to_coils(part, image, rooms)
-            seen = torch.fft.fft2(room)  # into memory of its own: with out= PyTorch copies
-            weigh(pairs(seen), weight)
-            add_coils(part, pairs(torch.fft.ifft2(seen, norm="forward")), s)
-        image = pairs(torch.fft.fft2(total))
+        for frame in range(frames):
+            for part, room, rooms in groups:
+                to_coils(part, image[frame], rooms)
+                seen = torch.fft.fftn(room, dim=axes)  # into memory of its own: with out= PyTorch copies
+                weigh(pairs(seen), weight[frame])
+                add_coils(part, pairs(torch.fft.ifftn(seen, dim=axes, norm="forward")), sums[frame])
+        image = pairs(torch.fft.fftn(total))
         length = add_penalty(penalty, d, image)
         if not length > 0:
             break

@@ -14,7 +14,6 @@ from prom.datasets.base import SliceDataset
 from prom.datasets.units import unit
 from prom.errors import InputError, unknown
 from prom.evaluation import metrics
-from prom.kspace.encoding import Coils
 from prom.masks import as_mask
 from prom.reconstruction.zero_filled import Reconstruction, undersample
 
@@ -29,9 +28,9 @@ def evaluate(
     Parameters
     ----------
     mask
-        ``(H, W)``, centred, bool or 0 and 1 in any type.
+        ``(*samples)``: ``(H, W)``, of series ``(T, H, W)``; centred, bool or 0 and 1 in any type.
     dataset
-        Slices of the same size, in any unit. Complex images are compared by magnitude.
+        Slices, volumes or series of the same size, in any unit. Complex images are compared by magnitude.
     convention
         ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`.
     reconstruction
@@ -56,6 +55,8 @@ def evaluate(
     """
     if convention not in metrics.CONVENTIONS:
         raise unknown("convention", convention, metrics.CONVENTIONS)
+    if convention == "fastmri" and dataset.kind != "slices":
+        raise InputError(f"convention fastmri: is of volumes of slices, and {dataset.name} has {dataset.kind}; use the paper's")
     if isinstance(reconstruction, str):
         raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
     mask = as_mask(mask, dataset.shape, dataset.name)
@@ -70,9 +71,9 @@ def evaluate(
     parts = []
     for group in tqdm(groups, desc=f"evaluate {dataset.name}", disable=None, leave=False):
         target = dataset.images[group].to(mask.device)
-        scale = unit(target.abs().amax(dim=(0, 1, 2, 3) if fastmri else (1, 2, 3), keepdim=True))
+        scale = unit(target.abs().amax(dim=tuple(range(0 if fastmri else 1, target.ndim)), keepdim=True))
         if reconstruction is None:
-            prediction = undersample(target / scale, mask)
+            prediction = undersample(target / scale, mask, dataset.axes)
         else:
             prediction = reconstructed(dataset, group, mask, reconstruction, scale)
         target = (target / scale).abs()
@@ -88,20 +89,20 @@ def evaluate(
 def reconstructed(
     dataset: SliceDataset, group: Sequence[int], mask: Tensor, reconstruction: Reconstruction, scale: Tensor | float = 1.0
 ) -> Tensor:
-    """Magnitudes ``(n, 1, H, W)`` of these entries, from the samples of all coils under a mask, all divided by ``scale``.
+    """Magnitudes ``(n, 1, *samples)`` of these entries, from the samples of all coils under a mask, all divided by ``scale``.
 
-    ``mask`` is ``(H, W)``, or ``(n, 1, H, W)``, one for each; ``scale`` a number, or ``(n, 1, 1, 1)``.
+    ``mask`` is ``(*samples)``, or ``(n, 1, *samples)``, one for each; ``scale`` a number, or a tensor that broadcasts against the result.
 
     >>> from prom.reconstruction.zero_filled import ZeroFilled
     >>> data = SliceDataset("demo", "test", torch.rand(2, 1, 4, 4), ["a", "b"], [0, 0])
     >>> torch.allclose(reconstructed(data, [1], torch.ones(4, 4), ZeroFilled(), scale=2.0), data.images[1:] / 2, atol=1e-6)
     True
     """
-    encoding = Coils(dataset.maps(group).to(mask.device))
+    encoding = dataset.encoding(group, mask.device)
     return reconstruction(dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
 
 
 def _refuse_constant(target: Tensor, dataset: SliceDataset, group: list[int]) -> None:
-    constant = (target.amax(dim=(1, 2, 3)) == target.amin(dim=(1, 2, 3))).nonzero().flatten()
+    constant = (target.flatten(1).amax(dim=1) == target.flatten(1).amin(dim=1)).nonzero().flatten()
     if len(constant):
         raise InputError(f"{dataset.describe(group[int(constant[0])])}: is constant, so its PSNR is not defined; leave it out")

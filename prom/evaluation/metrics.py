@@ -11,8 +11,10 @@ SSIM     Gaussian window 7, sigma 1, no padding      uniform window 7 x 7, no pa
 NMSE     per slice                                   over the volume
 ======== =========================================== ==================================================
 
-Inputs are real magnitude images ``(N, C, H, W)``; every function returns one float per slice (paper) or per volume (fastMRI). No score
-depends on the unit of the images, from 1e-30 to 1e30: every entry is first divided by a power of two near its peak.
+Inputs are real magnitude images ``(N, C, H, W)``; every function returns one float per slice (paper) or per volume (fastMRI). Of volumes
+``(N, C, D, H, W)`` and series ``(N, C, T, H, W)`` an entry takes the place of a slice: range, PSNR and NMSE are those of all of it, SSIM is
+the mean over its partitions or frames. No score depends on the unit of the images, from 1e-30 to 1e30: every entry is first divided by a
+power of two near its peak.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     var_x = unbiased * (smooth(prediction**2) - mean_x**2)
     var_y = unbiased * (smooth(target**2) - mean_y**2)
     covariance = unbiased * (smooth(prediction * target) - mean_x * mean_y)
-    data_range = data_range.repeat_interleave(target.shape[1]).view(-1, 1, 1, 1)
+    data_range = data_range.repeat_interleave(target.shape[1]).view(-1, *[1] * (target.ndim - 1))
     c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
     similarity = (2 * mean_x * mean_y + c1) * (2 * covariance + c2) / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))
     return similarity.flatten(1).mean(dim=1).view(len(target), -1).mean(dim=1)
@@ -112,7 +114,8 @@ def paper_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     >>> sorted(paper_scores(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)))
     ['nmse', 'psnr', 'ssim']
     """
-    low, high = target.amin(dim=(1, 2, 3), keepdim=True), target.amax(dim=(1, 2, 3), keepdim=True)
+    every = tuple(range(1, target.ndim))
+    low, high = target.amin(dim=every, keepdim=True), target.amax(dim=every, keepdim=True)
     target = (target - low) / (high - low)
     prediction = ((prediction - low) / (high - low)).clamp(0, 1)
     return {"psnr": psnr(prediction, target), "ssim": ssim(prediction, target), "nmse": nmse(prediction, target)}

@@ -10,7 +10,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prom.kspace.fourier import fft2c, ifft2c, modulation, offsets, to_centred
+from prom.errors import InputError
+from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc, modulation, offsets, to_centred
 
 
 class Encoding(Protocol):
@@ -23,40 +24,61 @@ class Encoding(Protocol):
         """``(*samples, axes)``: the spatial frequency of each sample along each axis, in cycles per field of view, 0 at DC."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(..., H, W)``, real or complex, to complex samples."""
+        """``(..., H, W)``, real or complex, with an axis before them where samples have three, to complex samples."""
 
     def adjoint(self, samples: Tensor) -> Tensor:
         """The other way, so that <forward(x), y> = <x, adjoint(y)>."""
 
 
+def check_slices(encoding: Encoding, what: str) -> None:
+    """Refuse samples of volumes and series where something is for slices only.
+
+    >>> check_slices(Fourier((3, 4, 4)), "wavelets")
+    Traceback (most recent call last):
+    prom.errors.InputError: wavelets: are for slices, and these samples have three axes, (3, 4, 4); use the reconstruction sense
+    """
+    if len(encoding.samples) != 2:
+        raise InputError(f"{what}: are for slices, and these samples have three axes, {encoding.samples}; use the reconstruction sense")
+
+
 @dataclass(frozen=True)
 class Fourier:
-    """Every point of k-space, centred and orthonormal (:func:`prom.fft2c`), so that the adjoint is the inverse.
+    """Every point of k-space, centred and orthonormal (:func:`prom.kspace.fourier.fftc`), so that the adjoint is the inverse.
+
+    Parameters
+    ----------
+    samples
+        ``(H, W)`` of a slice, ``(D, H, W)`` of a volume, ``(T, H, W)`` of the frames of a series.
+    axes
+        Those of the samples that are spatial frequencies, counted from the last. An image has the same shape, and frames stay frames.
 
     >>> encoding, image = Fourier((4, 6)), torch.rand(4, 6)
     >>> torch.allclose(encoding.adjoint(encoding.forward(image)).real, image, atol=1e-6), encoding.locations[2, 5].tolist()
     (True, [0, 2])
+    >>> Fourier((8, 4, 6)).forward(torch.ones(8, 4, 6)).abs().sum(dim=(-2, -1)).round()[0]         # a DC in each of 8 frames
+    tensor(5.)
     """
 
-    samples: tuple[int, int]
+    samples: tuple[int, ...]
+    axes: tuple[int, ...] = IMAGE_AXES
 
     @property
     def locations(self) -> Tensor:
-        """Whole cycles per field of view along both axes."""
-        return offsets(self.samples)
+        """Whole cycles per field of view along the spatial axes."""
+        return offsets(self.samples)[..., len(self.samples) - len(self.axes) :]
 
     @cached_property
     def phase(self) -> Tensor:
-        """What an image is multiplied by where its transform is to need no shift: :func:`prom.kspace.fourier.modulation`."""
+        """What an image is multiplied by where its transform along all axes needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation(self.samples)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(..., H, W)`` to k-space of that shape."""
-        return fft2c(image)
+        """``(..., *samples)`` to k-space of that shape."""
+        return fftc(image, self.axes)
 
     def adjoint(self, samples: Tensor) -> Tensor:
-        """``(..., H, W)`` k-space to a complex image with its own phase."""
-        return ifft2c(samples)
+        """``(..., *samples)`` k-space to a complex image with its own phase."""
+        return ifftc(samples, self.axes)
 
 
 @dataclass(frozen=True)
@@ -75,20 +97,20 @@ class FourierUpToPhase(Fourier):
 
     @cached_property
     def phase(self) -> Tensor:
-        """1: it is in the images already."""
-        return torch.ones((), dtype=torch.complex128)
+        """That of time alone: that of space is in the images already."""
+        return modulation((*self.samples[: -len(self.axes)], *(1 for _ in self.axes)))
 
     def samples_of(self, image: Tensor) -> Tensor:
-        """Centred k-space of an image as it is, without that phase: ``(..., H, W)``."""
-        return to_centred(torch.fft.fft2(image, norm="ortho"))
+        """Centred k-space of an image as it is, without that phase: ``(..., *samples)``."""
+        return to_centred(torch.fft.fftn(image, dim=self.axes, norm="ortho"), self.axes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(..., H, W)``, an image times the phase, to its centred k-space."""
-        return torch.fft.fft2(image, norm="ortho")
+        """``(..., *samples)``, an image times the phase, to its centred k-space."""
+        return torch.fft.fftn(image, dim=self.axes, norm="ortho")
 
     def adjoint(self, samples: Tensor) -> Tensor:
-        """``(..., H, W)`` centred k-space to the image times the phase."""
-        return torch.fft.ifft2(samples, norm="ortho")
+        """``(..., *samples)`` centred k-space to the image times the phase."""
+        return torch.fft.ifftn(samples, dim=self.axes, norm="ortho")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,14 +122,17 @@ class Coils:
     Parameters
     ----------
     maps
-        ``(..., K, H, W)`` complex, of all images or of each.
+        ``(..., K, H, W)`` complex, of all images or of each; ``(..., K, D, H, W)`` for volumes, ``(..., K, 1, H, W)`` for all frames of a
+        series.
     fourier
-        F; by default :class:`Fourier`.
+        F; by default :class:`Fourier` of slices.
 
     >>> encoding = Coils(torch.randn(3, 4, 6, dtype=torch.complex64))
     >>> samples = encoding.forward(torch.rand(2, 4, 6))
     >>> samples.shape, encoding.adjoint(samples).shape
     (torch.Size([2, 3, 4, 6]), torch.Size([2, 4, 6]))
+    >>> Coils(torch.ones(3, 1, 4, 6), Fourier((5, 4, 6))).forward(torch.rand(2, 5, 4, 6)).shape            # a series of 5 frames
+    torch.Size([2, 3, 5, 4, 6])
     """
 
     maps: Tensor
@@ -115,12 +140,17 @@ class Coils:
 
     def __post_init__(self) -> None:
         if self.fourier is None:
-            object.__setattr__(self, "fourier", Fourier(self.samples))
+            object.__setattr__(self, "fourier", Fourier(tuple(self.maps.shape[-2:])))
 
     @property
-    def samples(self) -> tuple[int, int]:
-        """``(H, W)``: all coils are measured at once, with one mask."""
-        return tuple(self.maps.shape[-2:])
+    def samples(self) -> tuple[int, ...]:
+        """All coils are measured at once, with one mask: ``(H, W)``, or as F has them."""
+        return self.fourier.samples
+
+    @property
+    def axis(self) -> int:
+        """That of the coils, before those of the samples, counted from the last."""
+        return -len(self.samples) - 1
 
     @property
     def locations(self) -> Tensor:
@@ -128,27 +158,30 @@ class Coils:
         return self.fourier.locations
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(..., H, W)`` to ``(..., K, H, W)``."""
-        return self.fourier.forward(self.maps * image.unsqueeze(-3))
+        """``(..., *samples)`` to ``(..., K, *samples)``."""
+        return self.fourier.forward(self.maps * image.unsqueeze(self.axis))
 
     def adjoint(self, samples: Tensor) -> Tensor:
-        """``(..., K, H, W)`` to ``(..., H, W)``."""
-        return (self.maps.conj() * self.fourier.adjoint(samples)).sum(dim=-3)
+        """``(..., K, *samples)`` to ``(..., *samples)``."""
+        return (self.maps.conj() * self.fourier.adjoint(samples)).sum(dim=self.axis)
 
     def diagonal(self, weight: Tensor) -> Tensor:
-        """Of :math:`F E^H W E F^H` for weights ``(..., H, W)`` of samples: their correlation with the power of the coils' spectra.
+        """Of :math:`F E^H W E F^H` for weights ``(..., *samples)``: their correlation with the power of the coils' spectra.
 
         >>> encoding = Coils(torch.ones(1, 4, 4, dtype=torch.complex64))
         >>> encoding.diagonal(torch.eye(4)).round()[0]                                   # one even coil: the weights themselves
         tensor([1., 0., 0., 0.])
         """
-        return torch.fft.ifft2(torch.fft.fft2(weight) * self._spectrum).real
+        axes = self.fourier.axes
+        return torch.fft.ifftn(torch.fft.fftn(weight, dim=axes) * self._spectrum, dim=axes).real
 
     @cached_property
     def seen(self) -> Tensor:
-        """``(..., H, W)`` bool: the pixels that some coil sees."""
-        return (self.maps != 0).any(dim=-3)
+        """``(..., H, W)`` bool, with an axis for frames where there are some: the pixels that some coil sees."""
+        return (self.maps != 0).any(dim=self.axis)
 
     @cached_property
     def _spectrum(self) -> Tensor:
-        return torch.fft.fft2(torch.fft.fft2(self.maps).abs().square().sum(dim=-3)).conj() / math.prod(self.samples) ** 2
+        axes = self.fourier.axes
+        power = torch.fft.fftn(self.maps, dim=axes).abs().square().sum(dim=self.axis)
+        return torch.fft.fftn(power, dim=axes).conj() / math.prod(self.maps.shape[axis] for axis in axes) ** 2

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the command line lists the patterns without importing PyTor
     from torch import Tensor
 
 LARGEST_MASK = 2**26  # samples, out of a file
-AXES = {-3: "partition", -2: "row", -1: "column"}  # what an index along an axis of the samples counts
+AXES = {-3: "partition", -2: "row", -1: "column"}  # what an index along an axis of the samples counts; a series has frames for partitions
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Lines:
         Shape of the grid of samples: ``(H, W)``, or any other.
     readout
         The axes that are measured whole, counted from the last, -1: ``(-2,)`` makes columns of a 2D grid, one for each phase encode along
-        the width; ``(-1,)`` rows.
+        the width; ``(-1,)`` rows. With -3 a series has the same samples in every frame.
+    frames
+        Whether the first of three axes is time: samples of a series.
 
     >>> import torch
     >>> Lines((2, 3), readout=(-2,)).forward(torch.tensor([0.0, 1.0, 0.5]))
@@ -39,10 +41,14 @@ class Lines:
             [0.0000, 1.0000, 0.5000]])
     >>> Lines((4, 6)).shape, Lines((8, 4, 6), readout=(-1,)).shape                # partitions and rows of a volume
     ((4, 6), (8, 4))
+    >>> series = Lines((8, 4, 6), readout=(-2,), frames=True)
+    >>> series.shape, series.frame                                                # columns of each frame
+    ((8, 6), Lines(samples=(4, 6), readout=(-2,), frames=False))
     """
 
     samples: tuple[int, ...]
     readout: tuple[int, ...] = ()
+    frames: bool = False
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -58,6 +64,20 @@ class Lines:
     def size(self) -> int:
         """D: the number of parameters."""
         return math.prod(self.shape)
+
+    @property
+    def frame(self) -> Lines:
+        """The pattern of one frame of a series; else itself."""
+        return Lines(self.samples[1:], tuple(axis for axis in self.readout if axis != -3)) if self.frames else self
+
+    @property
+    def apart(self) -> bool:
+        """Whether each frame of a series has parameters of its own: the first axis of theta."""
+        return self.frames and -3 not in self.readout
+
+    def in_frames(self, theta: Tensor) -> Tensor:
+        """Parameters of one frame, ``(*frame.shape)``, as parameters of all frames: a view, of theta's shape."""
+        return theta.expand(self.shape) if self.apart else theta
 
     @property
     def name(self) -> str:
@@ -118,17 +138,32 @@ class Lines:
 
 
 NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}
+STILL = {(-3, *readout): f"still-{name}" for readout, name in NAMES.items()}  # the same in every frame of a series
+NAMES |= STILL
 # By name what makes a pattern on a grid of samples. One of your own has the attributes and methods of Lines.
 PATTERNS: dict[str, Callable[[tuple[int, ...]], Lines]] = {name: partial(Lines, readout=readout) for readout, name in NAMES.items()}
 
 
-def make(name: str, samples: Sequence[int]) -> Lines:
-    """The pattern called ``name`` ("points", "columns" or "rows") on a grid of samples.
+def make(name: str, samples: Sequence[int], frames: bool = False) -> Lines:
+    """The pattern called ``name`` on a grid of samples, whose first axis is time with ``frames``.
 
-    >>> make("colums", (8, 8))
+    "points", "columns" or "rows"; of a series also "still-points", "still-columns" or "still-rows", the same in every frame.
+
+    Raises
+    ------
+    InputError
+        Where the name is not known, or is of a series and there are no frames.
+
+    >>> make("colums", (8, 8))                                                       # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: pattern 'colums' is not known; did you mean 'columns'? (known: columns, points, rows)
+    prom.errors.InputError: pattern 'colums' is not known; did you mean 'columns'? (known: columns, points, rows, ...)
+    >>> make("still-columns", (8, 8))
+    Traceback (most recent call last):
+    prom.errors.InputError: pattern still-columns: is of series in time, and these are not; use columns
     """
     if name not in PATTERNS:
         raise unknown("pattern", name, PATTERNS)
-    return PATTERNS[name](tuple(samples))
+    if name in STILL.values() and not frames:
+        raise InputError(f"pattern {name}: is of series in time, and these are not; use {name.removeprefix('still-')}")
+    made = PATTERNS[name](tuple(samples))
+    return replace(made, frames=True) if frames else made

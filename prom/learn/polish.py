@@ -134,12 +134,13 @@ def improve(
     if curvature is not None:
         curvature = pattern.adjoint(curvature)
     else:
-        power = objectives.Measurements(train.images, device, keep=False).power(most=objectives.CURVATURE_IMAGES)
+        power = objectives.Measurements(train.images, device, keep=False, axes=train.axes).power(most=objectives.CURVATURE_IMAGES)
         curvature = pattern.adjoint(power)
         if left and selected.any():
             curvature = curvature * measure_scale(evaluate, selected, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.
-    partners = opposite(torch.arange(pattern.size, device=device).reshape(pattern.shape)).flatten()
+    index = torch.arange(pattern.size, device=device).reshape(pattern.shape)
+    partners = opposite(index, range(int(pattern.apart), index.ndim)).flatten()
     others = whole_loss(objective, held, pattern.forward(selected.float())) if held else None
 
     def improves(candidate: Tensor) -> bool:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.kspace.patterns import LARGEST_MASK, Lines, make
+from prom.kspace.patterns import LARGEST_MASK, Lines
 from prom.masks.demands import Demands
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ def record_as_json(name: str, record: dict[str, object]) -> str:
 
 def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
     mask, probabilities, theta = result.mask, result.probabilities, result.theta
-    if mask.dtype != torch.bool or mask.ndim != 2 or not 0 < mask.numel() <= LARGEST_MASK:
-        raise InputError(f"its mask is {_described(mask)}; it must be bool, 2D, with 1 to {LARGEST_MASK} samples")
-    lines = make(result.pattern, tuple(mask.shape))
+    if mask.dtype != torch.bool or mask.ndim not in (2, 3) or not 0 < mask.numel() <= LARGEST_MASK:
+        raise InputError(f"its mask is {_described(mask)}; it must be bool, 2D or 3D, with 1 to {LARGEST_MASK} samples")
+    lines = result.lines
     for name, values, shape in (("probabilities", probabilities, mask.shape), ("theta", theta, lines.shape)):
         if values.dtype != torch.float32 or tuple(values.shape) != tuple(shape):
             raise InputError(f"its {name} is {_described(values)}; pattern {result.pattern} has {tuple(shape)} of torch.float32")
@@ -85,14 +85,15 @@ def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
 def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     if not isinstance(result.acceleration, float) or not math.isfinite(result.acceleration):
         raise InputError(f"its acceleration is {result.acceleration!r}, no finite number")
-    budget = lines.budget(result.acceleration)
     if not isinstance(result.seed, int) or isinstance(result.seed, bool) or not -(2**63) <= result.seed < 2**64:
         raise InputError(f"its seed is {result.seed!r}, no whole number of 64 bits")
     count, recipe = int(selected.sum()), result.recipe if isinstance(result.recipe, dict) else {}
+    demands = Demands.from_dict(recipe.get("demands", {}))
+    budget = demands.budget(lines, result.acceleration)
     more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
     if count != budget and not more:
         raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
-    feasible = Demands.from_dict(recipe.get("demands", {})).of_size(lines, count)
+    feasible = demands.of_size(lines, count)
     if not feasible.plain and not feasible.admits(selected):
         raise InputError("its mask does not meet the demands that it names")
     if recipe.get("polish") or feasible.gap is not None:

@@ -28,6 +28,8 @@ MASKS = ("require", "forbid")
 class Demands:
     r"""What every mask must have, or must not have. The budget counts all of it: :math:`S = \lfloor D / \alpha \rfloor` stays exact.
 
+    Of a series in time, each demand is on every frame.
+
     Parameters
     ----------
     calibration
@@ -52,6 +54,9 @@ class Demands:
     axis
         Of points: the phase-encode axis along which partial Fourier and bands count, "rows" (the default; the last rows are left out) or
         "columns". Lines have their own.
+    per_frame
+        Of series: every frame has equally many samples or lines, :math:`\lfloor D_t / \alpha \rfloor` of its D_t, so that all frames take
+        the same time.
 
     Raises
     ------
@@ -74,6 +79,7 @@ class Demands:
     forbid: Tensor | None = None
     segments: int = 1
     axis: str | None = None
+    per_frame: bool = False
 
     def __post_init__(self) -> None:
         checked = {
@@ -83,8 +89,9 @@ class Demands:
             "segments": options.check("segments", self.segments, "[1, 1e6]", whole=True),
             **{name: _mask(name, getattr(self, name)) for name in MASKS},
         }
-        if not isinstance(self.shutter, bool):
-            raise InputError(f"shutter {self.shutter!r}: must be True or False")
+        for name in ("shutter", "per_frame"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} {getattr(self, name)!r}: must be True or False")
         if self.calibration_shape not in SHAPES:
             raise unknown("calibration_shape", self.calibration_shape, SHAPES)
         if self.axis not in (None, *AXES):
@@ -130,7 +137,16 @@ class Demands:
         InputError
             Where no mask meets them. The message says which demands cannot be met, by how much they fail, and what can be.
         """
-        return self.of_size(lines, lines.budget(acceleration), acceleration)
+        return self.of_size(lines, self.budget(lines, acceleration), acceleration)
+
+    def budget(self, lines: Lines, acceleration: float) -> int:
+        """S = floor(D / alpha), or where every frame has its own budget the sum of those.
+
+        >>> series = Lines((3, 8, 10), readout=(-2,), frames=True)
+        >>> Demands().budget(series, acceleration=4), Demands(per_frame=True).budget(series, acceleration=4)
+        (7, 6)
+        """
+        return lines.samples[0] * lines.frame.budget(acceleration) if self.per_frame and lines.apart else lines.budget(acceleration)
 
     def of_size(self, lines: Lines, count: int, acceleration: float | None = None) -> Feasible:
         """Likewise, with so many samples or lines. ``acceleration`` is for messages."""
@@ -186,8 +202,17 @@ class Demands:
 
     def _check_pattern(self, lines: Lines) -> None:
         """What goes with points only, and what with lines only."""
-        if len(lines.shape) == 1:
-            axis = "rows" if lines.name == "rows" else "columns"
+        frame = lines.frame
+        if self.per_frame and not lines.apart:
+            what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
+            raise InputError(f"per_frame: {what}; leave it out")
+        if frame.readout and len(frame.shape) > 1 and (self.partial_fourier < 1 or self.segments > 1):
+            name = "partial_fourier" if self.partial_fourier < 1 else "segments"
+            raise InputError(f"{name}: of {lines.name} of a volume the phase-encode axis is not certain; cut the volume along its readout")
+        if self.max_gap and frame.readout and len(lines.shape) > 1:
+            raise InputError(f"max_gap {self.max_gap}: is for lines of one axis; use still-columns or still-rows, or leave it out")
+        if frame.readout:
+            axis = "rows" if frame.name == "rows" else "columns"
             if self.shutter:
                 raise InputError(f"shutter: is for points, and {lines.name} are measured whole; use pattern points, or leave it out")
             if self.calibration_shape != "square":
@@ -203,9 +228,10 @@ class Demands:
                 _of_pattern(name, mask, lines)
 
     def _along(self, lines: Lines) -> tuple[int, int]:
-        """The axis of theta that is phase-encoded, and its length."""
-        axis = 1 if len(lines.shape) > 1 and self.axis == "columns" else 0
-        return axis, lines.shape[axis]
+        """The axis of a frame's theta that is phase-encoded, and its length."""
+        shape = lines.frame.shape
+        axis = len(shape) - 1 if len(shape) == 1 or self.axis == "columns" else len(shape) - 2
+        return axis, shape[axis]
 
     def _left_out(self, lines: Lines) -> int:
         """How many indices partial Fourier leaves out."""
@@ -213,30 +239,36 @@ class Demands:
 
     def _sides(self, lines: Lines) -> dict[str, dict[str, Tensor]]:
         """What each demand wants, and what each forbids, bool of theta's shape, by the demand with its value."""
-        wanted, unwanted = {}, {}
+        wanted, unwanted, shape = {}, {}, lines.frame.shape
         if self.calibration:
             disc = self.calibration_shape == "disc"
-            wanted[f"calibration {self.calibration}"] = central(lines.shape, self.calibration, disc)
+            wanted[f"calibration {self.calibration}"] = lines.in_frames(central(shape, self.calibration, disc))
         if self.require is not None:
             wanted["require"] = _of_pattern("require", self.require, lines)
         if self.shutter:
-            unwanted["shutter"] = ~ellipse(lines.shape)
+            unwanted["shutter"] = lines.in_frames(~ellipse(shape))
         if cut := self._left_out(lines):
             axis, size = self._along(lines)
-            index = torch.arange(size).reshape([-1 if place == axis else 1 for place in range(len(lines.shape))])
-            unwanted[f"partial_fourier {self.partial_fourier:g}"] = (index >= size - cut).expand(lines.shape)
+            index = torch.arange(size).reshape([-1 if place == axis else 1 for place in range(len(shape))])
+            unwanted[f"partial_fourier {self.partial_fourier:g}"] = lines.in_frames((index >= size - cut).expand(shape))
         if self.forbid is not None:
             unwanted["forbid"] = _of_pattern("forbid", self.forbid, lines)
         return {"wanted": wanted, "unwanted": unwanted}
 
     def _bands(self, lines: Lines) -> Tensor | None:
-        """The band of every sample or line, int64 of theta's shape."""
-        if self.segments == 1:
+        """The band of every sample or line, in every frame another one where frames have budgets of their own: int64 of theta's shape."""
+        if self._number_of_bands(lines) == 1:
             return None
         axis, size = self._along(lines)
-        left = size - self._left_out(lines)
+        left, shape = size - self._left_out(lines), lines.frame.shape
         band = (torch.arange(size) * self.segments // left).clamp(max=self.segments - 1)  # what is left out counts for the last
-        return band.reshape([-1 if place == axis else 1 for place in range(len(lines.shape))]).expand(lines.shape).contiguous()
+        band = lines.in_frames(band.reshape([-1 if place == axis else 1 for place in range(len(shape))]).expand(shape))
+        if self.per_frame:
+            band = band + self.segments * torch.arange(lines.samples[0]).reshape(-1, *[1] * len(shape))
+        return band.contiguous()
+
+    def _number_of_bands(self, lines: Lines) -> int:
+        return self.segments * (lines.samples[0] if self.per_frame else 1)
 
     def _union(self, lines: Lines) -> tuple[Tensor, Tensor]:
         """All that is mandatory, and all that is forbidden."""
@@ -248,7 +280,7 @@ class Demands:
         mandatory, forbidden = self._union(lines)
         return Feasible(
             lines.shape,
-            count // self.segments,
+            count // self._number_of_bands(lines),
             mandatory if mandatory.any() else None,
             forbidden if forbidden.any() else None,
             groups=self._bands(lines),
@@ -258,8 +290,8 @@ class Demands:
     def _conflict(self, lines: Lines, count: int, alpha: float) -> str:
         """What cannot be met, and by how much; empty where all can be."""
         name, size = lines.name, self._along(lines)[1]
-        if self.calibration > min(lines.shape):
-            return f"calibration {self.calibration}: is larger than the grid, which has {min(lines.shape)}"
+        if self.calibration > min(lines.frame.shape):
+            return f"calibration {self.calibration}: is larger than the grid, which has {min(lines.frame.shape)}"
         cut = self._left_out(lines)
         if size - cut <= size // 2:
             return f"partial_fourier {self.partial_fourier:g}: leaves out {cut} of {size} indices, and DC is among them"
@@ -279,16 +311,19 @@ class Demands:
         if allowed < count:
             both = " and ".join(sides["unwanted"])
             return f"{both} leave{'s' if len(sides['unwanted']) == 1 else ''} {allowed} {name}, and {budget} needs {count}"
-        each, rest = divmod(count, self.segments)
+        number = self._number_of_bands(lines)
+        each, rest = divmod(count, number)
+        demand = f"segments {self.segments}" if self.segments > 1 else "per_frame"
         if rest or not each:
-            return f"segments {self.segments}: {budget} makes {count} {name}, which cannot be divided equally ({rest} would be left over)"
+            return f"{demand}: {budget} makes {count} {name}, which cannot be divided equally ({rest} would be left over)"
         bands = self._bands(lines)
-        for band in range(self.segments if bands is not None else 0):
+        for band in range(number if bands is not None else 0):
             here = bands == band
             fixed, free = int((mandatory & here).sum()), int((~forbidden & here).sum())
             if not fixed <= each <= free:
                 what = f"holds {fixed} that are required" if fixed > each else f"allows {free}"
-                return f"segments {self.segments}: band {band + 1} {what}, and each has {each} of {count} {name}"
+                where = f"band {band % self.segments + 1}" if self.segments > 1 else f"frame {band + 1}"
+                return f"{demand}: {where} {what}, and each has {each} of {count} {name}"
         if self.max_gap:
             arrays = mandatory.numpy(), forbidden.numpy()
             least = gaps.fewest(self.max_gap, *arrays)
@@ -306,14 +341,15 @@ class Demands:
         """What could be demanded instead: of one demand each the nearest value that works, tried out."""
 
         def works(other: Demands = self, size: int = count) -> bool:
-            divisible = size % other.segments == 0  # first, as it costs nothing
+            divisible = size % other._number_of_bands(lines) == 0  # first, as it costs nothing
             return 1 <= size <= lines.size and divisible and not other._conflict(lines, size, 1.0)
 
         size = self._along(lines)[1]
         cuts = range(self._left_out(lines) - 1, -1, -1)
-        divisors = [n for n in range(1, count + 1) if count % n == 0 and n != self.segments]
+        frames = self._number_of_bands(lines) // self.segments
+        divisors = [n for n in range(1, count // frames + 1) if count // frames % n == 0 and n != self.segments]
         choices: dict[str, list[object]] = {
-            "calibration": list(range(min(self.calibration - 1, min(lines.shape)), -1, -1)) if self.calibration else [],
+            "calibration": list(range(min(self.calibration - 1, min(lines.frame.shape)), -1, -1)) if self.calibration else [],
             "partial_fourier": [math.ceil((1 - cut / size) * 1000) / 1000 for cut in cuts],
             "max_gap": list(range(self.max_gap + 1, size + 1)) if self.max_gap else [],
         }
@@ -336,14 +372,14 @@ class Demands:
         """Numbers of samples at which a demand that cannot be met may become one that can be."""
         mandatory, forbidden = self._union(lines)
         limits = {int(mandatory.sum()), int((~forbidden).sum()), count}
-        bands = self._bands(lines)
+        bands, number = self._bands(lines), self._number_of_bands(lines)
         if bands is not None:
-            places = [bands == band for band in range(self.segments)]
-            limits |= {self.segments * max(int((mandatory & here).sum()) for here in places)}
-            limits |= {self.segments * min(int((~forbidden & here).sum()) for here in places)}
+            places = [bands == band for band in range(number)]
+            limits |= {number * max(int((mandatory & here).sum()) for here in places)}
+            limits |= {number * min(int((~forbidden & here).sum()) for here in places)}
         if self.max_gap and (least := gaps.fewest(self.max_gap, mandatory.numpy(), forbidden.numpy())) is not None:
             limits |= {least, *(range(1, lines.size + 1) if bands is not None else ())}
-        return limits | {part for n in limits for part in (n // self.segments * self.segments, -(-n // self.segments) * self.segments)}
+        return limits | {part for n in limits for part in (n // number * number, -(-n // number) * number)}
 
 
 def allowed(lines: Lines, acceleration: float, demands: Demands | None = None) -> Feasible:
@@ -405,9 +441,11 @@ def _mask(name: str, mask: object) -> Tensor | None:
 
 
 def _of_pattern(name: str, mask: Tensor, lines: Lines) -> Tensor:
-    """A mask as bool of theta's shape; it may have that shape already."""
+    """A mask as bool of theta's shape; it may have that shape already, or be that of every frame."""
     if tuple(mask.shape) == tuple(lines.shape):
         return mask
+    if lines.frames and tuple(mask.shape) == lines.frame.samples:
+        return lines.in_frames(_of_pattern(name, mask, lines.frame))
     try:
         return lines.select(mask)
     except InputError as error:

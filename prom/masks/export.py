@@ -12,7 +12,7 @@ from PIL import Image
 from prom import options
 from prom.errors import unknown
 from prom.files import atomic
-from prom.kspace.patterns import AXES, make
+from prom.kspace.patterns import AXES
 from prom.masks import MaskResult
 
 BART_DIMENSIONS = 16  # of every BART array; those that are not used have length 1
@@ -78,7 +78,7 @@ def to_csv(result: MaskResult, path: Path) -> None:
     InputError
         Where a mask of columns or rows has a line that is measured in part, which no such list can say.
     """
-    lines = make(result.pattern, result.mask.shape)
+    lines = result.lines
     selected = lines.select(result.mask)
     encodes = pd.DataFrame(selected.nonzero().numpy(), columns=[AXES[axis] for axis in lines.axes])
     for axis in lines.axes:

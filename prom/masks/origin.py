@@ -28,6 +28,7 @@ def provenance(data: SliceDataset, objective: dict[str, str], device: object) ->
         "subjects": data.number_of_subjects,
         "patients": len(data.patient_names()),
         "shape": list(data.images.shape),
+        **({} if data.kind == "slices" else {"kind": data.kind}),
         "fingerprint": data.fingerprint(),
         **objective,
         "device": str(device),

@@ -18,7 +18,7 @@ from prom import options
 from prom.datasets import hdf5
 from prom.errors import InputError
 from prom.files import atomic
-from prom.kspace.patterns import LARGEST_MASK, make
+from prom.kspace.patterns import LARGEST_MASK, Lines, make
 from prom.masks import bernoulli
 from prom.masks.checks import LONGEST_RECORD, check, record_as_json
 from prom.masks.demands import Demands
@@ -38,11 +38,11 @@ class MaskResult:
     Attributes
     ----------
     mask
-        ``(H, W)`` bool, centred: the posterior mode under the budget (Eq. 8).
+        ``(H, W)`` bool, centred: the posterior mode under the budget (Eq. 8); ``(D, H, W)`` of volumes, ``(T, H, W)`` of series.
     probabilities
-        ``(H, W)`` float32, centred: theta of Eq. 1 on the grid.
+        float32 of that shape, centred: theta of Eq. 1 on the grid.
     theta
-        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows.
+        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows, of series with T before them.
     pattern, acceleration, recipe, seed
         The settings. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name; and ``demands``,
         as :meth:`prom.masks.demands.Demands.as_dict` writes them, where there were any.
@@ -66,6 +66,11 @@ class MaskResult:
         object.__setattr__(self, "history", pd.DataFrame(self.history, columns=list(HISTORY)).astype(HISTORY))
 
     @property
+    def lines(self) -> Lines:
+        """What is switched on together, on the grid of the mask. Whether its first axis is time, the provenance says."""
+        return make(self.pattern, tuple(self.mask.shape), self.provenance.get("kind") == "series")
+
+    @property
     def true_acceleration(self) -> float:
         """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S."""
         return self.mask.numel() / int(self.mask.sum())
@@ -77,8 +82,9 @@ class MaskResult:
 
     @property
     def excitations(self) -> int:
-        """How many lines, or points, are measured: each needs one excitation, or one echo of a train."""
-        return int(make(self.pattern, tuple(self.mask.shape)).select(self.mask).sum())
+        """How many lines, or points, are measured, in all frames: each needs one excitation, or one echo of a train."""
+        repeated = self.lines.samples[0] if self.lines.frames and not self.lines.apart else 1
+        return int(self.lines.select(self.mask).sum()) * repeated
 
     @property
     def shots(self) -> int:
@@ -105,7 +111,7 @@ class MaskResult:
         """
         generator = torch.Generator().manual_seed(SAMPLE_STREAM + options.check_seed(seed))
         draws = bernoulli.sample(self.theta, generator, options.check("count", count, "[1, 1e9]", whole=True))
-        return make(self.pattern, self.mask.shape).forward(draws).bool()
+        return self.lines.forward(draws).bool()
 
     def save(self, path: str | os.PathLike) -> None:
         """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
@@ -175,8 +181,8 @@ def _read(path: Path) -> MaskResult:
     return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history))
 
 
-def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Tensor:
-    """A mask for slices of this shape, as ``(H, W)`` bool on its own device: bool, or 0 and 1 in any type. ``name`` says whose slices.
+def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
+    """A mask for samples of this shape, as ``(H, W)`` bool on its own device: bool, or 0 and 1 in any type. ``name`` says whose slices.
 
     Raises
     ------
@@ -199,7 +205,8 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, int], name: str) -> Ten
             raise InputError(f"mask of type {type(mask).__name__}: must be an array or a tensor of 0 and 1")
         mask = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64))
     if tuple(mask.shape) != tuple(shape):
-        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {name}, whose slices are {tuple(shape)}")
+        what = "slices" if len(shape) == 2 else "samples"
+        raise InputError(f"mask of {tuple(mask.shape)}: does not fit {name}, whose {what} are {tuple(shape)}")
     if mask.dtype == torch.bool:
         return mask
     values = mask.detach().to(torch.complex128 if mask.is_complex() else torch.float64)  # has every operation, as not all types do
@@ -243,7 +250,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
     members = first.recipe["members"]
     theta = bernoulli.average([result.theta for result in results])
-    lines = make(first.pattern, first.mask.shape)
+    lines = first.lines
     feasible = first.demands.feasible(lines, first.acceleration)
     histories = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
     spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}

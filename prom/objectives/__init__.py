@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError, unknown
+from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives.contract import ImageCriterion, Objective, whole_loss, whole_set
 from prom.objectives.image_loss import ImageLoss
 from prom.objectives.magnitude import MagnitudeMSE
@@ -27,8 +28,15 @@ __all__ = [
 OBJECTIVES = ("magnitude_mse",)
 
 
-def make(objective: str | ImageCriterion | Objective, images: Tensor, device: torch.device | str) -> Objective:
+def make(
+    objective: str | ImageCriterion | Objective,
+    images: Tensor,
+    device: torch.device | str,
+    axes: tuple[int, ...] = IMAGE_AXES,
+) -> Objective:
     """The objective called ``objective``, or the one that a function ``(x_hat, x) -> loss`` defines, on these images.
+
+    ``axes``: those of the images that the Fourier transform goes over.
 
     Any other object is taken as an :class:`Objective` that has been made already, on images of its own.
 
@@ -40,9 +48,9 @@ def make(objective: str | ImageCriterion | Objective, images: Tensor, device: to
     if isinstance(objective, Objective):
         return objective
     if callable(objective):
-        return ImageLoss(images, objective, device)
+        return ImageLoss(images, objective, device, axes=axes)
     if not isinstance(objective, str):
         raise InputError(f"objective {objective!r}: must be a name ({', '.join(OBJECTIVES)}) or a function (x_hat, x) -> loss")
     if objective not in OBJECTIVES:
         raise unknown("objective", objective, OBJECTIVES)
-    return MagnitudeMSE(images, device)
+    return MagnitudeMSE(images, device, axes)

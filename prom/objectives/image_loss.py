@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prom.engine.threads import gathered
+from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective
 from prom.objectives.measurements import Measurements
@@ -23,7 +24,8 @@ class ImageLoss(Objective):
 
     ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
     (:func:`prom.objectives.curvature.near`). ``described``: what :meth:`describe` answers; by default the criterion's name.
-    ``reconstruction``: what makes the image; by default zero-filling.
+    ``reconstruction``: what makes the image; by default zero-filling. ``axes``: those that the Fourier transform goes over; images of
+    volumes and series are ``(N, C, *samples)``, and the criterion receives ``(P, C, *samples)``.
 
     >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), torch.nn.functional.l1_loss)
     >>> objective.loss_and_gradient([0, 1], torch.ones(2, 8, 8))[1].shape
@@ -46,8 +48,9 @@ class ImageLoss(Objective):
         near: Tensor | None = None,
         described: dict[str, str] | None = None,
         reconstruction: Reconstruction | None = None,
+        axes: tuple[int, ...] = IMAGE_AXES,
     ) -> None:
-        self.data = Measurements(images, device)
+        self.data = Measurements(images, device, axes=axes)
         self.criterion = criterion
         self.targets = targets
         self.reconstruction = reconstruction or ZeroFilled()
@@ -72,7 +75,8 @@ class ImageLoss(Objective):
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion gets the images in their own unit
-        found, _ = self.reconstruction((kspace * unit).unsqueeze(1), masks.unsqueeze(-3), self.data.encoding)  # (B, M, C, H, W)
+        by_channel = masks.unsqueeze(-len(self.data.samples) - 1)
+        found, _ = self.reconstruction((kspace * unit).unsqueeze(1), by_channel, self.data.encoding)  # (B, M, C, *samples)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)

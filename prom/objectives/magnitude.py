@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
+from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives.contract import Objective
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
 
@@ -31,12 +32,14 @@ class MagnitudeMSE(Objective):
     Parameters
     ----------
     images
-        ``(N, C, H, W)`` float32 or complex64, in any unit: the loss has its square. Where their peak is below 1e-12 or above 1e12, the
+        ``(N, C, *samples)`` float32 or complex64, in any unit: the loss has its square. Where their peak is below 1e-12 or above 1e12, the
         square of which float32 hardly holds, the loss is that of the images divided by ``data.unit``, and ``loss_unit`` is what it has
         to be multiplied by; else ``loss_unit`` is 1.
     device
         Where to work. On a CPU pair by pair, so that all of it stays in cache, several images at once where PyTorch may use several
         threads; their number changes no bit of the result. On a GPU all pairs at once.
+    axes
+        Those that the Fourier transform goes over, counted from the last: of volumes ``(-3, -2, -1)``.
 
     >>> objective = MagnitudeMSE(torch.rand(3, 1, 8, 8))
     >>> loss, gradient = objective.loss_and_gradient([0, 2], torch.ones(1, 8, 8))
@@ -46,8 +49,8 @@ class MagnitudeMSE(Objective):
 
     concurrent = True
 
-    def __init__(self, images: Tensor, device: torch.device | str = "cpu") -> None:
-        self.data = Measurements(images, device)
+    def __init__(self, images: Tensor, device: torch.device | str = "cpu", axes: tuple[int, ...] = IMAGE_AXES) -> None:
+        self.data = Measurements(images, device, axes=axes)
         square = self.data.unit**2
         self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
         self.loss_unit = square / self._square
@@ -67,7 +70,7 @@ class MagnitudeMSE(Objective):
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         indices = indices if isinstance(indices, Tensor) else list(indices)
         loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
-        pairs = masks.shape[-3] * len(indices)
+        pairs = masks.shape[-len(self.data.samples) - 1] * len(indices)
         unit = self._square / (pairs * math.prod(self.data.shape[1:]))
         return loss * unit, gradient.mul_(2 * unit * self._scale)
 
@@ -79,11 +82,15 @@ class MagnitudeMSE(Objective):
     @property
     def _scale(self) -> float:
         """What makes a pair of transforms orthonormal, once for both: a library that scales each takes a tenth longer, a GPU half."""
-        return 1 / math.sqrt(math.prod(self.data.shape[-2:]))
+        return 1 / math.sqrt(math.prod(self.data.shape[axis] for axis in self.data.axes))
+
+    def _apart(self, masks: Tensor) -> bool:
+        """Whether each image has masks of its own."""
+        return masks.ndim == len(self.data.samples) + 2
 
     def _one_by_one(self, indices: list[int], masks: Tensor) -> tuple[Tensor, Tensor]:
         """The sums over pairs (and channels) of squared errors, and of half their gradients over the scale."""
-        if masks.ndim == 4:  # each image has its own masks, and they their own gradients
+        if self._apart(masks):  # each image has its own masks, and they their own gradients
             sums = parallel(lambda pair: self._sum(*pair), [([index], own) for index, own in zip(indices, masks, strict=True)])
             return torch.tensor(sum(loss for loss, _ in sums)), torch.stack([gradient for _, gradient in sums])
         blocks = [indices[start : start + IMAGES_PER_SUM] for start in range(0, len(indices), IMAGES_PER_SUM)]
@@ -102,17 +109,17 @@ class MagnitudeMSE(Objective):
             for kspace, image in zip(*self.data.arrays(index), strict=True):  # channels
                 for mask, gradient in arrays:
                     masked(kspace, mask, scale, product_pairs)
-                    reconstruction = torch.fft.ifft2(product, norm="forward")  # neither transform scales
+                    reconstruction = torch.fft.ifftn(product, dim=self.data.axes, norm="forward")  # neither transform scales
                     loss += residual(pairs(reconstruction), image)
-                    add_products(kspace, pairs(torch.fft.fft2(reconstruction)), gradient)
+                    add_products(kspace, pairs(torch.fft.fftn(reconstruction, dim=self.data.axes)), gradient)
         return loss, gradients
 
     def _at_once(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         kspace, images = (part.unsqueeze(1) for part in self.data[indices])  # (B, 1, C, H, W), copies
-        product = (kspace * self._scale) * masks.unsqueeze(-3)  # (B, M, C, H, W)
-        reconstruction = torch.fft.ifft2(product, norm="forward")  # neither transform scales
+        product = (kspace * self._scale) * masks.unsqueeze(-len(self.data.samples) - 1)  # (B, M, C, *samples)
+        reconstruction = torch.fft.ifftn(product, dim=self.data.axes, norm="forward")  # neither transform scales
         error = reconstruction.abs().sub_(images)
         loss = torch.linalg.vector_norm(error).square()
-        back = torch.fft.fft2(reconstruction.sgn_().mul_(error))  # r / |r|, 0 where r is 0
-        gradient = (torch.view_as_real(back).mul_(torch.view_as_real(kspace))).sum(dim=(2, -1))  # (B, M, H, W)
-        return loss, gradient if masks.ndim == 4 else gradient.sum(dim=0)
+        back = torch.fft.fftn(reconstruction.sgn_().mul_(error), dim=self.data.axes)  # r / |r|, 0 where r is 0
+        gradient = (torch.view_as_real(back).mul_(torch.view_as_real(kspace))).sum(dim=(2, -1))  # (B, M, *samples)
+        return loss, gradient if self._apart(masks) else gradient.sum(dim=0)

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from prom.engine.device import asynchronous
 from prom.kspace.encoding import FourierUpToPhase
+from prom.kspace.fourier import IMAGE_AXES
 
 TRANSFORM_CHUNK = 32  # images transformed at once
 PREPARATION_CHUNK = 2  # images made ready at once: what a piece takes comes on top of the data
@@ -30,11 +31,13 @@ class Measurements:
     Parameters
     ----------
     images
-        ``(N, C, H, W)`` float32 or complex64, in any unit: a tensor, or the stored images of a data set.
+        ``(N, C, *samples)`` float32 or complex64, in any unit: a tensor, or the stored images of a data set.
     device
         Where to keep and return them.
     keep
         Whether to keep both; by default where ``images`` is a tensor.
+    axes
+        Those that the Fourier transform goes over, counted from the last: three of volumes.
 
     Attributes
     ----------
@@ -49,7 +52,10 @@ class Measurements:
     (torch.Size([2, 1, 4, 4]), 4.0, 1.0)
     """
 
-    def __init__(self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None) -> None:
+    def __init__(
+        self, images: Tensor, device: torch.device | str = "cpu", keep: bool | None = None, axes: tuple[int, ...] = IMAGE_AXES
+    ) -> None:
+        self.axes = axes
         in_memory = isinstance(images, Tensor)
         peak = _largest(images if in_memory else images[:TRANSFORM_CHUNK])
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
@@ -83,7 +89,7 @@ class Measurements:
     @property
     def encoding(self) -> FourierUpToPhase:
         """What made this k-space of the images, up to a phase of the images."""
-        return FourierUpToPhase(tuple(self.shape[-2:]))
+        return FourierUpToPhase(self.samples, self.axes)
 
     @property
     def kept(self) -> bool:
@@ -92,15 +98,20 @@ class Measurements:
 
     @property
     def shape(self) -> torch.Size:
-        """``(N, C, H, W)``."""
+        """``(N, C, *samples)``."""
         return self.images.shape
 
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """Shape of a mask: ``(H, W)``, or with partitions or frames before them."""
+        return tuple(self.images.shape[2:])
+
     def __getitem__(self, block: slice | list[int] | Tensor) -> tuple[Tensor, Tensor]:
-        """K-space and magnitude images ``(B, C, H, W)`` of these entries."""
+        """K-space and magnitude images ``(B, C, *samples)`` of these entries."""
         return self._make(block) if self._kept is None else (self._kept[0][block], self._kept[1][block])
 
     def arrays(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """K-space as pairs ``(C, 2 H W)`` and magnitudes ``(C, H W)`` of one entry on a CPU, for :mod:`prom.engine.kernels`."""
+        """K-space as pairs ``(C, 2 n)`` and magnitudes ``(C, n)`` of n samples of one entry on a CPU, for :mod:`prom.engine.kernels`."""
         if self._arrays:
             return self._arrays[0][index], self._arrays[1][index]
         kspace, magnitude = self._make(slice(index, index + 1))
@@ -112,11 +123,11 @@ class Measurements:
         return self.encoding.samples_of(images), images.abs()
 
     def power(self, most: int | None = None) -> Tensor:
-        """``(H, W)``, centred: the mean of :math:`|x_k|^2` over images and channels, in units of ``unit`` squared.
+        """``(*samples)``, centred: the mean of :math:`|x_k|^2` over images and channels, in units of ``unit`` squared.
 
         ``most``: of no more images than this, evenly spaced.
         """
-        total = torch.zeros(self.images.shape[-2:], device=self.device)
+        total = torch.zeros(self.samples, device=self.device)
         chosen = evenly(len(self), most)
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data

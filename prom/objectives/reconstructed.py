@@ -12,7 +12,6 @@ from torch import Tensor
 from prom.datasets.base import SliceDataset
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
-from prom.kspace.encoding import Coils
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective
 from prom.objectives.magnitude import USUAL
@@ -80,11 +79,11 @@ class Reconstructed(Objective):
             if targets is not None:
                 raise InputError(f"criterion {criterion!r}: compares with the images; for targets of your own give a function")
         data.samples([0])  # refused at once, where there are none
-        self.data, self.reconstruction, self.criterion = Measurements(data.images, device), reconstruction, criterion
+        self.data, self.reconstruction, self.criterion = Measurements(data.images, device, axes=data.axes), reconstruction, criterion
         self.targets = targets
         self._slices, self._device = data, device
-        shared = data.sensitivities is None or data.sensitivities.ndim == 3  # by all slices, so that what follows from them does too
-        self._encoding = Coils(data.maps([0])[0].to(device)) if shared else None
+        shared = data.sensitivities is None or not data.own_maps  # by all slices, so that what follows from them does too
+        self._encoding = data.encoding(0, device) if shared else None
         square = self.data.unit**2 if criterion == "mse" else 1.0
         self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
         self.loss_unit = square / self._square
@@ -101,44 +100,53 @@ class Reconstructed(Objective):
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         def one(index: int, own: Tensor) -> tuple[Tensor, Tensor]:
             error, slope, pullback = self._error(index, own)
-            return error, pullback(slope).sum(dim=-3)
+            return error, pullback(slope).sum(dim=self._coil)
 
         errors, gradients = zip(*self._each(one, indices, masks), strict=True)
-        pairs = len(errors) * masks.shape[-3]
-        gradient = torch.stack(gradients) if masks.ndim == 4 else added(gradients)
+        pairs = len(errors) * masks.shape[self._coil]
+        gradient = torch.stack(gradients) if self._apart(masks) else added(gradients)
         return sum(errors) / pairs, gradient.to(masks) / pairs
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """Half the work: without the solve for the gradient."""
         errors = self._each(lambda index, own: self._error(index, own, slope=False)[0], indices, masks)
-        return sum(errors) / (len(errors) * masks.shape[-3])
+        return sum(errors) / (len(errors) * masks.shape[self._coil])
+
+    @property
+    def _coil(self) -> int:
+        """The axis before those of the samples."""
+        return -len(self._slices.shape) - 1
+
+    def _apart(self, masks: Tensor) -> bool:
+        """Whether each image has masks of its own."""
+        return masks.ndim == len(self._slices.shape) + 2
 
     def _each(self, function: Callable[[int, Tensor], Result], indices: Sequence[int] | Tensor, masks: Tensor) -> list[Result]:
         """A function of every image and its masks, by several threads where the reconstruction is for one."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        pairs = [(index, masks[place] if masks.ndim == 4 else masks) for place, index in enumerate(indices)]
+        pairs = [(index, masks[place] if self._apart(masks) else masks) for place, index in enumerate(indices)]
         if getattr(self.reconstruction, "concurrent", False) and not callable(self.criterion):
             return parallel(lambda pair: function(*pair), pairs)
         return [function(*pair) for pair in pairs]
 
     def _error(self, index: int, masks: Tensor, slope: bool = True) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
-        """Of one image and its masks ``(M, H, W)``: the sum of errors, its derivative by the image, and the way back to masks."""
-        encoding = self._encoding or Coils(self._slices.maps([index])[0].to(self._device))
+        """Of one image and its masks ``(M, *samples)``: the sum of errors, its derivative by the image, and the way back to masks."""
+        encoding = self._encoding or self._slices.encoding(index, self._device)
         samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
-        found, pullback = self.reconstruction(samples, masks.unsqueeze(-3), encoding)
+        found, pullback = self.reconstruction(samples, masks.unsqueeze(self._coil), encoding)
         if callable(self.criterion):
             return *self._by_criterion(index, found, slope), pullback
         target = self.data[[index]][1][0, 0]
         size = found.abs()
         rest = size - target
         phase = torch.where(size > 0, found / size, 0)
-        errors = rest.square().mean(dim=(-2, -1))
+        errors = rest.square().flatten(1).mean(dim=1)
         direction = rest * phase * (2 / target.numel())
         if self.criterion == "mse":
             return errors.sum() * self._square, direction * self._square, pullback
         scale = 10 / math.log(10)
         losses = scale * torch.log(errors / (target.max() - target.min()) ** 2)
-        return losses.sum(), direction * (scale / errors)[:, None, None], pullback
+        return losses.sum(), direction * (scale / errors).reshape(-1, *[1] * target.ndim), pullback
 
     def _by_criterion(self, index: int, found: Tensor, slope: bool) -> tuple[Tensor, Tensor | None]:
         """The same for a function as criterion: the sum of losses, and their derivative by the image where it is wanted."""

@@ -33,8 +33,20 @@ def _tv(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
     return import_module("prom.reconstruction.sparse").Sparse.of(train, "tv", mask)
 
 
+def _view_sharing(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
+    if train.kind != "series":
+        raise InputError(f"reconstruction view-sharing: is of series in time, and {train.name} has {train.kind}; use sense")
+    return import_module("prom.reconstruction.view_sharing").ViewSharing()
+
+
 # How each is made of training slices, and for a mask where one is known. Zero-filling is what there is without a reconstruction.
-RECONSTRUCTIONS: dict[str, Maker] = {"zero-filled": lambda train, mask: None, "sense": _sense, "wavelet": _wavelet, "tv": _tv}
+RECONSTRUCTIONS: dict[str, Maker] = {
+    "zero-filled": lambda train, mask: None,
+    "sense": _sense,
+    "wavelet": _wavelet,
+    "tv": _tv,
+    "view-sharing": _view_sharing,
+}
 
 
 def register(name: str, make: Maker) -> None:
@@ -64,7 +76,7 @@ def check(name: str) -> str:
 
     >>> check("sens")
     Traceback (most recent call last):
-    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: sense, tv, wavelet, zero-filled)
+    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: sense, tv, view-sharing, wavelet, zero-filled)
     """
     if name not in RECONSTRUCTIONS:
         raise unknown("reconstruction", name, RECONSTRUCTIONS)

@@ -11,7 +11,13 @@ IMAGE = (-2, -1)
 
 
 def conjugate_gradients(
-    normal: Callable[[Tensor], Tensor], scale: Tensor, right: Tensor, iterations: int, tolerance: float, start: Tensor | None = None
+    normal: Callable[[Tensor], Tensor],
+    scale: Tensor,
+    right: Tensor,
+    iterations: int,
+    tolerance: float,
+    start: Tensor | None = None,
+    image: tuple[int, ...] = IMAGE,
 ) -> Tensor:
     r"""z with :math:`A z = b`, for a symmetric positive matrix A: Hestenes and Stiefel 1952, doi:10.6028/jres.049.044.
 
@@ -31,6 +37,8 @@ def conjugate_gradients(
         Enough where no residual is above this share of b.
     start
         Where to begin, of b's shape; by default 0.
+    image
+        The axes of one image, counted from the last; all others are a batch.
 
     >>> right = torch.randn(2, 4, 4, dtype=torch.complex64)
     >>> torch.allclose(conjugate_gradients(lambda z: 3 * z, torch.ones(4, 4), right, 5, 1e-6), right / 3)
@@ -38,24 +46,24 @@ def conjugate_gradients(
     """
     found, rest = (torch.zeros_like(right), right) if start is None else (start, right - normal(start))
     direction = scaled = scale * rest
-    size = _product(rest, scaled)
-    enough = tolerance**2 * _product(right, right)
+    size = _product(rest, scaled, image)
+    enough = tolerance**2 * _product(right, right, image)
     for _ in range(iterations):
-        image = normal(direction)
-        step = _ratio(size, _product(direction, image))
+        mapped = normal(direction)
+        step = _ratio(size, _product(direction, mapped, image))
         found = found + step * direction
-        rest = rest - step * image
-        if bool((_product(rest, rest) <= enough).all()):
+        rest = rest - step * mapped
+        if bool((_product(rest, rest, image) <= enough).all()):
             break
         scaled = scale * rest
-        last, size = size, _product(rest, scaled)
+        last, size = size, _product(rest, scaled, image)
         direction = scaled + _ratio(size, last) * direction
     return found
 
 
-def _product(one: Tensor, two: Tensor) -> Tensor:
-    """The real part of <one, two> of each image, ``(..., 1, 1)``."""
-    return (one.real * two.real + one.imag * two.imag).sum(dim=IMAGE, keepdim=True)
+def _product(one: Tensor, two: Tensor, image: tuple[int, ...]) -> Tensor:
+    """The real part of <one, two> of each image, with its axes kept, of length 1."""
+    return (one.real * two.real + one.imag * two.imag).sum(dim=image, keepdim=True)
 
 
 def _ratio(one: Tensor, two: Tensor) -> Tensor:

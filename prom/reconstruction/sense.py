@@ -15,7 +15,7 @@ from prom.engine.device import asynchronous
 from prom.engine.threads import parallel
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
-from prom.kspace.fourier import fft2c
+from prom.kspace.fourier import fftc
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 
 SMOOTH = 1.5  # samples, the standard deviation of the Gaussian that smooths a spectrum
@@ -31,6 +31,9 @@ class Sense:
     ridge), or :math:`\sigma^2 / P` with the noise's variance and the mean power spectrum, which makes :math:`\hat x` the linear estimate
     of least mean error.
 
+    *Series.* Of frames F has one more transform, over time, so that r is a penalty on each pair of spatial and temporal frequency, (k, f):
+    k-t reconstruction with a prior, Tsao et al. 2003, doi:10.1002/mrm.10611. E stays what coils measure of each frame.
+
     It is solved for :math:`z = F x` by conjugate gradients, with :math:`(d + r)^{-1}` before them, where d is the exact diagonal of
     :math:`F E^H W E F^H`: the mask, convolved with the power of the coils' spectra. Of many images at once each has steps of its own.
 
@@ -43,7 +46,7 @@ class Sense:
     Parameters
     ----------
     penalty
-        r: > 0, one number or ``(H, W)`` centred, in the units of :math:`|E|^2`.
+        r: > 0, one number or centred, ``(H, W)``, ``(D, H, W)`` of volumes or ``(T, H, W)`` of series, in the units of :math:`|E|^2`.
     iterations
         At most so many steps for the image, and as many for the gradient.
     tolerance
@@ -91,30 +94,36 @@ class Sense:
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.
 
-        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``.
+        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``, and where samples have
+        three axes ``(..., 1, T, H, W)`` or ``(T, H, W)``.
         """
-        real = samples.real.dtype
-        weight = mask.to(real)
+        real, coil, space = samples.real.dtype, encoding.axis, encoding.fourier.axes
+        every = tuple(range(coil + 1, 0))  # of z: space, and time where there are frames
         penalty = self.penalty.to(samples.device, real)
-        scale = 1 / (encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0) + penalty)
+        weight = mask.to(real)
+        of_image = weight if weight.ndim == len(every) else weight.squeeze(coil)
+        diagonal = encoding.diagonal(of_image).clamp(min=0)
+        if time := [axis for axis in every if axis not in space]:
+            diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
+        scale = 1 / (diagonal + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
         def normal(z: Tensor) -> Tensor:
-            coil_images = encoding.maps * torch.fft.ifft2(z, norm="ortho").unsqueeze(-3)
-            coil_images = torch.fft.ifft2(weight * torch.fft.fft2(coil_images))
-            return torch.fft.fft2((encoding.maps.conj() * coil_images).sum(dim=-3), norm="ortho") + penalty * z
+            coil_images = encoding.maps * torch.fft.ifftn(z, dim=every, norm="ortho").unsqueeze(coil)
+            coil_images = torch.fft.ifftn(weight * torch.fft.fftn(coil_images, dim=space), dim=space)
+            return torch.fft.fftn((encoding.maps.conj() * coil_images).sum(dim=coil), dim=every, norm="ortho") + penalty * z
 
         def solve(image: Tensor) -> Tensor:
-            right = torch.fft.fft2(image * phase_seen, norm="ortho")
+            right = torch.fft.fftn(image * phase_seen, dim=every, norm="ortho")
             recorded = torch.is_grad_enabled() and (right.requires_grad or weight.requires_grad)  # autograd has to follow
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
             if by_image:
-                found = _by_image(encoding.maps, weight, penalty, scale, right, *limits)
+                found = _by_image(encoding, of_image, penalty, scale, right, *limits)
             else:
-                found = conjugate_gradients(normal, scale, right, *limits)
-            return torch.fft.ifft2(found, norm="ortho") * phase_seen.conj()
+                found = conjugate_gradients(normal, scale, right, *limits, image=every)
+            return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()
 
         found = solve(encoding.adjoint(weight * samples))
 
@@ -126,7 +135,10 @@ class Sense:
 
 
 def spectrum(train: SliceDataset) -> Tensor:
-    """The power that images like these are expected to have: :func:`mean_power`, its logarithm smoothed over a few samples. All above 0.
+    """The power that images like these are expected to have, ``(*samples)`` float64, centred: the prior. All above 0.
+
+    It is the mean of the squared magnitude of their transform along all axes, over time too where there are frames, so that of a series
+    it is of each pair of temporal and spatial frequency. Its logarithm is smoothed over a few spatial frequencies.
 
     The mean over a few dozen images scatters from sample to sample, by a third of its value over ten of them. A prior that takes this
     for truth trusts some samples too much and their neighbours too little; a spectrum is smoother than that (chapter 10).
@@ -135,28 +147,36 @@ def spectrum(train: SliceDataset) -> Tensor:
     >>> power.shape, bool((power > 0).all())
     (torch.Size([32, 32]), True)
     """
-    power = mean_power(train)
+    power = _power(train, tuple(range(-len(train.shape), 0)))
     logarithm = power.clamp(min=LEAST_POWER * power.max()).log()
-    return torch.from_numpy(gaussian_filter(logarithm.numpy(), SMOOTH, mode="wrap")).exp()
+    widths = [SMOOTH if axis in train.axes else 0 for axis in range(-len(train.shape), 0)]
+    return torch.from_numpy(gaussian_filter(logarithm.numpy(), widths, mode="wrap")).exp()
 
 
 def mean_power(train: SliceDataset) -> Tensor:
-    """P: ``(H, W)`` float64, centred, the mean of :math:`|F x|^2` over slices and channels, in the units of the images squared.
+    """The mean power of every sample that a mask can have: ``(*samples)`` float64, centred, over entries and channels.
+
+    :math:`|F x|^2` in the units of the images squared; of a series, of each frame.
 
     >>> mean_power(SliceDataset("demo", "train", torch.ones(2, 1, 2, 2), ["a", "b"], [0, 0])).tolist()      # all of it at DC
     [[0.0, 0.0], [0.0, 4.0]]
     """
-    return sum(fft2c(image).abs().double().square().mean(dim=0) for image in train.images) / len(train)
+    return _power(train, train.axes)
 
 
-def _by_image(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
+def _power(train: SliceDataset, axes: tuple[int, ...]) -> Tensor:
+    return sum(fftc(image, axes).abs().double().square().mean(dim=0) for image in train.images) / len(train)
+
+
+def _by_image(encoding: Coils, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
     """The same on a CPU image by image, by several threads."""
-    shape = right.shape[-2:]
+    samples, space = encoding.samples, encoding.fourier.axes
+    maps = encoding.maps if len(space) == len(samples) else encoding.maps.squeeze(-len(samples))
+    batch = right.shape[: right.ndim - len(samples)]
 
-    def every(part: Tensor, *own: int) -> list[Tensor]:
-        return list(part.expand(*right.shape[:-2], *own, *shape).reshape(-1, *own, *shape))
+    def every(part: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
+        return list(part.expand(*batch, *shape).reshape(-1, *shape))
 
-    weight = weight if weight.ndim == 2 else weight.squeeze(-3)
-    parts = [every(maps.to(right), maps.shape[-3]), *(every(part) for part in (weight, penalty, scale, right))]
+    parts = [every(maps.to(right), maps.shape[-len(space) - 1 :]), *(every(part, samples) for part in (weight, penalty, scale, right))]
     found = parallel(lambda one: coils.solve(*(part.contiguous() for part in one), iterations, tolerance), list(zip(*parts, strict=True)))
     return torch.stack(found).reshape(right.shape)

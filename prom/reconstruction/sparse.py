@@ -12,7 +12,7 @@ from torch import Tensor
 from prom import options
 from prom.datasets.base import SliceDataset
 from prom.errors import unknown
-from prom.kspace.encoding import Coils
+from prom.kspace.encoding import Coils, check_slices
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
 from prom.reconstruction.typical import typical
@@ -157,7 +157,7 @@ class Sparse:
             for index in range(len(few)):
                 samples = few.samples([index])[0]
                 unit = samples.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-                found, _ = sparse(samples / unit, mask, Coils(few.maps([index])[0]))
+                found, _ = sparse(samples / unit, mask, few.encoding(index))
                 error = (found.abs() - few.images[[index]][0, 0].abs() / unit).square().mean()
                 total -= 10 * math.log10(max(float(error), 1e-30))
             return total / len(few)
@@ -187,6 +187,7 @@ class Sparse:
             Where wavelets do not fit the size.
         """
         fourier = encoding.fourier
+        check_slices(encoding, "wavelet and tv")
         terms = _Terms(self, samples, mask, encoding)
         right = fourier.forward(encoding.adjoint(terms.weight * samples))
         last = z = right

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from prom.datasets.base import SliceDataset
-from prom.kspace.patterns import make
 from prom.reconstruction.sense import mean_power
 
 
@@ -24,7 +23,7 @@ def typical(train: SliceDataset, acceleration: float, pattern: str = "points") -
     >>> int(typical(data, acceleration=4).sum()), int(typical(data, acceleration=4, pattern="columns")[0].sum())
     (16, 2)
     """
-    lines = make(pattern, train.shape)
+    lines = train.lines(pattern)
     density = lines.adjoint(mean_power(train)).sqrt()
     density = density.clamp(min=1e-12 * density.max())
     drawn = torch.rand(density.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

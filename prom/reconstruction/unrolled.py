@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine import network_files
 from prom.engine.optional import monai
 from prom.errors import InputError
-from prom.kspace.encoding import Coils
+from prom.kspace.encoding import Coils, check_slices
 from prom.reconstruction.sense import Sense
 
 FORMAT = "prom unrolled network 1"
@@ -100,6 +100,7 @@ class Unrolled(nn.Module):
 
     def forward(self, samples: Tensor, mask: Tensor, encoding: Coils) -> Tensor:
         """Samples ``(..., K, H, W)``, a mask ``(..., 1, H, W)`` or ``(H, W)``, bool or float, to the complex image ``(..., H, W)``."""
+        check_slices(encoding, "unrolled networks")
         if min(samples.shape[-2:]) < LEAST_SIDE:
             raise InputError(f"images of {tuple(samples.shape[-2:])}: must have sides of at least {LEAST_SIDE} for the U-Net")
         image = Sense(self.penalty, self.iterations)(samples, mask, encoding)[0]

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from prom.kspace.encoding import Encoding, Fourier
+from prom.kspace.fourier import IMAGE_AXES
 
 
 class Reconstruction(Protocol):
@@ -52,15 +53,16 @@ class ZeroFilled:
         return encoding.adjoint(samples * mask), lambda gradient: (samples.conj() * encoding.forward(gradient)).real
 
 
-def undersample(image: Tensor, mask: Tensor) -> Tensor:
+def undersample(image: Tensor, mask: Tensor, axes: tuple[int, ...] = IMAGE_AXES) -> Tensor:
     r"""Magnitude of the zero-filled reconstruction: :math:`\hat x = |F^{-1}(F x \odot m)|`.
 
-    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32.
+    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32. ``axes``: those
+    that the Fourier transform goes over, counted from the last.
 
     >>> import torch
     >>> image = torch.rand(8, 8)
     >>> torch.allclose(undersample(image, torch.ones(8, 8)), image, atol=1e-6)
     True
     """
-    encoding = Fourier(tuple(image.shape[-2:]))
+    encoding = Fourier(tuple(image.shape[-len(axes) :]), axes)
     return ZeroFilled()(encoding.forward(image), mask, encoding)[0].abs()
