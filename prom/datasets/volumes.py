@@ -140,10 +140,8 @@ def cut(
     volume = arranged(content)
     if len(volume) < 2:
         raise InputError(f"{path}: has one slice of {volume.shape[3]} x {volume.shape[4]}, so it is no volume; leave out volume")
-    middle = len(volume) // 2
-    for place in (middle, 0):  # where k-space has its energy, if it is centred and if it is not
-        plane = replace(content, array=volume[place : place + 1], axes="NCKHW")
-        domain = domain_of(path, plane, domain)
+    ends = (len(volume) // 2, 0)  # where k-space has its energy, if it is centred and if it is not
+    [domain] = {domain_of(path, replace(content, array=volume[place : place + 1], axes="NCKHW"), domain) for place in ends}
     readout = content.readout if readout is None else readout
     array = turned(volume, readout)
     begin, end = positions or (0, len(array))
