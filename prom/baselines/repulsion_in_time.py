@@ -8,6 +8,7 @@ from tqdm import tqdm
 from prom.engine.kernels import exactly
 from prom.masks.feasible import Feasible
 
+NEAR, NEAR_LINES = 6, 16  # samples and lines, as far as K is looked at: farther away K of lines is below a thousandth
 AT_ONCE = 64  # samples or lines between two looks at the progress bar
 
 
@@ -18,8 +19,9 @@ class Knowledge:
 
     .. math:: (C_k)_{t t'} = \frac{1}{T} \sum_f P(f, k) \, e^{2 \pi i f (t - t') / T},
 
-    the inverse of the orthonormal transform on both sides of :math:`\operatorname{diag}_f P(f, k)`. A sample at (k, t) tells of (k', t) as a
-    measurement of variance :math:`\sigma^2 / (\mu K(k' - k))` does (:func:`prom.baselines.repulsion.reach`), so that of k' is left
+    which is :math:`\operatorname{diag}_f P(f, k)` between the orthonormal transform over time and its inverse. A sample at (k, t) tells of
+    (k', t) as a measurement of variance :math:`\sigma^2 / (\mu K(k' - k))` does (:func:`prom.baselines.repulsion.reach`), so that of k' is
+    left
 
     .. math:: V_{k'} = \big( C_{k'}^{-1} + \operatorname{diag}_t n_{k'}(t) / \sigma^2 \big)^{-1}, \qquad
               n_{k'}(t) = \mu \, (K * m_t)(k'),
@@ -38,7 +40,7 @@ class Knowledge:
     Parameters
     ----------
     power
-        P, ``(T, rows, columns, depth)`` float64, centred in f: the ``depth`` samples of each parameter of a grid; of lines there is one row.
+        P, ``(T, rows, columns, depth)`` float64, centred in f: the ``depth`` samples of each parameter of a grid; of lines it has one row.
     kernel
         K, ``(rows, columns)`` float64, centred, 1 in the middle.
     strength
@@ -62,7 +64,8 @@ class Knowledge:
         circulant = np.moveaxis(along, 0, -1)[..., (lag[:, None] - lag) % frames]
         self.real, self.imaginary = np.ascontiguousarray(circulant.real), np.ascontiguousarray(circulant.imag)
         self.kernel, self.strength, self.reach, self.exact = np.ascontiguousarray(kernel), float(strength), reach, exact
-        self.variance, self.unknown = (np.stack([(power**n).mean(axis=0)] * frames, axis=-1) for n in (1, 2))  # diagonals of C and its square
+        diagonals = power.mean(axis=0), (power**2).mean(axis=0)  # of C and its square, the same in all frames
+        self.variance, self.unknown = (np.stack([diagonal] * frames, axis=-1) for diagonal in diagonals)
         self.gain = np.zeros((rows, columns, frames))
         begin(self.kernel, self.strength, *reach, exact, self.unknown, self.variance, self.gain)
 
@@ -83,15 +86,13 @@ class Knowledge:
         return *parts, self.unknown, self.variance, self.gain
 
 
-def greedy_in_time(
-    power: np.ndarray, kernel: np.ndarray, strength: float, feasible: Feasible, reach: tuple[int, int], exact: bool = False
-) -> np.ndarray:
+def greedy_in_time(power: np.ndarray, kernel: np.ndarray, strength: float, feasible: Feasible, exact: bool = False) -> np.ndarray:
     """One sample or line after another, that of the largest gain of :class:`Knowledge`, until a mask is complete.
 
     What is mandatory comes first. ``feasible`` is of the shape (T, rows, columns), or that without an axis of 1; so is the result, bool.
     """
-    known = Knowledge(power, kernel, strength, reach, exact)
-    shape = power.shape[:3]
+    shape, near = power.shape[:3], NEAR_LINES if power.shape[1] == 1 else NEAR
+    known = Knowledge(power, kernel, strength, tuple(min(near, (n - 1) // 2) for n in shape[1:]), exact)
     taken = np.zeros(shape, np.bool_)
     if feasible.mandatory is not None:
         taken[...] = feasible.mandatory.numpy().reshape(shape)
@@ -142,10 +143,8 @@ def begin(
                 for j in range(-left, left + 1):
                     there, across, share = (y + i) % rows, (x + j) % columns, kernel[rows // 2 + i, columns // 2 + j]
                     for t in range(frames):
-                        total = 0.0
                         for k in range(depth):
-                            total += gained(1.0 if not exact else share, strength, exact, unknown[there, across, k, t], variance[there, across, k, t])
-                        gain[y, x, t] += total if exact else share * total
+                            gain[y, x, t] += gained(share, strength, exact, unknown[there, across, k, t], variance[there, across, k, t])
 
 
 @exactly
