@@ -63,16 +63,32 @@ def repeat(
     return mask.expand(train.shape).contiguous()
 
 
-def only_still(name: str, train: SliceDataset, pattern: str, instead: str) -> None:
-    """Refuse patterns whose masks may differ from frame to frame to a baseline that would make them all alike.
+def one_frame(instead: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """For a baseline of slices that would make the masks of all frames alike: of series it takes patterns "still-..." only.
 
-    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 3, 8, 8), ["a"], [0], kind="series")
-    >>> only_still("lattice", data, "points", "shifted_equispaced")
+    ``instead``, for the message, is what makes other masks.
+
+    >>> from prom.baselines.lattice import lattice
+    >>> lattice(SliceDataset("demo", "train", torch.ones(1, 1, 3, 8, 8), ["a"], [0], kind="series"), 4)
     Traceback (most recent call last):
     prom.errors.InputError: lattice: would measure the same points in every frame; use pattern still-points, or shifted_equispaced
     """
-    if train.lines(pattern).apart:
-        raise InputError(f"{name}: would measure the same {pattern} in every frame; use pattern still-{pattern}, or {instead}")
+
+    def decorated(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        default = inspect.signature(function).parameters["pattern"].default
+
+        @wraps(function)
+        def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, **options: object) -> Tensor:
+            if train.kind != "series":
+                return function(train, acceleration, pattern, seed, **options)
+            if train.lines(pattern).apart:
+                name = function.__name__
+                raise InputError(f"{name}: would measure the same {pattern} in every frame; use pattern still-{pattern}, or {instead}")
+            return repeat(function, train, acceleration, pattern, seed, **options)
+
+        return made
+
+    return decorated
 
 
 def series(name: str, train: SliceDataset, pattern: str) -> Lines:
