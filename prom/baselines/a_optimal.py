@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from prom import options
 from prom.baselines.closed_forms import energy
+from prom.baselines.frames import one_frame
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c, ifft2c, offsets
@@ -17,6 +18,7 @@ from prom.reconstruction.sense import LEAST_POWER, mean_power
 MEMORY = 2**30  # bytes that the covariance may take, 16 N^2 each: points up to 90 x 90, lines up to 400 of 400 positions
 
 
+@one_frame(instead="repulsion")
 def a_optimal(
     train: SliceDataset,
     acceleration: float,

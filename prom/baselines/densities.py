@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from prom.baselines.frames import each_frame
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
@@ -16,6 +17,7 @@ from prom.masks.demands import Demands, allowed
 from prom.options import check, check_seed
 
 
+@each_frame
 def equispaced(
     train: SliceDataset,
     acceleration: float,
@@ -71,6 +73,7 @@ def equispaced(
     return lines.forward(feasible.round(spaced)).contiguous()
 
 
+@each_frame
 def gaussian(
     train: SliceDataset,
     acceleration: float,
@@ -116,6 +119,7 @@ def gaussian(
     return lines.forward(feasible.round(_keys(-distance / (2 * sigma**2), seed))).contiguous()
 
 
+@each_frame
 def polynomial(
     train: SliceDataset,
     acceleration: float,
@@ -173,6 +177,7 @@ def _keys(logarithm: Tensor, seed: int) -> Tensor:
     return -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log() + logarithm
 
 
+@each_frame
 def poisson_disc(
     train: SliceDataset,
     acceleration: float,
