@@ -92,12 +92,24 @@ def cli() -> None:
     """
 
 
+volume_option = click.option(
+    "--volume", is_flag=True, help="A subject's slices are one volume of a 3D scan: learn which of its ky-kz to measure."
+)
+readout_option = click.option(
+    "--readout",
+    type=whole("[0, 2]"),
+    help="With --volume, the axis along which it is read out: 0 across the slices, 1 along their columns, 2 along their rows. "
+    "[default: that of raw data, else 0]",
+)
+
+
 def input_options(split: str) -> Callable:
     """The argument and options that choose the slices to read; the command receives a function that reads them as ``dataset``."""
 
     def decorate(command: Callable) -> Callable:
-        def reading(dataset, root, split, validation, key, all_slices, skip_constant, settings, **rest):
+        def reading(dataset, root, split, validation, key, all_slices, skip_constant, volume, readout, settings, **rest):
             short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
+            short |= {"volume": volume or None, "readout": readout}
 
             def read(split: str = split) -> prom.SliceDataset:
                 given = {name: value for name, value in short.items() if value is not None}
@@ -110,6 +122,8 @@ def input_options(split: str) -> Callable:
         reading.__click_params__ = list(getattr(command, "__click_params__", []))
         for option in (
             click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the data set's reader."),
+            readout_option,
+            volume_option,
             click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
             click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
             click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
@@ -181,7 +195,7 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
     row = {"what": module.SUMMARY, "looked for": str(roots.get(name, "in the installation")), "found": name not in roots}
     row |= {"obtain": module.OBTAIN, "licence": module.LICENCE, "citation": module.CITATION}
     if name not in roots:
-        splits = {s: {"subjects": n, "slices": n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
+        splits = {s: {"subjects": n, module.KIND: n * len(module.SLICES)} for s, n in module.SUBJECTS.items()}
         return {**row, "splits": splits, "missing": []}
     if not roots[name].is_dir():
         return {**row, "splits": {}, "missing": []}
@@ -196,10 +210,12 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 @click.argument("folder")
 @click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files.")
 @click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them.")
+@volume_option
+@readout_option
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the reader.")
 @click.option("--png", help="Draw a few of the slices into this file.")
 @json_option
-def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
+def inspect_command(folder, key, skip_constant, volume, readout, settings, png, json) -> None:
     """Show what would be read from FOLDER, or one file, and how it was understood, before anything is learnt.
 
     Patients of each split, slices, axes, k-space or images, coils, values, labels, empty k-space; files left out, and those refused, with
@@ -209,7 +225,7 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
         check_writable(png)
     if folder in prom.datasets.REGISTRY:
         raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
-    given = {"dataset_name": key, "skip_constant": skip_constant}
+    given = {"dataset_name": key, "skip_constant": skip_constant, "volume": volume, "readout": readout}
     given |= dict(prom.datasets.parse_option(folder, text) for text in settings)
     found = prom.inspection.inspect(folder, **given)
     if png and found["pictures"]:
@@ -226,6 +242,7 @@ def inspect_command(folder, key, skip_constant, settings, png, json) -> None:
         "prom optimize path/to/nifti --acceleration 4 --pattern columns --calibration 24 --max-gap 8 --output lines.h5",
         "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
         "prom optimize path/to/kspace --set coils=keep --acceleration 4 --reconstruction sense --iterations 100 --output mask.h5",
+        "prom optimize path/to/nifti --volume --readout 0 --acceleration 4 --output ky_kz.h5",
         "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
     ),
 )

@@ -11,7 +11,7 @@ from types import ModuleType
 from torch import Tensor
 
 from prom import options
-from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain
+from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain, virtual_heart
 from prom.datasets.base import SliceDataset
 from prom.datasets.formats import kind_of, read_sensitivities
 from prom.errors import InputError, unknown
@@ -19,14 +19,16 @@ from prom.errors import InputError, unknown
 __all__ = ["REGISTRY", "SliceDataset", "data_root", "load", "parse_option"]
 
 # Each says what it is and how to obtain it (SUMMARY, FOLDER, OBTAIN, LICENCE, CITATION). Those that lie in a folder make a plan of
-# what to read there, and survey what is there; mni_brain is made on the spot.
+# what to read there, and survey what is there; mni_brain and virtual_heart are made on the spot.
 REGISTRY: dict[str, ModuleType] = {
     "mni_brain": mni_brain,
+    "virtual_heart": virtual_heart,
     "acdc": acdc,
     "brain_tumour": brain_tumour,
     "fastmri_knee": fastmri_knee,
     "lowfield": lowfield,
 }
+MADE = ("mni_brain", "virtual_heart")
 
 SEEDS = {"train": 0, "validation": 1, "test": 2, "all": 3}  # of the noise that is put on a split, so that no two splits share it
 
@@ -78,16 +80,16 @@ def load(
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee`, :mod:`prom.datasets.lowfield` and :mod:`prom.datasets.folder`, and
-        :func:`prom.datasets.mni_brain.load`.
+        :func:`prom.datasets.mni_brain.load` and :func:`prom.datasets.virtual_heart.load`.
 
     Raises
     ------
     InputError
         Where it cannot be read; the message names the file.
 
-    >>> load("acd")
+    >>> load("acd")                                                                  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: data set 'acd' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, lowfield, mni_brain)
+    prom.errors.InputError: data set 'acd' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, ...)
     """
     name = os.fspath(name)
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
@@ -101,10 +103,10 @@ def load(
     if maps is None and maps_noise:
         raise InputError(f"maps_noise {maps_noise}: is of coils that are put on the images; give maps=")
     coils = None if maps is None else _read_maps(Path(maps))  # first, for the data may take long
-    if name == "mni_brain":
+    if name in MADE:
         if validation or store:
             raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
-        return _emulated(mni_brain.load(split, **settings).scaled(scale), coils, maps_noise)
+        return _emulated(REGISTRY[name].load(split, **settings).scaled(scale), coils, maps_noise)
     if name in REGISTRY:
         settings["root"] = data_root(name) if root is None else Path(root)
     whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store).scaled(scale)
@@ -133,7 +135,7 @@ def _plan_of(name: str) -> Callable:
 
 def _options(name: str) -> dict[str, str]:
     """The options that a data set takes in addition to split and root, each with its type."""
-    of_reader = options.names(mni_brain.load if name == "mni_brain" else _plan_of(name), without=("split", "root"))
+    of_reader = options.names(REGISTRY[name].load if name in MADE else _plan_of(name), without=("split", "root"))
     return {"scale": "float", "maps": "str", "maps_noise": "float"} | of_reader
 
 

@@ -456,7 +456,9 @@ class Part:
     ``images`` (n, C, H, W) float32 or complex64, ``slices`` n numbers, ``labels`` (n, H, W) uint8 or None, ``path`` the file to
     name where this part does not fit the others, ``skipped`` how many slices were left out for being constant, ``values`` what the
     values are, as found while reading, for the source. ``kspace`` (n, K, H, W) and ``sensitivities`` (n, K, H, W), or (K, H, W) where
-    all parts have the same, both complex64, and ``noise``, of data with coils. For the other fields see :class:`SliceDataset`.
+    all parts have the same, both complex64, and ``noise``, of data with coils. All but the sensitivities have the axis T before H where
+    the plan is of series. ``continued``: whether it goes on with the subject of the part before. For the other fields see
+    :class:`SliceDataset`.
     """
 
     path: Path
@@ -471,6 +473,7 @@ class Part:
     sensitivities: np.ndarray | None = None
     kspace: np.ndarray | None = None
     noise: float | None = None
+    continued: bool = False
 
 
 @dataclass(frozen=True)
@@ -479,6 +482,7 @@ class Plan:
 
     ``files`` are all files whose content decides what is read, ``options`` whatever else does. ``root`` is the data set's own folder.
     ``sides`` are the patients of each split, and ``left_out`` the files that are not read, each with the reason, where that is known.
+    ``kind`` is that of the data set, ``skipping`` what slices are called that are left out.
     """
 
     name: str
@@ -492,6 +496,8 @@ class Plan:
     source: str = ""
     sides: dict[str, Sequence[str]] = field(default_factory=dict)
     left_out: Sequence[tuple[Path, str]] = ()
+    kind: str = "slices"
+    skipping: str = "constant slice(s)"
 
     def source_with(self, values: Iterable[str]) -> str:
         """The source, with what the parts say of their values, each once."""

@@ -162,12 +162,12 @@ class _Collected:
         if part.images.shape[1:] != first.images.shape[1:] or part.images.dtype != first.images.dtype:
             raise InputError(
                 f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike; "
-                "size= cuts or fills them to one size"
+                f"size= cuts or fills them to one size{', frames= takes the first frames' if self.plan.kind == 'series' else ''}"
             )
         if (part.labels is None) != (first.labels is None):
             raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")
         self._check_coils(part)
-        if part.subject in self.subjects:
+        if part.subject in self.subjects and not part.continued:
             raise InputError(f"{self.subjects[part.subject]} and {part.path}: are both subject {part.subject!r}; rename or remove one")
         self.subjects[part.subject] = part.path
         entries = (part.subject, part.spacing, part.patient or part.subject)
@@ -183,8 +183,10 @@ class _Collected:
         first = self.first
         for what in ("kspace", "sensitivities"):
             one, other = getattr(first, what), getattr(part, what)
-            if (one is None) != (other is None) or (one is not None and one.shape[-3:] != other.shape[-3:]):
-                shapes = ["none" if array is None else f"(coils, H, W) = {array.shape[-3:]}" for array in (one, other)]
+            axes = 4 if self.plan.kind == "series" and what == "kspace" else 3
+            if (one is None) != (other is None) or (one is not None and one.shape[-axes:] != other.shape[-axes:]):
+                letters = "coils, H, W" if axes == 3 else "coils, T, H, W"
+                shapes = ["none" if array is None else f"({letters}) = {array.shape[-axes:]}" for array in (one, other)]
                 raise InputError(
                     f"{first.path}: {what} {shapes[0]}, but {part.path}: {shapes[1]}; all slices must have as many coils, which compress= "
                     "does, and be of one size"
@@ -211,17 +213,19 @@ class _Collected:
             "subjects": lists["subjects"],
             "slices": lists["slices"],
             "label_names": tuple(names),
-            "source": plan.source_with(self.values) + (f"; {self.skipped} constant slice(s) left out" if self.skipped else ""),
+            "source": plan.source_with(self.values) + (f"; {self.skipped} {plan.skipping} left out" if self.skipped else ""),
             "spacing": lists["spacing"] if any(lists["spacing"]) else (),
             "patients": lists["patients"] if lists["patients"] != lists["subjects"] else (),
             "shape": [len(lists["subjects"]), *self.first.images.shape[1:]],
             "dtype": str(self.first.images.dtype),
+            "kind": plan.kind,
             **known,
         }
 
 
 def _describe(images: np.ndarray) -> str:
-    return f"{images.dtype} slices of {images.shape[2]} x {images.shape[3]} with {images.shape[1]} channel(s)"
+    what = "slices" if images.ndim == 4 else f"series of {images.shape[2]} frames"
+    return f"{images.dtype} {what} of {images.shape[-2]} x {images.shape[-1]} with {images.shape[1]} channel(s)"
 
 
 def _progress(parts: Iterator[Part], plan: Plan) -> Iterator[Part]:
@@ -324,7 +328,7 @@ def _key(plan: Plan, digests: Sequence[tuple[Path, str]]) -> str:
     """16 hex digits of everything that decides what is read: contents of the files, options, this code, torch (which resizes)."""
     root = plan.root.resolve()
     contents = [(os.path.relpath(file.resolve(), root), digest) for file, digest in digests]
-    what = (plan.name, plan.split, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
+    what = (plan.name, plan.split, plan.kind, sorted(plan.options.items()), contents, list(plan.label_names), plan.source)
     return hashlib.sha256(repr((FORMAT, *what, _code(), torch.__version__)).encode()).hexdigest()[:16]
 
 
@@ -516,7 +520,7 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
         if size != expected:
             raise ValueError(f"{rows.path.name} has {size} bytes, not {expected}")
     spacing = [None if entry is None else tuple(entry) for entry in index["spacing"]]
-    fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients")}
+    fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients", "kind")}
     fields["label_names"], fields["known_fingerprint"] = tuple(index["label_names"]), index.get("known_fingerprint")
     fields["noise"] = index.get("noise")
     whole = {name for name, rows in arrays.items() if not lazy or (name == "sensitivities" and rows.ndim == 3)}  # those of all slices

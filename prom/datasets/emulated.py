@@ -1,4 +1,4 @@
-"""Slices of any data set as several coils would have measured them: virtual brains as they are made, others through simulated coils."""
+"""Slices and series of any data set as several coils would have measured them: virtual ones as made, others through simulated coils."""
 
 from __future__ import annotations
 
@@ -9,13 +9,21 @@ import torch
 
 from prom.datasets import load, mni_brain
 from prom.datasets.base import SliceDataset
+from prom.errors import InputError
 from prom.kspace.coils import simulated
 
 MIDDLE = (72, 92)  # slices of the virtual brains with much of the brain in them
 
 
 def by_coils(
-    dataset: str, split: str = "train", most: int = 24, size: int = 64, coils: int = 8, noise: float = 0.005, root: str | None = None
+    dataset: str,
+    split: str = "train",
+    most: int = 24,
+    size: int = 64,
+    coils: int = 8,
+    noise: float = 0.005,
+    root: str | None = None,
+    **settings: object,
 ) -> SliceDataset:
     """At most ``most`` slices of a split, of at most size x size points, with a ring of simulated coils and noise.
 
@@ -34,6 +42,8 @@ def by_coils(
         Standard deviation of a complex sample, sqrt(E|n|^2), of images up to 1.
     root
         Where a registered data set lies.
+    settings
+        Of the reader. With ``volume=True`` the slices are those perpendicular to a readout, of one virtual brain for every eight slices.
 
     Raises
     ------
@@ -45,9 +55,56 @@ def by_coils(
     (torch.Size([2, 1, 32, 32]), torch.Size([4, 32, 32]))
     """
     if dataset == "mni_brain":
-        made = mni_brain.load(split, size=size, coils=coils, phase=True, noise=noise, subjects=ceil(most / 2), slices=MIDDLE)
-        return made.thinned(most)
-    data = load(dataset, split, root or None).thinned(most).cropped(size)
+        settings = (
+            {"slices": range(0, 160, 4), "subjects": ceil(most / 8), **settings}
+            if settings.get("volume")
+            else {"slices": MIDDLE, "subjects": ceil(most / 2), **settings}
+        )
+        return mni_brain.load(split, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
+    data = load(dataset, split, root or None, **settings).thinned(most).cropped(size)
     data = data.scaled(1 / float(data.images.abs().max()))
     maps = simulated(coils, data.shape)
+    return replace(data, images=data.images[:, :1].to(torch.complex64), sensitivities=maps, noise=noise)
+
+
+def hearts_by_coils(
+    dataset: str,
+    split: str = "train",
+    most: int = 8,
+    size: int = 64,
+    frames: int = 12,
+    coils: int = 8,
+    noise: float = 0.005,
+    root: str | None = None,
+    **settings: object,
+) -> SliceDataset:
+    """At most ``most`` series of a split, of at most size x size points, with a ring of simulated coils and noise in every frame.
+
+    Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which ``settings`` of
+    their reader make series, the first channel is taken, with the phase and the frames that it has, scaled so that its largest value is 1.
+
+    Parameters
+    ----------
+    frames
+        Of a virtual heart's cycle.
+    dataset, split, most, size, coils, noise, root
+        As :func:`by_coils`, ``most`` series.
+
+    Raises
+    ------
+    InputError
+        Where the data set cannot be read, is not one of series, or an option is out of range.
+
+    >>> data = hearts_by_coils("virtual_heart", most=1, size=32, frames=4, coils=4)
+    >>> data.images.shape, data.sensitivities.shape
+    (torch.Size([1, 1, 4, 32, 32]), torch.Size([4, 32, 32]))
+    """
+    if dataset == "virtual_heart":
+        return load(dataset, split, size=size, frames=frames, coils=coils, phase=True, noise=noise, subjects=most, **settings)
+    data = load(dataset, split, root or None, **settings)
+    if data.kind != "series":
+        raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
+    data = data.thinned(most).cropped(size)
+    data = data.scaled(1 / float(data.images.abs().max()))
+    maps = simulated(coils, data.shape[-2:])
     return replace(data, images=data.images[:, :1].to(torch.complex64), sensitivities=maps, noise=noise)

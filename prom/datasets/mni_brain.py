@@ -19,10 +19,10 @@ Y. Choi and S. Lee, "Injectivity conditions of 2D and 3D uniform cubic B-spline 
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 
@@ -30,13 +30,18 @@ import numpy as np
 import torch
 
 from prom import options
-from prom.datasets import cache
+from prom.datasets import cache, volumes
+from prom.datasets.arrays import LEAST
 from prom.datasets.base import Part, Plan, SliceDataset
+from prom.datasets.seeded import FIRST_NUMBER, NUMBERS_PER_SPLIT
+from prom.datasets.seeded import generator as _generator
+from prom.datasets.seeded import uniform as _uniform
+from prom.datasets.seeded import whole as _checked
 from prom.errors import InputError, unknown
 from prom.kspace.coils import simulated
 from prom.kspace.fourier import fft2c
 
-FOLDER = None
+FOLDER, KIND = None, "slices"
 SUMMARY = "virtual subjects made from the MNI152 averaged brain; comes with the installation"
 OBTAIN = "nothing to do: it comes with nilearn"
 LICENCE = "the template: permission to use, copy, modify and distribute for any purpose, with its copyright notice (MNI, McGill)"
@@ -46,10 +51,10 @@ CONTRASTS = ("T1", "T2", "PD", "FLAIR")
 SUBJECTS = {"train": 40, "validation": 10, "test": 20}  # virtual subjects of a split by default
 SLICES = (44, 56, 68, 80, 92, 104, 116, 128)  # template slices, 12 mm apart, cerebellum to vertex: neighbours look different
 SLICE_RANGE = (20, 140)  # further out, a deformed slice can miss the brain
-
-# Subjects are numbered through: a split owns 1000 numbers, so that no two splits can share one, however many there are.
-FIRST_NUMBER = {"train": 0, "validation": 1000, "test": 2000}
-NUMBERS_PER_SPLIT = 1000
+PARTITIONS = range(-4, 164, 2)  # of a volume by default: the whole brain, and how far the affine change can move its ends
+PARTITION_RANGE = (-40, 200)
+STEPS = (1, 4)  # mm between partitions
+TOGETHER = 8  # partitions that are deformed at once, for memory
 
 # Signal of (grey matter, white matter, CSF) relative to the brightest tissue. Spin echo, rho exp(-TE/T2) (1 - exp(-TR/T1)), with T2 at
 # TR/TE 4000/100 ms, PD at 2000/20 ms; FLAIR at TE 120 ms with the inversion time that nulls CSF, left a little above 0 as in practice.
@@ -67,7 +72,8 @@ BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control poin
 STORED = 32 * 2**20  # bytes of images above which they are made once and kept in the user's cache: every run of a sweep would wait
 
 PHASE_SPACING, PHASE_LIMIT = 80.0, 2 * np.pi  # mm; radians at the control points: 1 rad rms within a slice
-PHASE, SAMPLES = -1, -2  # what the generators of the phase and of the noise in k-space have in their key, where others have numbers from 0
+# What the generators of the phase, of the noise in k-space and of volumes have in their key, where others have numbers from 0.
+PHASE, SAMPLES, VOLUME = -1, -2, "volume"
 NOISE = 0.01  # standard deviation of the noise in each of real and imaginary part, relative to the slice's maximum
 
 
@@ -75,13 +81,15 @@ def load(
     split: str = "train",
     *,
     subjects: int | None = None,
-    slices: Sequence[int] = SLICES,
+    slices: Sequence[int] | None = None,
     contrasts: int = 1,
     size: int = 256,
     seed: int = 0,
     coils: int = 1,
     phase: bool = False,
     noise: float = 0.0,
+    volume: bool = False,
+    readout: int | None = None,
 ) -> SliceDataset:
     """Virtual subjects made from the MNI152 template: an averaged brain, no real person, k-space emulated (see the module's text).
 
@@ -96,6 +104,11 @@ def load(
     above times a smooth phase, its 1 % of noise being a part of it, s_k the sensitivities of :func:`prom.kspace.coils.simulated` and n_k
     white complex Gaussian noise. The magnitude of x is that of the images without these options.
 
+    With ``volume`` the slices are the partitions of a 3D scan, and the data set has the slices perpendicular to its readout: a mask
+    chooses among the other two axes, and is the same at every position of the readout. Each partition is the template in its plane, not
+    averaged over its thickness. Noise, scaling and phase are those of the whole volume; with coils there are two rings of them, whose
+    sensitivities vary along all three axes. Slices without brain are left out, and ``source`` says how many.
+
     Parameters
     ----------
     split
@@ -103,7 +116,8 @@ def load(
     subjects
         How many virtual subjects, 1 to 1000; by default 40, 10 and 20. Fewer are the first ones of more.
     slices
-        Axial slice numbers of the template (1 mm apart, MNI z = number - 72 mm), 20 to 140, no number twice. By default 8.
+        Axial slice numbers of the template (1 mm apart, MNI z = number - 72 mm), 20 to 140, no number twice. By default 8. Of a
+        volume from -40 to 200, 1 to 4 mm apart, all alike; by default the whole brain, 84 slices 2 mm apart.
     contrasts
         1: T1. 4: channels T1, T2, PD, FLAIR; channel 0 is the image of ``contrasts=1``, the others are sums of the tissue fractions
         weighted by the intensities in ``TISSUE_SIGNAL``, each varied by 5 % between subjects.
@@ -112,12 +126,15 @@ def load(
     seed
         Of the subjects and their noise. Same seed, same machine: same bits.
     coils
-        K, 1 to 128, in a ring around the field of view.
+        K, 1 to 128, in a ring around the field of view; around a volume in two.
     phase
         Whether the images have a phase: a constant from -pi to pi and a cubic B-spline with control points every 80 mm, 1 rad rms within a
         slice, both the subject's own, through all of its slices.
     noise
         Standard deviation of the noise of a complex sample of k-space, sqrt(E|n|^2), 0 to 1, for images in [0, 1].
+    volume, readout
+        Whether to make volumes, and along which of their axes they are read out: 0 (across the slices, the default), 1 (along their
+        columns, posterior to anterior) or 2 (along their rows, left to right).
 
     Returns
     -------
@@ -128,6 +145,8 @@ def load(
         With coils, phase or noise: ``images`` (N, 1, size, size) complex64, x, free of n_k; with coils or noise also ``sensitivities``
         (K, size, size), those of one coil being 1, and ``noise``; with noise ``kspace`` (N, K, size, size) complex64, y_k, which without
         is what :meth:`SliceDataset.samples` makes of image and sensitivities.
+        Of volumes of D slices, instead of (size, size): the same for readout 0, (D, size) for 1 and 2, ``slices`` being the position
+        along the readout; ``sensitivities`` (N, K, ...); the largest value of a volume is 1, not that of each slice.
 
     Raises
     ------
@@ -140,6 +159,8 @@ def load(
     >>> data = load("test", subjects=1, slices=[80], size=64, coils=8, phase=True, noise=0.005)
     >>> data.images.dtype, data.sensitivities.shape, data.kspace.shape
     (torch.complex64, torch.Size([8, 64, 64]), torch.Size([1, 8, 64, 64]))
+    >>> load("test", subjects=1, slices=range(60, 100, 4), size=32, volume=True, readout=2).images.shape[1:]
+    torch.Size([1, 10, 32])
     """
     if split not in SUBJECTS:
         raise unknown("split", split, SUBJECTS)
@@ -148,10 +169,18 @@ def load(
     seed = _checked("seed", seed, 0, 2**63 - 1)
     if contrasts not in (1, len(CONTRASTS)):
         raise InputError(f"contrasts {contrasts!r}: must be 1 (T1) or 4 ({', '.join(CONTRASTS)})")
+    volumes.check(volume, readout)
+    slices = (PARTITIONS if volume else SLICES) if slices is None else slices
     slices = [slices] if isinstance(slices, Integral) else list(slices)
-    slices = [_checked("slice", number, *SLICE_RANGE) for number in slices]
+    slices = [_checked("slice", number, *(PARTITION_RANGE if volume else SLICE_RANGE)) for number in slices]
     if not slices or len(set(slices)) < len(slices):
         raise InputError(f"slices {slices}: must be at least one number and no number twice")
+    steps = {after - before for before, after in pairwise(slices)}
+    if volume and (len(slices) < LEAST or len(steps) > 1 or not STEPS[0] <= min(steps) <= STEPS[1]):
+        raise InputError(
+            f"slices {slices[0]} to {slices[-1]}, {len(slices)} of them: those of a volume must be at least {LEAST}, in rising order, all "
+            "1, 2, 3 or 4 mm apart"
+        )
     if not isinstance(phase, bool):
         raise InputError(f"phase {phase!r}: must be true or false")
     measurement = {"coils": _checked("coils", coils, 1, 128), "phase": phase, "noise": options.check("noise", noise, "[0, 1]")}
@@ -162,6 +191,7 @@ def load(
 
     numbers = range(FIRST_NUMBER[split], FIRST_NUMBER[split] + subjects)
     how = {"seed": seed, "slices": slices, "contrasts": contrasts, "size": size, **measurement}
+    how |= {"readout": readout or 0} if volume else {}
     plan = Plan(
         name="mni_brain",
         split=split,
@@ -175,9 +205,12 @@ def load(
             "Virtual subjects, no real person: deformations of the averaged ICBM 152 nonlinear 2009a brain (Fonov et al. 2009, 2011; "
             "volumes from nilearn, skull-stripped), with 1 % Rician noise; k-space is emulated from these magnitude images"
             + (f", {_simulated(**measurement)}" if measurement else "")
+            + (f"; volumes of {len(slices)} slices {min(steps)} mm apart, {volumes.READ_OUT[how['readout']]}" if volume else "")
+            + (", their coils in two rings" if volume and coils > 1 else "")
         ),
+        skipping="slice(s) without brain",
     )
-    values = 2 * (1 + (coils if noise else 0)) if measurement else contrasts  # of 4 bytes, a pixel
+    values = 2 * (1 + (coils if noise else 0) + (coils if volume and coils > 1 else 0)) if measurement else contrasts  # of 4 bytes, a pixel
     large = subjects * len(slices) * values * size**2 * 4 > STORED
     return cache.read(plan, store=large and cache.usable(cache.folder_for(plan.root)))
 
@@ -191,8 +224,18 @@ def _simulated(coils: int, phase: bool, noise: float) -> str:
 
 
 def _part(
-    number: int, seed: int, slices: list[int], contrasts: int, size: int, coils: int = 1, phase: bool = False, noise: float = 0.0
+    number: int,
+    seed: int,
+    slices: list[int],
+    contrasts: int,
+    size: int,
+    coils: int = 1,
+    phase: bool = False,
+    noise: float = 0.0,
+    readout: int | None = None,
 ) -> Part:
+    if readout is not None:
+        return _volume_part(number, seed, slices, contrasts, size, coils, phase, noise, readout)
     images, labels = _virtual_subject(seed, number, slices, contrasts, size)
     part = Part(Path("nilearn"), f"mni-{number:04d}", images, slices, labels)
     if coils == 1 and not phase and not noise:
@@ -212,6 +255,41 @@ def _part(
     return replace(part, images=images, sensitivities=maps.numpy(), kspace=kspace, noise=noise)
 
 
+def _volume_part(
+    number: int, seed: int, slices: list[int], contrasts: int, size: int, coils: int, phase: bool, noise: float, readout: int
+) -> Part:
+    """The slices of a volume perpendicular to its readout that have brain in them."""
+    images, labels = _virtual_volume(seed, number, slices, contrasts, size)
+    if phase:
+        images = images * np.exp(1j * np.concatenate([_phase(seed, number, [one], size) for one in slices]))  # slice by slice, for memory
+    labels = volumes.turned(labels, readout)
+    kept = np.flatnonzero(labels.any(axis=(1, 2)))
+    images = volumes.turned(images, readout)[kept].astype(np.complex64 if phase or coils > 1 or noise else np.float32)
+    part = Part(
+        path=Path("nilearn"),
+        subject=f"mni-{number:04d}",
+        images=images,
+        slices=kept.tolist(),
+        labels=labels[kept],
+        spacing=volumes.sizes((FIELD_OF_VIEW / size,) * 2, float(slices[1] - slices[0]), readout),
+        skipped=len(labels) - len(kept),
+    )
+    if coils == 1 and not noise:
+        return part
+    maps = torch.ones(1, *images.shape[2:], dtype=torch.complex64)
+    if coils > 1:
+        around = simulated(coils, (len(slices), size, size)).transpose(0, 1).numpy()
+        maps = torch.from_numpy(volumes.turned(around, readout)[kept])
+    kspace = None
+    if noise:
+        kspace = np.empty((len(kept), coils, *images.shape[2:]), np.complex64)
+        for place, position in enumerate(kept.tolist()):
+            samples = fft2c((maps[place] if maps.ndim == 4 else maps) * torch.from_numpy(images[place]))
+            generator = _generator(seed, number, VOLUME, readout, position, SAMPLES)
+            kspace[place] = samples + noise * torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
+    return replace(part, sensitivities=maps.numpy(), kspace=kspace, noise=noise)
+
+
 def _phase(seed: int, number: int, slices: list[int], size: int) -> np.ndarray:
     """Of a subject's slices, in radians: (slices, 1, size, size) float64."""
     generator = _generator(seed, number, PHASE)
@@ -223,12 +301,6 @@ def _phase(seed: int, number: int, slices: list[int], size: int) -> np.ndarray:
     return (constant + _smooth_field(control, axis, axis[::-1], z, PHASE_SPACING))[:, None]
 
 
-def _checked(what: str, value: int, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, Integral) or not low <= value <= high:
-        raise InputError(f"{what} {value!r}: must be a whole number from {low} to {high}")
-    return int(value)
-
-
 @functools.cache
 def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T1, grey and white matter, each (197, 233, 189) float32 in [0, 1]; axes to the right, to anterior, upwards; 1 mm."""
@@ -236,16 +308,6 @@ def _template() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     return tuple(np.asarray(loader(resolution=1).dataobj, dtype=np.float32) for loader in loaders)
-
-
-def _generator(*key: int) -> torch.Generator:
-    """A generator of its own for every (seed, subject number, ...), so that nothing depends on what else is loaded."""
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8]))
-
-
-def _uniform(generator: torch.Generator, limit: float, *shape: int) -> np.ndarray:
-    """Independent float64 values in [-limit, limit)."""
-    return limit * (2 * torch.rand(*shape, generator=generator, dtype=torch.float64).numpy() - 1)
 
 
 def _spline_basis(positions: np.ndarray, spacing: float) -> np.ndarray:
@@ -264,6 +326,26 @@ def _smooth_field(control: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarr
 
 def _virtual_subject(seed: int, number: int, slices: list[int], contrasts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Images (slices, contrasts, size, size) float32 and labels (slices, size, size) uint8 of one virtual subject."""
+    clean, labels = _without_noise(seed, number, slices, contrasts, size)
+    images = np.empty(clean.shape, dtype=np.float32)
+    for s, template_slice in enumerate(slices):
+        for c in range(contrasts):
+            images[s, c] = _measured(clean[s, c], _generator(seed, number, template_slice, c))
+    return images, labels
+
+
+def _virtual_volume(seed: int, number: int, slices: list[int], contrasts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same, with the noise and the scale of the whole volume."""
+    pieces = [slices[at : at + TOGETHER] for at in range(0, len(slices), TOGETHER)]
+    clean, labels = map(np.concatenate, zip(*(_without_noise(seed, number, piece, contrasts, size) for piece in pieces), strict=True))
+    images = np.empty(clean.shape, dtype=np.float32)
+    for c in range(contrasts):
+        images[:, c] = _measured(clean[:, c], _generator(seed, number, VOLUME, c))
+    return images, labels
+
+
+def _without_noise(seed: int, number: int, slices: list[int], contrasts: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Images (slices, contrasts, size, size) float64, in the units of the tissue, and labels (slices, size, size) uint8."""
     from scipy.ndimage import map_coordinates
     from scipy.spatial.transform import Rotation
 
@@ -304,15 +386,13 @@ def _virtual_subject(seed: int, number: int, slices: list[int], contrasts: int, 
     # 4. What a scanner would show.
     means = (axis.reshape(size, finer).mean(1), axis[::-1].reshape(size, finer).mean(1))
     bias = np.exp(_smooth_field(log_bias, *means, z, BIAS_SPACING))
-    images = np.empty((len(slices), contrasts, size, size), dtype=np.float32)
+    images = np.empty((len(slices), contrasts, size, size))
     for c, contrast in enumerate(CONTRASTS[:contrasts]):
         if contrast == "T1":
-            clean = t1**gamma * bias
+            images[:, c] = t1**gamma * bias
         else:
             weights = np.array(TISSUE_SIGNAL[contrast]) * signal_change[c]
-            clean = np.tensordot(weights, (grey, white, rest), axes=1) * bias
-        for s, template_slice in enumerate(slices):
-            images[s, c] = _measured(clean[s], _generator(seed, number, template_slice, c))
+            images[:, c] = np.tensordot(weights, (grey, white, rest), axes=1) * bias
     return images, labels
 
 

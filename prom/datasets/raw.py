@@ -1,10 +1,10 @@
-"""What scanners write: k-space of ISMRMRD, Siemens twix and BART files, 2D Cartesian and fully sampled, else refused."""
+"""What scanners write: k-space of ISMRMRD, Siemens twix and BART files, Cartesian and fully sampled, else refused."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,13 +17,16 @@ import numpy as np
 from prom.datasets import twix
 from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
 from prom.datasets.arrays import Content, check_axes
-from prom.datasets.reading import check_declared, read_text
+from prom.datasets.reading import check_declared, pixel_spacing, read_text
 from prom.errors import InputError
 
 if TYPE_CHECKING:
     import ismrmrd
 
 AXES = "NKHW"  # slices, coils, lines, samples of a line
+SERIES = "NTKHW"  # with frames in time
+VOLUME = "KHNW"  # coils, lines, partitions, samples of a line
+FRAMES = ("phase", "repetition")  # counters of which one may be time
 BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
@@ -51,19 +54,20 @@ def ismrmrd_groups(file: h5py.File) -> list[str]:
     ]
 
 
-def read_ismrmrd(path: Path, group: str, axes: str | None = None) -> Content:
-    """Fully sampled k-space (slices, coils, lines, samples) complex64 of one ISMRMRD group.
+def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
+    """Fully sampled k-space (slices, coils, lines, samples) complex64 of one ISMRMRD group; with ``volume`` that of a 3D scan,
+    (coils, lines, partitions, samples).
 
     Readout oversampling is cut off in image space, averages are averaged; noise, calibration and navigator scans are left out.
 
     Raises
     ------
     InputError
-        Where it is not 2D Cartesian and complete, or has several contrasts, phases, repetitions, sets or segments.
+        Where it is not Cartesian and complete, 2D or with ``volume`` 3D, or has several contrasts, phases, repetitions, sets or segments.
     """
     check_library(path, "ISMRMRD raw data", "ismrmrd")
     _check_own_axes(path, axes)
-    return _complete(path, *ismrmrd_lines(path, group))
+    return _complete(path, *ismrmrd_lines(path, group), volume, time)
 
 
 def ismrmrd_lines(path: Path, group: str) -> tuple[Geometry, Lines]:
@@ -230,11 +234,11 @@ def is_twix(path: Path) -> bool:
         return TWIX_MARK in file.read(TWIX_HEAD)
 
 
-def read_twix(path: Path, axes: str | None = None) -> Content:
+def read_twix(path: Path, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of Siemens raw data; as :func:`read_ismrmrd`."""
     check_library(path, "Siemens raw data (twix)", "twixtools")
     _check_own_axes(path, axes)
-    return _complete(path, *twix_lines(path))
+    return _complete(path, *twix_lines(path), volume, time)
 
 
 def twix_lines(path: Path) -> tuple[Geometry, Lines]:
@@ -285,9 +289,9 @@ def _twix_lines(found: dict[str, np.ndarray]) -> Lines:
 # ---------------------------------------------------------------------------------------------------------------------------------- BART
 
 
-def read_cfl(path: Path, axes: str | None = None) -> Content:
+def read_cfl(path: Path, axes: str | None = None, volume: bool = False) -> Content:
     """The array of a BART file, .cfl with its .hdr: the two of the first three axes that are longer than 1 as rows and columns, coils,
-    slices. A letter for each axis in ``axes`` names others.
+    slices; with ``volume`` the first three as rows, columns and partitions. A letter for each axis in ``axes`` names others.
 
     It is k-space where its energy lies in the centre, and images where that of its Fourier transform does.
 
@@ -296,20 +300,22 @@ def read_cfl(path: Path, axes: str | None = None) -> Content:
     InputError
         Where the header is missing or does not fit, the axes are unclear, or which of both it is.
     """
-    shape = cfl_shape(path)
+    shape, found = cfl_shape(path), False
     while len(shape) > max(2, len(axes or "")) and shape[-1] == 1:
         shape.pop()
     if axes is None:
         image = [axis for axis in range(min(3, len(shape))) if shape[axis] > 1]
-        letters = BART_AXES | dict(zip(image, "HW", strict=False))
-        if len(image) != 2 or any(length > 1 and axis not in letters for axis, length in enumerate(shape)):
+        found = volume and len(image) == 3 and max(shape[4:], default=1) == 1
+        letters = {3: "K", **dict(enumerate("HWN"))} if found else BART_AXES | dict(zip(image, "HW", strict=False))
+        if len(image) != (3 if found else 2) or any(length > 1 and axis not in letters for axis, length in enumerate(shape)):
             raise InputError(
                 f"{path}: what the axes of shape {tuple(shape)} are is unclear; name each, e.g. axes={'HW1KN1'[: len(shape)]!r}"
             )
         axes = "".join("1" if length == 1 else letters[axis] for axis, length in enumerate(shape))
     axes = check_axes(path, shape, np.dtype(np.complex64), axes, ())
     array = cfl_array(path, shape)
-    return Content(array, axes, domain=_domain(path, array, axes), known_by="its energy at the centre")
+    readout = max(0, "NHW".find(axes[0]))  # its first axis is the one that is read out
+    return Content(array, axes, domain=_domain(path, array, axes), known_by="its energy at the centre", volume=found, readout=readout)
 
 
 def cfl_shape(path: Path) -> list[int]:
@@ -379,27 +385,70 @@ def _check_own_axes(path: Path, axes: str | None) -> None:
         raise InputError(f"{path}: axes {axes!r}: raw data say themselves what their axes are; leave it out")
 
 
-def _complete(path: Path, geometry: Geometry, lines: Lines) -> Content:
-    """K-space of the lines of an image, which must be all there are."""
-    if geometry.matrix[2] != 1:
-        raise InputError(f"{path}: is 3D raw data ({geometry.matrix[2]} partitions); save slices, transformed along one axis")
+def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False, time: bool = False) -> Content:
+    """K-space of the lines of an image, which must be all there are; with ``volume`` of one in 3D, with ``time`` of a series of frames."""
+    partitions = geometry.matrix[2]
+    if partitions != 1 and not volume:
+        raise InputError(
+            f"{path}: is 3D raw data ({partitions} partitions); give volume=true (--volume), which makes slices of it, or save slices, "
+            "transformed along one axis"
+        )
+    if partitions == 1 and volume:
+        raise InputError(f"{path}: is raw data of 2D slices, no volume; leave out volume")
     grid = Grid(
-        path, replace(geometry, centres=(geometry.centres[0], 0)), "k-space is not symmetric (partial Fourier); reconstruct it first"
+        path,
+        geometry if volume else replace(geometry, centres=(geometry.centres[0], 0)),
+        "k-space is not symmetric (partial Fourier); reconstruct it first",
     )
     with closing(lines):  # or the file stays open where an error is kept
         for line in lines:
             if line.purpose == "image":
-                grid.check_one({"partition": line.partition, "segment": line.segment, **line.alike})
-                grid.add(replace(line, partition=0))
+                own = {"slab": line.slice} if volume else {"partition": line.partition}
+                counters = {name: value for name, value in line.alike.items() if not time or name not in FRAMES}
+                grid.check_one({**own, "segment": line.segment, **counters})
+                key = (line.slice, *(line.alike.get(name, 0) for name in FRAMES)) if time else line.slice
+                grid.add(replace(line, slice=key) if volume else replace(line, slice=key, partition=0))
+    frames = _frames(path, grid.counts) if time else 1
     kspace, counts = grid.averaged()
-    for number, count in zip(sorted(grid.counts), counts[..., 0], strict=True):
+    for number, count in zip(sorted(grid.counts), counts.reshape(len(counts), -1), strict=True):
         if missing := int((count == 0).sum()):
+            what = "volume" if volume else f"slice {number[0]}, frame {max(number[1:])}," if time else f"slice {number}"
             raise InputError(
-                f"{path}: slice {number} has {len(count) - missing} of {len(count)} lines: it is undersampled, and masks are "
-                "learned from complete k-space"
+                f"{path}: {what} has {len(count) - missing} of {len(count)} lines: it is "
+                "undersampled, and masks are learned from complete k-space"
             )
     known_by = f"its format, {geometry.kind}" + (", readout oversampling cut off" if geometry.width < kspace.shape[-1] else "")
-    return Content(without_oversampling(kspace[:, :, :, 0], geometry.width), AXES, domain="kspace", known_by=known_by)
+    kspace = without_oversampling(kspace, geometry.width)
+    if time:
+        return Content(kspace[:, :, :, 0].reshape(-1, frames, *np.delete(kspace.shape[1:], 2)), SERIES, domain="kspace", known_by=known_by)
+    if not volume:
+        return Content(kspace[:, :, :, 0], AXES, domain="kspace", known_by=known_by)
+    lengths = None if geometry.extent is None else np.divide(geometry.extent, (geometry.width, kspace.shape[2], partitions))
+    return Content(
+        kspace[0],
+        VOLUME,
+        spacing=None if lengths is None else pixel_spacing(lengths[1], lengths[0]),
+        domain="kspace",
+        known_by=known_by,
+        thickness=None if lengths is None else float(lengths[2]),
+        volume=True,
+        readout=2,
+    )
+
+
+def _frames(path: Path, found: Collection[tuple[int, int, int]]) -> int:
+    """How many frames there are of each slice, by the counters (slice, phase, repetition) that were found."""
+    slices, *counters = (sorted(set(column)) for column in zip(*found, strict=True)) if found else ([], [], [])
+    moving = [(name, values) for name, values in zip(FRAMES, counters, strict=True) if len(values) > 1]
+    if len(moving) > 1:
+        what = " and ".join(f"{len(values)} {name}s" for name, values in moving)
+        raise InputError(f"{path}: has {what}, and which of them is time is unclear; save one of them alone")
+    if not moving:
+        raise InputError(f"{path}: has one phase and one repetition, so it is no series in time; leave out time")
+    [(name, values)] = moving
+    if len(found) != len(slices) * len(values):
+        raise InputError(f"{path}: has {len(found)} frames of {len(slices)} slices with {len(values)} {name}s; every slice must have all")
+    return len(values)
 
 
 def without_oversampling(kspace: np.ndarray, width: int) -> np.ndarray:

@@ -28,7 +28,8 @@ class File:
     """One file that is read as images: by which reader, whose it is, and where it comes in that subject's slices.
 
     ``sure``: the patient's name means the same one in every folder. ``label``: the file with its labels. ``others``: the files with the
-    further channels. ``second``: of DICOM the file with the phase or imaginary part, if they are joined.
+    further channels. ``second``: of DICOM the file with the phase or imaginary part, if they are joined. ``positions``: of a volume that is
+    read in pieces, the first position along the readout and that after the last.
     """
 
     path: Path
@@ -42,6 +43,7 @@ class File:
     label: Path | None = None
     others: tuple[Path, ...] = ()
     second: Path | None = None
+    positions: tuple[int, int] | None = None
 
 
 def assigned(

@@ -84,7 +84,7 @@ def combine(images: Tensor, sensitivities: Tensor) -> Tensor:
 
 
 def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor:
-    r"""Sensitivities of a ring of coils around the image, a 2D birdcage; nothing in them is random.
+    r"""Sensitivities of a ring of coils around the image, a birdcage, or of two around a volume; nothing in them is random.
 
     Coil k, of K, lies at the angle :math:`\alpha_k = 2 \pi k / K` from the axis of the columns. With :math:`(u, v)` the column and the row
     from it, in units of half the image,
@@ -92,22 +92,29 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
     .. math:: b_k = \frac{1}{\sqrt{u^2 + v^2}} e^{i (\operatorname{atan2}(u, -v) - \alpha_k)}, \qquad
         s_k = b_k \Big/ \sqrt{\textstyle\sum_j |b_j|^2},
 
-    so that :math:`\sum_k |s_k|^2 = 1` everywhere in the image. It is SigPy's ``birdcage_maps`` in 2D. Real coils differ: they load
-    differently, couple, and their noise is correlated.
+    so that :math:`\sum_k |s_k|^2 = 1` everywhere in the image.
+
+    Around a volume there are two rings, of :math:`R = \lceil K / 2 \rceil` coils and the rest, half-way between its middle and either
+    end. With w from the coil along the first axis, likewise in units of half the volume,
+    :math:`b_k = (u^2 + v^2 + w^2)^{-1/2} e^{i (\operatorname{atan2}(u, -v) - \alpha_k)}`, :math:`\alpha_k = 2 \pi k / R` for the places
+    and one step more for the phases of the second ring. So sensitivities vary along all three axes. With K = 1 the coil is alone in a ring.
+
+    It is SigPy's ``birdcage_maps`` in 2D, and in 3D that with ``nzz`` = R. Real coils differ: they load differently, couple, and their
+    noise is correlated.
 
     Parameters
     ----------
     coils
         K, from 1 to 128.
     shape
-        (H, W).
+        (H, W) or (D, H, W).
     distance
         Of the coils from the centre, relative to half the image; above :math:`\sqrt 2`, so that none of them is in the image.
 
     Returns
     -------
     Tensor
-        ``(K, H, W)`` complex64.
+        ``(K, H, W)`` or ``(K, D, H, W)`` complex64.
 
     Raises
     ------
@@ -120,12 +127,19 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
     """
     coils = options.check("coils", coils, "[1, 128]", whole=True)
     distance = options.check("distance", distance, "(1.4143, 1000]")
-    height, width = (options.check("shape", side, "[1, 16384]", whole=True) for side in shape)
-    angle = 2 * math.pi / coils * torch.arange(coils, dtype=torch.float64)[:, None, None]
-    rows, columns = (2 * torch.arange(n, dtype=torch.float64) / n - 1 for n in (height, width))
+    shape = [options.check("shape", side, "[1, 16384]", whole=True) for side in shape]
+    if len(shape) not in (2, 3):
+        raise InputError(f"shape {tuple(shape)}: must be (H, W), or (D, H, W) of a volume")
+    ring = coils if len(shape) == 2 else -(-coils // 2)
+    number = torch.arange(coils, dtype=torch.float64).reshape(-1, *[1] * len(shape))
+    upper = (number / ring).floor()  # 0 in the first ring, 1 in the second
+    angle = 2 * math.pi / ring * number
+    *depth, rows, columns = torch.meshgrid(*(2 * torch.arange(n, dtype=torch.float64) / n - 1 for n in shape), indexing="ij")
     u = columns - distance * angle.cos()
-    v = rows[:, None] - distance * angle.sin()
-    maps = torch.polar(1 / torch.hypot(u, v), torch.atan2(u, -v) - angle)
+    v = rows - distance * angle.sin()
+    w = [partitions - (upper - (0.5 if coils > 1 else 0)) for partitions in depth]
+    far = torch.stack([u.square() + v.square(), *(part.square() for part in w)]).sum(0).sqrt() if w else torch.hypot(u, v)
+    maps = torch.polar(1 / far, torch.atan2(u, -v) - angle - 2 * math.pi / ring * upper)
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 

@@ -97,7 +97,7 @@ def test_datasets(work, here, monkeypatch):
     monkeypatch.setenv("PROM_DATA", "elsewhere")
     found = json.loads(here("datasets", "--json", cwd=work).stdout)
     assert found["acdc"]["looked for"] == "elsewhere/ACDC" and found["mni_brain"]["found"]
-    assert set(found) == {"mni_brain", "acdc", "brain_tumour", "fastmri_knee", "lowfield"}
+    assert set(found) == {"mni_brain", "virtual_heart", "acdc", "brain_tumour", "fastmri_knee", "lowfield"}
     assert all(row["licence"] and row["citation"] and row["obtain"] for row in found.values())
 
 

@@ -82,9 +82,20 @@ def test_shapes_that_disagree_are_named(shape):
 
 @pytest.mark.parametrize("coils, shape, distance", [(1, (8, 8), 1.5), (8, (32, 24), 1.5), (8, (9, 7), 1.5), (12, (16, 40), 2.5)])
 def test_simulated_maps_are_sigpys_birdcage(coils, shape, distance):
+    check_birdcage(coils, shape, distance, coils)
+
+
+@pytest.mark.parametrize("coils, shape, ring", [(1, (4, 8, 8), 1), (8, (6, 12, 9), 4), (7, (5, 4, 8), 4)])
+def test_simulated_maps_of_a_volume_are_sigpys_birdcage_of_two_rings(coils, shape, ring):
+    check_birdcage(coils, shape, 1.5, ring)
+    with pytest.raises(InputError, match="or \\(D, H, W\\) of a volume"):
+        simulated(coils, (*shape, 2))
+
+
+def check_birdcage(coils, shape, distance, ring):
     maps = simulated(coils, shape, distance)
     assert maps.dtype == torch.complex64
-    assert np.allclose(maps, sigpy.mri.birdcage_maps((coils, *shape), r=distance), atol=1e-6)
+    assert np.allclose(maps, sigpy.mri.birdcage_maps((coils, *shape), r=distance, nzz=ring), atol=1e-6)
     assert torch.allclose(maps.abs().square().sum(0), torch.ones(shape), atol=1e-6)
     assert torch.equal(maps, simulated(coils, shape, distance))
 

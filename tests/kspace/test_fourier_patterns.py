@@ -70,10 +70,16 @@ def test_native_layout(size):
     assert torch.equal(to_native(to_centred(image)), image)
 
 
+@pytest.mark.parametrize("frames", [False, True])
 @pytest.mark.parametrize("name", PATTERNS)
 @given(grid=sizes, seed=st.integers(0, 100))
-def test_forward_and_adjoint_are_adjoint(name, grid, seed):
-    pattern = make(name, grid)
+def test_forward_and_adjoint_are_adjoint(name, frames, grid, seed):
+    if name.startswith("still") and not frames:
+        with pytest.raises(InputError, match="is of series in time"):
+            make(name, grid)
+        return
+    grid = (3, *grid) if frames else grid
+    pattern = make(name, grid, frames)
     theta, weights = (noise(3, *shape, seed=seed, dtype=torch.float64) for shape in (pattern.shape, grid))
     reference.adjoint(pattern.forward, pattern.adjoint, theta, weights)
 

@@ -149,7 +149,7 @@ CHANGES = {
     "NaN": (lambda f: replaced(f, "theta", np.full(32, np.nan, "f4")), "outside 0 to 1"),
     "above 1": (lambda f: (replaced(f, "theta", np.full(32, 2, "f4")), replaced(f, "probabilities", np.full((32, 32), 2, "f4"))), "0 to 1"),
     "float64": (lambda f: replaced(f, "theta", f["theta"][()].astype(float)), "of type float64"),
-    "3D": (lambda f: replaced(f, "mask", f["mask"][()][None]), "2D"),
+    "3D": (lambda f: replaced(f, "mask", f["mask"][()][None]), "probabilities is"),
     "nothing": (lambda f: replaced(f, "mask", np.zeros((0, 32), bool)), "declares|2D"),
     "huge": (lambda f: declared(f, "mask", (2**20, 2**20), chunks=(64, 64)), "declares the shape"),
     "unwritten": (lambda f: declared(f, "mask", (2**12, 2**12)), "declares the shape"),
