@@ -164,7 +164,7 @@ def polynomial(
 def central(lines: Lines, acceleration: float, share: float) -> Tensor:
     """The samples (or lines) nearest to DC on which a share of the budget is spent: bool of the pattern's shape.
 
-    >>> central(make("columns", (8, 8)), acceleration=2, share=0.75)
+    >>> central(Lines((8, 8), readout=(-2,)), acceleration=2, share=0.75)
     tensor([False, False, False,  True,  True,  True, False, False])
     """
     count = round(check("centre_share", share, "[0, 1]") * lines.budget(acceleration))

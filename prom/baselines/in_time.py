@@ -39,8 +39,9 @@ def shifted_equispaced(
     Of lines, those of frame t are at :math:`(n + \Delta t) R` for whole n, counted over the lines that are neither in the centre nor
     demanded nor forbidden, with the spacing R that the budget leaves and the shift :math:`\Delta`, a share of R: TSENSE (Kellman et al.
     2001, doi:10.1002/mrm.1133) and k-t BLAST (Tsao et al. 2003, doi:10.1002/mrm.10611). There R is whole; here places are rounded down.
-    Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number
-    :math:`\lfloor \Delta R t \rfloor` modulo R. Nothing is random; ``seed`` is not used.
+    Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number n t modulo R, with
+    n the number next to :math:`\Delta R` that has no divisor in common with R, so that R frames together measure everything once.
+    Nothing is random; ``seed`` is not used.
 
     Parameters
     ----------
@@ -265,11 +266,15 @@ def _lattice(frame: Feasible, outside: Tensor, left: int, t: int, shift: float) 
     while True:
         sizes = [(n, reduction // n) for n in range(1, reduction + 1) if reduction % n == 0]
         rows, columns, sheared = lattice.widest(sizes)
-        across, down = divmod(math.floor(shift * reduction * t + 1e-9) % reduction, rows)
+        across, down = divmod(_coprime(shift, reduction) * t % reduction, rows)
         found = outside & ((x - across) % columns == 0) & ((y - down - sheared * ((x - across) // columns)) % rows == 0)
         if int(found.sum()) <= left:
             return found
         reduction += 1
+
+
+def _coprime(share: float, whole: int) -> int:
+    return min((n for n in range(1, whole + 1) if math.gcd(n, whole) == 1), key=lambda n: abs(n - share * whole))
 
 
 def _quantile(share: float, power: float) -> float:
