@@ -110,7 +110,7 @@ ROWS = (
     ),
     Method("golden_step", "golden-step lines", TIME, LINES, source="Rich et al. 2020; Joshi et al. 2022", colour="#DDCC77", in_time=True),
     Method("vista", "VISTA-like", TIME, LINES, random=True, source="Ahmad et al. 2015", colour="#CC79A7", in_time=True),
-    Method("repeated", "best frame repeated", TIME, STILL, source="this project", colour="#999999", in_time=True),
+    Method("repeated", "best frame repeated", "prom.baselines.repeated", STILL, source="this project", colour="#999999", in_time=True),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
     Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),
     Method(

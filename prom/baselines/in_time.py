@@ -10,8 +10,7 @@ from torch import Tensor
 
 from prom import options
 from prom.baselines import lattice
-from prom.baselines.frames import repeat, series, sets
-from prom.baselines.repulsion import repulsion
+from prom.baselines.frames import series, sets
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
 from prom.errors import InputError
@@ -38,8 +37,8 @@ def shifted_equispaced(
 
     Of lines, those of frame t are at :math:`(n + \Delta t) R` for whole n, counted over the lines that are neither in the centre nor
     demanded nor forbidden, with the spacing R that the budget leaves and the shift :math:`\Delta`, a share of R: TSENSE (Kellman et al.
-    2001, doi:10.1002/mrm.1133) and k-t BLAST (Tsao et al. 2003, doi:10.1002/mrm.10611). There R is whole; here places are rounded down.
-    Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number n t modulo R, with
+    2001, Magn Reson Med 45:846-852) and k-t BLAST (Tsao et al. 2003, doi:10.1002/mrm.10611). There R is whole; here places are rounded
+    down. Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number n t modulo R, with
     n the number next to :math:`\Delta R` that has no divisor in common with R, so that R frames together measure everything once.
     Nothing is random; ``seed`` is not used.
 
@@ -205,39 +204,6 @@ def vista(
         movable[t] = taken[t] & ~fixed
     spread_out(taken.numpy(), movable.numpy(), possible.numpy(), charge.numpy(), time, SWEEPS)
     return lines.forward(taken).contiguous()
-
-
-def repeated(
-    train: SliceDataset,
-    acceleration: float,
-    pattern: str = "still-columns",
-    seed: int = 0,
-    strength: float | None = None,
-    demands: Demands | None = None,
-) -> Tensor:
-    """The best mask for single frames, in every frame: :func:`prom.baselines.repulsion.repulsion` of all frames as slices.
-
-    It knows nothing of time, other than :func:`repulsion` with the same pattern, whose spectrum is one over temporal frequencies too.
-    Its strength is that which serves SENSE of single frames best, as there.
-
-    Returns
-    -------
-    Tensor
-        ``(T, H, W)`` bool, centred, in every frame the same floor(D / alpha) samples or lines.
-
-    Raises
-    ------
-    InputError
-        Where the data are no series, or the pattern is not "still-points", "still-columns" or "still-rows".
-
-    >>> data = SliceDataset("demo", "train", torch.ones(1, 1, 2, 1, 8), ["a"], [0], kind="series")
-    >>> repeated(data, 8)[:, 0].int().tolist()
-    [[0, 0, 0, 0, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0, 0, 0]]
-    """
-    lines = series("repeated", train, pattern)
-    if lines.apart:
-        raise InputError(f"repeated: has the same {pattern} in every frame; use pattern still-{pattern}")
-    return repeat(repulsion, train, acceleration, pattern, seed, strength=strength, demands=demands)
 
 
 def _moving(name: str, train: SliceDataset, pattern: str) -> Lines:

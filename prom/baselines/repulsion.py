@@ -8,7 +8,8 @@ from torch import Tensor
 
 from prom import options
 from prom.baselines.closed_forms import energy
-from prom.baselines.repulsion_in_time import greedy_in_time
+from prom.baselines.in_time import shifted_equispaced
+from prom.baselines.repulsion_in_time import PASSES, greedy_in_time
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
@@ -50,7 +51,9 @@ def repulsion(
 
     *Series.* P is of spatial and temporal frequency, and what a sample tells of other frames follows from it:
     :class:`prom.baselines.repulsion_in_time.Knowledge`, of which this is the case T = 1. That has something to tell of one coil too, where
-    :math:`\mu` is 1. With a pattern "still-...", whose samples are measured in all frames, v is that of all temporal frequencies.
+    :math:`\mu` is 1. Of several frames, single samples are exchanged afterwards as long as the error falls; and of two such searches, the
+    second of which begins with a lattice in k and t (:func:`prom.baselines.in_time.shifted_equispaced`), that which ends lower is taken.
+    With a pattern "still-...", whose samples are measured in all frames, v is that of all temporal frequencies.
 
     Parameters
     ----------
@@ -93,10 +96,15 @@ def repulsion(
     power, feasible = _by_parameter(spectrum(train), lines), allowed(lines, acceleration, demands)
     kernel = kernel.numpy().reshape(power.shape[-3:-1])
 
+    starts, passes = [None], PASSES if lines.apart and lines.samples[0] > 1 else 0
+    if passes and feasible.gap is None:
+        starts.append(lines.select(shifted_equispaced(train, acceleration, pattern, centre_share=0, demands=demands)).numpy())
+
     def mask(strength: float) -> Tensor:
         given = power, kernel, float(strength / train.noise**2)
         if lines.apart:
-            taken = greedy_in_time(*given, feasible)
+            found = [greedy_in_time(*given, feasible, start=start, passes=passes) for start in starts]
+            taken, _ = min(found, key=lambda one: one[1])
         else:
             taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)
         return lines.forward(torch.from_numpy(taken).reshape(lines.shape)).contiguous()

@@ -9,6 +9,8 @@ from prom.engine.kernels import exactly
 from prom.masks.feasible import Feasible
 
 NEAR, NEAR_LINES = 6, 16  # samples and lines, as far as K is looked at: farther away K of lines is below a thousandth
+MARGIN = 1e-9  # relative; by less another is not better, so that rounding moves nothing
+PASSES = 6  # of exchanges; few change anything after the fourth
 AT_ONCE = 64  # samples or lines between two looks at the progress bar
 
 
@@ -77,6 +79,10 @@ class Knowledge:
         """Measure the ``number`` best ones after another, each of those ``possible`` and of a group that has some left; all change."""
         grow(taken, possible, groups, left, number, *self._arrays())
 
+    def exchange(self, taken: np.ndarray, movable: np.ndarray, possible: np.ndarray, groups: np.ndarray) -> int:
+        """Leave out each movable parameter in turn, and measure the best of its group instead: how many others are measured then."""
+        return exchange(taken, movable, possible, groups, *self._arrays())
+
     def error(self) -> float:
         """The sum of all tr V: the mean squared error of a series of this spectrum, in the units of P."""
         return float(self.variance.sum())
@@ -86,16 +92,25 @@ class Knowledge:
         return *parts, self.unknown, self.variance, self.gain
 
 
-def greedy_in_time(power: np.ndarray, kernel: np.ndarray, strength: float, feasible: Feasible, exact: bool = False) -> np.ndarray:
-    """One sample or line after another, that of the largest gain of :class:`Knowledge`, until a mask is complete.
+def greedy_in_time(
+    power: np.ndarray,
+    kernel: np.ndarray,
+    strength: float,
+    feasible: Feasible,
+    exact: bool = False,
+    start: np.ndarray | None = None,
+    passes: int = PASSES,
+) -> tuple[np.ndarray, float]:
+    """One sample or line after another, that of the largest gain of :class:`Knowledge`, until a mask is complete; and its error.
 
-    What is mandatory comes first. ``feasible`` is of the shape (T, rows, columns), or that without an axis of 1; so is the result, bool.
+    What is mandatory comes first, or all of ``start``, a complete mask. Then each is taken out in turn and the best of its group put in its
+    place, until nothing changes, ``passes`` times at most: the first ones were chosen when nobody knew what would follow. ``feasible`` is
+    of the shape (T, rows, columns), or that without an axis of 1; so is the result, bool.
     """
     shape, near = power.shape[:3], NEAR_LINES if power.shape[1] == 1 else NEAR
     known = Knowledge(power, kernel, strength, tuple(min(near, (n - 1) // 2) for n in shape[1:]), exact)
-    taken = np.zeros(shape, np.bool_)
-    if feasible.mandatory is not None:
-        taken[...] = feasible.mandatory.numpy().reshape(shape)
+    fixed = np.zeros(shape, np.bool_) if feasible.mandatory is None else feasible.mandatory.numpy().reshape(shape)
+    taken = fixed.copy() if start is None else start.reshape(shape).copy()
     for place in np.argwhere(taken):
         known.take(*place)
     bar = tqdm(total=feasible.count - int(taken.sum()), desc="samples in time", delay=2, disable=None, leave=False)
@@ -114,7 +129,12 @@ def greedy_in_time(power: np.ndarray, kernel: np.ndarray, strength: float, feasi
                 groups, left = np.zeros(shape, np.int64), np.ones(1, np.int64)
                 known.grow(taken, possible, groups, left, 1)
                 bar.update()
-    return taken.reshape(feasible.shape)
+    if feasible.gap is None and feasible.cost is None:
+        possible = np.ones(shape, np.bool_) if feasible.forbidden is None else ~feasible.forbidden.numpy().reshape(shape)
+        for _ in tqdm(range(passes), desc="exchange in time", delay=2, disable=None, leave=False):
+            if not known.exchange(taken, ~fixed, possible, groups.reshape(shape)):
+                break
+    return taken.reshape(feasible.shape), known.error()
 
 
 def _groups(feasible: Feasible, taken: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,15 +216,19 @@ def take(
     unknown: np.ndarray,
     variance: np.ndarray,
     gain: np.ndarray,
+    sign: float = 1.0,
 ) -> None:
-    """What a measured parameter changes: V around it, which is real + i imaginary, its diagonal, the squares of its columns, the gains."""
+    """What a measured parameter changes: V around it, which is real + i imaginary, its diagonal, the squares of its columns, the gains.
+
+    With the sign -1, what changes where it is no longer measured.
+    """
     rows, columns, depth, frames = unknown.shape
     before, spread = np.empty((depth, frames)), np.empty((depth, frames))
     c, d, change = np.empty(frames), np.empty(frames), np.empty(frames)
     for i in range(-up, up + 1):
         for j in range(-left, left + 1):
             y, x = (row + i) % rows, (column + j) % columns
-            weight = strength * kernel[rows // 2 + i, columns // 2 + j]
+            weight = sign * strength * kernel[rows // 2 + i, columns // 2 + j]
             if weight == 0:
                 continue
             change[:] = 0
@@ -242,3 +266,43 @@ def take(
                             gain[here, there, s] += gained(share, strength, True, unknown[y, x, k, s], variance[y, x, k, s]) - gained(
                                 share, strength, True, before[k, s], spread[k, s]
                             )
+
+
+@exactly
+def exchange(
+    taken: np.ndarray,
+    movable: np.ndarray,
+    possible: np.ndarray,
+    groups: np.ndarray,
+    kernel: np.ndarray,
+    strength: float,
+    up: int,
+    left: int,
+    exact: bool,
+    real: np.ndarray,
+    imaginary: np.ndarray,
+    unknown: np.ndarray,
+    variance: np.ndarray,
+    gain: np.ndarray,
+) -> int:
+    """See :meth:`Knowledge.exchange`."""
+    frames, rows, columns = taken.shape
+    changed = 0
+    for t in range(frames):
+        for y in range(rows):
+            for x in range(columns):
+                if not (taken[t, y, x] and movable[t, y, x]):
+                    continue
+                take(t, y, x, kernel, strength, up, left, exact, real, imaginary, unknown, variance, gain, -1.0)
+                taken[t, y, x] = False
+                best, frame, row, column = gain[y, x, t] * (1 + MARGIN), t, y, x
+                for s in range(frames):
+                    for i in range(rows):
+                        for j in range(columns):
+                            if possible[s, i, j] and not taken[s, i, j] and groups[s, i, j] == groups[t, y, x] and gain[i, j, s] > best:
+                                best, frame, row, column = gain[i, j, s], s, i, j
+                if frame != t or row != y or column != x:
+                    changed += 1
+                take(frame, row, column, kernel, strength, up, left, exact, real, imaginary, unknown, variance, gain, 1.0)
+                taken[frame, row, column] = True
+    return changed

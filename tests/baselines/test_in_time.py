@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from prom import InputError, SliceDataset, baselines
 from prom.baselines.frames import counts, frames
-from prom.baselines.in_time import golden_step, repeated, shifted_equispaced, vista
+from prom.baselines.in_time import golden_step, shifted_equispaced, vista
+from prom.baselines.repeated import repeated
 from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
 from prom.methods import METHODS

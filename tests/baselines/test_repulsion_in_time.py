@@ -74,7 +74,7 @@ def test_for_one_coil_it_is_greedy_a_optimal_design(exact):
     power, noise = random_power(T, H, W), 0.3
     kernel = np.zeros((H, W))
     kernel[H // 2, W // 2] = 1
-    taken = greedy_in_time(power[..., None], kernel, 1 / noise, Feasible((T, H, W), 11), exact)
+    taken = greedy_in_time(power[..., None], kernel, 1 / noise, Feasible((T, H, W), 11), exact, passes=0)[0]
     transform = np.kron(waves(T), np.eye(H * W))  # z = F_t x, with x the k-spaces of the frames
     covariance = transform.conj().T @ np.diag(power.ravel()) @ transform
     chosen = []
@@ -93,7 +93,7 @@ def test_for_one_frame_it_is_the_rule_of_slices(shape, strength):
     power, kernel = random_power(*shape), np.random.default_rng(1).random(shape[:2]) * 0.3
     kernel[shape[0] // 2, shape[1] // 2] = 1
     count = shape[0] * shape[1] // 4
-    ours = greedy_in_time(power[None], kernel, strength, Feasible((1, *shape[:2]), count))
+    ours = greedy_in_time(power[None], kernel, strength, Feasible((1, *shape[:2]), count), passes=0)[0]
     assert np.array_equal(ours[0], greedy(power, kernel, strength, count)) and ours.sum() == count
 
 
@@ -153,7 +153,7 @@ def test_neither_units_nor_the_start_of_the_cycle_matter():
             known.take(frame, 0, column)
         return known.error()
 
-    taken = greedy_in_time(power, kernel, 3.0, Feasible((6, 9), 12))
+    taken, _ = greedy_in_time(power, kernel, 3.0, Feasible((6, 9), 12))
     assert error(np.roll(taken, 2, axis=0)) == pytest.approx(error(taken), rel=1e-12)
     assert error(taken) < error(np.roll(taken, 2, axis=1)) < error(np.zeros_like(taken))
 
@@ -166,10 +166,40 @@ def test_frames_share_what_changes_slowly():
     fall = np.linspace(1, 0.9, 10)[:, None]
     kernel = np.zeros((1, 10))
     kernel[0, 5] = 1
-    assert greedy_in_time(still * fall, kernel, 100.0, Feasible((5, 10), 10)).sum(axis=0).tolist() == [1] * 10
-    assert greedy_in_time(moving * fall, kernel, 100.0, Feasible((5, 10), 10)).sum(axis=0).tolist() == [5, 5] + [0] * 8
+    assert greedy_in_time(still * fall, kernel, 100.0, Feasible((5, 10), 10))[0].sum(axis=0).tolist() == [1] * 10
+    assert greedy_in_time(moving * fall, kernel, 100.0, Feasible((5, 10), 10))[0].sum(axis=0).tolist() == [5, 5] + [0] * 8
 
 
 def test_it_needs_the_noise():
     with pytest.raises(InputError, match="noise is not known"):
         repulsion(replace(series(coils=1), noise=None), 4)
+
+
+def test_an_exchange_forgets_what_was_taken_out_and_never_does_harm():
+    """After it V is that of the mask it leaves, as if nothing else had ever been measured; and no single exchange would help."""
+    power, kernel = random_power(5, 1, 9, 2), np.array([[0, 0, 0.1, 0.3, 1, 0.3, 0.1, 0, 0.0]])
+    shape, strength = (5, 1, 9), 40.0
+    groups = np.repeat(np.arange(5), 9).reshape(shape)
+    feasible = Feasible((5, 9), 2, groups=torch.from_numpy(groups.reshape(5, 9)))
+
+    def error(taken: np.ndarray) -> float:
+        known = Knowledge(power, kernel, strength, (0, 4))
+        for place in np.argwhere(taken.reshape(shape)):
+            known.take(*place)
+        return known.error()
+
+    greedy_mask, before = greedy_in_time(power, kernel, strength, feasible, passes=0)
+    taken, after = greedy_in_time(power, kernel, strength, feasible, exact=True, passes=50)
+    assert taken.sum(axis=1).tolist() == [2] * 5
+    assert error(greedy_mask) == pytest.approx(before) and error(taken) == pytest.approx(after)
+    again, kept = greedy_in_time(power, kernel, strength, feasible, exact=True, start=taken, passes=50)
+    assert np.array_equal(again, taken) and kept == pytest.approx(after)
+    worst = taken.copy()
+    worst[:] = False
+    worst[:, :2] = True
+    assert greedy_in_time(power, kernel, strength, feasible, exact=True, start=worst, passes=50)[1] <= error(worst)
+    for frame, line in np.argwhere(taken):
+        for other in np.flatnonzero(~taken[frame]):
+            changed = taken.copy()
+            changed[frame, line], changed[frame, other] = False, True
+            assert error(changed) >= after * (1 - 1e-6)
