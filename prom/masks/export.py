@@ -74,8 +74,8 @@ def to_mat(result: MaskResult, path: Path) -> None:
 def to_cfl(result: MaskResult, path: Path) -> None:
     """A BART pair: complex float32, 1 or 0, column-major in ``.cfl``, its dimensions H W 1 1 ... in ``.hdr`` beside it.
 
-    Of a volume the dimensions are H W D 1 ..., of a series H W 1 ... with its T frames as dimension 10, BART's time. DC is in the middle, as
-    in BART's own k-space. Source: https://bart-doc.readthedocs.io/en/latest/data.html.
+    Of a volume the dimensions are H W D 1 ..., of a series H W 1 ... with its T frames as dimension 10, BART's time. DC is in the
+    middle, as in BART's own k-space. Source: https://bart-doc.readthedocs.io/en/latest/data.html.
     """
     # Both are written in full before either gets its name, and an error leaves neither. The inner one gets its name first: should the
     # process be killed in between, numbers without a header remain, which no program reads; the header is the sign of completeness.
