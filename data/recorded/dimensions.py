@@ -1,8 +1,9 @@
 """Record dimensions_volumes.csv: python data/recorded/dimensions.py volumes [--root FOLDER], which goes on where it was stopped.
 
 Does a 3D scan gain from choosing single points of ky-kz, against lines of ky or of kz? The points are as many as the readouts of the lines,
-of the fewer where columns and rows differ (whole lines do not divide every budget). One row for each data set, reconstruction, pattern, acceleration, method and test subject (virtual) or test position (romeo), with the minutes of a scan whose
-repetition time is 8 ms. ``dimensions.py gains`` prints points minus lines, paired, with intervals of 95 %.
+of the fewer where columns and rows differ (whole lines do not divide every budget). One row for each data set, reconstruction, pattern,
+acceleration, method and test subject (virtual) or test position (romeo), with the minutes of a scan whose repetition time is 8 ms.
+``dimensions.py gains`` prints points minus lines, paired, with intervals of 95 %.
 
 - "virtual": simulated brains, coils (8, two rings), phase and noise; 42 x 96 x 96, read out across the slices, so that ky-kz is 96 x 96.
   Masks are made with six subjects and scored on four others, all at the same positions of the readout. Intervals are over subjects.
