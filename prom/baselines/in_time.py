@@ -38,8 +38,8 @@ def shifted_equispaced(
     Of lines, those of frame t are at :math:`(n + \Delta t) R` for whole n, counted over the lines that are neither in the centre nor
     demanded nor forbidden, with the spacing R that the budget leaves and the shift :math:`\Delta`, a share of R: TSENSE (Kellman et al.
     2001, Magn Reson Med 45:846-852) and k-t BLAST (Tsao et al. 2003, doi:10.1002/mrm.10611). There R is whole; here places are rounded
-    down. Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number n t modulo R, with
-    n the number next to :math:`\Delta R` that has no divisor in common with R, so that R frames together measure everything once.
+    down. Of points, the lattice of :func:`prom.baselines.lattice.lattice` has R translations, and frame t has that of number n t modulo R,
+    with n the number next to :math:`\Delta R` that has no divisor in common with R, so that R frames together measure everything once.
     Nothing is random; ``seed`` is not used.
 
     Parameters
