@@ -51,8 +51,8 @@ def repulsion(
 
     *Series.* P is of spatial and temporal frequency, and what a sample tells of other frames follows from it:
     :class:`prom.baselines.repulsion_in_time.Knowledge`, of which this is the case T = 1. That has something to tell of one coil too, where
-    :math:`\mu` is 1. Of several frames, the gain is by how much the sum falls in fact; single samples are exchanged afterwards as long as it
-    falls; and of two such searches, the second of which begins with a lattice in k and t
+    :math:`\mu` is 1. Of several frames, the gain is by how much the sum falls in fact; single samples are exchanged afterwards as long as
+    it falls; and of two such searches, the second of which begins with a lattice in k and t
     (:func:`prom.baselines.in_time.shifted_equispaced`), that which ends lower is taken.
     With a pattern "still-...", whose samples are measured in all frames, v is that of all temporal frequencies.
 
