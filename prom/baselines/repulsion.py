@@ -32,6 +32,7 @@ def repulsion(
     pattern: str = "points",
     seed: int = 0,
     strength: float | None = None,
+    exact: bool = False,
     demands: Demands | None = None,
 ) -> Tensor:
     r"""Energy with repulsion: one sample after another, the one of largest
@@ -59,6 +60,8 @@ def repulsion(
     strength
         :math:`\mu`, from 0 on. By default that of six whose masks give the highest mean PSNR with
         :class:`prom.reconstruction.sense.Sense` on eight training slices or series.
+    exact
+        Of series whose frames have masks of their own: weigh a sample by how much it lowers the sum in fact, and not to first order.
     demands
         What is mandatory comes first; then the best of those samples that leave the rest possible.
 
@@ -70,7 +73,7 @@ def repulsion(
     Raises
     ------
     InputError
-        Where the noise is not known, or the strength is below 0.
+        Where the noise is not known, the strength is below 0, or exact is asked of masks that it is not for.
 
     >>> data = SliceDataset("demo", "train", torch.ones(2, 1, 8, 8), ["a", "b"], [0, 0])
     >>> repulsion(data, acceleration=64).nonzero().tolist()          # one coil: the energy oracle
@@ -79,6 +82,8 @@ def repulsion(
     if strength is not None:
         options.check("strength", strength, "[0, 1e6]")
     in_time = train.kind == "series"
+    if exact and not (in_time and train.lines(pattern).apart):
+        raise InputError(f"exact: is for series whose frames have masks of their own, not for {pattern} of {train.kind}; leave it out")
     if train.sensitivities is None and not in_time:
         return energy(train, acceleration, pattern, seed, demands)
     if not train.noise:
@@ -96,7 +101,7 @@ def repulsion(
     def mask(strength: float) -> Tensor:
         given = power, kernel, float(strength / train.noise**2)
         if lines.apart:
-            taken = greedy_in_time(*given, feasible)
+            taken = greedy_in_time(*given, feasible, exact)
         else:
             taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)
         return lines.forward(torch.from_numpy(taken).reshape(lines.shape)).contiguous()

@@ -170,6 +170,13 @@ def test_frames_share_what_changes_slowly():
     assert greedy_in_time(moving * fall, kernel, 100.0, Feasible((5, 10), 10)).sum(axis=0).tolist() == [5, 5] + [0] * 8
 
 
+def test_the_exact_gain_is_for_frames_with_masks_of_their_own():
+    data = series()
+    assert not repulsion(data, 4, "columns", strength=0.1, exact=True).equal(repulsion(data, 4, "columns", strength=0.1))
+    with pytest.raises(InputError, match="exact: is for series"):
+        repulsion(data, 4, "still-columns", strength=0.1, exact=True)
+
+
 def test_it_needs_the_noise():
     with pytest.raises(InputError, match="noise is not known"):
         repulsion(replace(series(coils=1), noise=None), 4)
