@@ -34,6 +34,8 @@ def repulsion(
     seed: int = 0,
     strength: float | None = None,
     demands: Demands | None = None,
+    exact: bool | None = None,
+    passes: int | None = None,
 ) -> Tensor:
     r"""Energy with repulsion: one sample after another, the one of largest
 
@@ -65,6 +67,9 @@ def repulsion(
         :class:`prom.reconstruction.sense.Sense` on eight training slices or series.
     demands
         What is mandatory comes first; then the best of those samples that leave the rest possible.
+    exact, passes
+        Of series with a mask for each of several frames: whether gains are exact (the default), or to first order; and how often each
+        sample is exchanged at most, by default 6 times. With 0, there is no second search either.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def repulsion(
     Raises
     ------
     InputError
-        Where the noise is not known, or the strength is below 0.
+        Where the noise is not known, the strength is below 0, or ``exact`` or ``passes`` is given where frames have no masks of their own.
 
     >>> data = SliceDataset("demo", "train", torch.ones(2, 1, 8, 8), ["a", "b"], [0, 0])
     >>> repulsion(data, acceleration=64).nonzero().tolist()          # one coil: the energy oracle
@@ -97,14 +102,20 @@ def repulsion(
     power, feasible = _by_parameter(spectrum(train), lines), allowed(lines, acceleration, demands)
     kernel = kernel.numpy().reshape(power.shape[-3:-1])
 
-    starts, passes = [None], PASSES if lines.apart and lines.samples[0] > 1 else 0
+    moves = lines.apart and lines.samples[0] > 1
+    for name, value in {"exact": exact, "passes": passes}.items():
+        if value is not None and not moves:
+            raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
+    exact = moves if exact is None else exact
+    passes = (PASSES if moves else 0) if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)
+    starts = [None]
     if passes and feasible.gap is None:
         starts.append(lines.select(shifted_equispaced(train, acceleration, pattern, centre_share=0, demands=demands)).numpy())
 
     def mask(strength: float) -> Tensor:
         given = power, kernel, float(strength / train.noise**2)
         if lines.apart:
-            found = [greedy_in_time(*given, feasible, passes > 0, start, passes) for start in starts]
+            found = [greedy_in_time(*given, feasible, exact, start, passes) for start in starts]
             taken, _ = min(found, key=lambda one: one[1])
         else:
             taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)

@@ -170,6 +170,16 @@ def test_frames_share_what_changes_slowly():
     assert greedy_in_time(moving * fall, kernel, 100.0, Feasible((5, 10), 10))[0].sum(axis=0).tolist() == [5, 5] + [0] * 8
 
 
+def test_the_exact_gain_is_for_frames_with_masks_of_their_own():
+    data = series()
+    greedy_masks = [repulsion(data, 4, "columns", strength=0.1, exact=exact, passes=0) for exact in (True, False)]
+    assert not greedy_masks[0].equal(greedy_masks[1])
+    with pytest.raises(InputError, match="exact True: is for series with a mask for each frame"):
+        repulsion(data, 4, "still-columns", strength=0.1, exact=True)
+    with pytest.raises(InputError, match="passes 2: is for series with a mask for each frame"):
+        repulsion(data, 4, "still-columns", strength=0.1, passes=2)
+
+
 def test_it_needs_the_noise():
     with pytest.raises(InputError, match="noise is not known"):
         repulsion(replace(series(coils=1), noise=None), 4)
