@@ -81,8 +81,6 @@ def a_optimal(
     options.check("passes", passes, "[0, 1000]", whole=True)
     if train.sensitivities is None:
         return energy(train, acceleration, pattern, seed, demands)
-    if train.kind != "slices":
-        raise InputError(f"{train.name}: has {train.kind}, whose matrices would be too large; use the baseline repulsion")
     lines = train.lines(pattern)
     feasible, design = allowed(lines, acceleration, demands), Design.of(train, pattern)
     mandatory = torch.zeros(lines.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory

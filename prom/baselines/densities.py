@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from prom.baselines.frames import each_frame
+from prom.baselines.frames import each_frame, no_volumes
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
@@ -47,6 +47,7 @@ def equispaced(
     """
     if pattern == "points":
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
+    no_volumes("equispaced", train)
     check("centre_fraction", centre_fraction, "[0, 1]")
     lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands)
@@ -212,6 +213,7 @@ def poisson_disc(
     if pattern != "points":
         train.lines(pattern)
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
+    no_volumes("poisson_disc", train)
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
     lines = train.lines(pattern)

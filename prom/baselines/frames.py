@@ -63,6 +63,17 @@ def repeat(
     return mask.expand(train.shape).contiguous()
 
 
+def no_volumes(name: str, train: SliceDataset) -> None:
+    """Refuse full 3D grids to a baseline of planes.
+
+    >>> no_volumes("lattice", SliceDataset("demo", "train", torch.ones(1, 1, 4, 8, 8), ["a"], [0], kind="volumes"))
+    Traceback (most recent call last):
+    prom.errors.InputError: lattice: is of planes, and demo has volumes; cut them along a readout, or use energy or gaussian
+    """
+    if train.kind == "volumes":
+        raise InputError(f"{name}: is of planes, and {train.name} has volumes; cut them along a readout, or use energy or gaussian")
+
+
 def one_frame(instead: str) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
     """For a baseline of slices that would make the masks of all frames alike: of series it takes patterns "still-..." only.
 
@@ -79,6 +90,7 @@ def one_frame(instead: str) -> Callable[[Callable[..., Tensor]], Callable[..., T
 
         @wraps(function)
         def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, **options: object) -> Tensor:
+            no_volumes(function.__name__, train)
             if train.kind != "series":
                 return function(train, acceleration, pattern, seed, **options)
             if train.lines(pattern).apart:

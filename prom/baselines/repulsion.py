@@ -8,6 +8,7 @@ from torch import Tensor
 
 from prom import options
 from prom.baselines.closed_forms import energy
+from prom.baselines.frames import no_volumes
 from prom.baselines.in_time import shifted_equispaced
 from prom.baselines.repulsion_in_time import PASSES, greedy_in_time
 from prom.baselines.tuned import tuned
@@ -90,6 +91,7 @@ def repulsion(
     in_time = train.kind == "series"
     if train.sensitivities is None and not in_time:
         return energy(train, acceleration, pattern, seed, demands)
+    no_volumes("repulsion", train)
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
     lines = train.lines(pattern)
