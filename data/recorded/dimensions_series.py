@@ -3,12 +3,13 @@
 Columns of every frame, equally many in each, at x6 and x10, through k-t SENSE: one row for each method and series that no mask has seen.
 Whatever a method has to be tuned is tuned on training series, through the same reconstruction.
 
-- "hearts": virtual hearts, 16 frames of 128 x 128, 8 simulated coils; 8 subjects for training, 4 others for testing.
-- "rat": one cine series, magnitudes of 8 frames of 192 x 192; its phase and 8 coils are simulated. Masks, and the prior of the
-  reconstruction, are made for virtual hearts of that size: there is no second rat.
+- "hearts": virtual hearts, 16 frames of 96 x 96, 8 simulated coils; 8 subjects for training, 6 others for testing.
+- "rat": one cine series, magnitudes of 8 frames, cut to 96 x 96 in k-space; its phase and 8 coils are simulated. Masks, and the prior of
+  the reconstruction, are made for virtual hearts of that size: there is no second rat.
 - "lung": complex images, 5 slices of one person at 5 b-values for frames, 64 x 64, one coil; each slice held out once. Noise is that of the
   corners of k-space.
-- "echoes": complex images of one heart, 3 echoes for frames, 256 x 192, four acquisitions; each held out once. 8 coils are simulated.
+- "echoes": complex images of one heart, 3 echoes for frames, cut to 128 x 96 in k-space, four acquisitions; each held out once. 8 coils
+  are simulated.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from prom.baselines.repulsion import STRENGTHS
 from prom.baselines.tuned import tuned
 from prom.errors import InputError
 from prom.kspace.coils import noise_level, simulated
-from prom.kspace.fourier import fftc
+from prom.kspace.fourier import fftc, ifftc
 from prom.learn.polish import polish
 from prom.masks.demands import Demands
 from prom.objectives.reconstructed import Reconstructed
@@ -42,7 +43,7 @@ KEY = ["data", "held_out", "acceleration", "method"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 ACCELERATIONS = (6, 10)
 NOISE, COILS = 0.02, 8  # of images whose largest value is 1; simulated
-TUNING_SERIES, SWAP_EVALUATIONS = 2, 20
+SIZE, TUNING_SERIES, SWAP_EVALUATIONS = 96, 4, 20
 ECHOES = ("PKdata1", "PKdata3", "PKdata10", "PKdata12")
 
 Setting = dict[str, object]
@@ -86,12 +87,19 @@ def series(name: str, images: Tensor, subjects: list[str], source: str) -> Slice
     return SliceDataset(name, "all", images, subjects, [0] * len(images), source=source, kind="series")
 
 
+def cut(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    """To the centre of k-space, with 1 as the largest value."""
+    rows, columns = (slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(images.shape[-2:], shape, strict=True))
+    images = ifftc(fftc(images.to(torch.complex64))[..., rows, columns])
+    return images / images.abs().max()
+
+
 def rat(root: Path) -> SliceDataset:
     frames = torch.from_numpy(scipy.io.loadmat(root / "rat_cine_magnitude/dataCine8fr.mat")["image0"]).permute(2, 0, 1).float()
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, 192),) * 2, indexing="ij")
     phase = 0.9 * y + 0.6 * (2 * x).cos() - 0.8 * x * y  # smooth, the same in all frames
-    data = series("rat", torch.polar(frames / frames.max(), phase.expand_as(frames))[None], ["rat"], "a rat's heart; phase simulated")
-    return data.with_coils(simulated(COILS, (192, 192)), NOISE)
+    images = cut(torch.polar(frames, phase.expand_as(frames))[None], (SIZE, SIZE))
+    return series("rat", images, ["rat"], "a rat's heart; phase simulated").with_coils(simulated(COILS, (SIZE, SIZE)), NOISE)
 
 
 def lung(root: Path) -> SliceDataset:
@@ -106,19 +114,19 @@ def echoes(root: Path) -> SliceDataset:
     for name in ECHOES:
         images = scipy.io.loadmat(root / f"cardiac_complex/{name}.mat", squeeze_me=True)["data"]["images"].item()
         found.append(torch.from_numpy(images).permute(2, 0, 1)[:3])
-    images = torch.stack([one / one.abs().max() for one in found])
+    images = torch.cat([cut(one[None], (128, 96)) for one in found])
     return series("echoes", images, list(ECHOES), "a heart, 3 echoes").with_coils(simulated(COILS, images.shape[-2:]), NOISE)
 
 
 def folds(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, SliceDataset]]:
     """What is held out, the training series, and the test series."""
     if name == "hearts":
-        yield "test", hearts("train", 8, 16, 128), hearts("test", 4, 16, 128)
+        yield "test", hearts("train", 8, 16, SIZE), hearts("test", 6, 16, SIZE)
         return
     if root is None:
         raise InputError(f"{name}: is read from files; give --root, the folder that holds the data sets")
     if name == "rat":
-        yield "rat", hearts("train", 8, 8, 192), rat(root)
+        yield "rat", hearts("train", 8, 8, SIZE), rat(root)
         return
     data = {"lung": lung, "echoes": echoes}[name](root)
     for number, subject in enumerate(data.subjects):
@@ -130,8 +138,7 @@ def mask_of(method: str, train: SliceDataset, acceleration: float, sense: object
     if method == SWAPS:
         begin, _ = mask_of("repulsion", train, acceleration, sense)
         objective = Reconstructed(train, sense, criterion="psnr")
-        few = 4 * TUNING_SERIES
-        return polish(begin, train, "columns", objective, SWAP_EVALUATIONS, slices=few, demands=demands), f"{SWAP_EVALUATIONS} evaluations"
+        return polish(begin, train, "columns", objective, SWAP_EVALUATIONS, demands=demands), f"{SWAP_EVALUATIONS} evaluations"
     name, settings = METHODS[method]
     make = partial(baselines.get(name), train, acceleration, "still-columns" if method in STILL else "columns", demands=demands)
     mask, setting = tuned(make, settings(train.shape[-1]), train, sense, TUNING_SERIES)
@@ -147,7 +154,7 @@ def main(name: str, root: Path | None, output: Path, only: tuple[str, ...]) -> N
     for held_out, train, test in folds(name, root):
         sense = named("sense", train)
         for acceleration in ACCELERATIONS:
-            for method in tqdm(only or METHODS, disable=None):
+            for method in tqdm(only or (*METHODS, SWAPS), disable=None):
                 key = dict(zip(KEY, (name, held_out, acceleration, method), strict=True))
                 if recorded(output, key):
                     continue
