@@ -30,6 +30,7 @@ import prom
 from prom import SliceDataset, baselines
 from prom.baselines.in_time import GOLDEN
 from prom.baselines.repulsion import STRENGTHS
+from prom.baselines.repulsion_in_time import PASSES
 from prom.baselines.tuned import tuned
 from prom.errors import InputError
 from prom.kspace.coils import noise_level, simulated
@@ -50,7 +51,8 @@ Setting = dict[str, object]
 MU = [{"strength": strength} for strength in STRENGTHS]
 SHARES = (0.04, 0.07, 0.1, 0.14, 0.2, 0.3)
 METHODS: dict[str, tuple[str, Callable[[int], list[Setting]]]] = {  # the name of the baseline, and what is tried for N columns
-    "repulsion": ("repulsion", lambda _: MU),
+    "repulsion": ("repulsion", lambda _: [{**one, "passes": passes} for one in MU for passes in (0, PASSES)]),
+    "repulsion, exchanged": ("repulsion", lambda _: MU),
     "repulsion, greedy": ("repulsion", lambda _: [{**one, "passes": 0} for one in MU]),
     "repulsion, first order": ("repulsion", lambda _: [{**one, "exact": False, "passes": 0} for one in MU]),
     "repulsion, still": ("repulsion", lambda _: MU),

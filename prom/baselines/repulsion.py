@@ -70,7 +70,8 @@ def repulsion(
         What is mandatory comes first; then the best of those samples that leave the rest possible.
     exact, passes
         Of series with a mask for each of several frames: whether gains are exact (the default), or to first order; and how often each
-        sample is exchanged at most, by default 6 times. With 0, there is no second search either.
+        sample is exchanged at most. With 0 there is no second search either. By default 6; where the strength is not given, training series
+        choose between 0 and 6 too: where they are few, or the spectrum is not quite theirs, exchange can do harm.
 
     Returns
     -------
@@ -109,14 +110,14 @@ def repulsion(
         if value is not None and not moves:
             raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
     exact = moves if exact is None else exact
-    passes = (PASSES if moves else 0) if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)
-    starts = [None]
-    if passes and feasible.gap is None:
-        starts.append(lines.select(shifted_equispaced(train, acceleration, pattern, centre_share=0, demands=demands)).numpy())
+    tried = ((0, PASSES) if moves else (0,)) if passes is None else (options.check("passes", passes, "[0, 1000]", whole=True),)
 
-    def mask(strength: float) -> Tensor:
+    def mask(strength: float, passes: int = tried[-1]) -> Tensor:
         given = power, kernel, float(strength / train.noise**2)
         if lines.apart:
+            starts = [None]
+            if passes and feasible.gap is None:
+                starts.append(lines.select(shifted_equispaced(train, acceleration, pattern, centre_share=0, demands=demands)).numpy())
             found = [greedy_in_time(*given, feasible, exact, start, passes) for start in starts]
             taken, _ = min(found, key=lambda one: one[1])
         else:
@@ -125,7 +126,9 @@ def repulsion(
 
     if strength is None and alone:
         strength = 1.0
-    return tuned(mask, [{"strength": value} for value in STRENGTHS], train)[0] if strength is None else mask(strength)
+    if strength is not None:
+        return mask(strength)
+    return tuned(mask, [{"strength": value, "passes": number} for value in STRENGTHS for number in tried], train)[0]
 
 
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
