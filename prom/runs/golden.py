@@ -35,7 +35,8 @@ METHODS = {  # method: patterns
     **{name: (baselines.default_pattern(name),) for name in baselines.BASELINES if name not in OTHERS},
     "task-polished:iterations=20,polish=6": ("points", "columns"),
 }
-SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY")  # of the environment, which choose another processor's code
+# Of the environment, which choose another processor's code.
+SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 def slices() -> SliceDataset:
