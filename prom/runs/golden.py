@@ -37,7 +37,8 @@ METHODS = {  # method: patterns
     },
     "task-polished:iterations=20,polish=6": ("points", "columns"),
 }
-SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY")  # of the environment, which choose another processor's code
+# Of the environment, which choose another processor's code.
+SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 def slices() -> SliceDataset:
