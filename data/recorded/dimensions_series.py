@@ -3,12 +3,12 @@
 Columns of every frame, equally many in each, at x6 and x10, through k-t SENSE: one row for each method and series that no mask has seen.
 Whatever a method has to be tuned is tuned on training series, through the same reconstruction.
 
-- "hearts": virtual hearts, 16 frames of 96 x 96, 8 simulated coils; 8 subjects for training, 6 others for testing.
-- "rat": one cine series, magnitudes of 8 frames, cut to 96 x 96 in k-space; its phase and 8 coils are simulated. Masks, and the prior of
+- "hearts": virtual hearts, 12 frames of 64 x 64, 8 simulated coils; 8 subjects for training, 6 others for testing.
+- "rat": one cine series, magnitudes of 8 frames, cut to 64 x 64 in k-space; its phase and 8 coils are simulated. Masks, and the prior of
   the reconstruction, are made for virtual hearts of that size: there is no second rat.
 - "lung": complex images, 5 slices of one person at 5 b-values for frames, 64 x 64, one coil; each slice held out once. Noise is that of the
   corners of k-space.
-- "echoes": complex images of one heart, 3 echoes for frames, cut to 128 x 96 in k-space, four acquisitions; each held out once. 8 coils
+- "echoes": complex images of one heart, 3 echoes for frames, cut to 80 x 60 in k-space, four acquisitions; each held out once. 8 coils
   are simulated.
 """
 
@@ -44,7 +44,7 @@ KEY = ["data", "held_out", "acceleration", "method"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 ACCELERATIONS = (6, 10)
 NOISE, COILS = 0.02, 8  # of images whose largest value is 1; simulated
-SIZE, TUNING_SERIES, SWAP_EVALUATIONS = 96, 4, 20
+SIZE, FRAMES, TUNING_SERIES, SWAP_EVALUATIONS = 64, 12, 4, 20
 ECHOES = ("PKdata1", "PKdata3", "PKdata10", "PKdata12")
 
 Setting = dict[str, object]
@@ -116,14 +116,14 @@ def echoes(root: Path) -> SliceDataset:
     for name in ECHOES:
         images = scipy.io.loadmat(root / f"cardiac_complex/{name}.mat", squeeze_me=True)["data"]["images"].item()
         found.append(torch.from_numpy(images).permute(2, 0, 1)[:3])
-    images = torch.cat([cut(one[None], (128, 96)) for one in found])
+    images = torch.cat([cut(one[None], (80, 60)) for one in found])
     return series("echoes", images, list(ECHOES), "a heart, 3 echoes").with_coils(simulated(COILS, images.shape[-2:]), NOISE)
 
 
 def folds(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, SliceDataset]]:
     """What is held out, the training series, and the test series."""
     if name == "hearts":
-        yield "test", hearts("train", 8, 16, SIZE), hearts("test", 6, 16, SIZE)
+        yield "test", hearts("train", 8, FRAMES, SIZE), hearts("test", 6, FRAMES, SIZE)
         return
     if root is None:
         raise InputError(f"{name}: is read from files; give --root, the folder that holds the data sets")
