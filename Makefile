@@ -27,7 +27,8 @@ help: ## list the targets
 env: $(STAMP) ## make .venv as constraints.txt describes it (TORCH_BACKEND=auto: torch for this machine's GPU)
 
 # From scratch each time and the stamp last: what an interrupted or older installation left is never built upon.
-# torch first, and the CPU build: left to itself, pip brings gigabytes of CUDA on Linux.
+# torch first, and the CPU build: left to itself, pip brings gigabytes of CUDA on Linux. pip unpacks one package after the other, so two of
+# it share the pinned ones; what that leaves out, on systems that need others, the last pip brings, which has the final say on all.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(NEW_ENOUGH)' 2>/dev/null || \
 		{ echo "Python 3.11 or newer is needed, and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -38,6 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 		cpu-*) $(PIP) '$(TORCH)+cpu' 2>/dev/null || $(MAKE) --no-print-directory torch-by-uv ;; \
 		*) $(MAKE) --no-print-directory torch-by-uv ;; \
 	esac
+	@sed '/^#/d; /^torch==/d' constraints.txt | xargs -P 2 -n 45 $(PIP) --no-deps >/dev/null 2>&1 || true
 	@$(PIP) -c constraints.txt -e '.[book,test,sweep]'
 	@.venv/bin/python -c 'import matplotlib.pyplot'  # builds the font cache here, not in the first page with a figure
 	@touch $@

@@ -42,6 +42,8 @@ class Method:
         Where it comes from.
     colour
         Of its lines and dots in figures, ``#rrggbb``.
+    in_time
+        Whether it is for series in time only.
     function
         The function itself, of a method that is registered from outside.
     """
@@ -54,6 +56,7 @@ class Method:
     learns: bool = False
     source: str = ""
     colour: str = "#000000"
+    in_time: bool = False
     function: Callable[..., Tensor] | None = None
 
     @property
@@ -70,7 +73,8 @@ class Method:
         return self.function or getattr(import_module(self.home), self.name)
 
 
-FORMS, DENSITIES, RIVALS = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals"))
+FORMS, DENSITIES, RIVALS, TIME = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals", "in_time"))
+LINES, STILL = ("columns", "rows"), ("still-points", "still-columns", "still-rows")
 # Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish, and greys and others where these run out.
 ROWS = (
     Method("energy", "energy oracle", FORMS, source="Knoll et al. 2011; Baldassarre et al. 2016", colour="#56B4E9"),
@@ -84,7 +88,7 @@ ROWS = (
         colour="#332288",
     ),
     Method("low_pass", "low-pass", FORMS, colour="#999999"),
-    Method("equispaced", "equispaced lines", DENSITIES, ("columns", "rows"), random=True, source="fastMRI", colour="#E69F00"),
+    Method("equispaced", "equispaced lines", DENSITIES, LINES, random=True, source="fastMRI", colour="#E69F00"),
     Method("gaussian", "Gaussian", DENSITIES, random=True, colour="#666666"),
     Method("polynomial", "polynomial density", DENSITIES, random=True, source="Lustig, Donoho and Pauly 2007", colour="#AA4499"),
     Method("poisson_disc", "Poisson disc", DENSITIES, ("points",), random=True, source="Bridson 2007", colour="#CC79A7"),
@@ -96,6 +100,17 @@ ROWS = (
         source="Levine and Hargreaves 2018",
         colour="#44AA99",
     ),
+    Method(
+        "shifted_equispaced",
+        "shifted k-t lattice",
+        TIME,
+        source="Kellman, Epstein and McVeigh 2001; Tsao, Boesiger and Pruessmann 2003",
+        colour="#E69F00",
+        in_time=True,
+    ),
+    Method("golden_step", "golden-step lines", TIME, LINES, source="Rich et al. 2020; Joshi et al. 2022", colour="#DDCC77", in_time=True),
+    Method("vista", "VISTA-like", TIME, LINES, random=True, source="Ahmad et al. 2015", colour="#CC79A7", in_time=True),
+    Method("repeated", "best frame repeated", "prom.baselines.repeated", STILL, source="this project", colour="#999999", in_time=True),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
     Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),
     Method(

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from prom import options
 from prom.baselines.closed_forms import energy
+from prom.baselines.frames import one_frame
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import fft2c, ifft2c, offsets
@@ -17,6 +18,7 @@ from prom.reconstruction.sense import LEAST_POWER, mean_power
 MEMORY = 2**30  # bytes that the covariance may take, 16 N^2 each: points up to 90 x 90, lines up to 400 of 400 positions
 
 
+@one_frame(instead="repulsion")
 def a_optimal(
     train: SliceDataset,
     acceleration: float,
@@ -79,8 +81,6 @@ def a_optimal(
     options.check("passes", passes, "[0, 1000]", whole=True)
     if train.sensitivities is None:
         return energy(train, acceleration, pattern, seed, demands)
-    if train.kind != "slices":
-        raise InputError(f"{train.name}: has {train.kind}, whose matrices would be too large; use the baseline repulsion")
     lines = train.lines(pattern)
     feasible, design = allowed(lines, acceleration, demands), Design.of(train, pattern)
     mandatory = torch.zeros(lines.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory

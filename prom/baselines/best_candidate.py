@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from prom.baselines.densities import central
+from prom.baselines.frames import one_frame
 from prom.baselines.repulsion import REACH_SLICES, reach
 from prom.datasets.base import SliceDataset
 from prom.kspace.fourier import offsets
@@ -15,6 +16,7 @@ from prom.objectives import evenly
 STEP = 2.0**-30  # to which weights are rounded, so that sums are exact, and equal ones are equal on every processor
 
 
+@one_frame(instead="repulsion")
 def best_candidate(
     train: SliceDataset,
     acceleration: float,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prom.baselines.frames import each_frame
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import opposite
@@ -28,6 +29,7 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     return lines.forward(allowed(lines, acceleration, demands).round(power))
 
 
+@each_frame
 def low_pass(train: SliceDataset, acceleration: float, pattern: str = "points", seed: int = 0, demands: Demands | None = None) -> Tensor:
     """The S samples (or lines) nearest to DC: a disc, or a band. ``seed`` is not used.
 

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from prom.baselines.frames import each_frame, no_volumes
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
@@ -16,6 +17,7 @@ from prom.masks.demands import Demands, allowed
 from prom.options import check, check_seed
 
 
+@each_frame
 def equispaced(
     train: SliceDataset,
     acceleration: float,
@@ -45,6 +47,7 @@ def equispaced(
     """
     if pattern == "points":
         raise InputError("pattern 'points': equispaced sampling has lines; use columns or rows")
+    no_volumes("equispaced", train)
     check("centre_fraction", centre_fraction, "[0, 1]")
     lines = train.lines(pattern)
     feasible = allowed(lines, acceleration, demands)
@@ -71,6 +74,7 @@ def equispaced(
     return lines.forward(feasible.round(spaced)).contiguous()
 
 
+@each_frame
 def gaussian(
     train: SliceDataset,
     acceleration: float,
@@ -116,6 +120,7 @@ def gaussian(
     return lines.forward(feasible.round(_keys(-distance / (2 * sigma**2), seed))).contiguous()
 
 
+@each_frame
 def polynomial(
     train: SliceDataset,
     acceleration: float,
@@ -160,7 +165,7 @@ def polynomial(
 def central(lines: Lines, acceleration: float, share: float) -> Tensor:
     """The samples (or lines) nearest to DC on which a share of the budget is spent: bool of the pattern's shape.
 
-    >>> central(make("columns", (8, 8)), acceleration=2, share=0.75)
+    >>> central(Lines((8, 8), readout=(-2,)), acceleration=2, share=0.75)
     tensor([False, False, False,  True,  True,  True, False, False])
     """
     count = round(check("centre_share", share, "[0, 1]") * lines.budget(acceleration))
@@ -173,6 +178,7 @@ def _keys(logarithm: Tensor, seed: int) -> Tensor:
     return -(-uniform.clamp_(min=torch.finfo(torch.float64).tiny).log()).log() + logarithm
 
 
+@each_frame
 def poisson_disc(
     train: SliceDataset,
     acceleration: float,
@@ -207,6 +213,7 @@ def poisson_disc(
     if pattern != "points":
         train.lines(pattern)
         raise InputError(f"pattern {pattern!r}: a Poisson disc has points; use points, or equispaced or gaussian for lines")
+    no_volumes("poisson_disc", train)
     check("calibration", calibration, "[0, 1e9]", whole=True)
     height, width = train.shape
     lines = train.lines(pattern)

@@ -8,12 +8,14 @@ from torch import Tensor
 
 from prom import options
 from prom.baselines.densities import central
+from prom.baselines.frames import one_frame
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.fourier import offsets
 from prom.masks.demands import Demands, allowed
 
 
+@one_frame(instead="shifted_equispaced")
 def lattice(
     train: SliceDataset,
     acceleration: float,

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from prom import options
 from prom.baselines.closed_forms import energy
+from prom.baselines.frames import no_volumes
+from prom.baselines.in_time import shifted_equispaced
+from prom.baselines.repulsion_in_time import PASSES, greedy_in_time
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
@@ -32,6 +35,8 @@ def repulsion(
     seed: int = 0,
     strength: float | None = None,
     demands: Demands | None = None,
+    exact: bool | None = None,
+    passes: int | None = None,
 ) -> Tensor:
     r"""Energy with repulsion: one sample after another, the one of largest
 
@@ -47,25 +52,36 @@ def repulsion(
     Where K has no reach, as with one even coil, what is left is the order of the mean power: :func:`prom.baselines.energy`, exactly.
     Nothing is trained and nothing is random; ``seed`` is not used.
 
+    *Series.* P is of spatial and temporal frequency, and what a sample tells of other frames follows from it:
+    :class:`prom.baselines.repulsion_in_time.Knowledge`, of which this is the case T = 1. That has something to tell of one coil too, where
+    :math:`\mu` is 1. Of several frames, the gain is by how much the sum falls in fact; single samples are exchanged afterwards as long as
+    it falls; and of two such searches, the second of which begins with a lattice in k and t
+    (:func:`prom.baselines.in_time.shifted_equispaced`), that which ends lower is taken.
+    With a pattern "still-...", whose samples are measured in all frames, v is that of all temporal frequencies.
+
     Parameters
     ----------
     train
         Slices with ``sensitivities`` (K is the mean over slices, of at most 16, evenly spaced, where each has its own) and ``noise``.
     strength
         :math:`\mu`, from 0 on. By default that of six whose masks give the highest mean PSNR with
-        :class:`prom.reconstruction.sense.Sense` on eight training slices.
+        :class:`prom.reconstruction.sense.Sense` on eight training slices or series.
     demands
         What is mandatory comes first; then the best of those samples that leave the rest possible.
+    exact, passes
+        Of series with a mask for each of several frames: whether gains are exact (the default), or to first order; and how often each
+        sample is exchanged at most. With 0 there is no second search either. By default 6; where the strength is not given, training series
+        choose between 0 and 6 too: where they are few, or the spectrum is not quite theirs, exchange can do harm.
 
     Returns
     -------
     Tensor
-        ``(H, W)`` bool, centred, exactly floor(D / alpha) samples or lines.
+        ``(H, W)`` bool, or ``(T, H, W)`` of series, centred, exactly floor(D / alpha) samples or lines.
 
     Raises
     ------
     InputError
-        Where the noise is not known, or the strength is below 0.
+        Where the noise is not known, the strength is below 0, or ``exact`` or ``passes`` is given where frames have no masks of their own.
 
     >>> data = SliceDataset("demo", "train", torch.ones(2, 1, 8, 8), ["a", "b"], [0, 0])
     >>> repulsion(data, acceleration=64).nonzero().tolist()          # one coil: the energy oracle
@@ -73,33 +89,58 @@ def repulsion(
     """
     if strength is not None:
         options.check("strength", strength, "[0, 1e6]")
-    if train.sensitivities is None:
+    in_time = train.kind == "series"
+    if train.sensitivities is None and not in_time:
         return energy(train, acceleration, pattern, seed, demands)
+    no_volumes("repulsion", train)
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
     lines = train.lines(pattern)
-    kernel = reach(train.sensitivities, lines)
-    if float(kernel.sum()) < 1 + ROUNDING:
+    kernel = reach(
+        torch.ones(1, *lines.frame.samples, dtype=torch.complex64) if train.sensitivities is None else train.sensitivities, lines
+    )
+    alone = float(kernel.sum()) < 1 + ROUNDING
+    if alone and not in_time:
         return energy(train, acceleration, pattern, seed, demands)
     power, feasible = _by_parameter(spectrum(train), lines), allowed(lines, acceleration, demands)
+    kernel = kernel.numpy().reshape(power.shape[-3:-1])
 
-    def mask(strength: float) -> Tensor:
-        given = power, kernel.numpy().reshape(power.shape[:2]), float(strength / train.noise**2)
-        taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)
+    moves = lines.apart and lines.samples[0] > 1
+    for name, value in {"exact": exact, "passes": passes}.items():
+        if value is not None and not moves:
+            raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
+    exact = moves if exact is None else exact
+    tried = ((0, PASSES) if moves else (0,)) if passes is None else (options.check("passes", passes, "[0, 1000]", whole=True),)
+
+    def mask(strength: float, passes: int = tried[-1]) -> Tensor:
+        given = power, kernel, float(strength / train.noise**2)
+        if lines.apart:
+            starts = [None]
+            if passes and feasible.gap is None:
+                starts.append(lines.select(shifted_equispaced(train, acceleration, pattern, centre_share=0, demands=demands)).numpy())
+            found = [greedy_in_time(*given, feasible, exact, start, passes) for start in starts]
+            taken, _ = min(found, key=lambda one: one[1])
+        else:
+            taken = greedy(*given, feasible.count) if feasible.plain else _demanded(*given, feasible)
         return lines.forward(torch.from_numpy(taken).reshape(lines.shape)).contiguous()
 
-    return tuned(mask, [{"strength": value} for value in STRENGTHS], train)[0] if strength is None else mask(strength)
+    if strength is None and alone:
+        strength = 1.0
+    if strength is not None:
+        return mask(strength)
+    return tuned(mask, [{"strength": value, "passes": number} for value in STRENGTHS for number in tried], train)[0]
 
 
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
     """K, how much a sample tells of another at each distance along the axes of a pattern: float64 of its shape, centred, 1 at distance 0.
 
-    ``sensitivities``: ``(K, H, W)``, or ``(N, K, H, W)``, of which at most 16 slices, evenly spaced, are taken.
+    ``sensitivities``: ``(K, H, W)``, or ``(N, K, H, W)``, of which at most 16 slices, evenly spaced, are taken. Of series, the axes of a
+    frame.
 
     >>> reach(torch.ones(1, 4, 4, dtype=torch.complex64), Lines((4, 4)))[2].tolist()         # one even coil: nothing
     [0.0, 0.0, 1.0, 0.0]
     """
-    maps = sensitivities if sensitivities.ndim == 4 else sensitivities[None]
+    lines, maps = lines.frame, sensitivities if sensitivities.ndim == 4 else sensitivities[None]
     total = torch.zeros(lines.samples, dtype=torch.float64)
     for index in evenly(len(maps), REACH_SLICES):
         coils = maps[index].to(torch.complex128)
@@ -110,10 +151,15 @@ def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
 
 
 def _by_parameter(power: Tensor, lines: Lines) -> np.ndarray:
-    """``(rows, columns, samples of a parameter)`` for :func:`greedy`: the grid of points, or one row of lines."""
-    if len(lines.shape) == 2:
-        return power.numpy()[:, :, None]
-    return np.ascontiguousarray((power if lines.name == "rows" else power.T).numpy()[None])
+    """``(rows, columns, samples of a parameter)`` for :func:`greedy`: the grid of points, or one row of lines.
+
+    Of series with the same mask in all frames the samples of all temporal frequencies, else with these before: for :func:`greedy_in_time`.
+    """
+    frame = lines.frame
+    power = power if lines.frames else power[None]
+    by_line = (power if frame.name == "rows" else power.mT)[:, None]
+    power = power[..., None] if len(frame.shape) == 2 else by_line
+    return np.ascontiguousarray((power if lines.apart else power.permute(1, 2, 0, 3).flatten(2)).numpy())
 
 
 def _demanded(power: np.ndarray, kernel: np.ndarray, strength: float, feasible: Feasible) -> np.ndarray:

@@ -109,7 +109,8 @@ class Grid:
         self.first = self.first or counters
         for name, value in counters.items():
             if value != self.first[name]:
-                raise InputError(f"{self.path}: has several {name}s ({self.first[name]}, {value}, ...); save one of them alone")
+                way = "give time=true, which makes series of them, or " if name in ("phase", "repetition") else ""
+                raise InputError(f"{self.path}: has several {name}s ({self.first[name]}, {value}, ...); {way}save one of them alone")
 
     def add(self, line: Line) -> None:
         """Put one line in its place; what is measured again is added."""

@@ -19,7 +19,7 @@ from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
 LAST = ("HW", "HWN", "HWNC")  # and where they come last
-LETTERS = "HWNCKR1"
+LETTERS = "HWNCKRT1"
 LEAST = 8  # rows or columns; what has fewer is more likely another axis
 LONGEST = 4  # times the shorter side: likewise
 Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, where known
@@ -48,6 +48,11 @@ class Content:
     volume: bool = False
     readout: int = 0
 
+    @property
+    def frames(self) -> int:
+        """Of a series in time how many frames it has, T; else 0."""
+        return self.array.shape[self.axes.index("T")] if "T" in self.axes else 0
+
 
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
     """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Looks at the header alone.
@@ -73,7 +78,7 @@ def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, de
         check_declared(path, shape, dtype, stored)
         return _usual(path, tuple(shape), dtype, default)
     axes = axes(path, shape, default[-1]) if callable(axes) else axes
-    once = [axes.count(letter) for letter in "HWNCKR"]
+    once = [axes.count(letter) for letter in "HWNCKRT"]
     if (
         once[:2] != [1, 1]
         or max(once) > 1
@@ -83,8 +88,8 @@ def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, de
     ):
         example = default[len(shape) - 2] if 2 <= len(shape) <= 4 else "HWNKC".ljust(len(shape), "1")
         raise InputError(
-            f"{path}: axes {axes!r} for an array of shape {tuple(shape)}; name every axis, each once: H, W, N (slices), C (channels), "
-            f"K (coils), R (real and imaginary part), or 1 for one of length 1, e.g. {example!r}"
+            f"{path}: axes {axes!r} for an array of shape {tuple(shape)}; name every axis, each once: H, W, N (slices), T (frames in "
+            f"time), C (channels), K (coils), R (real and imaginary part), or 1 for one of length 1, e.g. {example!r}"
         )
     if "R" in axes and (shape[axes.index("R")] != 2 or dtype.kind == "c"):
         raise InputError(f"{path}: axes {axes!r}: R, of {dtype}, has length {shape[axes.index('R')]}; must be 2, of real numbers")
@@ -120,8 +125,12 @@ def _sides_fit(sides: Sequence[int]) -> bool:
 def arranged(content: Content) -> np.ndarray:
     """A view with the axes (N, C, K, H, W), of length 1 where there was none; a copy where real and imaginary part are joined.
 
+    The frames of a series are slices here, those of one series one after the other: N times T of them.
+
     >>> arranged(Content(np.zeros((9, 7, 1, 4, 3)), "HW1CN")).shape
     (3, 4, 1, 9, 7)
+    >>> arranged(Content(np.arange(6).reshape(1, 1, 3, 2), "HWNT"))[:, 0, 0, 0, 0].tolist()            # T = 2
+    [0, 1, 2, 3, 4, 5]
     """
     array, letters = content.array, content.axes
     if "R" in letters:
@@ -131,8 +140,9 @@ def arranged(content: Content) -> np.ndarray:
         array, letters = joined, letters.replace("R", "")
     array = array.squeeze(tuple(i for i, letter in enumerate(letters) if letter == "1"))
     letters = letters.replace("1", "")
-    array = array.transpose([letters.index(letter) for letter in "NCKHW" if letter in letters])
-    return array[tuple(slice(None) if letter in letters else None for letter in "NCKHW")]
+    array = array.transpose([letters.index(letter) for letter in "NTCKHW" if letter in letters])
+    array = array[tuple(slice(None) if letter in letters else None for letter in "NTCKHW")]
+    return array[:, 0] if "T" not in letters else array.reshape(-1, *array.shape[2:])
 
 
 def numbers(array: np.ndarray) -> np.ndarray:
@@ -265,12 +275,14 @@ def with_maps(
     size_in: str = "image",
     calibration: int = CALIBRATION,
     crop: float = CROP,
+    frames: int = 1,
 ) -> Coils:
     """Images and sensitivities of k-space (N, K, H, W), fully sampled.
 
     In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W)
     or (N, K, H, W), by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the images by
-    them. The noise is that of the k-space that results.
+    them. The noise is that of the k-space that results. Of series N counts all frames, with so many ``frames`` in each, which share the
+    sensitivities that are estimated from their mean: (N / frames, K, H, W).
 
     Raises
     ------
@@ -284,7 +296,7 @@ def with_maps(
         if count is not None and count != coils:
             matrix = compression(kspace, count)
             kspace = mixed(kspace, matrix)
-            maps = None if maps is None else mixed(maps, matrix).expand(len(kspace), -1, -1, -1)
+            maps = None if maps is None else mixed(maps, matrix).expand(len(kspace) // frames, -1, -1, -1)
             values.append(f"{coils} coils compressed to {count}")
         else:
             values.append(f"{coils} coil{'' if coils == 1 else 's'}")
@@ -299,12 +311,14 @@ def with_maps(
         elif kspace.shape[1] == 1:
             maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
         else:
-            maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in kspace])
+            means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
+            maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in means])
             values.append(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
+                + ("" if frames == 1 else " of the mean over frames")
                 + ("" if crop == CROP else f", crop {crop:g}")
             )
-        per_slice = maps if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
+        per_slice = maps.repeat_interleave(frames, dim=0) if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
         images = torch.stack([combine(ifft2c(samples), one) for samples, one in zip(kspace, per_slice, strict=True)])
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
@@ -363,16 +377,22 @@ def centred(images: Tensor, sides: Sequence[int]) -> Tensor:
     return images
 
 
-def informative(path: Path, stack: np.ndarray, skip_constant: bool) -> np.ndarray:
-    """The numbers of the slices that are not constant. Raises InputError for one that is, unless to be skipped, or is not finite."""
-    kept = []
+def informative(path: Path, stack: np.ndarray, skip_constant: bool, frames: int = 1) -> np.ndarray:
+    """The numbers of the slices that are not constant. Raises InputError for one that is, unless to be skipped, or is not finite.
+
+    Of series, with so many ``frames`` each, the numbers of the frames of those that have none that is constant.
+
+    >>> informative(Path("a.npy"), np.stack([np.eye(4)[None]] * 3 + [np.ones((1, 4, 4))]), True, frames=2)
+    array([0, 1])
+    """
+    kept = np.zeros(len(stack), dtype=bool)
     for i, image in enumerate(stack):
         _finite(path, i, image)
-        if (image != image[:, :1, :1]).any():
-            kept.append(i)
-        elif not skip_constant:
-            raise InputError(f"{path}: slice {i} is constant, it has no information; remove it or use skip_constant=True")
-    return np.array(kept, dtype=int)
+        kept[i] = (image != image[:, :1, :1]).any()
+        if not kept[i] and not skip_constant:
+            what = f"slice {i}" if frames == 1 else f"frame {i % frames} of series {i // frames}"
+            raise InputError(f"{path}: {what} is constant, it has no information; remove it or use skip_constant=True")
+    return np.flatnonzero(kept.reshape(-1, frames).all(axis=1).repeat(frames))
 
 
 def _finite(path: Path, number: int, image: np.ndarray) -> None:

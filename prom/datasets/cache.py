@@ -162,7 +162,7 @@ class _Collected:
         if part.images.shape[1:] != first.images.shape[1:] or part.images.dtype != first.images.dtype:
             raise InputError(
                 f"{first.path}: {_describe(first.images)}, but {part.path}: {_describe(part.images)}; all slices must be alike; "
-                "size= cuts or fills them to one size"
+                f"size= cuts or fills them to one size{', frames= takes the first frames' if self.plan.kind == 'series' else ''}"
             )
         if (part.labels is None) != (first.labels is None):
             raise InputError(f"{first.path} and {part.path}: one has labels and the other has none; give labels in every file or in none")

@@ -201,6 +201,47 @@ def organise(
     return slices, notes
 
 
+def in_time(paths: Sequence[Path]) -> list[list[int]]:
+    """The files of a series, one frame each, by position and there by time: of each position the indices of its frames.
+
+    The time is the TemporalPositionIdentifier, or the TriggerTime, where every file has it and no two at a position have the same.
+
+    Raises
+    ------
+    InputError
+        Where a file does not say its position, no time orders the frames, two times order them differently, or positions differ in the
+        number of their frames.
+    """
+    places: dict[float, list[int]] = defaultdict(list)
+    headers = [open_file(path, pixels=False) for path in paths]
+    for index, (path, header) in enumerate(zip(paths, headers, strict=True)):
+        if int(header.get("NumberOfFrames") or 1) > 1:
+            raise InputError(
+                f"{path}: has several frames in one file; save the series as npy or NIfTI, and name its axes, e.g. axes='HWNT'"
+            )
+        position = header.get("ImagePositionPatient")
+        if not position:
+            raise InputError(f"{path}: does not say its position (ImagePositionPatient), so which frames are of one slice is unclear")
+        places[round(_along(header.get("ImageOrientationPatient"), position), 3)].append(index)
+    counts = {len(indices) for indices in places.values()}
+    where = f"{paths[0].parent}: {len(paths)} DICOM files at {len(places)} positions"
+    if len(counts) > 1 or counts == {1}:
+        each = "one frame each" if counts == {1} else f"{min(counts)} to {max(counts)} frames each"
+        raise InputError(f"{where} have {each}; a series needs equally many, and more than one: choose with series=, or leave out time")
+    orders = []
+    for name in ("TemporalPositionIdentifier", "TriggerTime"):
+        times = [header.get(name) for header in headers]
+        if None in times or any(len({float(times[index]) for index in indices}) < len(indices) for indices in places.values()):
+            continue
+        orders.append([sorted(places[place], key=lambda index, times=times: float(times[index])) for place in sorted(places)])
+    if not orders or orders.count(orders[0]) != len(orders):
+        why = "order them differently" if orders else "do not order the frames"
+        raise InputError(
+            f"{where}: TemporalPositionIdentifier and TriggerTime {why}, so time is not certain; save the series as npy or NIfTI"
+        )
+    return orders[0]
+
+
 def _text(value: object) -> str:
     return " ".join(str(value if value is not None else "").split())
 

@@ -60,6 +60,8 @@ def plan(
     noise: float | None = None,
     volume: bool = False,
     readout: int | None = None,
+    time: bool = False,
+    frames: int | None = None,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
 
@@ -109,6 +111,13 @@ def plan(
     K-space must have all three axes (of raw data: partitions, lines and samples; of BART: its third axis, its first and its second); it
     is transformed along the readout. Slices without any contrast, or of rounding alone, as there are beside the object, are left
     out, and ``source`` says how many. ``slices`` is the position along the readout.
+
+    *Series in time.* With an axis T in ``axes``, e.g. ``HWNT``, the data set is of kind "series": ``images`` (N, C, T, H, W), each with
+    as many frames. Every frame is k-space or an image of its own; T can also be another axis along which images look alike, such as
+    echoes or b-values. Raw data and DICOM files say themselves what a frame is, where ``time`` asks for series: the phases, or the
+    repetitions, of ISMRMRD and twix files; of DICOM the trigger times, or temporal positions, at each position. What is not certain is
+    refused. A series with a frame that is constant is left out as a constant slice is. Labels are read from npz files alone, as
+    ``(N, T, H, W)``. With coils=keep all frames of a series have the same sensitivities.
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
     secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases,
@@ -181,6 +190,10 @@ def plan(
     readout
         With ``volume``: 0, 1 or 2, the axis N, H or W of the volume. By default of raw data that along which the scanner measured (2
         of ISMRMRD and twix, 1 of BART), of others 0.
+    time
+        Whether raw data or DICOM files are series in time. Of array files the axis T says it.
+    frames
+        The first so many frames of each series, 2 or more; by default all, of which all series must have as many.
 
     Returns
     -------
@@ -232,6 +245,14 @@ def plan(
     channels = channels.split(",") if isinstance(channels, str) else channels
     size = sides_of(size)
     volumes.check(volume, readout)
+    if not isinstance(time, bool):
+        raise InputError(f"time {time!r}: must be true or false")
+    in_time = time or "T" in (axes or "")
+    if frames is not None and not in_time:
+        raise InputError(f"frames {frames}: is of series in time; give an axis T or time=true, or leave it out")
+    frames = None if frames is None else options.check("frames", frames, "[2, 1e6]", whole=True)
+    if in_time and volume:
+        raise InputError(f"{path}: volume and series in time: give one of them, volume=true, or an axis T or time=true")
     name = name or path.resolve().name
     if name != Path(name).name:
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
@@ -255,6 +276,9 @@ def plan(
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
     settings |= {"skip_constant": skip_constant, "part": part, **kept}
     settings |= {"volume": volume, "readout": readout} if volume else {}
+    settings |= {"time": time, "frames": frames} if in_time else {}
+    if in_time:
+        _check_series(path, files, axes)
     used = [used for file in files for used in (file.path, *file.others, file.label, file.second) if used]
     used += [other for file in files for other in formats.companions(file.path, file.kind) if other.is_file()]
     items = [list(group) for _, group in groupby(files, key=lambda file: file.subject)]
@@ -278,8 +302,23 @@ def plan(
         ),
         sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
         left_out=left_out,
-        skipping="empty slice(s)" if volume else Plan.skipping,
+        kind="series" if in_time else Plan.kind,
+        skipping="empty slice(s)" if volume else "series with a constant frame" if in_time else Plan.skipping,
     )
+
+
+def _check_series(path: Path, files: list[File], axes: str | None) -> None:
+    """Refuse files of which no frame can be certain."""
+    if named := next(
+        (file for file in files if file.kind in ARRAYS and file.kind not in ("HDF5", "twix") and "T" not in (axes or "")), None
+    ):
+        raise InputError(f"{named.path}: which of its axes is time is unclear; name all, with T for the frames, e.g. axes='HWNT'")
+    if other := next((file for file in files if file.kind == "image"), None):
+        raise InputError(f"{other.path}: is a picture, of which no frames are known; save the series as npy, and name its axes, e.g. NTHW")
+    if labelled := next((file for file in files if file.label), None):
+        raise InputError(
+            f"{labelled.label}: has the labels of a series, which are read from npz files alone, beside the images; give labels=none"
+        )
 
 
 def _pieces(item: list[File], settings: dict[str, Any]) -> list[list[File]]:
@@ -349,26 +388,33 @@ def read(
     noise: float | None = None,
     volume: bool = False,
     readout: int | None = None,
+    time: bool | None = None,
+    frames: int | None = None,
 ) -> Part:
-    """One subject: the slices of its files, numbered through, or a piece of its volume."""
+    """One subject: the slices of its files, numbered through, a piece of its volume, or its series (``time`` is not None)."""
     first = item[0].path
     maps = None if sensitivities is None else formats.read_sensitivities(sensitivities, axes, volume)
     stacks, labels, positions, spacings, values = [], [], [], set(), []
-    kept_coils: list[tuple[Coils, np.ndarray]] = []
+    kept_coils: list[tuple[Coils, np.ndarray, int]] = []
     begin = following = (item[0].positions or (0, 0))[0]
+    count = 1
     pieces: Iterable[tuple[File, list[Content]]] = ((file, _contents(file, dataset_name, axes, part)) for file in item)
+    if time is not None:
+        pieces = _series(item, dataset_name, axes, part, frames)
     if volume:
         file, contents, maps, what = _volume(item, dataset_name, axes, part, readout, domain, empty, nan, maps)
         pieces, empty = [(file, contents)], "keep"
         values.append(what)
     for file, contents in pieces:
         channels = [file.path, *file.others]
+        if time is not None:
+            count = _frames(channels, contents, count if stacks else None)
         by_coil = None
         if coils == "keep":
             if len(channels) > 1:
                 raise InputError(f"{file.path}: has {len(channels)} channels; coils=keep is for one, leave out channels or coils")
             samples = coil_kspace(file.path, contents[0], domain, empty, nan)
-            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration, crop)
+            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration, crop, count)
             images = [by_coil.images.numpy()]
         else:
             images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
@@ -387,59 +433,125 @@ def read(
             label = label if label is None else fitted(label, size, "image")
         if stacks and (stack.shape[1:] != stacks[0].shape[1:] or stack.dtype != stacks[0].dtype):
             raise InputError(f"{first}: {_shape(stacks[0])}, but {file.path}: {_shape(stack)}; all slices of a subject must be alike")
-        kept = informative(file.path, stack, skip_constant or volume)
-        positions += [following + int(i) for i in kept]
-        following += len(stack)
+        kept = informative(file.path, stack, skip_constant or volume, count)
+        positions += [following + int(i) // count for i in kept[::count]]
+        following += len(stack) // count
         # A file that contributes no slice still determines the shape of the others.
         stacks.append(stack if len(kept) == len(stack) else stack[kept])
         labels.append(label if label is None or len(kept) == len(stack) else label[kept])
         spacings.add(contents[0].spacing)
         values += [_values(found, domain, sensitivities, by_coil) for found in contents]
         if by_coil:
-            kept_coils.append((by_coil, kept))
+            kept_coils.append((by_coil, kept, count))
     if len({label is None for label in labels}) > 1:
         raise InputError(f"{first}: is of subject {item[0].subject!r}, of whose files some have labels and others none")
+    images, label = stacks[0] if len(stacks) == 1 else np.concatenate(stacks), None if labels[0] is None else np.concatenate(labels)
     return Part(
         path=first,
         subject=item[0].subject,
-        images=stacks[0] if len(stacks) == 1 else np.concatenate(stacks),
+        images=images if time is None else _in_time(images, count),
         slices=positions,
-        labels=None if labels[0] is None else np.concatenate(labels),
+        labels=label if label is None or time is None else label.reshape(-1, count, *label.shape[1:]),
         spacing=spacings.pop() if len(spacings) == 1 else None,
         patient=item[0].patient,
         skipped=following - begin - len(positions),
         values=tuple(dict.fromkeys(values)),
         continued=begin > 0,
-        **(_joined(first, kept_coils) if kept_coils else {}),
+        **(_joined(first, kept_coils, time is not None) if kept_coils else {}),
     )
 
 
-def _joined(path: Path, files: list[tuple[Coils, np.ndarray]]) -> dict[str, Any]:
+def _frames(paths: Sequence[Path], contents: Sequence[Content], before: int | None) -> int:
+    """How many frames the series of a file have, which all files of a subject must agree on."""
+    for path, content in zip(paths, contents, strict=True):
+        if not content.frames:
+            raise InputError(f"{path}: has no axis of time; name its axes, with T for the frames, e.g. axes='HWNT'")
+        before = content.frames if before is None else before
+        if content.frames != before:
+            raise InputError(
+                f"{paths[0]}: has {content.frames} frames, and others {before}; all series must have as many, which frames= makes of them"
+            )
+    return before
+
+
+def _in_time(frames: np.ndarray, count: int) -> np.ndarray:
+    """Frames one after the other, (N T, C, H, W), as series (N, C, T, H, W)."""
+    return np.ascontiguousarray(frames.reshape(-1, count, *frames.shape[1:]).swapaxes(1, 2))
+
+
+def _joined(path: Path, files: list[tuple[Coils, np.ndarray, int]], in_time: bool) -> dict[str, Any]:
     """The coils of a subject's files, of each the slices that are kept, as fields of a part."""
-    counts = sorted({coils.kspace.shape[1] for coils, _ in files})
+    counts = sorted({coils.kspace.shape[1] for coils, _, _ in files})
     if len(counts) > 1:
         raise InputError(f"{path}: is of a subject whose files have {counts[0]} and {counts[-1]} coils; compress= makes them equally many")
-    total = sum(len(kept) for _, kept in files)
-    variance = sum(len(kept) * coils.noise**2 for coils, kept in files) / max(1, total)
+    total = sum(len(kept) for _, kept, _ in files)
+    variance = sum(len(kept) * coils.noise**2 for coils, kept, _ in files) / max(1, total)
     shared = files[0][0].maps.ndim == 3
+    kspace = np.concatenate([coils.kspace.numpy()[kept] for coils, kept, _ in files])
+    own = None if shared else np.concatenate([coils.maps.numpy()[kept[::frames] // frames] for coils, kept, frames in files])
     return {
-        "kspace": np.concatenate([coils.kspace.numpy()[kept] for coils, kept in files]),
-        "sensitivities": files[0][0].maps.numpy() if shared else np.concatenate([coils.maps.numpy()[kept] for coils, kept in files]),
+        "kspace": _in_time(kspace, files[0][2]) if in_time else kspace,
+        "sensitivities": files[0][0].maps.numpy() if shared else own,
         "noise": math.sqrt(variance),
     }
 
 
-def _contents(file: File, dataset_name: str | None, axes: str | None, part: str | None, volume: bool = False) -> list[Content]:
+def _series(
+    item: list[File], dataset_name: str | None, axes: str | None, part: str | None, frames: int | None
+) -> Iterable[tuple[File, list[Content]]]:
+    """The files of a subject, each with the series in it, or its first ``frames``; DICOM files are frames, all together its series."""
+    if item[0].kind != "DICOM":
+        read = ((file, _contents(file, dataset_name, axes, part, time=True)) for file in item)
+        return ((file, [_begin(file.path, content, frames) for content in contents]) for file, contents in read)
+    with decoding(item[0].path, "DICOM"):
+        order = dicom.in_time([file.path for file in item])
+    flat = [number for one in order for number in one]
+    found = [content_of(item[number], item[number].path, dataset_name, axes, part) for number in flat]
+    for number, frame in zip(flat, found, strict=True):
+        if frame.array.shape != (1, *found[0].array.shape[1:]):
+            raise InputError(
+                f"{item[number].path}: {frame.array.shape}, where the frames of its series have {(1, *found[0].array.shape[1:])}; the "
+                "frames of a series must be alike, one in each file"
+            )
+    stack = np.concatenate([frame.array for frame in found]).reshape(len(order), -1, *found[0].array.shape[1:])
+    return [(item[0], [_begin(item[0].path, replace(found[0], array=stack, axes="NTHW"), frames)])]
+
+
+def _begin(path: Path, content: Content, frames: int | None) -> Content:
+    """The first frames of a series."""
+    if frames is None or not content.frames:
+        return content
+    if content.frames < frames:
+        raise InputError(f"{path}: has {content.frames} frames, frames={frames} asks for more; leave it out, or take fewer")
+    labels = content.labels
+    if labels is not None:
+        labels = labels.reshape(-1, content.frames, *labels.shape[1:])[:, :frames].reshape(-1, *labels.shape[1:])
+    first = tuple(slice(frames) if letter == "T" else slice(None) for letter in content.axes)
+    return replace(content, array=content.array[first], labels=labels)
+
+
+def _contents(
+    file: File, dataset_name: str | None, axes: str | None, part: str | None, volume: bool = False, time: bool = False
+) -> list[Content]:
     """What the files of an image hold, one for each of its files of channels."""
-    return [content_of(file, path, dataset_name, axes, part, volume) for path in (file.path, *file.others)]
+    return [content_of(file, path, dataset_name, axes, part, volume, time) for path in (file.path, *file.others)]
 
 
-def content_of(file: File, path: Path, dataset_name: str | None, axes: str | None, part: str | None, volume: bool = False) -> Content:
-    """What one of the files of an image holds: its own, or one with a further channel. ``volume``: whether raw data may be 3D."""
+def content_of(
+    file: File,
+    path: Path,
+    dataset_name: str | None,
+    axes: str | None,
+    part: str | None,
+    volume: bool = False,
+    time: bool = False,
+) -> Content:
+    """What one of the files of an image holds: its own, or one with a further channel. ``volume`` and ``time``: whether raw data may be 3D,
+    or series."""
     if file.kind == "DICOM":
         with decoding(path, file.kind):
             return dicom.read(path, part, file.second)
-    return formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes, volume)
+    return formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes, volume, time)
 
 
 def _volume(

@@ -150,9 +150,9 @@ def without_extension(path: Path) -> Path:
     return path.with_name(path.name[: -len(extension)])
 
 
-def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes = None, volume: bool = False) -> Content:
+def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes = None, volume: bool = False, time: bool = False) -> Content:
     """What one file holds; for the arguments see :func:`prom.datasets.folder.plan`, for ``axes`` also :data:`prom.datasets.arrays.Axes`.
-    ``volume``: whether raw data may be 3D.
+    ``volume`` and ``time``: whether raw data may be 3D, or series.
 
     Raises
     ------
@@ -162,7 +162,8 @@ def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes =
     with decoding(path, kind):
         check_signature(path)
         reader = FORMATS[kind][1]
-        return reader(path, dataset_name, axes, volume=True) if volume and kind in RAW else reader(path, dataset_name, axes)
+        asked = {name: True for name, given in (("volume", volume), ("time", time)) if given} if kind in RAW else {}
+        return reader(path, dataset_name, axes, **asked)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ array formats
@@ -238,31 +239,33 @@ def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
     labels = None
     with np.load(path, allow_pickle=False) as members:
         if "labels" in arrays:
-            check_declared(path, *arrays["labels"], stored["labels"], axes=(2, 3))
+            check_declared(path, *arrays["labels"], stored["labels"], axes=(2, 3, 4) if "T" in axes else (2, 3))
             lengths = dict(zip(axes, arrays[chosen][0], strict=True))
-            labels = _labels(path, members["labels"], (lengths.get("N", 1), lengths["H"], lengths["W"]))
+            labels = _labels(path, members["labels"], tuple(lengths.get(letter, 1) for letter in ("NTHW" if "T" in axes else "NHW")))
         return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]))
 
 
 def _labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    labels = labels[None] if labels.ndim == 2 else labels
+    labels = labels[None] if labels.ndim == len(shape) - 1 else labels
     if labels.shape != shape:
         raise InputError(f"{path}: labels of shape {labels.shape}; must be {shape}, as the images")
     with np.errstate(invalid="ignore"):
         whole = labels.dtype.kind != "c" and (labels == labels.astype(np.uint8)).all()
     if not whole:
         raise InputError(f"{path}: labels must be whole numbers from 0 to 255")
-    return labels.astype(np.uint8)
+    return labels.astype(np.uint8).reshape(-1, *shape[-2:])
 
 
-def _read_hdf5(path: Path, dataset_name: str | None, axes: Axes, matlab_order: bool = False, volume: bool = False) -> Content:
+def _read_hdf5(
+    path: Path, dataset_name: str | None, axes: Axes, matlab_order: bool = False, volume: bool = False, time: bool = False
+) -> Content:
     """``matlab_order``: MATLAB 7.3 reverses axes, calls dataset c of group a/b field a.b.c, and writes text as numbers."""
     arrays, links, datasets, candidates = {}, [], {}, []
     with h5py.File(path, "r") as file:
         if measured := [group for group in raw.ismrmrd_groups(file) if dataset_name in (None, group, f"{group}/data")]:
             if len(measured) > 1:
                 raise InputError(f"{path}: has several ISMRMRD measurements, give dataset_name: {', '.join(measured)}")
-            return raw.read_ismrmrd(path, measured[0], axes, volume)
+            return raw.read_ismrmrd(path, measured[0], axes, volume, time)
 
         for key, item in _walk(file, skip="#" if matlab_order else None):
             name = key.replace("/", ".") if matlab_order else key
@@ -418,7 +421,7 @@ def _check_tiff(path: Path, tags: TiffImagePlugin.ImageFileDirectory_v2) -> np.d
     return np.dtype(f"{kind}{max(1, int(bits[0]) // 8)}")
 
 
-_Reader = Callable[..., Content]  # of a path, dataset_name and axes; of `RAW` also whether it may be a volume
+_Reader = Callable[..., Content]  # of a path, dataset_name and axes; of `RAW` also whether it may be a volume or a series
 FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "NIfTI": ((".nii", ".nii.gz"), _read_nifti),
     "npy": ((".npy",), _read_npy),
@@ -429,8 +432,8 @@ FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "DICOM": ((".dcm", ".dicom"), lambda path, _, __: dicom.read(path)),
     "Analyze": ((".img", ".img.gz"), _read_analyze),
     "MGH": ((".mgh", ".mgz"), _read_nifti),
-    "BART": ((".cfl",), lambda path, _, axes, volume=False: raw.read_cfl(path, axes, volume)),
-    "twix": ((".dat",), lambda path, _, axes, volume=False: raw.read_twix(path, axes, volume)),
+    "BART": ((".cfl",), lambda path, _, axes, volume=False, time=False: raw.read_cfl(path, axes, volume)),
+    "twix": ((".dat",), lambda path, _, axes, volume=False, time=False: raw.read_twix(path, axes, volume, time)),
 }
 ARRAYS = ("NIfTI", "npy", "npz", "HDF5", "MATLAB", "Analyze", "MGH", "BART", "twix")  # whose axes can be named
 NAMED = ("npz", "HDF5", "MATLAB")  # that hold arrays by name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import ismrmrd
 
 AXES = "NKHW"  # slices, coils, lines, samples of a line
+SERIES = "NTKHW"  # with frames in time
 VOLUME = "KHNW"  # coils, lines, partitions, samples of a line
+FRAMES = ("phase", "repetition")  # counters of which one may be time
 BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
@@ -52,7 +54,7 @@ def ismrmrd_groups(file: h5py.File) -> list[str]:
     ]
 
 
-def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool = False) -> Content:
+def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of one ISMRMRD group; with ``volume`` that of a 3D scan,
     (coils, lines, partitions, samples).
 
@@ -65,7 +67,7 @@ def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool =
     """
     check_library(path, "ISMRMRD raw data", "ismrmrd")
     _check_own_axes(path, axes)
-    return _complete(path, *ismrmrd_lines(path, group), volume)
+    return _complete(path, *ismrmrd_lines(path, group), volume, time)
 
 
 def ismrmrd_lines(path: Path, group: str) -> tuple[Geometry, Lines]:
@@ -232,11 +234,11 @@ def is_twix(path: Path) -> bool:
         return TWIX_MARK in file.read(TWIX_HEAD)
 
 
-def read_twix(path: Path, axes: str | None = None, volume: bool = False) -> Content:
+def read_twix(path: Path, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of Siemens raw data; as :func:`read_ismrmrd`."""
     check_library(path, "Siemens raw data (twix)", "twixtools")
     _check_own_axes(path, axes)
-    return _complete(path, *twix_lines(path), volume)
+    return _complete(path, *twix_lines(path), volume, time)
 
 
 def twix_lines(path: Path) -> tuple[Geometry, Lines]:
@@ -383,8 +385,8 @@ def _check_own_axes(path: Path, axes: str | None) -> None:
         raise InputError(f"{path}: axes {axes!r}: raw data say themselves what their axes are; leave it out")
 
 
-def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False) -> Content:
-    """K-space of the lines of an image, which must be all there are; with ``volume`` of one in 3D."""
+def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False, time: bool = False) -> Content:
+    """K-space of the lines of an image, which must be all there are; with ``volume`` of one in 3D, with ``time`` of a series of frames."""
     partitions = geometry.matrix[2]
     if partitions != 1 and not volume:
         raise InputError(
@@ -402,17 +404,23 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
         for line in lines:
             if line.purpose == "image":
                 own = {"slab": line.slice} if volume else {"partition": line.partition}
-                grid.check_one({**own, "segment": line.segment, **line.alike})
-                grid.add(line if volume else replace(line, partition=0))
+                counters = {name: value for name, value in line.alike.items() if not time or name not in FRAMES}
+                grid.check_one({**own, "segment": line.segment, **counters})
+                key = (line.slice, *(line.alike.get(name, 0) for name in FRAMES)) if time else line.slice
+                grid.add(replace(line, slice=key) if volume else replace(line, slice=key, partition=0))
+    frames = _frames(path, grid.counts) if time else 1
     kspace, counts = grid.averaged()
     for number, count in zip(sorted(grid.counts), counts.reshape(len(counts), -1), strict=True):
         if missing := int((count == 0).sum()):
+            what = "volume" if volume else f"slice {number[0]}, frame {max(number[1:])}," if time else f"slice {number}"
             raise InputError(
-                f"{path}: {'volume' if volume else f'slice {number}'} has {len(count) - missing} of {len(count)} lines: it is "
+                f"{path}: {what} has {len(count) - missing} of {len(count)} lines: it is "
                 "undersampled, and masks are learned from complete k-space"
             )
     known_by = f"its format, {geometry.kind}" + (", readout oversampling cut off" if geometry.width < kspace.shape[-1] else "")
     kspace = without_oversampling(kspace, geometry.width)
+    if time:
+        return Content(kspace[:, :, :, 0].reshape(-1, frames, *np.delete(kspace.shape[1:], 2)), SERIES, domain="kspace", known_by=known_by)
     if not volume:
         return Content(kspace[:, :, :, 0], AXES, domain="kspace", known_by=known_by)
     lengths = None if geometry.extent is None else np.divide(geometry.extent, (geometry.width, kspace.shape[2], partitions))
@@ -426,6 +434,21 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
         volume=True,
         readout=2,
     )
+
+
+def _frames(path: Path, found: Collection[tuple[int, int, int]]) -> int:
+    """How many frames there are of each slice, by the counters (slice, phase, repetition) that were found."""
+    slices, *counters = (sorted(set(column)) for column in zip(*found, strict=True)) if found else ([], [], [])
+    moving = [(name, values) for name, values in zip(FRAMES, counters, strict=True) if len(values) > 1]
+    if len(moving) > 1:
+        what = " and ".join(f"{len(values)} {name}s" for name, values in moving)
+        raise InputError(f"{path}: has {what}, and which of them is time is unclear; save one of them alone")
+    if not moving:
+        raise InputError(f"{path}: has one phase and one repetition, so it is no series in time; leave out time")
+    [(name, values)] = moving
+    if len(found) != len(slices) * len(values):
+        raise InputError(f"{path}: has {len(found)} frames of {len(slices)} slices with {len(values)} {name}s; every slice must have all")
+    return len(values)
 
 
 def without_oversampling(kspace: np.ndarray, width: int) -> np.ndarray:

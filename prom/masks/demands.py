@@ -159,6 +159,16 @@ class Demands:
             raise InputError(f"{conflict}; {'take ' + ', or '.join(ways) if ways else 'leave one of them out'}")
         return self._made(lines, count)
 
+    def of_frame(self, lines: Lines, frame: int) -> Demands:
+        """What is demanded of one frame of a series with this pattern.
+
+        >>> series = Lines((3, 1, 4), readout=(-2,), frames=True)
+        >>> Demands(per_frame=True, require=torch.eye(3, 4, dtype=torch.bool)).of_frame(series, 1).require
+        tensor([False,  True, False, False])
+        """
+        own = {name: _of_pattern(name, mask, lines) for name in MASKS if (mask := getattr(self, name)) is not None}
+        return replace(self, per_frame=False, **{name: mask[frame] if lines.apart else mask for name, mask in own.items()})
+
     def describe(self) -> str:
         """All demands, in one line; empty where there are none."""
         words = []

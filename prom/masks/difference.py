@@ -28,8 +28,9 @@ class Difference:
         How many were asked for and not measured, and measured without being asked for.
     explanation
         What makes the measured mask of the one that was asked for, exactly: ``transposed``, ``rows reversed``, ``shifted by (1, 0)``, or
-        several of them in this order. Reversing leaves DC where it is; shifts are of (rows, columns), and what leaves the grid on one side
-        comes back on the other. None where nothing does, or the masks are equal.
+        several of them in this order. Reversing leaves DC where it is; shifts are of (rows, columns), with a third axis of all three, and
+        what leaves the grid on one side comes back on the other; with three axes no transposition is looked for. None where nothing
+        makes it, or the masks are equal.
     """
 
     unit: str
@@ -65,7 +66,9 @@ class Difference:
 
 
 def difference(asked: Tensor, measured: Tensor) -> Difference:
-    """How ``measured`` differs from ``asked``, both ``(H, W)`` bool, centred. Lines are counted where both have the same whole ones.
+    """How ``measured`` differs from ``asked``, both ``(H, W)`` bool, centred, or with a third axis before.
+
+    Lines are counted where both have the same whole ones.
 
     Raises
     ------
@@ -79,9 +82,10 @@ def difference(asked: Tensor, measured: Tensor) -> Difference:
     True
     """
     if asked.shape != measured.shape:
-        turned = asked.T.shape == measured.shape
+        axes = "(rows, columns)" if measured.ndim == 2 else "(frames or partitions, rows, columns)"
+        turned = asked.ndim == 2 and asked.T.shape == measured.shape
         raise InputError(
-            f"mask of {tuple(asked.shape)}: does not fit the raw data, which have {tuple(measured.shape)} (rows, columns)"
+            f"mask of {tuple(asked.shape)}: does not fit the raw data, which have {tuple(measured.shape)} {axes}"
             + ("; its transpose does, so that rows and columns may be confused" if turned else "; give the mask that was measured")
         )
     pattern = next((name for name in ("columns", "rows") if _has(asked, name) and _has(measured, name)), "points")
@@ -93,7 +97,7 @@ def difference(asked: Tensor, measured: Tensor) -> Difference:
 
 
 def lines_of(mask: Tensor) -> str:
-    """What a mask, ``(H, W)`` bool, consists of: columns, rows or points. Everything, and nothing, is rows.
+    """What a mask, ``(H, W)`` bool or with a third axis before, consists of: columns, rows or points. Everything, and nothing, is rows.
 
     >>> lines_of(torch.eye(3).bool()), lines_of(torch.eye(3).bool()[:1].expand(3, 3)), lines_of(torch.ones(3, 3).bool())
     ('points', 'columns', 'rows')
@@ -114,10 +118,10 @@ def _explanation(asked: Tensor, measured: Tensor) -> str | None:
     if not found:
         return None
     steps, *shift = min(found, key=_unlikely)
-    return " and ".join([*steps, *([f"shifted by ({shift[0]}, {shift[1]})"] if any(shift) else [])])
+    return " and ".join([*steps, *([f"shifted by ({', '.join(map(str, shift))})"] if any(shift) else [])])
 
 
-def _unlikely(found: tuple[list[str], int, int]) -> tuple[int, int]:
+def _unlikely(found: tuple[list[str], *tuple[int, ...]]) -> tuple[int, int]:
     """What sorts explanations: fewer things that happened come first, and of one thing a shift by one before a reversal."""
     steps, *shift = found
     distance = sum(abs(step) for step in shift)
@@ -126,19 +130,20 @@ def _unlikely(found: tuple[list[str], int, int]) -> tuple[int, int]:
 
 def _turned(mask: Tensor) -> Iterator[tuple[list[str], Tensor]]:
     """The mask as it is, transposed where it is square, and reversed along either axis or both, each with what was done to it."""
-    for transposed, *reversals in product((False, True) if mask.shape[0] == mask.shape[1] else (False,), (False, True), (False, True)):
+    square = mask.ndim == 2 and mask.shape[0] == mask.shape[1]
+    for transposed, *reversals in product((False, True) if square else (False,), (False, True), (False, True)):
         changed, steps = (mask.T, ["transposed"]) if transposed else (mask, [])
         for axis, reverse in zip((-2, -1), reversals, strict=True):
             if reverse:
-                changed = torch.stack([opposite(line) for line in changed.unbind(-3 - axis)], dim=-3 - axis)
+                changed = opposite(changed, (axis,))
                 steps.append(f"{AXES[axis]}s reversed")
         yield steps, changed
 
 
-def _shift(mask: Tensor, measured: Tensor) -> tuple[int, int] | None:
+def _shift(mask: Tensor, measured: Tensor) -> tuple[int, ...] | None:
     """The shortest shift that makes the one mask of the other, exactly."""
-    spectra = [torch.fft.fft2(one.double()) for one in (mask, measured)]
-    common = torch.fft.ifft2(spectra[0].conj() * spectra[1]).real  # how many samples both have, by shift
+    spectra = [torch.fft.fftn(one.double()) for one in (mask, measured)]
+    common = torch.fft.ifftn(spectra[0].conj() * spectra[1]).real  # how many samples both have, by shift
     candidates = (common > mask.sum() - 0.5).nonzero().tolist()
     signed = [tuple((step + n // 2) % n - n // 2 for step, n in zip(shift, mask.shape, strict=True)) for shift in candidates]
-    return min(signed, key=lambda shift: abs(shift[0]) + abs(shift[1]), default=None)
+    return min(signed, key=lambda shift: sum(map(abs, shift)), default=None)

@@ -49,7 +49,7 @@ READERS: dict[str, Callable[[Path], np.ndarray]] = {".npy": _npy, ".mat": _mat, 
 
 
 def read(path: str | os.PathLike) -> Tensor:
-    """The mask in a file, ``(H, W)`` bool, centred; the ending says which kind of file it is.
+    """The mask in a file, ``(H, W)`` bool, centred, of volumes ``(D, H, W)`` and of series ``(T, H, W)``; the ending says what it is.
 
     ``.npy`` holds an array of 0 and 1, ``.mat`` a variable ``mask`` of 0 and 1, ``.png`` a picture in which white is measured. Any other
     file must be one of prom (:func:`prom.load_mask`).
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike) -> Tensor:
     Raises
     ------
     InputError
-        Where the file is missing or damaged, or what it holds is no mask: other values, not 2D, or nothing measured.
+        Where the file is missing or damaged, or what it holds is no mask: other values, neither 2D nor 3D, or nothing measured.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,8 +74,8 @@ def read(path: str | os.PathLike) -> Tensor:
         raise InputError(f"mask {path}: no such file; make one with 'prom export'")
     try:
         array = reader(path)
-        if array.ndim != 2 or not 0 < array.size <= LARGEST_MASK:
-            raise ValueError(f"has the shape {array.shape}, where (H, W) is expected")
+        if array.ndim not in (2, 3) or not 0 < array.size <= LARGEST_MASK:
+            raise ValueError(f"has the shape {array.shape}, where (H, W), (D, H, W) or (T, H, W) is expected")
         if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
             raise ValueError("has other values than 0 and 1")
         if not array.any():

@@ -14,7 +14,7 @@ import platform
 
 import torch
 
-from prom import baselines
+from prom import baselines, methods
 from prom.datasets.base import SliceDataset
 from prom.evaluation.evaluate import evaluate
 from prom.evaluation.segmentation import Segmenter
@@ -32,10 +32,13 @@ METHODS = {  # method: patterns
     "default:iterations=60": ("points", "columns", "rows"),
     "paper:members=2,iterations=40": ("points", "columns"),
     "polished:iterations=40,polish=6,hold_out=0.25": ("points", "columns"),
-    **{name: (baselines.default_pattern(name),) for name in baselines.BASELINES if name not in OTHERS},
+    **{
+        name: (baselines.default_pattern(name),) for name in baselines.BASELINES if name not in OTHERS and not methods.METHODS[name].in_time
+    },
     "task-polished:iterations=20,polish=6": ("points", "columns"),
 }
-SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY")  # of the environment, which choose another processor's code
+# Of the environment, which choose another processor's code.
+SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
 
 
 def slices() -> SliceDataset:

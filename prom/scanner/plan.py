@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +39,8 @@ class ScanPlan:
         ``(S,)`` int64, counted from 0: of a gradient echo, the number in the order, and 0.
     acceleration
         The true one.
+    frame
+        Of a series in time ``(S,)`` int64, the frame of each, counted from 0; else None.
     """
 
     pattern: str
@@ -48,6 +51,7 @@ class ScanPlan:
     shot: Tensor
     echo: Tensor
     acceleration: float
+    frame: Tensor | None = None
 
     @property
     def three_dimensional(self) -> bool:
@@ -60,11 +64,15 @@ class ScanPlan:
         return torch.arange(len(self.steps))
 
     def mask(self) -> Tensor:
-        """The mask that the steps make, ``(H, W)`` bool."""
+        """The mask that the steps make, ``(H, W)`` bool; of a series ``(T, H, W)``."""
         grid = make(self.pattern, self.shape)
-        selected = torch.zeros(grid.shape, dtype=torch.bool)
-        selected[tuple(self.steps[:, : len(grid.shape)].T)] = True
-        return grid.forward(selected)
+        if self.frame is None:
+            selected = torch.zeros(grid.shape, dtype=torch.bool)
+            selected[tuple(self.steps[:, : len(grid.shape)].T)] = True
+            return grid.forward(selected)
+        selected = torch.zeros(int(self.frame.max()) + 1, *grid.shape, dtype=torch.bool)
+        selected[(self.frame, *self.steps[:, : len(grid.shape)].T)] = True
+        return torch.stack([grid.forward(one) for one in selected])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -110,6 +118,85 @@ def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Sca
     if steps.shape[1] == 1:
         steps = torch.cat([steps, torch.zeros_like(steps)], dim=1)
     return ScanPlan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
+
+
+def frames_of(result: MaskResult) -> list[MaskResult]:
+    """The masks of the frames of a series, each of a scan in 2D, or in 3D where they have points.
+
+    Raises
+    ------
+    InputError
+        Where a frame measures nothing.
+
+    >>> from prom.masks import MaskResult
+    >>> theta = torch.eye(3)
+    >>> mask = theta.bool()[:, None].expand(3, 4, 3).contiguous()
+    >>> series = MaskResult(mask, mask.float(), theta, "columns", 3.0, {"name": "demo"}, 0, provenance={"kind": "series"})
+    >>> [(one.mask.shape, one.pattern, int(one.mask.sum())) for one in frames_of(series)][:2]
+    [(torch.Size([4, 3]), 'columns', 4), (torch.Size([4, 3]), 'columns', 4)]
+    """
+    lines = result.lines
+    found = []
+    for number, (mask, probabilities) in enumerate(zip(result.mask, result.probabilities, strict=True)):
+        if not mask.any():
+            raise InputError(
+                f"frame {number}: measures nothing, so it has no scan; make a mask with equally many samples in each (per_frame)"
+            )
+        found.append(
+            replace(
+                result,
+                mask=mask,
+                probabilities=probabilities,
+                theta=result.theta[number] if lines.apart else result.theta,
+                pattern=lines.frame.name,
+                acceleration=mask.numel() / int(mask.sum()),
+                provenance={name: value for name, value in result.provenance.items() if name != "kind"},
+            )
+        )
+    return found
+
+
+def across(result: MaskResult) -> tuple[MaskResult, int]:
+    """The points of a 3D scan that measures the lines of a volume: a mask of lines (ky) and partitions (kz), and the samples of a line.
+
+    The partitions of the volume are those of the scan; its rows or columns, whichever are not the readout, are the lines.
+
+    Raises
+    ------
+    InputError
+        Where the volume's mask has points, each of which would be a readout of its own.
+
+    >>> from prom.baselines import as_result
+    >>> mask = torch.eye(4, 6).bool()[:, None].expand(4, 5, 6).contiguous()
+    >>> points, readout = across(as_result(mask, "demo", 6.0, "columns"))
+    >>> points.mask.shape, points.pattern, readout
+    (torch.Size([6, 4]), 'points', 5)
+    """
+    lines = result.lines
+    if not lines.readout:
+        raise InputError(
+            f"mask of {tuple(result.mask.shape)}: has points along all three axes, each a readout of its own; export it as .npy, .mat, "
+            ".cfl or .csv without settings, or make a mask of columns or rows"
+        )
+    [readout] = lines.readout
+    theta = result.theta.T.contiguous()
+    selected = lines.select(result.mask).T.contiguous()
+    return replace(result, mask=selected, probabilities=theta, theta=theta, pattern="points"), result.mask.shape[readout]
+
+
+def joined(plans: Sequence[ScanPlan]) -> ScanPlan:
+    """The plans of the frames of a series as one: frame after frame, the shots counted through."""
+    shots, parts = 0, []
+    for one in plans:
+        parts.append(one.shot + shots)
+        shots += int(one.shot.max()) + 1
+    return replace(
+        plans[0],
+        **{name: torch.cat([getattr(one, name) for one in plans]) for name in ("steps", "calibration", "echo")},
+        shot=torch.cat(parts),
+        frame=torch.cat([torch.full((len(one.steps),), number) for number, one in enumerate(plans)]),
+        acceleration=len(plans) / sum(1 / one.acceleration for one in plans),
+    )
 
 
 def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple[int, int, int], tuple[float, float, float]]:

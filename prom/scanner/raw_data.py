@@ -42,7 +42,7 @@ def write(
     centres ``n // 2``. Every acquisition has ``idx.kspace_encode_step_1`` and ``_2`` (line and partition), the flag
     ``ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING`` within the calibration region, and first and last ones the flags that say so.
     Echo and shot of a turbo spin echo are ``idx.user[0]`` and ``idx.user[1]``: programs take acquisitions of different
-    ``idx.segment`` apart.
+    ``idx.segment`` apart. The frame of a series is ``idx.phase``.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def write(
     """
     library = ismrmrd()
     count, width = len(made.steps), made.matrix[0]
-    if max(*made.matrix, int(made.shot.max()), samples.shape[1] if samples is not None else 0) > MOST:
+    frames = 1 if made.frame is None else int(made.frame.max()) + 1
+    if max(*made.matrix, int(made.shot.max()), frames, samples.shape[1] if samples is not None else 0) > MOST:
         raise InputError(f"matrix {made.matrix} with {int(made.shot.max()) + 1} shots: raw data count to {MOST}; use a smaller one")
     channels = 0 if samples is None else samples.shape[1]
     before = 0 if noise is None else 1
@@ -82,6 +83,7 @@ def write(
     steps = made.steps.numpy()
     index = head["idx"]
     index["kspace_encode_step_1"], index["kspace_encode_step_2"] = steps[:, 0], steps[:, 1]
+    index["phase"] = 0 if made.frame is None else made.frame.numpy()
     index["user"][:, 0], index["user"][:, 1] = made.echo.numpy(), made.shot.numpy()
     head["flags"] = _flags(library, made)
     written = [*([noise] if before else []), *(np.zeros((count, 0)) if samples is None else samples)]
@@ -101,18 +103,14 @@ def _flags(library: object, made: ScanPlan) -> np.ndarray:
         flags[where] |= np.uint64(1 << (getattr(library, f"ACQ_{name}") - 1))
 
     add("IS_PARALLEL_CALIBRATION_AND_IMAGING", made.calibration.numpy())
-    for name in (
-        "SLICE",
-        "REPETITION",
-        "AVERAGE",
-        "CONTRAST",
-        "PHASE",
-        "SET",
-        "ENCODE_STEP1",
-        *(["ENCODE_STEP2"] if made.three_dimensional else []),
-    ):
+    frame = np.zeros(len(flags), int) if made.frame is None else made.frame.numpy()
+    first, last = (np.flatnonzero(np.diff(frame, **{end: -1})) for end in ("prepend", "append"))  # of each frame
+    for name in ("REPETITION", "AVERAGE", "CONTRAST", "SET"):
         add(f"FIRST_IN_{name}", 0)
         add(f"LAST_IN_{name}", -1)
+    for name in ("SLICE", "PHASE", "ENCODE_STEP1", *(["ENCODE_STEP2"] if made.three_dimensional else [])):
+        add(f"FIRST_IN_{name}", first)
+        add(f"LAST_IN_{name}", last)
     add("LAST_IN_MEASUREMENT", -1)
     return flags
 
@@ -134,7 +132,8 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
     def limit(length: int, centre: int | None = None) -> object:
         return xsd.limitType(minimum=0, maximum=length - 1, center=length // 2 if centre is None else centre)
 
-    single = {name: limit(1) for name in ("average", "slice", "contrast", "phase", "repetition", "set", "segment")}
+    single = {name: limit(1) for name in ("average", "slice", "contrast", "repetition", "set", "segment")}
+    single["phase"] = limit(1 if made.frame is None else int(made.frame.max()) + 1, 0)
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,

@@ -15,7 +15,7 @@ from prom.kspace.patterns import AXES
 from prom.masks import MaskResult
 from prom.masks.export import export
 from prom.scanner import raw_data
-from prom.scanner.plan import ScanPlan, plan
+from prom.scanner.plan import ScanPlan, across, frames_of, joined, plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import Scan, make, write
 
@@ -28,6 +28,9 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
       counted from 0, and calibration, 0 or 1; its :class:`~prom.scanner.plan.ScanPlan` is returned.
     - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
+
+    A volume's lines are a 3D scan, whose partitions are the volume's. A series is measured frame after frame, with the frame as the counter
+    ``phase`` of ``.mrd`` and the column frame of ``.csv``; its plan is returned.
 
     Raises
     ------
@@ -42,6 +45,13 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     ending = path.suffix.lower()
     if ending not in (*options.FORMATS, *options.SCANNER_FORMATS):
         raise unknown("output format", path.suffix, (*options.FORMATS, *options.SCANNER_FORMATS))
+    if result is not None and result.mask.ndim == 3 and (settings or ending in options.SCANNER_FORMATS):
+        if result.lines.frames:
+            return _write_series(result, path, ending, settings)
+        if "readout" in settings:
+            raise InputError(f"readout {settings['readout']}: the mask of a volume says itself how long its lines are; leave it out")
+        result, readout = across(result)
+        settings |= {"readout": readout}
     if ending in options.SCANNER_FORMATS:
         check_writable(path)
         scan = make(result, Protocol(**settings), path.stem)
@@ -61,6 +71,26 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     return made
 
 
+def _write_series(result: MaskResult, path: Path, ending: str, settings: dict[str, object]) -> ScanPlan:
+    """The frames of a series, one after the other."""
+    if ending not in (".mrd", ".csv"):
+        what = "a Pulseq sequence is of one frame" if ending == ".seq" else f"{ending} has no order of measurement"
+        raise InputError(f"output {path}: {what}, and this mask has {len(result.mask)}; export it as .csv, or as .mrd, which count frames")
+    check_writable(path)
+    frames, protocol = frames_of(result), Protocol(**settings)
+    if ending == ".csv":
+        made = joined([_ordered(one, protocol) for one in frames])
+        with atomic(path) as temporary:
+            table(made).to_csv(temporary, index=False, lineterminator="\n")
+        return made
+    scans = [make(one, protocol, path.stem) for one in frames]
+    begins = np.cumsum([0.0, *(scan.duration for scan in scans)])
+    made = joined([scan.plan for scan in scans])
+    at = np.concatenate([begin + acquisition_times(scan) for begin, scan in zip(begins, scans, strict=False)])
+    raw_data.write(path, made, times(scans[0]), at=at)
+    return made
+
+
 def _ordered(result: MaskResult, protocol: Protocol) -> ScanPlan:
     """The order alone: of a turbo spin echo it depends on all settings, as these decide which echo meets the centre."""
     return make(result, protocol).plan if protocol.kind == "tse" else plan(result, protocol)
@@ -72,7 +102,8 @@ def table(made: ScanPlan) -> pd.DataFrame:
     numbers = {name: made.steps[:, place].numpy() for place, name in enumerate(names)}
     offsets = {f"{name}_offset": numbers[name] - made.matrix[1 + place] // 2 for place, name in enumerate(names)}
     counters = {"shot": made.shot.numpy(), "echo": made.echo.numpy(), "calibration": made.calibration.numpy().astype(int)}
-    return pd.DataFrame({**numbers, **offsets, **counters})
+    frame = {} if made.frame is None else {"frame": made.frame.numpy()}
+    return pd.DataFrame({**frame, **numbers, **offsets, **counters})
 
 
 def times(scan: Scan) -> raw_data.Times:

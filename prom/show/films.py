@@ -224,13 +224,13 @@ def show_mask_over_time(axes: Axes, mask: Tensor, title: str = "") -> None:
         raise InputError(f"mask of {tuple(mask.shape)}: must be (T, H, W)")
     lines = lines_over_time(mask)
     if lines is None:
-        show_mask(axes, contact_sheet(mask[:SHEET].cpu()), title)
+        show_mask(axes, contact_sheet(mask[:SHEET].cpu().numpy()), title)
         return
     measured, name = lines
     count, encodes = measured.shape
     low = -(encodes // 2) - 0.5
     axes.imshow(
-        measured.cpu().T.float(),
+        measured.cpu().T.float().numpy(),
         cmap="gray",
         vmin=0,
         vmax=1,

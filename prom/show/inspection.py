@@ -28,11 +28,12 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
     Returns
     -------
     dict
-        ``read``: subjects, files, slices; ``left_out`` and ``refused``: (file, reason); ``patients``: names by split; ``shapes``: number
-        of slices of each (channels, H, W) and type; ``understood``: of the first file of each kind its axes, domain, coils and the share of
-        k-space that is 0; ``coils``: with coils=keep how many, the least and greatest noise of a subject, and where maps and noise come
-        from, else None; ``volumes``: with volume=True the sizes and the readout, and how many slices are empty; ``range``: least and
-        greatest magnitude; ``labels``: the values, or None; ``pictures``: a few slices, (H, W).
+        ``kind`` of the data set; ``read``: subjects, files, and slices or series; ``left_out`` and ``refused``: (file, reason);
+        ``patients``: names by split; ``shapes``: number of slices of each (channels, H, W), or (channels, T, H, W), and type;
+        ``understood``: of the first file of each kind its axes, domain, coils and the share of k-space that is 0; ``coils``: with
+        coils=keep how many, the least and greatest noise of a subject, and where maps and noise come from, else None; ``volumes``: with
+        volume=True the sizes and the readout, and how many slices are empty; ``range``: least and greatest magnitude; ``labels``: the
+        values, or None; ``pictures``: a few slices, (H, W).
 
     Raises
     ------
@@ -73,9 +74,11 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
             labels |= {int(value) for value in np.unique(part.labels)}
             labelled += len(part.labels)
         if index in wanted and len(magnitude):
-            pictures.append((part.subject, magnitude[len(magnitude) // 2, 0]))
+            picture = magnitude[len(magnitude) // 2, 0]
+            pictures.append((part.subject, picture[0] if plan.kind == "series" else picture))
     return {
         "name": plan.name,
+        "kind": plan.kind,
         "source": plan.source_with(values),
         "read": {"subjects": subjects, "files": len(plan.files), "slices": slices},
         "patients": {split: list(names) for split, names in plan.sides.items()},
@@ -113,7 +116,7 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
     for kind, file in first.items():
         try:
             how = (settings.get(name) for name in ("dataset_name", "axes", "part"))
-            content = folder.content_of(file, file.path, *how, volume=bool(settings.get("volume")))
+            content = folder.content_of(file, file.path, *how, *(bool(settings.get(name)) for name in ("volume", "time")))
             domain = domain_of(file.path, content, settings.get("domain"))
         except InputError:
             continue  # among those refused
@@ -135,20 +138,24 @@ def report(found: dict[str, object]) -> str:
     refused     a.npy: is damaged
     """
     read = found["read"]
-    lines = [f"{found['name']}: {read['slices']} slices of {read['subjects']} subjects are read"]
+    in_time = found.get("kind") == "series"
+    what = "series" if in_time else "slices"
+    lines = [f"{found['name']}: {read['slices']} {what} of {read['subjects']} subjects are read"]
     for split, names in found["patients"].items():
         lines.append(f"{split:11} {len(names)} patient(s): {_listed(names)}")
     for shape, count in found["shapes"].items():
-        lines.append(f"{'slices':11} {count} of {shape}, (channels, H, W)")
+        lines.append(f"{what:11} {count} of {shape}, ({'channels, T, H, W' if in_time else 'channels, H, W'})")
     if len(found["shapes"]) > 1:
-        lines.append(f"{'':11} slices of one data set must be alike: size= makes them so, or contrast= or series= chooses")
+        lines.append(f"{'':11} {what} of one data set must be alike: size= makes them so, or contrast= or series= chooses")
     for row in found["understood"]:
-        what = f"{row['kind']} {tuple(row['shape'])} as {', '.join(row['axes'])}: {'k-space' if row['domain'] == 'kspace' else 'images'}"
-        what += f", {row['coils']} coils" if row["coils"] else ""
-        what += f", {row['empty']:.1%} of k-space is 0" if row["empty"] is not None else ""
-        what += f", pixels of {row['spacing'][0]:.3g} x {row['spacing'][1]:.3g} mm" if row["spacing"] else ""
-        lines.append(f"{'understood':11} {what}")
-    lines += [f"{'volumes':11} {what}" for what in found.get("volumes", ())]
+        understood = (
+            f"{row['kind']} {tuple(row['shape'])} as {', '.join(row['axes'])}: {'k-space' if row['domain'] == 'kspace' else 'images'}"
+        )
+        understood += f", {row['coils']} coils" if row["coils"] else ""
+        understood += f", {row['empty']:.1%} of k-space is 0" if row["empty"] is not None else ""
+        understood += f", pixels of {row['spacing'][0]:.3g} x {row['spacing'][1]:.3g} mm" if row["spacing"] else ""
+        lines.append(f"{'understood':11} {understood}")
+    lines += [f"{'volumes':11} {volume}" for volume in found.get("volumes", ())]
     if coils := found.get("coils"):
         low, high = (f"{value:.4g}" for value in coils["noise"])
         level = low if low == high else f"{low} to {high}"
@@ -157,7 +164,7 @@ def report(found: dict[str, object]) -> str:
     if found["range"]:
         lines.append(f"{'values':11} magnitudes from {found['range'][0]:.4g} to {found['range'][1]:.4g}")
     if found["labels"]:
-        lines.append(f"{'labels':11} of {found['labels']['slices']} slices, values {_listed([str(v) for v in found['labels']['values']])}")
+        lines.append(f"{'labels':11} of {found['labels']['slices']} {what}, values {_listed([str(v) for v in found['labels']['values']])}")
     reasons = Counter(reason for _, reason in found["left_out"])
     for reason, count in reasons.items():
         names = [path.name for path, why in found["left_out"] if why == reason]

@@ -258,8 +258,8 @@ def test_damaged_files_are_read_or_refused_in_one_line(name, tmp_path, capsys, m
     content, pack = unpacked(path)
     generator = np.random.default_rng([len(SEEDS), *name.encode()])
     refused = 0
-    # A damaged mat file starts a process, so there are fewer of these.
-    for number in range(INPUTS // 200 if name.startswith("mat") else -(-INPUTS // (len(SEEDS) - 2))):
+    # A damaged mat file starts a process, which takes a third of a second, so there are fewer of these.
+    for number in range(INPUTS // 400 if name.startswith("mat") else -(-INPUTS // (len(SEEDS) - 2))):
         outside = pack is bytes or number % 3 == 0
         path.write_bytes(damage(pack(content), generator) if outside else pack(damage(content, generator)))
         signal.alarm(SECONDS)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import compute_dice, compute_iou
+from monai.networks.nets import UNet
 from torch import nn
 from torch.nn import functional
 
@@ -171,6 +172,28 @@ def test_the_objective_is_the_frozen_networks_loss():
     torch.testing.assert_close(loss, expected.detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient, torch.autograd.grad(expected, masks)[0], rtol=1e-3, atol=1e-7)
     assert not any(weight.requires_grad for weight in segmenter.network.parameters())
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_network_is_monais_to_the_bit(frozen):
+    """The fast activations of a frozen network change neither what it shows nor a gradient, and take the slopes that it has learnt."""
+    ours = segmentation._unet({"disc": (1,), "core": (2,)}, {"channels": (4, 8, 8), "in_channels": 1})
+    monais = UNet(2, 1, 3, (4, 8, 8), strides=(2, 2), num_res_units=2)
+    slopes = iter(torch.tensor([0.25, -0.5, 0.0]).repeat(10))
+    with torch.no_grad():
+        for part in ours.modules():
+            if isinstance(part, nn.PReLU):
+                part.weight.fill_(next(slopes))
+    monais.load_state_dict(ours.state_dict())
+    images = torch.randn(3, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    results = []
+    for network in (ours, monais):
+        network.eval().requires_grad_(not frozen)
+        seen = images.clone().requires_grad_()
+        logits = network(seen)
+        logits.square().sum().backward()
+        results.append([logits, seen.grad, *(weight.grad for weight in network.parameters() if not frozen)])
+    assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
 def test_masks_are_learnt_through_the_network():

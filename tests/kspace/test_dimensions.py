@@ -246,7 +246,12 @@ def test_what_is_for_slices_only_refuses_series():
         named("wavelet", data)
     with pytest.raises(InputError, match="convention fastmri"):
         prom.evaluate(torch.ones(data.shape, dtype=torch.bool), data, convention="fastmri")
-    with pytest.raises(InputError, match="has series, whose matrices would be too large"):
+    with pytest.raises(InputError, match="a_optimal: would measure the same points in every frame; use pattern still-points"):
         prom.baselines.get("a_optimal")(data, 2)
+    for name, pattern in (("lattice", "points"), ("poisson_disc", "points"), ("best_candidate", "points"), ("equispaced", "columns")):
+        with pytest.raises(InputError, match=f"{name}: is of planes, and demo has volumes"):
+            prom.baselines.get(name)(volumes(), 4, pattern)
+    for name in ("energy", "conjugate_energy", "low_pass", "gaussian", "polynomial"):
+        assert int(prom.baselines.get(name)(volumes(), 4).sum()) == 4 * 6 * 5 // 4
     with pytest.raises(InputError, match="pattern still-points: is of series in time, and these are not; use points"):
         volumes().lines("still-points")

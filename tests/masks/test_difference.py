@@ -119,3 +119,28 @@ def test_reach_and_lines():
     assert reach(mask) == [(-1, -1), (-1, -1)] and lines_of(mask) == "rows"
     mask[3:7, 5] = True
     assert reach(mask) == [(1, 2), (-1, 2)] and lines_of(mask) == "points"
+
+
+@hypothesis.given(SIDES, SIDES, SIDES, strategies.integers(0, 10**6), strategies.booleans(), strategies.booleans(), SIDES, SIDES, SIDES)
+def test_what_moved_a_mask_with_three_axes_is_found(depth, height, width, seed, rows, columns, along, down, right):
+    asked = torch.rand(depth, height, width, generator=torch.Generator().manual_seed(seed)) < 0.4
+    flipped = asked.flip([axis for axis, flip in ((1, rows), (2, columns)) if flip])
+    measured = flipped.roll((along, down, right), (0, 1, 2))
+    found = difference(asked, measured)
+    assert found.equal == torch.equal(asked, measured)
+    if found.equal:
+        return
+    again = asked
+    for step in found.explanation.split(" and "):
+        if step.startswith("shifted"):
+            again = again.roll([int(number) for number in step.removeprefix("shifted by (").removesuffix(")").split(", ")], (0, 1, 2))
+        else:
+            again = opposite(again, (1,) if step == "rows reversed" else (2,))
+    assert torch.equal(again, measured)
+
+
+def test_masks_with_three_axes_of_other_sizes_are_refused():
+    mask = torch.ones(3, 4, 5, dtype=torch.bool)
+    for other in (mask[:2], mask[0]):
+        with pytest.raises(InputError, match=r"mask of \(3, 4, 5\): does not fit the raw data"):
+            difference(mask, other)

@@ -271,3 +271,80 @@ def test_what_is_no_mask_is_refused_in_one_line(what, tmp_path):
     assert WRONG[what] in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(InputError, match="no such file"):
         mask_files.read(tmp_path / f"missing{what}")
+
+
+# --------------------------------------------------------------------------------------------------------------------------- three axes
+
+THREE = [
+    (pattern, kind)
+    for kind, names in (
+        ("series", ("points", "columns", "rows", "still-points", "still-columns", "still-rows")),
+        ("volumes", ("points", "columns", "rows")),
+    )
+    for pattern in names
+]
+
+
+@pytest.fixture(params=THREE, ids=str)
+def deep(request) -> MaskResult:
+    """A mask of a volume or of a series: 5 x 6 x 7, a third of its parameters measured, that in the middle among them."""
+    pattern, kind = request.param
+    grid = make(pattern, (5, 6, 7), kind == "series")
+    theta = torch.rand(grid.shape, generator=torch.Generator().manual_seed(len(pattern)))
+    theta[tuple(n // 2 for n in grid.shape)] = 1.0
+    count = grid.size // 3
+    chosen = torch.zeros(grid.size, dtype=torch.bool)
+    chosen[theta.flatten().topk(count).indices] = True
+    mask = grid.forward(chosen.reshape(grid.shape)).contiguous()
+    theta = theta.contiguous()
+    provenance = {"dataset": "drawn", **({"kind": kind} if kind == "series" else {})}
+    return MaskResult(
+        mask, grid.forward(theta).contiguous(), theta, pattern, grid.size / count, {"name": "random"}, 0, provenance=provenance
+    )
+
+
+@pytest.mark.parametrize("ending", [".npy", ".mat", ".h5"])
+def test_masks_with_three_axes_are_read_again(deep, ending, tmp_path):
+    export(deep, tmp_path / f"mask{ending}")
+    assert torch.equal(mask_files.read(tmp_path / f"mask{ending}"), deep.mask)
+    read, pattern = mask_files.read_with_pattern(tmp_path / f"mask{ending}")
+    assert pattern in (deep.pattern, deep.pattern.removeprefix("still-")) and torch.equal(read, deep.mask)
+    if ending == ".h5":
+        again = load_mask(tmp_path / "mask.h5")
+        assert again.lines == deep.lines and torch.equal(again.theta, deep.theta)
+    if ending == ".mat":
+        layout = scipy.io.loadmat(tmp_path / "mask.mat")["layout"].item()
+        first = "(t, 4, 4)" if deep.lines.frames else "(3, 4, 4)"
+        assert layout.startswith(f"mask({'frame' if deep.lines.frames else 'partition'}, row, column)") and layout.endswith(first)
+
+
+def test_bart_has_time_as_dimension_10_and_partitions_as_2(deep, tmp_path):
+    export(deep, tmp_path / "mask.cfl")
+    read = read_cfl(tmp_path / "mask.cfl")
+    place = 10 if deep.lines.frames else 2
+    assert read.shape[:2] == (6, 7) and read.shape[place] == 5 and read.size == 210
+    np.testing.assert_array_equal(np.moveaxis(read, place, 0).reshape(5, 6, 7), deep.mask.numpy().astype(complex))
+
+
+def test_lists_with_three_axes(deep, tmp_path):
+    """Rebuilt from offsets, the frame's from its number, the mask is what it was."""
+    export(deep, tmp_path / "mask.csv")
+    read = pd.read_csv(tmp_path / "mask.csv")
+    names = ["frame" if deep.lines.frames else "partition", "row", "column"]
+    listed = [name for name in names if name in read]
+    assert len(read) == int(deep.lines.select(deep.mask).sum())
+    assert read.columns.tolist() == listed + [f"{name}_offset" for name in listed if name != "frame"]
+    rebuilt = np.zeros((5, 6, 7), dtype=bool)
+    for _, entry in read.iterrows():
+        place = [slice(None)] * 3
+        for axis, name in enumerate(names):
+            if name in listed:
+                place[axis] = entry[name] if name == "frame" else entry[f"{name}_offset"] + rebuilt.shape[axis] // 2
+        rebuilt[tuple(place)] = True
+    np.testing.assert_array_equal(rebuilt, deep.mask.numpy())
+
+
+def test_a_mask_with_three_axes_is_no_picture(deep, tmp_path):
+    with pytest.raises(InputError, match=r"a picture has no room for a mask of \(5, 6, 7\); export it as .npy"):
+        export(deep, tmp_path / "mask.png")
+    assert not list(tmp_path.iterdir())

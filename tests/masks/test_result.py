@@ -17,6 +17,7 @@ from PIL import Image
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks, optimize
 from prom.files import atomic
 from prom.masks.export import export
+from prom.methods import METHODS
 from prom.runs import results
 
 
@@ -190,7 +191,10 @@ def test_mask_files_whose_fields_do_not_fit_are_refused(result, tmp_path, what):
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [*baselines.BASELINES, "equispaced:exact_budget=false", "default", "paper:members=2", "polished"])
+OF_SLICES = [name for name in baselines.BASELINES if not METHODS[name].in_time]
+
+
+@pytest.mark.parametrize("name", [*OF_SLICES, "equispaced:exact_budget=false", "default", "paper:members=2", "polished"])
 @pytest.mark.parametrize("pattern", ["points", "columns", "rows"])
 def test_whatever_a_method_makes_is_saved_and_loaded(blobs, tmp_path, name, pattern):
     if (name.startswith("equispaced") and pattern == "points") or (name in ("poisson_disc", "lattice") and pattern != "points"):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_other_code_has_another_folder(planned, monkeypatch):
     assert planned(2).folder != folder
 
 
-@pytest.mark.parametrize("method", baselines.BASELINES)
+@pytest.mark.parametrize("method", [method for method in baselines.BASELINES if not named(method).in_time])
 @pytest.mark.parametrize("pattern", patterns.PATTERNS)
 def test_seeds_and_patterns_of_baselines_are_known(method, pattern):
     """Seeds are swept where they change the mask, and patterns where there is a mask."""
@@ -147,8 +148,9 @@ def test_seeds_and_patterns_of_baselines_are_known(method, pattern):
         with pytest.raises(InputError):
             baselines.get(method)(data, 4, pattern=pattern)
         return
-    made = [baselines.get(method)(data, 4, pattern=pattern, seed=seed) for seed in range(6)]
-    assert all(torch.equal(made[0], mask) for mask in made) == (not named(method).random)
+    first, *others = (partial(baselines.get(method), data, 4, pattern=pattern, seed=seed) for seed in range(6))
+    mask = first()  # at the first seed with another mask the others are not asked for theirs
+    assert all(torch.equal(mask, other()) for other in others) == (not named(method).random)
 
 
 def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
