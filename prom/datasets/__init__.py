@@ -53,6 +53,7 @@ def load(
     scale: float = 1.0,
     maps: str | os.PathLike | None = None,
     maps_noise: float = 0.0,
+    grid: bool = False,
     **settings,
 ) -> SliceDataset:
     """Read a data set: a registered name ("mni_brain", "acdc", ...), or the path of a folder or file of your own images.
@@ -77,6 +78,10 @@ def load(
         A file with sensitivities of another scan, and the noise of a sample, in the units of the images after ``scale``: the data are then
         as these coils would have measured them, emulated; see :meth:`SliceDataset.with_coils`. Axes: BART's own; (H, W, K) in MATLAB
         files; (K, H, W) in npy, npz and HDF5 files. The noise of each split has a seed of its own.
+    grid
+        Whether the slices of each subject become one volume of which a mask chooses single points of all three axes
+        (:meth:`SliceDataset.as_volumes`), as in spectroscopic imaging; they must fit into memory. For 3D scans with a readout see the
+        reader's ``volume``.
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee`, :mod:`prom.datasets.lowfield` and :mod:`prom.datasets.folder`, and
@@ -102,6 +107,9 @@ def load(
             raise unknown(f"option of data set {name}", option, known)
     if maps is None and maps_noise:
         raise InputError(f"maps_noise {maps_noise}: is of coils that are put on the images; give maps=")
+    if grid:
+        given = {"validation": validation, "store": store, "scale": scale, "maps": maps, "maps_noise": maps_noise}
+        return load(name, split, root, **given, **settings).as_volumes()
     coils = None if maps is None else _read_maps(Path(maps))  # first, for the data may take long
     if name in MADE:
         if validation or store:
@@ -136,7 +144,7 @@ def _plan_of(name: str) -> Callable:
 def _options(name: str) -> dict[str, str]:
     """The options that a data set takes in addition to split and root, each with its type."""
     of_reader = options.names(REGISTRY[name].load if name in MADE else _plan_of(name), without=("split", "root"))
-    return {"scale": "float", "maps": "str", "maps_noise": "float"} | of_reader
+    return {"scale": "float", "maps": "str", "maps_noise": "float", "grid": "bool"} | of_reader
 
 
 def parse_option(name: str, text: str) -> tuple[str, object]:

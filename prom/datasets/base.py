@@ -393,6 +393,55 @@ class SliceDataset:
         """
         return self.select(torch.linspace(0, len(self) - 1, min(count, len(self))).long().tolist())
 
+    def as_volumes(self) -> SliceDataset:
+        """The slices of each subject as one volume whose three axes are all measured point by point: kind "volumes".
+
+        The slice numbers are the positions along the first axis, from the lowest to the highest of all subjects. Slices that are not
+        there, as those left out for being constant, are 0. K-space of coils gets a transform along that axis.
+
+        Raises
+        ------
+        InputError
+            Where they are no slices, stay on disk, or a subject has a slice twice.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(5, 1, 8, 8), list("aaabb"), [4, 5, 6, 4, 6])
+        >>> data.as_volumes().images.shape, data.as_volumes().images[1, 0, 1].sum()           # subject b has no slice 5
+        (torch.Size([2, 1, 3, 8, 8]), tensor(0.))
+        """
+        if self.kind != "slices" or not isinstance(self.images, Tensor):
+            raise InputError(f"{self.name}: only slices in memory become volumes, and these are {self.kind}, or too large for memory")
+        if len(set(zip(self.subjects, self.slices, strict=True))) < len(self):
+            raise InputError(f"{self.name}: a subject has a slice twice, as of several contrasts; read one of them")
+        names, low = list(dict.fromkeys(self.subjects)), min(self.slices)
+        depth = max(self.slices) - low + 1
+        places = torch.tensor([names.index(name) for name in self.subjects]), torch.tensor(self.slices) - low
+
+        def stacked(rows: Tensor | None) -> Tensor | None:
+            if rows is None:
+                return None
+            whole = rows.new_zeros(len(names), depth, *rows.shape[1:])
+            whole[places] = rows[:]
+            return whole.movedim(1, -3)
+
+        maps = self.sensitivities
+        if maps is not None:
+            maps = stacked(maps) if self.own_maps else maps[:].unsqueeze(1).expand(-1, depth, -1, -1).contiguous()
+        first = [self.subjects.index(name) for name in names]
+        return replace(
+            self,
+            images=stacked(self.images),
+            subjects=names,
+            slices=[low] * len(names),
+            labels=stacked(self.labels),
+            spacing=[self.spacing[index] for index in first] if self.spacing else (),
+            patients=[self.patients[index] for index in first] if self.patients else (),
+            sensitivities=maps,
+            kspace=None if self.kspace is None else fftc(stacked(self.kspace), (-3,)),
+            source=f"{self.source}; the slices of a subject as one volume of {depth}",
+            known_fingerprint=None,
+            kind="volumes",
+        )
+
     def cropped(self, size: int) -> SliceDataset:
         """Magnitudes at a lower resolution: k-space cropped to its central ``size`` x ``size`` points, or fewer where it has fewer.
 

@@ -255,3 +255,20 @@ def test_what_is_for_slices_only_refuses_series():
         assert int(prom.baselines.get(name)(volumes(), 4).sum()) == 4 * 6 * 5 // 4
     with pytest.raises(InputError, match="pattern still-points: is of series in time, and these are not; use points"):
         volumes().lines("still-points")
+
+
+def test_slices_of_subjects_become_volumes():
+    data = prom.load("mni_brain", "test", subjects=2, slices=range(60, 72, 2), size=32, coils=3, phase=True, noise=0.01)
+    grid = data.as_volumes()
+    assert grid.shape == (11, 32, 32) and grid.kind == "volumes"  # every second one is empty
+    assert torch.equal(grid.images[1, 0, 4], data.images[8, 0])
+    assert not grid.images[:, 0, 1::2].any()
+    whole = grid.encoding([0, 1]).forward(grid.images[:, 0])  # without noise
+    noise = (grid.samples([0, 1]) - whole)[:, :, :, :, :]
+    assert float(noise.abs().square().mean()) == pytest.approx(0.01**2 * 6 / 11, rel=0.1)  # of slices that are there
+    with pytest.raises(InputError, match="only slices in memory become volumes"):
+        grid.as_volumes()
+    read = prom.load("mni_brain", "test", subjects=2, slices=range(60, 66), size=32, grid=True)
+    assert read.shape == (6, 32, 32) and read.summary() == "mni_brain, test: 2 volumes of 2 subjects, 6 x 32 x 32"
+    mask = prom.baselines.energy(read, 8)
+    assert prom.evaluate(mask, read)["psnr"].gt(20).all() and int(mask.sum()) == 6 * 32 * 32 // 8
