@@ -82,7 +82,7 @@ OTHER = {
         **{"seed": 3},
     },
     "12_dimensions": {
-        **{"readout": 1, "size": 32, "frames": 6, "coils": 4, "noise": 0.01, "train_slices": 8, "test_slices": 6, "train_series": 3},
+        **{"readout": 0, "size": 32, "frames": 6, "coils": 4, "noise": 0.01, "train_slices": 8, "test_slices": 6, "train_series": 3},
         **{"test_series": 2, "accelerations": [5], "acceleration_in_time": 4, "evaluations": 2, "tr": 5, "seed": 3},
     },
 }
