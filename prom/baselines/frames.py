@@ -26,10 +26,11 @@ def each_frame(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Frames have equal numbers of samples or lines, or numbers that differ by one where S is no multiple of T. Of a pattern "still-..." it
     makes one mask, of all frames as slices, for each of them.
     """
-    default = inspect.signature(function).parameters["pattern"].default
+    default, own_options = inspect.signature(function).parameters["pattern"].default, list(inspect.signature(function).parameters)[4:]
 
     @wraps(function)
-    def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, **options: object) -> Tensor:
+    def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, *more: object, **options: object) -> Tensor:
+        options |= dict(zip(own_options, more, strict=False))
         if train.kind != "series":
             return function(train, acceleration, pattern, seed, **options)
         lines, demands = train.lines(pattern), options.pop("demands", None)
@@ -86,10 +87,13 @@ def one_frame(instead: str) -> Callable[[Callable[..., Tensor]], Callable[..., T
     """
 
     def decorated(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        default = inspect.signature(function).parameters["pattern"].default
+        default, own_options = inspect.signature(function).parameters["pattern"].default, list(inspect.signature(function).parameters)[4:]
 
         @wraps(function)
-        def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, **options: object) -> Tensor:
+        def made(
+            train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, *more: object, **options: object
+        ) -> Tensor:
+            options |= dict(zip(own_options, more, strict=False))
             no_volumes(function.__name__, train)
             if train.kind != "series":
                 return function(train, acceleration, pattern, seed, **options)

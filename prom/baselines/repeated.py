@@ -21,7 +21,8 @@ def repeated(
 ) -> Tensor:
     """The best mask for single frames, in every frame: :func:`prom.baselines.repulsion.repulsion` of all frames as slices.
 
-    It knows nothing of time, other than :func:`prom.baselines.repulsion.repulsion` with the same pattern, whose spectrum is one over temporal frequencies too.
+    It knows nothing of time, other than :func:`prom.baselines.repulsion.repulsion` with the same pattern, whose spectrum is one over
+    temporal frequencies too.
     Its strength is that which serves SENSE of single frames best, as there.
 
     Returns

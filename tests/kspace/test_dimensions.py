@@ -120,11 +120,10 @@ def test_the_gradient_through_time_is_that_of_finite_differences(criterion):
     objective = Reconstructed(data, Sense(data.noise**2 / spectrum(data), iterations=200, tolerance=1e-7), criterion=criterion)
     mask = torch.rand(data.shape, generator=generator(13)) * 0.6 + 0.2
     _, gradient = objective.loss_and_gradient([0], mask[None])
-    for place in ((0, 1, 2), (1, 3, 4), (2, 2, 2)):
-        step = torch.zeros_like(mask)
-        step[place] = 1e-2
-        up, down = (float(objective.loss([0], (mask + sign * step)[None])) for sign in (1, -1))
-        assert gradient[0][place] == pytest.approx((up - down) / 2e-2, rel=0.05, abs=1e-4 * float(gradient.abs().max()))
+    for seed in range(3):  # along a direction, where single precision shows more than at one sample
+        direction = torch.rand(data.shape, generator=generator(20 + seed)) - 0.2
+        up, down = (float(objective.loss([0], (mask + sign * 0.02 * direction)[None])) for sign in (1, -1))
+        assert float((gradient[0] * direction).sum()) == pytest.approx((up - down) / 0.04, rel=0.03)
 
 
 @pytest.mark.parametrize("kind", ["volumes", "series"])
