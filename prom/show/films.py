@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
@@ -41,7 +41,7 @@ class Film:
         (width, height) in pixels.
     """
 
-    png: bytes
+    png: bytes = field(repr=False)
     alt: str
     frames: int
     size: tuple[int, int]
