@@ -26,13 +26,8 @@ def each_frame(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
     Frames have equal numbers of samples or lines, or numbers that differ by one where S is no multiple of T. Of a pattern "still-..." it
     makes one mask, of all frames as slices, for each of them.
     """
-    default, own_options = inspect.signature(function).parameters["pattern"].default, list(inspect.signature(function).parameters)[4:]
 
-    @wraps(function)
-    def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, *more: object, **options: object) -> Tensor:
-        options |= dict(zip(own_options, more, strict=False))
-        if train.kind != "series":
-            return function(train, acceleration, pattern, seed, **options)
+    def of_series(train: SliceDataset, acceleration: float, pattern: str, seed: int, **options: object) -> Tensor:
         lines, demands = train.lines(pattern), options.pop("demands", None)
         if not lines.apart:
             return repeat(function, train, acceleration, pattern, seed, demands=demands, **options)
@@ -44,6 +39,19 @@ def each_frame(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 alpha = float(acceleration_of(lines.frame.size, count))
                 masks[frame] = function(frames(train, [frame]), alpha, pattern, (seed + SEEDS * frame) % LARGEST_SEED, **own)
         return masks
+
+    return _by_kind(function, of_series)
+
+
+def _by_kind(function: Callable[..., Tensor], of_series: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A baseline, which for series is another function."""
+    parameters = inspect.signature(function).parameters
+    default, own_options = parameters["pattern"].default, list(parameters)[4:]
+
+    @wraps(function)
+    def made(train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, *more: object, **options: object) -> Tensor:
+        options |= dict(zip(own_options, more, strict=False))
+        return (of_series if train.kind == "series" else function)(train, acceleration, pattern, seed, **options)
 
     return made
 
@@ -87,22 +95,19 @@ def one_frame(instead: str) -> Callable[[Callable[..., Tensor]], Callable[..., T
     """
 
     def decorated(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        default, own_options = inspect.signature(function).parameters["pattern"].default, list(inspect.signature(function).parameters)[4:]
+        name = function.__name__
 
         @wraps(function)
-        def made(
-            train: SliceDataset, acceleration: float, pattern: str = default, seed: int = 0, *more: object, **options: object
-        ) -> Tensor:
-            options |= dict(zip(own_options, more, strict=False))
-            no_volumes(function.__name__, train)
-            if train.kind != "series":
-                return function(train, acceleration, pattern, seed, **options)
+        def of_planes(train: SliceDataset, *given: object, **options: object) -> Tensor:
+            no_volumes(name, train)
+            return function(train, *given, **options)
+
+        def of_series(train: SliceDataset, acceleration: float, pattern: str, seed: int, **options: object) -> Tensor:
             if train.lines(pattern).apart:
-                name = function.__name__
                 raise InputError(f"{name}: would measure the same {pattern} in every frame; use pattern still-{pattern}, or {instead}")
             return repeat(function, train, acceleration, pattern, seed, **options)
 
-        return made
+        return _by_kind(of_planes, of_series)
 
     return decorated
 

@@ -28,7 +28,7 @@ def by_coils(
     """At most ``most`` slices of a split, of at most size x size points, with a ring of simulated coils and noise.
 
     Virtual brains get a smooth phase and their measurement (:func:`prom.datasets.mni_brain.load`), two slices of each subject. Of others
-    the first channel is taken, with the phase that it has, scaled so that its largest value is 1.
+    the magnitude of the first channel is taken, scaled so that its largest value is 1.
 
     Parameters
     ----------
@@ -61,10 +61,7 @@ def by_coils(
             else {"slices": MIDDLE, "subjects": ceil(most / 2), **settings}
         )
         return mni_brain.load(split, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
-    data = load(dataset, split, root or None, **settings).thinned(most).cropped(size)
-    data = data.scaled(1 / float(data.images.abs().max()))
-    maps = simulated(coils, data.shape)
-    return replace(data, images=data.images[:, :1].to(torch.complex64), sensitivities=maps, noise=noise)
+    return _in_a_ring(load(dataset, split, root or None, **settings), most, size, coils, noise)
 
 
 def hearts_by_coils(
@@ -81,7 +78,7 @@ def hearts_by_coils(
     """At most ``most`` series of a split, of at most size x size points, with a ring of simulated coils and noise in every frame.
 
     Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which ``settings`` of
-    their reader make series, the first channel is taken, with the phase and the frames that it has, scaled so that its largest value is 1.
+    their reader make series, the magnitude of the first channel is taken, scaled so that its largest value is 1.
 
     Parameters
     ----------
@@ -104,6 +101,11 @@ def hearts_by_coils(
     data = load(dataset, split, root or None, **settings)
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
+    return _in_a_ring(data, most, size, coils, noise)
+
+
+def _in_a_ring(data: SliceDataset, most: int, size: int, coils: int, noise: float) -> SliceDataset:
+    """Magnitudes of the first channel of at most ``most`` entries, up to 1, with simulated sensitivities and this level of noise."""
     data = data.thinned(most).cropped(size)
     data = data.scaled(1 / float(data.images.abs().max()))
     maps = simulated(coils, data.shape[-2:])

@@ -38,14 +38,14 @@ class ViewSharing:
         if len(encoding.samples) == 2 or len(encoding.fourier.axes) == 3:
             return encoding.adjoint(samples * mask), _refused
         axis = -len(encoding.samples)
-        measured = mask.bool().movedim(axis, 0)
+        measured, by_frame = mask.bool().movedim(axis, 0), samples.movedim(axis, 0)
         number = torch.arange(len(measured), device=mask.device).reshape(-1, *[1] * (measured.ndim - 1))
         unmeasured = 2 * len(measured)
         shared = torch.zeros_like(samples)
         for frame in range(len(measured)):
             distance = torch.where(measured, (number - frame).abs(), unmeasured)
             nearest = distance.min(dim=0)  # of equal ones the first
-            lent = samples.movedim(axis, 0).gather(0, nearest.indices.expand(samples.movedim(axis, 0).shape[1:])[None])[0]
+            lent = by_frame.gather(0, nearest.indices.expand(by_frame.shape[1:])[None])[0]
             shared.select(axis, frame).copy_(lent * (nearest.values < unmeasured))
         return encoding.adjoint(shared), _refused
 
