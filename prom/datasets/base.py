@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -396,30 +397,35 @@ class SliceDataset:
     def as_volumes(self) -> SliceDataset:
         """The slices of each subject as one volume whose three axes are all measured point by point: kind "volumes".
 
-        The slice numbers are the positions along the first axis, from the lowest to the highest of all subjects. Slices that are not
-        there, as those left out for being constant, are 0. K-space of coils gets a transform along that axis.
+        The slice numbers, evenly apart and the same for all subjects, are the positions along the first axis. K-space of coils gets a
+        transform along that axis.
 
         Raises
         ------
         InputError
-            Where they are no slices, stay on disk, or a subject has a slice twice.
+            Where they are no slices, stay on disk, are not evenly apart, or a subject lacks a slice or has one twice: what is between would
+            be a guess.
 
-        >>> data = SliceDataset("demo", "train", torch.rand(5, 1, 8, 8), list("aaabb"), [4, 5, 6, 4, 6])
-        >>> data.as_volumes().images.shape, data.as_volumes().images[1, 0, 1].sum()           # subject b has no slice 5
-        (torch.Size([2, 1, 3, 8, 8]), tensor(0.))
+        >>> data = SliceDataset("demo", "train", torch.rand(6, 1, 8, 8), list("aaabbb"), [4, 6, 8, 8, 6, 4])
+        >>> volumes = data.as_volumes()
+        >>> volumes.images.shape, torch.equal(volumes.images[1, 0, 0], data.images[5, 0])
+        (torch.Size([2, 1, 3, 8, 8]), True)
         """
         if self.kind != "slices" or not isinstance(self.images, Tensor):
             raise InputError(f"{self.name}: only slices in memory become volumes, and these are {self.kind}, or too large for memory")
-        if len(set(zip(self.subjects, self.slices, strict=True))) < len(self):
-            raise InputError(f"{self.name}: a subject has a slice twice, as of several contrasts; read one of them")
-        names, low = list(dict.fromkeys(self.subjects)), min(self.slices)
-        depth = max(self.slices) - low + 1
-        places = torch.tensor([names.index(name) for name in self.subjects]), torch.tensor(self.slices) - low
+        names, numbers = list(dict.fromkeys(self.subjects)), sorted(set(self.slices))
+        if len({after - before for before, after in pairwise(numbers)}) > 1:
+            raise InputError(f"{self.name}: slices {', '.join(map(str, numbers[:20]))} are not evenly apart; a volume needs all of them")
+        found = sorted(zip(self.subjects, self.slices, strict=True))
+        if found != sorted((name, number) for name in names for number in numbers):
+            raise InputError(f"{self.name}: subjects have different slices, or one twice; those of volumes must be alike, each once")
+        depth = len(numbers)
+        places = torch.tensor([names.index(name) for name in self.subjects]), torch.tensor([numbers.index(n) for n in self.slices])
 
         def stacked(rows: Tensor | None) -> Tensor | None:
             if rows is None:
                 return None
-            whole = rows.new_zeros(len(names), depth, *rows.shape[1:])
+            whole = rows.new_empty(len(names), depth, *rows.shape[1:])
             whole[places] = rows[:]
             return whole.movedim(1, -3)
 
@@ -431,7 +437,7 @@ class SliceDataset:
             self,
             images=stacked(self.images),
             subjects=names,
-            slices=[low] * len(names),
+            slices=[numbers[0]] * len(names),
             labels=stacked(self.labels),
             spacing=[self.spacing[index] for index in first] if self.spacing else (),
             patients=[self.patients[index] for index in first] if self.patients else (),

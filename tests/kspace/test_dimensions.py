@@ -259,12 +259,17 @@ def test_what_is_for_slices_only_refuses_series():
 def test_slices_of_subjects_become_volumes():
     data = prom.load("mni_brain", "test", subjects=2, slices=range(60, 72, 2), size=32, coils=3, phase=True, noise=0.01)
     grid = data.as_volumes()
-    assert grid.shape == (11, 32, 32) and grid.kind == "volumes"  # every second one is empty
-    assert torch.equal(grid.images[1, 0, 4], data.images[8, 0])
-    assert not grid.images[:, 0, 1::2].any()
+    assert grid.shape == (6, 32, 32) and grid.kind == "volumes"  # 2 mm apart, as they are
+    assert torch.equal(grid.images[1, 0, 4], data.images[10, 0])
     whole = grid.encoding([0, 1]).forward(grid.images[:, 0])  # without noise
-    noise = (grid.samples([0, 1]) - whole)[:, :, :, :, :]
-    assert float(noise.abs().square().mean()) == pytest.approx(0.01**2 * 6 / 11, rel=0.1)  # of slices that are there
+    noise = grid.samples([0, 1]) - whole
+    assert float(noise.abs().square().mean()) == pytest.approx(0.01**2, rel=0.1)
+    with pytest.raises(InputError, match="slices 60, 62, 66 are not evenly apart"):
+        data.select([0, 1, 3]).as_volumes()
+    with pytest.raises(InputError, match="subjects have different slices, or one twice"):
+        data.select([0, 1, 2, 6, 7]).as_volumes()
+    with pytest.raises(InputError, match="subjects have different slices, or one twice"):
+        data.select([0, 1, 2, 2]).as_volumes()
     with pytest.raises(InputError, match="only slices in memory become volumes"):
         grid.as_volumes()
     read = prom.load("mni_brain", "test", subjects=2, slices=range(60, 66), size=32, grid=True)
