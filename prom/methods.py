@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError
+from prom.kspace.patterns import READOUTS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +74,7 @@ class Method:
         return self.function or getattr(import_module(self.home), self.name)
 
 
-FORMS, DENSITIES, RIVALS, TIME = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals", "in_time"))
+FORMS, DENSITIES, RIVALS, TIME, ANGLES = (f"prom.baselines.{name}" for name in ("closed_forms", "densities", "rivals", "in_time", "angles"))
 LINES, STILL = ("columns", "rows"), ("still-points", "still-columns", "still-rows")
 # Colours are those of Okabe and Ito (2008), which colour-blind readers can distinguish, and greys and others where these run out.
 ROWS = (
@@ -110,6 +111,9 @@ ROWS = (
     ),
     Method("golden_step", "golden-step lines", TIME, LINES, source="Rich et al. 2020; Joshi et al. 2022", colour="#DDCC77", in_time=True),
     Method("vista", "VISTA-like", TIME, LINES, random=True, source="Ahmad et al. 2015", colour="#CC79A7", in_time=True),
+    Method("equal_angles", "equal angles", ANGLES, READOUTS, colour="#E69F00"),
+    Method("golden_angle", "golden angle", ANGLES, READOUTS, source="Winkelmann et al. 2007; Wundrak et al. 2016", colour="#DDCC77"),
+    Method("random_readouts", "random readouts", ANGLES, READOUTS, random=True, colour="#666666"),
     Method("repeated", "best frame repeated", "prom.baselines.repeated", STILL, source="this project", colour="#999999", in_time=True),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
     Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),

@@ -76,7 +76,7 @@ class Problem:
         """
         data = as_dataset(data)
         device = choose_device(device)
-        lines = data.lines(pattern)
+        lines = data.choices(pattern)
         demands = demands or Demands()
         feasible = demands.feasible(lines, acceleration)
         made = _of(objective, data, device, reconstruction, lambda: typical(data, acceleration, pattern))
@@ -101,14 +101,14 @@ class Problem:
             As above, or where the mask does not fit the data, is not made of whole lines, or does not meet the demands.
         """
         device = choose_device(device)
-        lines = data.lines(pattern)
+        lines = data.choices(pattern)
         selected = lines.select(mask)
         count, demands = int(selected.sum()), demands or Demands()
         feasible = demands.of_size(lines, count)
         if not feasible.admits(selected):
             raise InputError(f"mask: does not meet the demands ({demands.describe()}); make it with them")
         made = _of(objective, data, device, reconstruction, lambda: mask)
-        return cls(data, lines, made, feasible, lines.size / max(count, 1), demands)
+        return cls(data, lines, made, feasible, lines.full / max(count, 1), demands)
 
     @property
     def device(self) -> torch.device:
@@ -135,6 +135,10 @@ def _of(
     mask: Callable[[], Tensor],
 ) -> objectives.Objective:
     if reconstruction is None or reconstruction == "zero-filled":
+        if data.trajectory is not None:
+            raise InputError(
+                f"{data.name}: its readouts are off the grid, and zero-filling is for grids; name a reconstruction, e.g. sense"
+            )
         if isinstance(objective, str) and objective in THROUGH and objective not in objectives.OBJECTIVES:
             raise InputError(f"objective {objective}: is of a reconstruction's image; name the reconstruction, e.g. sense")
         made = objectives.make(objective, data.images, device, data.axes)

@@ -114,10 +114,13 @@ def as_result(
 
     ``options`` are those that the baseline was called with, ``demands`` among them.
     """
-    lines = make(pattern, tuple(mask.shape), train is not None and train.kind == "series")
+    trajectory = None if train is None else train.trajectory
+    lines = make(pattern, tuple(mask.shape), train is not None and train.kind == "series") if trajectory is None else train.choices(pattern)
     theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
     record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")
     demands = (options or {}).get("demands") or Demands()
     recipe = {"name": name, **{option: value for option, value in (options or {}).items() if option != "demands"}}
     recipe |= {} if demands.plain else {"demands": demands.as_dict()}
-    return MaskResult(mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record)
+    return MaskResult(
+        mask, mask.float(), theta, pattern, float(acceleration), recipe, check_seed(seed), provenance=record, trajectory=trajectory
+    )

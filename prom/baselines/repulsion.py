@@ -11,6 +11,7 @@ from prom.baselines.closed_forms import energy
 from prom.baselines.frames import no_volumes
 from prom.baselines.in_time import shifted_equispaced
 from prom.baselines.repulsion_in_time import PASSES, greedy_in_time
+from prom.baselines.repulsion_off_grid import repulsion_off_grid
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
@@ -59,6 +60,9 @@ def repulsion(
     (:func:`prom.baselines.in_time.shifted_equispaced`), that which ends lower is taken.
     With a pattern "still-...", whose samples are measured in all frames, v is that of all temporal frequencies.
 
+    *Readouts off the grid.* Their overlap with each frequency of the grid takes the place of K:
+    :func:`prom.baselines.repulsion_off_grid.repulsion_off_grid`.
+
     Parameters
     ----------
     train
@@ -89,6 +93,8 @@ def repulsion(
     """
     if strength is not None:
         options.check("strength", strength, "[0, 1e6]")
+    if train.trajectory is not None:
+        return repulsion_off_grid(train, acceleration, pattern, strength, demands, exact, passes)
     in_time = train.kind == "series"
     if train.sensitivities is None and not in_time:
         return energy(train, acceleration, pattern, seed, demands)

@@ -143,9 +143,23 @@ def input_options(split: str) -> Callable:
 acceleration_option = click.option(
     "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
 )
-pattern_option = click.option(
-    "--pattern", default="points", show_default=True, help=f"What is switched on: {', '.join(patterns.PATTERNS)}."
+CANDIDATES = 256  # readouts off the grid that a mask is chosen from
+PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *(name for name in patterns.READOUTS if name != "readouts")))
+pattern_option = click.option("--pattern", default="points", show_default=True, help=f"What is switched on: {PATTERN_NAMES}.")
+candidates_option = click.option(
+    "--candidates",
+    type=whole("[1, 1e6]"),
+    help="Of spokes, spirals and kooshball: how many readouts, evenly turned, a mask is chosen from. [default: 256]",
 )
+
+
+def on_trajectory(data: prom.SliceDataset, pattern: str, candidates: int | None) -> prom.SliceDataset:
+    """Data as the candidates of such a pattern would have measured them; as they are where the pattern is one of the grid."""
+    if pattern not in patterns.READOUTS or data.trajectory is not None:
+        if candidates is not None:
+            raise click.UsageError(f"--candidates {candidates}: is for spokes, spirals and kooshball; leave it out with pattern {pattern}")
+        return data
+    return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES))
 
 
 def reconstruction_option(what: str) -> Callable:
@@ -242,6 +256,7 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
         "prom optimize path/to/nifti --acceleration 4 --pattern columns --calibration 24 --max-gap 8 --output lines.h5",
         "prom optimize mni_brain --acceleration 16 --network net.pt --output task.h5",
         "prom optimize path/to/kspace --set coils=keep --acceleration 4 --reconstruction sense --iterations 100 --output mask.h5",
+        "prom optimize path/to/kspace --set coils=keep --acceleration 8 --pattern spokes --reconstruction sense --output spokes.h5",
         "prom optimize path/to/nifti --volume --readout 0 --acceleration 4 --output ky_kz.h5",
         "torchrun --nproc-per-node 2 -m prom optimize mni_brain --acceleration 8 --output mask.h5",
     ),
@@ -249,6 +264,7 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
 @input_options(split="train")
 @acceleration_option
 @pattern_option
+@candidates_option
 @click.option("--recipe", help="default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default]")
 @click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
 @click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
@@ -266,7 +282,21 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def optimize_command(
-    dataset, acceleration, pattern, recipe, iterations, members, network, reconstruction, demands, tr, seed, device, output, json
+    dataset,
+    acceleration,
+    pattern,
+    candidates,
+    recipe,
+    iterations,
+    members,
+    network,
+    reconstruction,
+    demands,
+    tr,
+    seed,
+    device,
+    output,
+    json,
 ) -> None:
     """Learn a mask from the fully sampled slices of DATASET."""
     if check_reconstruction(reconstruction) != "zero-filled" and network:
@@ -278,7 +308,7 @@ def optimize_command(
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
     demands = demands()
-    data = dataset()
+    data = on_trajectory(dataset(), pattern, candidates)
     near = prom.baselines.energy(data, acceleration, pattern, demands=demands) if segmenter else None
     objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
     started = time.perf_counter()
@@ -305,7 +335,8 @@ def optimize_command(
 @click.argument("name")
 @input_options(split="train")
 @acceleration_option
-@click.option("--pattern", help=f"{', '.join(patterns.PATTERNS)}. [default: the baseline's own]")
+@click.option("--pattern", help=f"{PATTERN_NAMES}. [default: the baseline's own]")
+@candidates_option
 @demand_options
 @tr_option
 @seed_option
@@ -313,14 +344,14 @@ def optimize_command(
 @click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
-def baseline_command(name, dataset, acceleration, pattern, demands, tr, seed, choices, output, json) -> None:
+def baseline_command(name, dataset, acceleration, pattern, candidates, demands, tr, seed, choices, output, json) -> None:
     method = prom.baselines.get(name)
     known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective", "demands"))
     chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
     check_writable(output)
     chosen |= prom.baselines.with_demands(name, demands())
     pattern = pattern or prom.baselines.default_pattern(name)
-    data = dataset()
+    data = on_trajectory(dataset(), pattern, candidates)
     mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
     result = prom.baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
     result.save(output)
@@ -352,12 +383,13 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
     """
     check_reconstruction(reconstruction)
-    sampled = prom.mask_files.read(mask)
+    sampled, trajectory = prom.mask_files.read_with_trajectory(mask)
     data = dataset()
-    prom.masks.as_mask(sampled, data.shape, data.name)  # refused before anything is made for it
+    data = data if trajectory is None else data.along(trajectory)
+    prom.masks.as_mask(sampled, data.grid, data.name)  # refused before anything is made for it
     found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, dataset("train"), sampled)
     scores = prom.evaluate(sampled, data, convention, found)
-    true = sampled.numel() / int(sampled.sum())
+    true = sampled.numel() / int(sampled.sum()) * (1 if trajectory is None else trajectory.full / len(trajectory))
     columns = ["psnr", "ssim", "nmse"]
     mean, spread = scores[columns].mean(), scores[columns].std(ddof=0)
     summary = {

@@ -20,6 +20,7 @@ from prom.kspace.coils import resampled
 from prom.kspace.encoding import Coils, Fourier
 from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc
 from prom.kspace.patterns import Lines, make
+from prom.kspace.trajectories import Trajectory
 
 KINDS = {"slices": "NCHW", "volumes": "NCDHW", "series": "NCTHW"}  # and the axes of their images
 
@@ -63,6 +64,9 @@ class SliceDataset:
     kind
         "slices"; "volumes", of which all three axes are measured point by point; or "series", whose frames are measured one after the
         other, each with a mask of its own.
+    trajectory
+        Of data whose samples are not those of a grid, the readouts that were measured (:class:`prom.kspace.trajectories.Trajectory`), of
+        which masks choose: see :meth:`along`. ``kspace`` is then ``(N, K, *grid)``.
 
     Raises
     ------
@@ -97,6 +101,7 @@ class SliceDataset:
     kspace: Tensor | None = None
     noise: float | None = None
     kind: str = "slices"
+    trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -148,7 +153,7 @@ class SliceDataset:
             )
         if isinstance(self.sensitivities, Tensor) and not all(torch.isfinite(coil).all() for coil in self.sensitivities):
             raise InputError(f"{self.name}: sensitivities have NaN or infinite values; where nothing is known of a coil, they can be 0")
-        expected = (len(self), self.coils, *self.shape)
+        expected = (len(self), self.coils, *self.grid)
         if self.kspace is not None and (tuple(self.kspace.shape) != expected or self.kspace.dtype != torch.complex64):
             raise InputError(f"{self.name}: {self.kspace.dtype} k-space of shape {tuple(self.kspace.shape)}: must be complex64 {expected}")
 
@@ -157,8 +162,13 @@ class SliceDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the samples that a mask can have: (H, W) of slices, (D, H, W) of volumes, (T, H, W) of series."""
+        """Of images, and of the samples of a grid: (H, W) of slices, (D, H, W) of volumes, (T, H, W) of series."""
         return tuple(self.images.shape[2:])
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Of the samples that a mask can have: ``shape``, or on a trajectory of K readouts of R samples (K, R), (1, K, R) or (T, K, R)."""
+        return self.shape if self.trajectory is None else self.choices(self.trajectory.kind).samples
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -191,12 +201,35 @@ class SliceDataset:
         return found.unsqueeze(-3) if self.kind == "series" else found
 
     def lines(self, pattern: str) -> Lines:
-        """The pattern of that name on these samples, such as columns of each frame: :func:`prom.kspace.patterns.make`.
+        """The pattern of that name on the grid, such as columns of each frame: :func:`prom.kspace.patterns.make`.
+
+        Raises
+        ------
+        InputError
+            Where the name is not known, or the samples are off the grid.
 
         >>> SliceDataset("demo", "train", torch.rand(1, 1, 5, 4, 6), ["a"], [0], kind="series").lines("rows").shape
         (5, 4)
         """
+        if self.trajectory is not None:
+            raise InputError(
+                f"{self.name}: its {self.trajectory.kind} are off the grid, and this is for grids; use repulsion, equal_angles, golden_angle "
+                "or random_readouts, or learn through sense"
+            )
         return make(pattern, self.shape, self.kind == "series")
+
+    def choices(self, pattern: str) -> Lines:
+        """What masks choose from: :meth:`lines` of the grid, or on a trajectory its readouts, whose pattern has the trajectory's kind.
+
+        >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 4, 4), ["a"], [0])
+        >>> data.choices("rows").shape
+        (4,)
+        """
+        if self.trajectory is None:
+            return self.lines(pattern)
+        if pattern != self.trajectory.kind:
+            raise InputError(f"pattern {pattern}: {self.name} is measured along a trajectory; use pattern {self.trajectory.kind}")
+        return self.trajectory.lines(self.shape, self.kind == "series")
 
     def encoding(self, entries: int | Sequence[int], device: torch.device | str = "cpu") -> Coils:
         """What the coils measure of one of these entries, or of several: E of :meth:`samples`.
@@ -206,10 +239,10 @@ class SliceDataset:
         True
         """
         maps = self.maps([entries])[0] if isinstance(entries, int) else self.maps(entries)
-        return Coils(maps.to(device), Fourier(self.shape, self.axes))
+        return Coils(maps.to(device), Fourier(self.shape, self.axes) if self.trajectory is None else self.trajectory.encoding(self.shape))
 
     def samples(self, indices: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
-        r"""Fully sampled k-space of these entries, for every coil: ``(n, K, *samples)`` complex64.
+        r"""Fully sampled k-space of these entries, for every coil: ``(n, K, *grid)`` complex64.
 
         What was measured, or, where that is simulated, :math:`y_k = F (s_k x) + n_k`. The noise :math:`n_k`, of standard deviation
         :attr:`noise`, is drawn from the generator; without one there is none. What was measured has its own, and gets no other.
@@ -228,7 +261,7 @@ class SliceDataset:
             return self.kspace[indices]
         if self.images.shape[1] != 1:
             raise InputError(f"{self.name}: has {self.images.shape[1]} channels; samples of coils are of images with 1")
-        samples = fftc(self.maps(indices) * self.images[indices], self.axes)
+        samples = self.encoding(indices).forward(self.images[indices, 0])
         if generator is None or not self.noise:
             return samples
         drawn = torch.randn(samples.shape, dtype=samples.dtype, generator=generator, device=generator.device)
@@ -273,6 +306,8 @@ class SliceDataset:
         digest = hashlib.sha256(repr((tuple(self.images.shape), str(self.images.dtype), list(self.subjects), list(self.slices))).encode())
         if self.kind != "slices":
             digest.update(self.kind.encode())
+        if self.trajectory is not None:
+            digest.update(f"{self.trajectory.kind} {self.trajectory.full}".encode())
 
         def add(array: Tensor | None) -> None:
             for index in range(0 if array is None else len(array)):
@@ -281,6 +316,7 @@ class SliceDataset:
 
         add(self.images)
         add(self.labels)
+        add(None if self.trajectory is None else self.trajectory.points)
         for what in ("sensitivities", "kspace"):
             if (array := getattr(self, what)) is not None:
                 digest.update(f"{what} {tuple(array.shape)}".encode())
@@ -370,6 +406,50 @@ class SliceDataset:
             source=f"{self.source}; {what}",
             known_fingerprint=None,
         )
+
+    def along(self, trajectory: Trajectory, seed: int = 0) -> SliceDataset:
+        """The same images as all readouts of a trajectory would have measured them, with noise of the same level: emulated.
+
+        What was measured on the grid is left out; the images, and what the coils see of them, are taken as they are.
+
+        Parameters
+        ----------
+        trajectory
+            Such as :func:`prom.kspace.trajectories.spokes`, of candidates among which a mask is to choose.
+        seed
+            Of the noise. Same seed, same machine: same bits.
+
+        Raises
+        ------
+        InputError
+            Where there are several channels, the images stay on disk, were measured along a trajectory already, or do not reach its ends.
+
+        >>> from prom.kspace.trajectories import spokes
+        >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8) + 0j, ["a", "b"], [0, 0], noise=0.01)
+        >>> radial = data.along(spokes(16, size=8))
+        >>> radial.grid, radial.samples([0]).shape, radial.choices("spokes").budget(acceleration=2)
+        ((16, 8), torch.Size([1, 1, 16, 8]), 4)
+        """
+        if self.trajectory is not None:
+            raise InputError(f"{self.name}: was measured along a trajectory already; choose among its readouts")
+        if self.images.shape[1] != 1 or not isinstance(self.images, Tensor):
+            raise InputError(f"{self.name}: must be images of one channel, in memory, to be measured along a trajectory")
+        maps = self.sensitivities
+        if maps is None:
+            maps = torch.ones(1, *self.shape[-len(self.axes) :], dtype=torch.complex64)
+        bare = replace(
+            self,
+            images=self.images.to(torch.complex64),
+            sensitivities=maps,
+            kspace=None,
+            trajectory=trajectory,
+            source=f"{self.source}; emulated along {len(trajectory)} {trajectory.kind} of {trajectory.points.shape[1]} samples",
+            known_fingerprint=None,
+        )
+        generator = torch.Generator().manual_seed(options.check_seed(seed))
+        if not self.noise:
+            return bare
+        return replace(bare, kspace=torch.cat([bare.samples([index], generator) for index in range(len(self))]))
 
     def select(self, indices: Sequence[int]) -> SliceDataset:
         """The data set of these entries only, in this order. What is stored on disk stays there."""
@@ -462,7 +542,7 @@ class SliceDataset:
         kept = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(old, new, strict=True))
         scale = math.sqrt(math.prod(new) / math.prod(old))  # of the orthonormal transform
         images = ifftc(fftc(self.images, self.axes)[..., *kept], self.axes).abs() * scale
-        without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise"))
+        without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise", "trajectory"))
         return replace(self, images=images, label_names=(), **without)
 
     def hold_out(self, fraction: float) -> tuple[SliceDataset, SliceDataset]:

@@ -12,6 +12,8 @@ CACHED = 2**16  # samples of coils that are transformed at once: 512 kB. Fewer w
 def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
     r"""z of :math:`(F E^H W E F^H + r) z = b` for the transform without shifts: complex64 like b, all else contiguous on a CPU.
 
+    Off the grid, the weight is that of a grid twice as large (:meth:`prom.kspace.nonuniform.NonUniform.multiplier`).
+
     Parameters
     ----------
     maps
@@ -27,11 +29,12 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     >>> solve(maps, ones, ones, ones, torch.ones(4, 4, dtype=torch.complex64), 5, 0.0)[0, 0]       # half of b
     tensor(0.5000+0.j)
     """
-    from prom.engine.kernels import add_coils, add_penalty, descend, pairs, to_coils, turn, weigh
+    from prom.engine.kernels import add_coils, add_penalty, add_rows, descend, pairs, to_coils, turn, weigh
 
     axes = tuple(range(1 - maps.ndim, 0))  # those of space, which coils see; frames have each its own weight
     frames = 1 if right.ndim == len(axes) else len(right)
-    weight = weight / (right.numel() * (right.numel() // frames))  # the scale of all four transforms, which then have none
+    twice = tuple(weight.shape[-len(axes) :]) if weight.numel() > right.numel() else None
+    weight = weight / (right.numel() * (weight.numel() // frames))  # the scale of all four transforms, which then have none
     weight = weight.reshape(frames, -1).repeat_interleave(2, dim=1).numpy()
     penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (penalty, scale))
     groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED * frames // right.numel()))]
@@ -48,9 +51,14 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
         for frame in range(frames):
             for part, room, rooms in groups:
                 to_coils(part, image[frame], rooms)
-                seen = torch.fft.fftn(room, dim=axes)  # into memory of its own: with out= PyTorch copies
-                weigh(pairs(seen), weight[frame])
-                add_coils(part, pairs(torch.fft.ifftn(seen, dim=axes, norm="forward")), sums[frame])
+                if twice is None:
+                    seen = torch.fft.fftn(room, dim=axes)  # into memory of its own: with out= PyTorch copies
+                    weigh(pairs(seen), weight[frame])
+                    add_coils(part, pairs(torch.fft.ifftn(seen, dim=axes, norm="forward")), sums[frame])
+                else:
+                    seen = padded(room, axes, twice)
+                    weigh(pairs(seen), weight[frame])
+                    add_rows(part, pairs(cropped(seen, axes)), sums[frame], 2 * right.shape[-1])
         image = pairs(torch.fft.fftn(total))
         length = add_penalty(penalty, d, image)
         if not length > 0:
@@ -61,3 +69,27 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
         turn(np.float32(after / size), scale, r, d)
         size = after
     return found
+
+
+def padded(images: Tensor, axes: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:
+    """The transform of images with zeros after them, ``(K, 2 H, 2 W)``: axis by axis from the last, so that rows of zeros have none.
+
+    >>> image = torch.rand(3, 4, 6) + 0j
+    >>> torch.allclose(padded(image, (-2, -1), (8, 12)), torch.fft.fft2(image, s=(8, 12)), atol=1e-6)
+    True
+    """
+    for axis, size in zip(reversed(axes), reversed(sizes), strict=True):
+        images = torch.fft.fft(images, n=size, dim=axis)
+    return images.contiguous()  # PyTorch may leave the axes in another order
+
+
+def cropped(samples: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """The inverse transform without a scale, of which the first half of each axis is kept, but for the last, which stays as it is.
+
+    >>> samples = torch.rand(3, 8, 12) + 0j
+    >>> torch.allclose(cropped(samples, (-2, -1)), torch.fft.ifft2(samples, norm="forward")[:, :4], atol=1e-4)
+    True
+    """
+    for axis in axes[:-1]:
+        samples = torch.fft.ifft(samples, dim=axis, norm="forward").narrow(axis, 0, samples.shape[axis] // 2)
+    return torch.fft.ifft(samples, dim=-1, norm="forward").contiguous()

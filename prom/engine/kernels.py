@@ -129,6 +129,14 @@ def add_coils(maps, images, out):
 
 
 @compiled
+def add_rows(maps, images, out, width):
+    """As ``add_coils`` where the rows of x_k, of so many numbers in ``out``, go on for as many more, which are left out."""
+    for row in range(maps.size // width):
+        first, at = row * width, row * width % out.size
+        add_conjugate(maps[first : first + width], images[2 * first : 2 * first + width], out[at : at + width])
+
+
+@compiled
 def add_penalty(penalty, direction, image):
     """image += r d, and Re <d, image>; ``penalty`` has every number twice."""
     total = 0.0

@@ -1,4 +1,4 @@
-"""Libraries that not everybody needs, imported when the first thing is made that does: MONAI, pypulseq, ismrmrd."""
+"""Libraries that not everybody needs, imported when the first thing is made that does: MONAI, pypulseq, ismrmrd, FINUFFT."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def pypulseq() -> ModuleType:
     >>> pypulseq().Sequence.__name__
     'Sequence'
     """
-    return _scanner("pypulseq", "sequences (.seq)")
+    return _named("pypulseq", "sequences (.seq)")
 
 
 def ismrmrd() -> ModuleType:
@@ -54,12 +54,26 @@ def ismrmrd() -> ModuleType:
     >>> ismrmrd().Acquisition.__name__
     'Acquisition'
     """
-    return _scanner("ismrmrd", "raw data (.mrd)")
+    return _named("ismrmrd", "raw data (.mrd)")
 
 
-def _scanner(name: str, what: str) -> ModuleType:
+def finufft() -> ModuleType:
+    """FINUFFT, which transforms at spatial frequencies off the grid.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+
+    >>> finufft().Plan.__name__
+    'Plan'
+    """
+    return _named("finufft", "trajectories off the grid", "noncartesian")
+
+
+def _named(name: str, what: str, extra: str = "scanner") -> ModuleType:
     try:
         with warnings.catch_warnings():  # ismrmrd makes every warning of the process show when it is imported
             return import_module(name)
     except ImportError as error:
-        raise InputError(f"{what} need the Python package {name}, which is not installed: pip install 'prom-mri[scanner]'") from error
+        raise InputError(f"{what} need the Python package {name}, which is not installed: pip install 'prom-mri[{extra}]'") from error

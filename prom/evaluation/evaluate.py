@@ -59,7 +59,9 @@ def evaluate(
         raise InputError(f"convention fastmri: is of volumes of slices, and {dataset.name} has {dataset.kind}; use the paper's")
     if isinstance(reconstruction, str):
         raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
-    mask = as_mask(mask, dataset.shape, dataset.name)
+    if reconstruction is None and dataset.trajectory is not None:
+        raise InputError(f"{dataset.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
+    mask = as_mask(mask, dataset.grid, dataset.name)
     subjects, slices = list(dataset.subjects), list(dataset.slices)
     members: dict[str, list[int]] = {}
     for index, subject in enumerate(subjects):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prom.errors import InputError
 from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc, modulation, offsets, to_centred
+from prom.kspace.nonuniform import NonUniform
 
 
 class Encoding(Protocol):
@@ -125,7 +126,7 @@ class Coils:
         ``(..., K, H, W)`` complex, of all images or of each; ``(..., K, D, H, W)`` for volumes, ``(..., K, 1, H, W)`` for all frames of a
         series.
     fourier
-        F; by default :class:`Fourier` of slices.
+        F; by default :class:`Fourier` of slices, else that of volumes or series, or :class:`prom.kspace.nonuniform.NonUniform`.
 
     >>> encoding = Coils(torch.randn(3, 4, 6, dtype=torch.complex64))
     >>> samples = encoding.forward(torch.rand(2, 4, 6))
@@ -136,7 +137,7 @@ class Coils:
     """
 
     maps: Tensor
-    fourier: Fourier | None = None
+    fourier: Fourier | NonUniform | None = None
 
     def __post_init__(self) -> None:
         if self.fourier is None:
@@ -168,11 +169,15 @@ class Coils:
     def diagonal(self, weight: Tensor) -> Tensor:
         """Of :math:`F E^H W E F^H` for weights ``(..., *samples)``: their correlation with the power of the coils' spectra.
 
+        F is here the transform to the grid, centred, and the diagonal has the shape of an image, wherever the samples lie.
+
         >>> encoding = Coils(torch.ones(1, 4, 4, dtype=torch.complex64))
         >>> encoding.diagonal(torch.eye(4)).round()[0]                                   # one even coil: the weights themselves
         tensor([1., 0., 0., 0.])
         """
         axes = self.fourier.axes
+        if isinstance(self.fourier, NonUniform):
+            return self.fourier.on_grid(self._overlap * self.fourier.spread(weight))
         return torch.fft.ifftn(torch.fft.fftn(weight, dim=axes) * self._spectrum, dim=axes).real
 
     @cached_property
@@ -185,3 +190,11 @@ class Coils:
         axes = self.fourier.axes
         power = torch.fft.fftn(self.maps, dim=axes).abs().square().sum(dim=self.axis)
         return torch.fft.fftn(power, dim=axes).conj() / math.prod(self.maps.shape[axis] for axis in axes) ** 2
+
+    @cached_property
+    def _overlap(self) -> Tensor:
+        """The coils' correlation with themselves at each distance between two pixels, 0 first, over the pixels: ``(..., 2 H, 2 W)``."""
+        axes = self.fourier.axes
+        sizes = [2 * self.maps.shape[axis] for axis in axes]
+        power = torch.fft.fftn(self.maps, s=sizes, dim=axes).abs().square().sum(dim=self.axis)
+        return torch.fft.ifftn(power, dim=axes).conj() / math.prod(self.maps.shape[axis] for axis in axes)

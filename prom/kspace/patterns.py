@@ -66,6 +66,11 @@ class Lines:
         return math.prod(self.shape)
 
     @property
+    def full(self) -> int:
+        """How many parameters a full scan has, to which accelerations refer: all of them."""
+        return self.size
+
+    @property
     def frame(self) -> Lines:
         """The pattern of one frame of a series; else itself."""
         return Lines(self.samples[1:], tuple(axis for axis in self.readout if axis != -3)) if self.frames else self
@@ -96,9 +101,14 @@ class Lines:
         4
         """
         check("acceleration", acceleration, "[1, inf)")
-        if acceleration > self.size:
-            raise InputError(f"acceleration {acceleration}: must be <= {self.size}, the number of {self.name} of a {self.samples} grid")
-        return math.floor(self.size / acceleration)
+        if acceleration > self.full:
+            raise InputError(f"acceleration {acceleration}: must be <= {self.full}, the number of {self._number}")
+        return math.floor(self.full / acceleration)
+
+    @property
+    def _number(self) -> str:
+        """What ``full`` counts, for messages."""
+        return f"{self.name} of a {self.samples} grid"
 
     def forward(self, theta: Tensor) -> Tensor:
         """``(..., *shape)`` parameters to ``(..., *samples)``: every sample of a line has the line's value."""
@@ -137,7 +147,59 @@ class Lines:
         return selected
 
 
+@dataclass(frozen=True)
+class Readouts(Lines):
+    """One parameter for each candidate of a trajectory's readouts: :class:`prom.kspace.trajectories.Trajectory` makes it.
+
+    Parameters
+    ----------
+    samples, readout, frames
+        ``(K, R)`` for K candidates of R samples, ``(1, K, R)`` of volumes, ``(T, K, R)`` of series; all axes but that of K, and of T where
+        frames have masks of their own, are measured whole.
+    kind
+        What they are called: spokes, spirals, kooshball or readouts.
+    full_scan
+        How many of them a full scan takes. A budget is S = floor(full_scan / alpha), so that an acceleration says how much shorter the scan
+        is, however many candidates there are.
+
+    >>> pattern = Readouts((256, 128), (-1,), kind="spokes", full_scan=128)
+    >>> pattern.shape, pattern.budget(acceleration=8)
+    ((256,), 16)
+    >>> Readouts((8, 128), (-1,), kind="spokes", full_scan=128).budget(acceleration=4)
+    Traceback (most recent call last):
+    prom.errors.InputError: acceleration 4: takes 32 of 128 spokes, and there are 8 candidates; take more
+    """
+
+    kind: str = "spokes"
+    full_scan: int = 1
+
+    @property
+    def full(self) -> int:
+        return self.full_scan
+
+    @property
+    def frame(self) -> Readouts:
+        return replace(self, samples=self.samples[1:], frames=False, full_scan=self.full_scan // self.samples[0]) if self.frames else self
+
+    @property
+    def name(self) -> str:
+        return self.kind
+
+    @property
+    def _number(self) -> str:
+        return f"{self.kind} of a full scan"
+
+    def budget(self, acceleration: float) -> int:
+        count = super().budget(acceleration)
+        if count > self.size:
+            raise InputError(
+                f"acceleration {acceleration:g}: takes {count} of {self.full} {self.kind}, and there are {self.size} candidates; take more"
+            )
+        return count
+
+
 NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}
+READOUTS = ("spokes", "spirals", "kooshball", "readouts")  # of trajectories, which are not on the grid
 STILL = {(-3, *readout): f"still-{name}" for readout, name in NAMES.items()}  # the same in every frame of a series
 NAMES |= STILL
 # By name what makes a pattern on a grid of samples. One of your own has the attributes and methods of Lines.
@@ -161,6 +223,8 @@ def make(name: str, samples: Sequence[int], frames: bool = False) -> Lines:
     Traceback (most recent call last):
     prom.errors.InputError: pattern still-columns: is of series in time, and these are not; use columns
     """
+    if name in READOUTS:
+        raise InputError(f"pattern {name}: needs candidates, off the grid; put the data on a trajectory first, data.along(trajectory)")
     if name not in PATTERNS:
         raise unknown("pattern", name, PATTERNS)
     if name in STILL.values() and not frames:

@@ -118,4 +118,5 @@ def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: C
     probabilities = problem.pattern.forward(theta).contiguous()
     made = provenance(problem.data, problem.objective.describe(), problem.device)
     settings = {**recipe.as_dict(), **({} if problem.demands.plain else {"demands": problem.demands.as_dict()})}
-    return MaskResult(mask, probabilities, theta, problem.pattern.name, problem.acceleration, settings, seed, table, made)
+    chosen = mask, probabilities, theta, problem.pattern.name, problem.acceleration
+    return MaskResult(*chosen, settings, seed, table, made, problem.data.trajectory)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.kspace.patterns import LARGEST_MASK, Lines
+from prom.kspace.patterns import LARGEST_MASK, READOUTS, Lines
 from prom.masks.demands import Demands
 
 if TYPE_CHECKING:
@@ -71,7 +71,11 @@ def _check_arrays(result: MaskResult) -> tuple[Lines, Tensor]:
     mask, probabilities, theta = result.mask, result.probabilities, result.theta
     if mask.dtype != torch.bool or mask.ndim not in (2, 3) or not 0 < mask.numel() <= LARGEST_MASK:
         raise InputError(f"its mask is {_described(mask)}; it must be bool, 2D or 3D, with 1 to {LARGEST_MASK} samples")
+    if (result.pattern in READOUTS) != (result.trajectory is not None) or result.trajectory and result.trajectory.kind != result.pattern:
+        raise InputError(f"its pattern is {result.pattern}, which does not go with its trajectory")
     lines = result.lines
+    if lines.samples != tuple(mask.shape):
+        raise InputError(f"its mask is {_described(mask)}, where its trajectory has {lines.samples}")
     for name, values, shape in (("probabilities", probabilities, mask.shape), ("theta", theta, lines.shape)):
         if values.dtype != torch.float32 or tuple(values.shape) != tuple(shape):
             raise InputError(f"its {name} is {_described(values)}; pattern {result.pattern} has {tuple(shape)} of torch.float32")
@@ -92,7 +96,7 @@ def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     budget = demands.budget(lines, result.acceleration)
     more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
     if count != budget and not more:
-        raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.size} makes {budget}")
+        raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.full} makes {budget}")
     feasible = demands.of_size(lines, count)
     if not feasible.plain and not feasible.admits(selected):
         raise InputError("its mask does not meet the demands that it names")

@@ -15,13 +15,14 @@ from torch import Tensor
 from prom import options
 from prom.errors import InputError, unknown
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import Lines
+from prom.kspace.patterns import Lines, Readouts
 from prom.masks import gaps
 from prom.masks.feasible import Feasible
 
 SHAPES = ("square", "disc")
 AXES = ("rows", "columns")
 MASKS = ("require", "forbid")
+OFF_GRID = (*MASKS, "per_frame")  # what can be demanded of readouts that are not on the grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +153,7 @@ class Demands:
         """Likewise, with so many samples or lines. ``acceleration`` is for messages."""
         if self.plain:
             return Feasible(lines.shape, count)
-        alpha = lines.size / max(count, 1) if acceleration is None else acceleration
+        alpha = lines.full / max(count, 1) if acceleration is None else acceleration
         self._check_pattern(lines)
         if conflict := self._conflict(lines, count, alpha):
             ways = self._ways_out(lines, count)
@@ -213,6 +214,8 @@ class Demands:
     def _check_pattern(self, lines: Lines) -> None:
         """What goes with points only, and what with lines only."""
         frame = lines.frame
+        if isinstance(lines, Readouts) and (wrong := [name for name, _ in self._given() if name not in OFF_GRID]):
+            raise InputError(f"{wrong[0]}: is of a grid, and {lines.name} are not on one; leave it out, or use require and forbid")
         if self.per_frame and not lines.apart:
             what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
             raise InputError(f"per_frame: {what}; leave it out")
@@ -314,7 +317,7 @@ class Demands:
                     return f"{one} and {other}: {both} {name} would be measured and left out"
         mandatory, forbidden = self._union(lines)
         needed, allowed = int(mandatory.sum()), int((~forbidden).sum())
-        budget = f"x{alpha:.4g} of {lines.size}"
+        budget = f"x{alpha:.4g} of {lines.full}"
         if needed > count:
             both = " and ".join(sides["wanted"])
             return f"{both} need{'s' if len(sides['wanted']) == 1 else ''} {needed} {name}, and {budget} allows {count}"
@@ -374,7 +377,7 @@ class Demands:
         counts = sorted(self._counts(lines, count))
         below = next((n for n in reversed(counts) if n < count and works(size=n)), None)
         above = next((n for n in counts if n > count and works(size=n)), None)
-        if near := [acceleration_of(lines.size, n) for n in (above, below) if n is not None]:
+        if near := [acceleration_of(lines.full, n) for n in (above, below) if n is not None]:
             ways.append(f"acceleration {' or '.join(near)}")
         return ways
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from prom.datasets import matlab
 from prom.errors import InputError
 from prom.kspace.patterns import LARGEST_MASK
+from prom.kspace.trajectories import Trajectory
 from prom.masks import load_mask
 from prom.masks.difference import lines_of
 
@@ -84,6 +85,20 @@ def read(path: str | os.PathLike) -> Tensor:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"mask {path}: is no mask as 'prom export' writes it ({cause})") from error
     return torch.from_numpy(array.astype(bool))
+
+
+def read_with_trajectory(path: str | os.PathLike) -> tuple[Tensor, Trajectory | None]:
+    """As :func:`read`, with the candidates of readouts off the grid that the mask chooses from; None for masks on the grid.
+
+    Raises
+    ------
+    InputError
+        As :func:`read`.
+    """
+    if Path(path).suffix.lower() in READERS:
+        return read(path), None
+    result = load_mask(path)
+    return result.mask, result.trajectory
 
 
 def read_with_pattern(path: str | os.PathLike) -> tuple[Tensor, str]:

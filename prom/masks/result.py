@@ -18,7 +18,9 @@ from prom import options
 from prom.datasets import hdf5
 from prom.errors import InputError
 from prom.files import atomic
-from prom.kspace.patterns import LARGEST_MASK, Lines, make
+from prom.kspace.patterns import LARGEST_MASK, READOUTS, Lines, make
+from prom.kspace.trajectories import ARRAYS as TRAJECTORY
+from prom.kspace.trajectories import Trajectory
 from prom.masks import bernoulli
 from prom.masks.checks import LONGEST_RECORD, check, record_as_json
 from prom.masks.demands import Demands
@@ -50,6 +52,9 @@ class MaskResult:
         Per iteration: member, iteration, loss, budget S, active share of the sampled masks. A data frame.
     provenance
         Data set, split, counts, fingerprint, objective, versions, device, time of making.
+    trajectory
+        Of a mask that chooses among readouts off the grid, these candidates; else None. The mask is then ``(K, R)``, of volumes
+        ``(1, K, R)`` and of series ``(T, K, R)``.
     """
 
     mask: Tensor
@@ -61,6 +66,7 @@ class MaskResult:
     seed: int
     history: pd.DataFrame = field(default_factory=pd.DataFrame)
     provenance: dict[str, object] = field(default_factory=dict)
+    trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "history", pd.DataFrame(self.history, columns=list(HISTORY)).astype(HISTORY))
@@ -68,12 +74,19 @@ class MaskResult:
     @property
     def lines(self) -> Lines:
         """What is switched on together, on the grid of the mask. Whether its first axis is time, the provenance says."""
-        return make(self.pattern, tuple(self.mask.shape), self.provenance.get("kind") == "series")
+        frames = self.provenance.get("kind") == "series"
+        if self.trajectory is not None:
+            return self.trajectory.lines(tuple(self.mask.shape), frames)
+        return make(self.pattern, tuple(self.mask.shape), frames)
 
     @property
     def true_acceleration(self) -> float:
-        """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S."""
-        return self.mask.numel() / int(self.mask.sum())
+        """D over the number of samples: what the scanner really saves. Differs from the nominal value by the floor in S.
+
+        Off the grid, the readouts of a full scan over those of the mask.
+        """
+        lines = self.lines
+        return self.mask.numel() / int(self.mask.sum()) * (lines.full / lines.size)
 
     @property
     def demands(self) -> Demands:
@@ -114,7 +127,7 @@ class MaskResult:
         return self.lines.forward(draws).bool()
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta`` and ``history/…``, the rest as attributes.
+        """Write an HDF5 file: datasets ``mask``, ``probabilities``, ``theta``, ``history/…``, ``trajectory/…``, the rest as attributes.
 
         All of it has checksums, so that a damaged file is not read as another mask.
 
@@ -131,6 +144,8 @@ class MaskResult:
         texts |= {name: record_as_json(name, getattr(self, name)) for name in ("recipe", "provenance")}
         arrays = {name: getattr(self, name).numpy() for name in ("mask", "probabilities", "theta")}
         arrays |= {f"history/{name}": self.history[name].to_numpy() for name in self.history}
+        if self.trajectory is not None:
+            arrays |= {f"trajectory/{name}": values for name, values in self.trajectory.arrays().items()}
         # In memory first, so that a full disk is an error like any other. From HDF5 1.8 on, headers have checksums, and with them
         # attributes of a fixed length.
         with h5py.File("mask", "w", driver="core", backing_store=False, libver=("v108", "v108")) as file:
@@ -178,7 +193,12 @@ def _read(path: Path) -> MaskResult:
         records = {name: json.loads(hdf5.text(file, name, LONGEST_RECORD)) for name in ("recipe", "provenance")}
         plain = {"pattern": hdf5.text(file, "pattern", 100), "acceleration": float(hdf5.number(file, "acceleration", "f"))}
         seed = hdf5.number(file, "seed", "iu")
-    return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history))
+        trajectory = None
+        if plain["pattern"] in READOUTS:
+            kinds = {name: dtype for name, dtype in TRAJECTORY.items() if name != "turns" or "trajectory/turns" in file}
+            parts = {name: hdf5.array(file, f"trajectory/{name}", np.dtype(dtype), LARGEST_MASK) for name, dtype in kinds.items()}
+            trajectory = Trajectory.from_arrays(plain["pattern"], parts)
+    return MaskResult(**arrays, **plain, **records, seed=seed, history=pd.DataFrame(history), trajectory=trajectory)
 
 
 def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:

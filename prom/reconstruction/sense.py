@@ -16,6 +16,7 @@ from prom.engine.threads import parallel
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fftc
+from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 
 SMOOTH = 1.5  # samples, the standard deviation of the Gaussian that smooths a spectrum
@@ -109,9 +110,14 @@ class Sense:
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
+        on_grid = not isinstance(encoding.fourier, NonUniform)
+        multiplier, size = (weight, None) if on_grid else (encoding.fourier.multiplier(of_image).unsqueeze(coil), encoding.fourier.twice)
+
         def normal(z: Tensor) -> Tensor:
             coil_images = encoding.maps * torch.fft.ifftn(z, dim=every, norm="ortho").unsqueeze(coil)
-            coil_images = torch.fft.ifftn(weight * torch.fft.fftn(coil_images, dim=space), dim=space)
+            coil_images = torch.fft.ifftn(multiplier * torch.fft.fftn(coil_images, s=size, dim=space), dim=space)
+            if size:
+                coil_images = coil_images[(..., *(slice(n // 2) for n in size))]
             return torch.fft.fftn((encoding.maps.conj() * coil_images).sum(dim=coil), dim=every, norm="ortho") + penalty * z
 
         def solve(image: Tensor) -> Tensor:
@@ -120,7 +126,7 @@ class Sense:
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
             if by_image:
-                found = _by_image(encoding, of_image, penalty, scale, right, *limits)
+                found = _by_image(encoding, multiplier.squeeze(coil) if size else of_image, penalty, scale, right, *limits)
             else:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)
             return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()
@@ -171,12 +177,14 @@ def _power(train: SliceDataset, axes: tuple[int, ...]) -> Tensor:
 def _by_image(encoding: Coils, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
     """The same on a CPU image by image, by several threads."""
     samples, space = encoding.samples, encoding.fourier.axes
+    image = right.shape[right.ndim - len(samples) :]
     maps = encoding.maps if len(space) == len(samples) else encoding.maps.squeeze(-len(samples))
     batch = right.shape[: right.ndim - len(samples)]
 
     def every(part: Tensor, shape: tuple[int, ...]) -> list[Tensor]:
         return list(part.expand(*batch, *shape).reshape(-1, *shape))
 
-    parts = [every(maps.to(right), maps.shape[-len(space) - 1 :]), *(every(part, samples) for part in (weight, penalty, scale, right))]
+    weights = every(weight, weight.shape[-len(samples) :])
+    parts = [every(maps.to(right), maps.shape[-len(space) - 1 :]), weights, *(every(part, image) for part in (penalty, scale, right))]
     found = parallel(lambda one: coils.solve(*(part.contiguous() for part in one), iterations, tolerance), list(zip(*parts, strict=True)))
     return torch.stack(found).reshape(right.shape)

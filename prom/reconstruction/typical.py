@@ -12,7 +12,7 @@ from prom.reconstruction.sense import mean_power
 def typical(train: SliceDataset, acceleration: float, pattern: str = "points") -> Tensor:
     """Points or lines drawn one after another, with a density as the square root of the mean power spectrum: ``(H, W)`` bool.
 
-    The same data give the same mask. Exactly floor(D / alpha) points or lines.
+    The same data give the same mask. Exactly floor(D / alpha) points or lines; of readouts off the grid all are alike.
 
     Raises
     ------
@@ -23,8 +23,8 @@ def typical(train: SliceDataset, acceleration: float, pattern: str = "points") -
     >>> int(typical(data, acceleration=4).sum()), int(typical(data, acceleration=4, pattern="columns")[0].sum())
     (16, 2)
     """
-    lines = train.lines(pattern)
-    density = lines.adjoint(mean_power(train)).sqrt()
+    lines = train.choices(pattern)
+    density = (lines.adjoint(mean_power(train)) if train.trajectory is None else torch.ones(lines.shape, dtype=torch.float64)).sqrt()
     density = density.clamp(min=1e-12 * density.max())
     drawn = torch.rand(density.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     order = (drawn.log() / density).flatten().argsort(descending=True)  # Efraimidis and Spirakis 2006

@@ -1,0 +1,151 @@
+"""Rivals off the grid: readouts at equal angles, at golden angles, and at random."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from prom import options
+from prom.baselines.frames import sets
+from prom.datasets.base import SliceDataset
+from prom.errors import InputError
+from prom.kspace.patterns import Readouts
+from prom.kspace.trajectories import GOLDEN
+from prom.masks.demands import Demands, allowed
+
+TURN = 2  # decimals of a candidate's width to which distances are compared, so that rounding decides nothing
+
+
+def equal_angles(
+    train: SliceDataset, acceleration: float, pattern: str = "spokes", seed: int = 0, start: float = 0.0, demands: Demands | None = None
+) -> Tensor:
+    """Readouts at equal angles from one another, of a series the frames' each turned against the one before by golden angles.
+
+    Parameters
+    ----------
+    train
+        Slices, volumes or series on a trajectory with ``turns``; of them only the trajectory is looked at.
+    start
+        The first angle, as a share of that between two, 0 to 1.
+    seed
+        Not used: nothing is random.
+
+    Returns
+    -------
+    Tensor
+        A mask of candidates ``(K, R)`` bool, those nearest to the wanted angles, each once: exactly S.
+
+    Raises
+    ------
+    InputError
+        Where the data are on a grid, or the candidates' angles are not known.
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]).along(spokes(8, size=8))
+    >>> equal_angles(data, acceleration=2)[:, 0].int().tolist()
+    [1, 0, 1, 0, 1, 0, 1, 0]
+    """
+    options.check("start", start, "[0, 1]")
+    return _nearest("equal_angles", train, acceleration, pattern, demands, _evenly(start))
+
+
+def golden_angle(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "spokes",
+    seed: int = 0,
+    start: float = 0.0,
+    order: int = 1,
+    demands: Demands | None = None,
+) -> Tensor:
+    r"""Each readout turned against the one before by a golden angle: Winkelmann et al. 2007, doi:10.1109/TMI.2006.885337.
+
+    .. math:: \psi_n = \frac{1}{\varphi + n - 1}, \qquad \varphi = \frac{1 + \sqrt 5}{2},
+
+    as a share of the turn after which readouts repeat: half a turn of spokes. With n from 2 on the angle is a tiny one (Wundrak et al.
+    2016, doi:10.1002/mrm.25831). Readouts go on from frame to frame of a series.
+
+    Parameters
+    ----------
+    start
+        The first angle, as a share of that turn.
+    order
+        n.
+    train, seed
+        As :func:`equal_angles`, and so what it returns and raises.
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]).along(spokes(8, size=8))
+    >>> golden_angle(data, acceleration=2)[:, 0].int().tolist()                        # 0, 111, 42, 154 degrees
+    [1, 0, 1, 0, 0, 1, 0, 1]
+    """
+    options.check("start", start, "[0, 1]")
+    options.check("order", order, "[1, 1000]", whole=True)
+    step = 1 / ((1 + math.sqrt(5)) / 2 + order - 1)
+    return _nearest(
+        "golden_angle", train, acceleration, pattern, demands, lambda frame, first, count: start + step * (first + torch.arange(count))
+    )
+
+
+def random_readouts(
+    train: SliceDataset, acceleration: float, pattern: str = "spokes", seed: int = 0, demands: Demands | None = None
+) -> Tensor:
+    """Any of the candidates, all alike, drawn from ``seed``: ``(K, R)`` bool, exactly S.
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]).along(spokes(8, size=8))
+    >>> int(random_readouts(data, acceleration=2)[:, 0].sum())
+    4
+    """
+    lines = readouts("random_readouts", train, pattern)
+    chances = torch.rand(lines.shape, generator=torch.Generator().manual_seed(options.check_seed(seed)))
+    return lines.forward(allowed(lines, acceleration, demands).round(chances)).contiguous()
+
+
+def readouts(name: str, train: SliceDataset, pattern: str) -> Readouts:
+    """The pattern of a baseline that is for trajectories only.
+
+    >>> readouts("golden_angle", SliceDataset("demo", "train", torch.ones(1, 1, 8, 8), ["a"], [0]), "spokes")
+    Traceback (most recent call last):
+    prom.errors.InputError: golden_angle: is for readouts off the grid, and demo is on it; put it on a trajectory, data.along(trajectory)
+    """
+    if train.trajectory is None:
+        raise InputError(f"{name}: is for readouts off the grid, and {train.name} is on it; put it on a trajectory, data.along(trajectory)")
+    return train.choices(pattern)
+
+
+def _evenly(start: float) -> Callable[[int, int, int], Tensor]:
+    return lambda frame, first, count: (torch.arange(count) + start + frame * GOLDEN) / max(count, 1)
+
+
+def _nearest(
+    name: str,
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str,
+    demands: Demands | None,
+    wanted: Callable[[int, int, int], Tensor],
+) -> Tensor:
+    """The free candidates nearest to wanted turns, after what is mandatory; of each frame where these have readouts of their own.
+
+    ``wanted``: of the frame's number, that of the readouts before it, and how many it has, to their turns.
+    """
+    lines = readouts(name, train, pattern)
+    turns = train.trajectory.turns
+    if turns is None:
+        raise InputError(f"{name}: needs the candidates' angles, and of these {lines.name} they are not known; use random_readouts")
+    feasible, done = allowed(lines, acceleration, demands), 0
+    chosen = torch.zeros(lines.shape, dtype=torch.bool)
+    parts = sets(feasible) if lines.apart else [feasible]
+    for frame, (part, taken) in enumerate(zip(parts, chosen if lines.apart else [chosen], strict=True)):
+        if part.mandatory is not None:
+            taken |= part.mandatory
+        needed = part.count - int(taken.sum())
+        for angle in wanted(frame, done, needed).double().tolist():
+            distance = ((turns - angle + 0.5).remainder(1) - 0.5).abs() * len(turns)
+            taken[int(torch.where(part.open(taken), distance.round(decimals=TURN), torch.inf).argmin())] = True
+        done += needed
+    return lines.forward(chosen).contiguous()
