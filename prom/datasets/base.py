@@ -213,8 +213,8 @@ class SliceDataset:
         """
         if self.trajectory is not None:
             raise InputError(
-                f"{self.name}: its {self.trajectory.kind} are off the grid, and this is for grids; use repulsion, equal_angles, golden_angle "
-                "or random_readouts, or learn through sense"
+                f"{self.name}: its {self.trajectory.kind} are off the grid, and this is for grids; use repulsion, equal_angles, "
+                "golden_angle or random_readouts, or learn through sense"
             )
         return make(pattern, self.shape, self.kind == "series")
 
