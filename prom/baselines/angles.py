@@ -16,6 +16,7 @@ from prom.kspace.patterns import Readouts
 from prom.kspace.trajectories import GOLDEN
 from prom.masks.demands import Demands, allowed
 
+FINE = 4096  # angles at which a width is looked at
 TURN = 2  # decimals of a candidate's width to which distances are compared, so that rounding decides nothing
 
 
@@ -88,6 +89,59 @@ def golden_angle(
     return _nearest(
         "golden_angle", train, acceleration, pattern, demands, lambda frame, first, count: start + step * (first + torch.arange(count))
     )
+
+
+def anisotropic_angles(
+    train: SliceDataset,
+    acceleration: float,
+    pattern: str = "spokes",
+    seed: int = 0,
+    start: float = 0.0,
+    threshold: float = 0.05,
+    demands: Demands | None = None,
+) -> Tensor:
+    r"""Spokes that are closer where the object is wider across them: Larson, Gurney and Nishimura 2008, doi:10.1109/TMI.2007.902799.
+
+    At the end of the spokes, N / 2 from the centre, neighbours are to be one cycle over the object's width apart. So the density of angles
+    is in proportion to the width w across the spoke,
+
+    .. math:: \rho(\vartheta) \propto w(\vartheta + \pi / 2),
+
+    and S of them cut its integral into equal parts. Of a disc these are equal angles.
+
+    Parameters
+    ----------
+    start
+        The first angle, as a share of that between two, 0 to 1.
+    threshold
+        Of the largest magnitude of all training images: the object is where one of them has more, seen along all lines of a direction.
+    train, seed
+        As :func:`equal_angles`, and so what it returns and raises; and where the readouts are no spokes.
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> wide = torch.zeros(1, 1, 32, 32)
+    >>> wide[..., 12:20, :] = 1                                              # four times as wide as high
+    >>> data = SliceDataset("demo", "train", wide, ["a"], [0]).along(spokes(32, size=32))
+    >>> [int(part.sum()) for part in anisotropic_angles(data, acceleration=2)[:, 0].roll(8).chunk(2)]    # along the rows, along the columns
+    [6, 10]
+    """
+    options.check("start", start, "[0, 1]")
+    options.check("threshold", threshold, "(0, 1)")
+    lines = readouts("anisotropic_angles", train, pattern)
+    if lines.kind != "spokes":
+        raise InputError(f"anisotropic_angles: is for spokes, and these are {lines.kind}; use equal_angles")
+    magnitude = train.images[:].abs().flatten(0, -3).amax(dim=0)
+    places = (magnitude > threshold * magnitude.max()).nonzero().double()
+    grid = torch.linspace(0, 1, FINE + 1, dtype=torch.float64)[:-1]
+    across = torch.stack([(math.pi * grid).cos(), -(math.pi * grid).sin()])  # of a spoke along (sin, cos)
+    width = torch.cat([(lambda along: along.amax(0) - along.amin(0) + 1)(places @ part) for part in across.split(64, dim=1)])
+    total = width.cumsum(0) / width.sum()
+
+    def wanted(frame: int, first: int, count: int) -> Tensor:
+        shares = ((torch.arange(count) + start + frame * GOLDEN) / max(count, 1)).remainder(1).double()
+        return grid[torch.searchsorted(total, shares).clamp(max=FINE - 1)]
+
+    return _nearest("anisotropic_angles", train, acceleration, pattern, demands, wanted)
 
 
 def random_readouts(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prom import options
+from prom.baselines.angles import equal_angles
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
@@ -38,7 +39,8 @@ def repulsion_off_grid(
 
     the error that is left of :class:`prom.reconstruction.sense.Sense` if the inverse of its matrix is taken as diagonal, with the
     :func:`overlaps` :math:`a_{s,j}` of candidate s and frequency j of the grid, P the spectrum and :math:`\sigma` the noise. One after
-    another, the candidate by which J falls most; then each is exchanged for the best one in its place, as long as J falls.
+    another, the candidate by which J falls most; then each is exchanged for the best one in its place, as long as J falls. A second such
+    search begins with equal angles, where the candidates have angles, and that which ends lower is taken.
 
     Parameters and errors are those of :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact.
 
@@ -59,8 +61,13 @@ def repulsion_off_grid(
     passes = PASSES if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)
     overlap, power = overlaps(train), spectrum(train)
 
+    starts = [None]
+    if passes and train.trajectory.turns is not None:
+        starts.append(equal_angles(train, acceleration, pattern, demands=demands).any(dim=-1))
+
     def mask(strength: float) -> Tensor:
-        return lines.forward(greedy(overlap, power, strength / train.noise**2, feasible, passes)[0]).contiguous()
+        found = [greedy(overlap, power, strength / train.noise**2, feasible, passes, start) for start in starts]
+        return lines.forward(min(found, key=lambda one: one[1])[0]).contiguous()
 
     if strength is not None:
         return mask(strength)
@@ -103,17 +110,19 @@ def _kappa(train: SliceDataset) -> Tensor:
     return (kappa * (math.prod(train.shape[axis] for axis in axes) / total.flatten()[0])).to(torch.complex64)
 
 
-def greedy(overlap: Tensor, power: Tensor, strength: float, feasible: Feasible, passes: int = 0) -> tuple[Tensor, float]:
+def greedy(
+    overlap: Tensor, power: Tensor, strength: float, feasible: Feasible, passes: int = 0, start: Tensor | None = None
+) -> tuple[Tensor, float]:
     r"""Candidates one after another, the one by which :math:`J = \sum_j P_j / (1 + \mu\, a_j P_j / \sigma^2)` falls most, a their sum.
 
-    ``strength``: :math:`\mu / \sigma^2`. Afterwards, as often as ``passes`` says, each is exchanged for the best one in its place, as long
-    as J falls. Returns what is taken, ``(K,)`` bool, and J.
+    ``strength``: :math:`\mu / \sigma^2`. ``start``: a mask to begin with, ``(K,)`` bool, instead of what is mandatory. Afterwards, as often
+    as ``passes`` says, each is exchanged for the best one in its place, as long as J falls. Returns what is taken, ``(K,)`` bool, and J.
     """
     overlap, power = overlap.flatten(1), power.flatten().to(overlap)
     scaled = strength * power
     known = torch.zeros_like(power)
-    taken = torch.zeros(len(overlap), dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory.clone()
-    mandatory = taken.clone()
+    mandatory = torch.zeros(len(overlap), dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
+    taken = (mandatory if start is None else start).clone()
     for place in taken.nonzero().flatten().tolist():
         known += overlap[place]
 

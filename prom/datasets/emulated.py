@@ -6,12 +6,15 @@ from dataclasses import replace
 from math import ceil
 
 import torch
+from tqdm import tqdm
 
 from prom.datasets import load, mni_brain
 from prom.datasets.base import SliceDataset
-from prom.errors import InputError
-from prom.kspace.coils import simulated
+from prom.errors import InputError, unknown
+from prom.kspace.coils import combine, estimated, simulated
+from prom.kspace.fourier import ifft2c
 
+MAPS = ("known", "estimated")
 MIDDLE = (72, 92)  # slices of the virtual brains with much of the brain in them
 
 
@@ -23,6 +26,7 @@ def by_coils(
     coils: int = 8,
     noise: float = 0.005,
     root: str | None = None,
+    maps: str = "known",
     **settings: object,
 ) -> SliceDataset:
     """At most ``most`` slices of a split, of at most size x size points, with a ring of simulated coils and noise.
@@ -42,6 +46,9 @@ def by_coils(
         Standard deviation of a complex sample, sqrt(E|n|^2), of images up to 1.
     root
         Where a registered data set lies.
+    maps
+        "known": the sensitivities are those of the simulation, everywhere. "estimated": of each slice by ESPIRiT from its own k-space
+        (:func:`prom.kspace.coils.estimated`), so that they are 0 outside the object, as those of a scanner's data are.
     settings
         Of the reader. With ``volume=True`` the slices are those perpendicular to a readout, of one virtual brain for every eight slices.
 
@@ -54,6 +61,10 @@ def by_coils(
     >>> data.images.shape, data.sensitivities.shape
     (torch.Size([2, 1, 32, 32]), torch.Size([4, 32, 32]))
     """
+    if maps not in MAPS:
+        raise unknown("maps", maps, MAPS)
+    if maps == "estimated":
+        return estimated_maps(by_coils(dataset, split, most, size, coils, noise, root, **settings))
     if dataset == "mni_brain":
         settings = (
             {"slices": range(0, 160, 4), "subjects": ceil(most / 8), **settings}
@@ -102,6 +113,21 @@ def hearts_by_coils(
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
     return _in_a_ring(data, most, size, coils, noise)
+
+
+def estimated_maps(data: SliceDataset) -> SliceDataset:
+    """The same slices with sensitivities by ESPIRiT, from their own k-space, and the images that these make of it.
+
+    >>> data = estimated_maps(by_coils("mni_brain", most=2, size=32, coils=4))
+    >>> data.sensitivities.shape, bool((data.images[0, 0, 0, :2] == 0).all())                 # nothing outside the head
+    (torch.Size([2, 4, 32, 32]), True)
+    """
+    kspace = data.samples(range(len(data)))
+    bar = tqdm(kspace, desc="sensitivities", delay=2, disable=None, leave=False)
+    maps = torch.stack([estimated(samples) for samples in bar])
+    source = f"{data.source}; sensitivities by ESPIRiT"
+    images = torch.stack([combine(ifft2c(samples), own) for samples, own in zip(kspace, maps, strict=True)]).unsqueeze(1)
+    return replace(data, images=images, sensitivities=maps, kspace=kspace, source=source, known_fingerprint=None)
 
 
 def _in_a_ring(data: SliceDataset, most: int, size: int, coils: int, noise: float) -> SliceDataset:
