@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from prom import options
 from prom.baselines.angles import equal_angles
@@ -42,7 +43,8 @@ def repulsion_off_grid(
     another, the candidate by which J falls most; then each is exchanged for the best one in its place, as long as J falls. A second such
     search begins with equal angles, where the candidates have angles, and that which ends lower is taken.
 
-    Parameters and errors are those of :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact.
+    Of series it is followed from frame to frame: :class:`Knowledge`. Parameters and errors are those of
+    :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact.
 
     >>> from prom.kspace.trajectories import spokes
     >>> bump = torch.hann_window(16).outer(torch.hann_window(16))[None, None] + 0j
@@ -52,8 +54,6 @@ def repulsion_off_grid(
     """
     if exact is not None:
         raise InputError(f"exact {exact}: is for series on a grid; leave it out")
-    if train.kind != "slices":
-        raise InputError(f"repulsion: of readouts off the grid it is for slices, and {train.name} has {train.kind}; use equal_angles")
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
     lines = train.choices(pattern)
@@ -84,7 +84,7 @@ def overlaps(train: SliceDataset) -> Tensor:
     with K that of :func:`prom.baselines.repulsion.repulsion`, now between any two frequencies: the sum over all samples r of a readout.
     So on the grid, of readouts that are its lines, a is K added up along them.
     """
-    encoding = train.trajectory.encoding(train.shape)
+    encoding = train.trajectory.encoding(train.shape[-len(train.axes) :])
     kappa = _kappa(train)
     found = []
     for first in range(0, len(train.trajectory), CHUNK):
@@ -101,6 +101,7 @@ def _kappa(train: SliceDataset) -> Tensor:
     axes = train.axes
     twice = [2 * train.shape[axis] for axis in axes]
     maps = train.maps(range(len(train)) if train.own_maps else [0])
+    maps = maps.squeeze(-3) if train.kind == "series" else maps
     total = torch.zeros(twice, dtype=torch.complex128)
     for index in evenly(len(maps), REACH_SLICES):
         coils = maps[index].to(torch.complex128)
@@ -110,37 +111,91 @@ def _kappa(train: SliceDataset) -> Tensor:
     return (kappa * (math.prod(train.shape[axis] for axis in axes) / total.flatten()[0])).to(torch.complex64)
 
 
+class Knowledge:
+    r"""What the readouts taken so far leave unknown, and by how much each further one would lower it.
+
+    As :class:`prom.baselines.repulsion_in_time.Knowledge`, exact in time and diagonal in k, with the overlaps :math:`a_{s,j}` for K: of
+    frequency j of the grid is left
+
+    .. math:: V_j = \big( C_j^{-1} + \operatorname{diag}_t \mu\, a_{t,j} / \sigma^2 \big)^{-1}, \qquad a_{t,j} = \sum_{s \in m_t} a_{s,j},
+
+    a number where there is one frame, and :math:`J = \sum_j \operatorname{tr} V_j`.
+
+    Parameters
+    ----------
+    overlap
+        :func:`overlaps`, ``(K, *image)``.
+    power
+        P, ``(*image)`` of slices or ``(T, *image)`` of series, centred in temporal frequency.
+    strength
+        :math:`\mu / \sigma^2`.
+
+    >>> known = Knowledge(torch.eye(2), torch.tensor([4.0, 1.0]), strength=1.0)
+    >>> known.gains(0).tolist()                                            # 4 becomes 4 / (1 + 4), 1 becomes 1 / 2
+    [3.2, 0.5]
+    >>> known.take(0, 0)
+    >>> round(known.error(), 6)
+    1.8
+    """
+
+    def __init__(self, overlap: Tensor, power: Tensor, strength: float) -> None:
+        self.weight = strength * overlap.flatten(1).double()
+        power = power.reshape(-1, self.weight.shape[1]).double()
+        lag = torch.arange(len(power), dtype=torch.float64)
+        waves = torch.polar(torch.ones_like(power[:, :1]), 2 * math.pi / len(power) * torch.outer(lag, lag - len(power) // 2)) / len(power)
+        along = (waves @ power.to(torch.complex128)).T  # C by its lag, (N, T)
+        self.left = along[:, (lag[:, None] - lag).long() % len(power)]
+        self.left = self.left.real.contiguous() if len(power) == 1 else self.left.contiguous()
+
+    def gains(self, frame: int) -> Tensor:
+        """By how much each candidate, measured in this frame, would lower J: ``(K,)`` float64."""
+        column = self.left[:, :, frame]
+        return (self.weight * column.abs().square().sum(dim=1) / (1 + self.weight * column[:, frame].real)).sum(dim=1)
+
+    def take(self, frame: int, place: int, back: bool = False) -> None:
+        """Measure a candidate in a frame, or ``back``: no longer."""
+        weight, column = -self.weight[place] if back else self.weight[place], self.left[:, :, frame]
+        factor = weight / (1 + weight * column[:, frame].real)
+        self.left = self.left - factor[:, None, None] * column[:, :, None] * column[:, None].conj()
+
+    def error(self) -> float:
+        """J, in the units of P."""
+        return float(self.left.diagonal(dim1=1, dim2=2).real.sum())
+
+
 def greedy(
     overlap: Tensor, power: Tensor, strength: float, feasible: Feasible, passes: int = 0, start: Tensor | None = None
 ) -> tuple[Tensor, float]:
-    r"""Candidates one after another, the one by which :math:`J = \sum_j P_j / (1 + \mu\, a_j P_j / \sigma^2)` falls most, a their sum.
+    """One readout after another, that of the largest gain of :class:`Knowledge`, until a mask is complete; and its J.
 
-    ``strength``: :math:`\mu / \sigma^2`. ``start``: a mask to begin with, ``(K,)`` bool, instead of what is mandatory. Afterwards, as often
-    as ``passes`` says, each is exchanged for the best one in its place, as long as J falls. Returns what is taken, ``(K,)`` bool, and J.
+    What is mandatory comes first, or all of ``start``, a complete mask. Then, as often as ``passes`` says, each is taken out and the best
+    one put in its place, until nothing changes. The mask is bool of the shape of ``feasible``, ``(K,)`` or ``(T, K)``.
     """
-    overlap, power = overlap.flatten(1), power.flatten().to(overlap)
-    scaled = strength * power
-    known = torch.zeros_like(power)
-    mandatory = torch.zeros(len(overlap), dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
-    taken = (mandatory if start is None else start).clone()
-    for place in taken.nonzero().flatten().tolist():
-        known += overlap[place]
+    known = Knowledge(overlap, power, strength)
+    fixed = torch.zeros(feasible.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
+    taken = (fixed if start is None else start).clone()
+    by_frame, fixed = taken.view(-1, len(overlap)), fixed.view(-1, len(overlap))
+    for frame, place in by_frame.nonzero().tolist():
+        known.take(frame, place)
 
-    def best() -> int:
-        left = (power / (1 + scaled * (known + overlap))).sum(dim=1, dtype=torch.float64)
-        return int(torch.where(feasible.open(taken), left, torch.inf).argmin())
+    def best() -> tuple[int, int]:
+        open_ = feasible.open(taken).view_as(by_frame)
+        gains = torch.full(by_frame.shape, -torch.inf, dtype=torch.float64)
+        for frame in open_.any(dim=1).nonzero().flatten().tolist():
+            gains[frame] = torch.where(open_[frame], known.gains(frame), -torch.inf)
+        return divmod(int(gains.argmax()), len(overlap))
 
-    def move(place: int, sign: int) -> None:
-        taken[place] = sign > 0
-        known.add_(overlap[place], alpha=sign)
+    def move(frame: int, place: int, back: bool = False) -> None:
+        by_frame[frame, place] = not back
+        known.take(frame, place, back)
 
-    for _ in range(feasible.count - int(taken.sum())):
-        move(best(), 1)
-    for _ in range(passes):
+    for _ in tqdm(range(feasible.count - int(taken.sum())), desc="readouts", delay=2, disable=None, leave=False):
+        move(*best())
+    for _ in tqdm(range(passes), desc="exchange of readouts", delay=2, disable=None, leave=False):
         before = taken.clone()
-        for place in (taken & ~mandatory).nonzero().flatten().tolist():
-            move(place, -1)
-            move(best(), 1)
+        for frame, place in (by_frame & ~fixed).nonzero().tolist():
+            move(frame, place, back=True)
+            move(*best())
         if taken.equal(before):
             break
-    return taken, float((power / (1 + scaled * known)).sum(dtype=torch.float64))
+    return taken, known.error()
