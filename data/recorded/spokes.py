@@ -1,4 +1,4 @@
-"""Record spokes.csv: python data/recorded/spokes.py brain|brain64|hearts|lines|spirals|phantom [--root FOLDER], which goes on.
+"""Record spokes.csv: python data/recorded/spokes.py brain|brain64|hearts|kooshball|lines|spirals|phantom [--root FOLDER], which goes on.
 
 Which of K readouts off the grid are measured, through SENSE with sensitivities by ESPIRiT: one row for each method and subject that no mask
 has seen. Whatever a method has to be tuned is tuned on training slices, through the same reconstruction.
@@ -8,6 +8,8 @@ has seen. Whatever a method has to be tuned is tuned on training slices, through
 - "brain64": the same at 64 x 64, of which 8, 12 or 16; here masks are learnt too, and exchanged through the reconstruction.
 - "hearts": virtual hearts, 12 frames of 64 x 64, 8 simulated coils; 128 spokes, of which 4 or 6 in each frame. 4 subjects for training,
   6 others for testing.
+- "kooshball": heads in 3D, magnitudes cut to 20 x 20 x 20 in k-space, 8 simulated coils; 400 directions, of which 25 or 50. 3 subjects for
+  training, 8 others for testing. Rivals have directions of their own, those of a sunflower, and golden means and others of mri-nufft.
 - "lines": what lasts as long, on the grid: columns, and points, which need a third direction; 128 x 128, x8 and x4.
 - "spirals": 128 x 128, 256 arms, of which 16 are a full scan; 2 or 4 are measured.
 - "phantom": a measured phantom, 3 slices of 33 spokes with 17 coils, compressed to 8, of which 8, 12 or 16; the reference is the image of
@@ -23,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import mrinufft.trajectories
 import torch
 from coils import append, recorded, rows_of
 from torch import Tensor
@@ -35,7 +38,8 @@ from prom.baselines.repulsion_off_grid import STRENGTHS
 from prom.baselines.tuned import tuned
 from prom.datasets.emulated import by_coils, hearts_by_coils
 from prom.errors import InputError
-from prom.kspace.trajectories import spirals, spokes
+from prom.kspace.coils import simulated
+from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.learn.exchange import exchange_lines
 from prom.masks.demands import Demands
 from prom.objectives.reconstructed import Reconstructed
@@ -45,7 +49,9 @@ from prom.reconstruction.sense import Sense
 KEY = ["data", "held_out", "count", "pattern", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 CANDIDATES, SEEDS, ITERATIONS = 256, 3, 300
-TUNING = {"slices": 8, "series": 2}  # of them choose
+VOLUME = 20  # points of a side
+DIRECTIONS = ("sunflower", "golden_means", "phyllotaxis", "wong")
+TUNING = {"slices": 8, "series": 2, "volumes": 2}  # of them choose
 TRAINED, TESTED = 16, 24  # slices, two of each subject
 
 Setting = dict[str, object]
@@ -66,6 +72,22 @@ def brains(size: int) -> tuple[SliceDataset, SliceDataset]:
     return tuple(by_coils("mni_brain", split, most, size, maps="estimated") for split, most in (("train", TRAINED), ("test", TESTED)))
 
 
+def volumes(split: str, subjects: int) -> SliceDataset:
+    """Magnitudes of virtual heads in 3D, with simulated coils."""
+    given = {"size": 32, "slices": range(16, 144, 4), "volume": True, "readout": 0}
+    data = prom.load("mni_brain", split, subjects=subjects, **given).as_volumes().cropped(VOLUME)
+    return replace(data, images=data.images.to(torch.complex64), sensitivities=simulated(8, data.shape), noise=0.005)
+
+
+def directions(method: str, count: int) -> Trajectory:
+    """So many spokes in 3D in directions that are a rival's own."""
+    if method == "sunflower":
+        return kooshball(count, VOLUME)
+    ends = torch.from_numpy(getattr(mrinufft.trajectories, f"initialize_3D_{method}_radial")(count, VOLUME, in_out=True)[:, -1]).double()
+    radius = torch.arange(VOLUME) - VOLUME // 2
+    return Trajectory(radius[:, None] * (ends / ends.norm(dim=-1, keepdim=True))[:, None], "kooshball", VOLUME**2)
+
+
 def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, SliceDataset, str, tuple[int, ...], tuple[str, ...]]]:
     """What is held out, training and test slices, the pattern, how many readouts are measured, and the methods."""
     closed = (*CLOSED, RANDOM)
@@ -80,6 +102,9 @@ def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, Sli
             for split, most in (("train", 4), ("test", 6))
         )
         yield "test", train, test, "spokes", (4, 6), tuple(method for method in closed if method != "repulsion, greedy")
+    elif name == "kooshball":
+        train, test = (volumes(split, subjects).along(kooshball(400, VOLUME)) for split, subjects in (("train", 3), ("test", 8)))
+        yield "test", train, test, "kooshball", (25, 50), ("repulsion", "repulsion, greedy", RANDOM, *DIRECTIONS)
     elif name == "spirals":
         train, test = (data.along(spirals(CANDIDATES, 128, arms=16)) for data in brains(128))
         few = tuple(method for method in closed if method != "anisotropic_angles")
@@ -120,7 +145,7 @@ def mask_of(method: str, train: SliceDataset, acceleration: float, pattern: str,
 
 
 @click.command(help=__doc__)
-@click.argument("name", type=click.Choice(["brain", "brain64", "hearts", "lines", "spirals", "phantom"]))
+@click.argument("name", type=click.Choice(["brain", "brain64", "hearts", "kooshball", "lines", "spirals", "phantom"]))
 @click.option("--root", type=click.Path(exists=True, file_okay=False, path_type=Path), help="The folder that holds the data sets.")
 @click.option("--output", default=OUTPUT, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--only", multiple=True, help="These methods alone.")
@@ -141,6 +166,11 @@ def main(name: str, root: Path | None, output: Path, only: tuple[str, ...]) -> N
             full = train.shape[-1] if pattern == "points" else lines.full // (train.shape[0] if lines.apart else 1)
             acceleration = full / count  # of every frame
             start = time.perf_counter()
+            if method in DIRECTIONS:
+                own = test.along(directions(method, count))
+                scores = {"test": prom.evaluate(torch.ones(own.grid), own, reconstruction=sense)}
+                append(output, rows_of({**key, "setting": "", "chosen": ""}, torch.ones(own.grid), 0.0, scores, ["psnr", "ssim"]))
+                continue
             mask, setting = mask_of(method, train, acceleration, pattern, sense, seed)
             seconds = round(time.perf_counter() - start, 1)
             measured = lines.select(mask)

@@ -13,11 +13,11 @@ from prom.baselines.frames import sets
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.kspace.patterns import Readouts
-from prom.kspace.trajectories import GOLDEN
+from prom.kspace.trajectories import GOLDEN, Trajectory
 from prom.masks.demands import Demands, allowed
 
 FINE = 4096  # angles at which a width is looked at
-TURN = 2  # decimals of a candidate's width to which distances are compared, so that rounding decides nothing
+ROUNDED = 2  # decimals of the step between candidates to which distances are compared, so that rounding decides nothing
 
 
 def equal_angles(
@@ -171,6 +171,19 @@ def readouts(name: str, train: SliceDataset, pattern: str) -> Readouts:
     return train.choices(pattern)
 
 
+def distances(name: str, trajectory: Trajectory) -> Callable[[Tensor], Tensor]:
+    """From turns ``(S,)`` to their distances from all candidates, ``(S, K)``, in steps between two of these.
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> distances("demo", spokes(4, size=4))(torch.tensor([0.9], dtype=torch.float64)).round(decimals=1).tolist()
+    [[0.4, 1.4, 1.6, 0.6]]
+    """
+    turns = trajectory.turns
+    if turns is None:
+        raise InputError(f"{name}: needs the candidates' angles, and of these {trajectory.kind} they are not known; use random_readouts")
+    return lambda wanted: ((turns - wanted[:, None] + 0.5).remainder(1) - 0.5).abs() * len(turns)
+
+
 def _evenly(start: float) -> Callable[[int, int, int], Tensor]:
     return lambda frame, first, count: (torch.arange(count) + start + frame * GOLDEN) / max(count, 1)
 
@@ -187,10 +200,7 @@ def _nearest(
 
     ``wanted``: of the frame's number, that of the readouts before it, and how many it has, to their turns.
     """
-    lines = readouts(name, train, pattern)
-    turns = train.trajectory.turns
-    if turns is None:
-        raise InputError(f"{name}: needs the candidates' angles, and of these {lines.name} they are not known; use random_readouts")
+    lines, apart = readouts(name, train, pattern), distances(name, train.trajectory)
     feasible, done = allowed(lines, acceleration, demands), 0
     chosen = torch.zeros(lines.shape, dtype=torch.bool)
     parts = sets(feasible) if lines.apart else [feasible]
@@ -198,8 +208,7 @@ def _nearest(
         if part.mandatory is not None:
             taken |= part.mandatory
         needed = part.count - int(taken.sum())
-        for angle in wanted(frame, done, needed).double().tolist():
-            distance = ((turns - angle + 0.5).remainder(1) - 0.5).abs() * len(turns)
-            taken[int(torch.where(part.open(taken), distance.round(decimals=TURN), torch.inf).argmin())] = True
+        for distance in apart(wanted(frame, done, needed).double()):
+            taken[int(torch.where(part.open(taken), distance.round(decimals=ROUNDED), torch.inf).argmin())] = True
         done += needed
     return lines.forward(chosen).contiguous()
