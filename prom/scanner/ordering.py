@@ -28,7 +28,8 @@ def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, s
     - ``centric``: from DC outwards, 0, -1, 1, -2, ...; of points, one column after the other, both from DC outwards.
     - ``radial``: by the distance from DC in grid steps, and at equal distance by the angle.
     - ``interleaved``: in shots: line 0, ``shots``, 2 ``shots``, ... of those measured, then 1, 1 + ``shots``, ...
-    - ``golden``: in equal steps of about the golden ratio of all, in the linear order, so that any stretch of time has lines from everywhere.
+    - ``golden``: in equal steps of about the golden ratio of all, in the linear order, so that any stretch of time has lines from
+      everywhere.
     - ``shortest``: with small jumps between successive points, so of gradients, and never longer than ``linear``: the nearest neighbour
       each time, and then 2-opt (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens
       it.

@@ -30,7 +30,8 @@ class Protocol:
     Attributes
     ----------
     kind
-        ``gre``, a spoiled gradient echo, 2D for lines, spokes and spirals, 3D for points and kooshball; or ``tse``, a 2D turbo spin echo, for lines.
+        ``gre``, a spoiled gradient echo, 2D for lines, spokes and spirals, 3D for points and kooshball; or ``tse``, a 2D turbo spin echo,
+        for lines.
     fov
         Field of view in mm: one value for all axes, or for 2D height and width of the image, for 3D the extent along the readout, height
         and width, where a kooshball has its depth first.

@@ -59,9 +59,11 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     .. math:: k_x = (i - n_x // 2) / \mathrm{FOV}_x,\quad k_y = (\mathrm{LIN} - n_y // 2) / \mathrm{FOV}_y,\quad
         k_z = (\mathrm{PAR} - n_z // 2) / \mathrm{FOV}_z
 
-    so that the image is that of :func:`prom.fft2c`. Readouts off the grid are gradient echoes whose samples are the points of their
-    trajectory (:class:`prom.scanner.off_grid.OffGridEcho`); their ``LIN`` counts them. Labels of lines and points: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
+    so that the image is that of :func:`prom.fft2c`. Labels: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
     the calibration region, which belong to the image too, and ``SEG``, the number of the echo in its train.
+
+    Readouts off the grid are gradient echoes whose samples are the points of their trajectory
+    (:class:`prom.scanner.off_grid.OffGridEcho`), and ``LIN`` counts them in the order of measurement.
 
     *What is checked*: the timing on the rasters, dead times, amplitude and slew rate of each axis, the peak of B1.
 
