@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOM = 0.99  # of the limits, of curves: where the ADC begins on the raster changes their gradients a little
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
-LONGEST_DWELL = 1_000_000  # ns: no readout is useful that is so slow
+LONGEST_DWELL, LONGEST_READOUT = 1_000_000, NS  # ns: no readout is useful that is so slow
 
 
 class Spokes:
@@ -114,8 +114,8 @@ class Curves:
         shortest = self._shortest()
         if shortest is None:
             raise InputError(
-                f"max_grad {protocol.max_grad:g}, max_slew {protocol.max_slew:g}: cannot follow these curves even with "
-                f"{LONGEST_DWELL / 1e6:g} ms a sample; use stronger gradients, or a larger fov"
+                f"max_grad {protocol.max_grad:g}, max_slew {protocol.max_slew:g}: cannot follow these curves, even with "
+                f"{LONGEST_DWELL / 1e6:g} ms a sample and {LONGEST_READOUT / 1e9:g} s in all; use stronger gradients, or a larger fov"
             )
         self.dwell = shortest
         if protocol.bandwidth is not None:
@@ -143,6 +143,8 @@ class Curves:
 
     def _fits(self, dwell: int) -> bool:
         self.dwell = dwell
+        if self.duration > LONGEST_READOUT:
+            return False
         for self.shift in range(0, GRADIENT_RASTER, 3 * RF_RASTER):
             if not self._within(self._waveform()[0], ROOM):
                 return False

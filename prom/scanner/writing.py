@@ -28,7 +28,8 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     - ``.seq``: the sequence (:func:`prom.scanner.sequence.make`); returned as a :class:`~prom.scanner.sequence.Scan`.
     - ``.mrd``: headers of its acquisitions without data (:func:`prom.scanner.raw_data.write`), likewise.
     - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
-      counted from 0, and calibration, 0 or 1 (of readouts off the grid with shot alone); its :class:`~prom.scanner.plan.ScanPlan` is returned.
+      counted from 0, and calibration, 0 or 1 (of readouts off the grid with shot alone); its :class:`~prom.scanner.plan.ScanPlan` is
+      returned.
     - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
 
     A volume's lines are a 3D scan, whose partitions are the volume's. A series is measured frame after frame, with the frame as the counter
