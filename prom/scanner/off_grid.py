@@ -142,14 +142,9 @@ class Curves:
         return most
 
     def _fits(self, dwell: int) -> bool:
-        self.dwell = dwell
-        if self.duration > LONGEST_READOUT:
-            return False
-        for self.shift in range(0, GRADIENT_RASTER, 3 * RF_RASTER):
-            if not self._within(self._waveform()[0], ROOM):
-                return False
-        self.shift = 0
-        return True
+        """Whether this dwell time keeps the limits, wherever on the raster the ADC begins."""
+        tried = [self._with(dwell=dwell, shift=shift) for shift in range(0, GRADIENT_RASTER, 3 * RF_RASTER)]
+        return all(one.duration <= LONGEST_READOUT and one._within(one._waveform()[0], ROOM) for one in tried)
 
     def _within(self, waveform: np.ndarray, share: float) -> bool:
         """Whether gradients ``(S, n, 3)``, 0 at both ends, keep this share of the limits."""
@@ -206,9 +201,13 @@ class Curves:
 
     def shifted(self, shift: int) -> Curves:
         """The same with points that begin ``shift`` ns later."""
-        made = object.__new__(Curves)
-        made.__dict__ = {**self.__dict__, "shift": shift}
+        made = self._with(shift=shift)
         made._make()
+        return made
+
+    def _with(self, **changes: int) -> Curves:
+        made = object.__new__(Curves)
+        made.__dict__ = {**self.__dict__, **changes}
         return made
 
     def gradients(self, number: int) -> list[SimpleNamespace]:
