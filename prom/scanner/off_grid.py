@@ -20,7 +20,6 @@ from prom.scanner.readout_plan import ReadoutPlan, straight
 if TYPE_CHECKING:
     import pypulseq as pulseq
 
-ROOM = 0.99  # of the limits, of curves: where the ADC begins on the raster changes their gradients a little
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
 LONGEST_DWELL, LONGEST_READOUT = 1_000_000, NS  # ns: no readout is useful that is so slow
 
@@ -120,7 +119,7 @@ class Curves:
         self.dwell = shortest
         if protocol.bandwidth is not None:
             self.dwell = round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER) * ADC_RASTER
-            if self.dwell < shortest:
+            if not self._fits(self.dwell):
                 most = math.floor(1000 * NS / (shortest * self.samples)) / 1000
                 raise InputError(
                     f"bandwidth {protocol.bandwidth:g} Hz per pixel: the gradients cannot go along these {self.samples} points so fast, "
@@ -143,16 +142,16 @@ class Curves:
 
     def _fits(self, dwell: int) -> bool:
         """Whether this dwell time keeps the limits, wherever on the raster the ADC begins."""
-        tried = [self._with(dwell=dwell, shift=shift) for shift in range(0, GRADIENT_RASTER, 3 * RF_RASTER)]
-        return all(one.duration <= LONGEST_READOUT and one._within(one._waveform()[0], ROOM) for one in tried)
+        tried = (self._with(dwell=dwell, shift=shift) for shift in range(0, GRADIENT_RASTER, RF_RASTER))
+        return all(one.duration <= LONGEST_READOUT and one._within(one._waveform()[0]) for one in tried)
 
-    def _within(self, waveform: np.ndarray, share: float) -> bool:
-        """Whether gradients ``(S, n, 3)``, 0 at both ends, keep this share of the limits."""
+    def _within(self, waveform: np.ndarray) -> bool:
+        """Whether gradients ``(S, n, 3)``, 0 at both ends, keep the limits."""
         raster = GRADIENT_RASTER / NS
         change = np.diff(waveform, axis=1) / raster
         ends = waveform[:, [0, -1]] / (raster / 2)
         slew = max(np.linalg.norm(values, axis=-1).max(initial=0) for values in (change, ends))
-        return slew <= share * self.limits.max_slew and np.linalg.norm(waveform, axis=-1).max() <= share * self.limits.max_grad
+        return slew <= self.limits.max_slew and np.linalg.norm(waveform, axis=-1).max() <= self.limits.max_grad
 
     def _ramp(self, end: int) -> float:
         """How long the gradient takes from 0 to its value at an end, in ns."""
@@ -189,8 +188,6 @@ class Curves:
 
     def _make(self) -> None:
         waveform, self.start = self._waveform()
-        if not self._within(waveform, 1.0):
-            raise InputError(f"bandwidth {NS / (self.dwell * self.samples):g} Hz per pixel: is too much for these curves; use one 2% lower")
         peaks = np.abs(waveform).max(axis=1, keepdims=True)
         peaks[peaks < 1e-6 * peaks.max()] = 0  # of curves in a plane, the third axis
         rounded = np.vectorize(kept)(peaks)  # as files have them

@@ -60,7 +60,7 @@ CASES = {
     "kooshball": lambda: (of(kooshball(50, 18)), {"fov": (200,), "thickness": 150, "order": "interleaved", "shots": 3, "dummies": 1}),
     "kooshball, unequal": lambda: (of(kooshball(20, 15)), {"fov": (160, 220, 200), "dummies": 0, "bandwidth": 800}),
     "spirals": lambda: (of(spirals(12, 32, arms=6)), {"fov": (220,), "dummies": 1, "te": 3}),
-    "one slow spiral": lambda: (of(spirals(3, 24, arms=1)), {"fov": (240,), "dummies": 0, "bandwidth": 30, "tr": 45, "max_slew": 80}),
+    "slow spirals": lambda: (of(spirals(6, 24, arms=1)), {"fov": (240,), "dummies": 0, "bandwidth": 30, "tr": 45, "max_slew": 80}),
     "own half spokes": lambda: (of(half_spokes()), {"fov": (200, 280), "dummies": 0}),
     "own curves": lambda: (of(waves(), every=1), {"fov": (200, 220), "dummies": 1, "max_grad": 15}),
 }
