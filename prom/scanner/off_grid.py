@@ -20,6 +20,7 @@ from prom.scanner.readout_plan import ReadoutPlan, straight
 if TYPE_CHECKING:
     import pypulseq as pulseq
 
+ROOM = 1 - 1e-5  # of the limits: the six digits of an amplitude in a file
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
 LONGEST_DWELL, LONGEST_READOUT = 1_000_000, NS  # ns: no readout is useful that is so slow
 
@@ -151,7 +152,7 @@ class Curves:
         change = np.diff(waveform, axis=1) / raster
         ends = waveform[:, [0, -1]] / (raster / 2)
         slew = max(np.linalg.norm(values, axis=-1).max(initial=0) for values in (change, ends))
-        return slew <= self.limits.max_slew and np.linalg.norm(waveform, axis=-1).max() <= self.limits.max_grad
+        return slew <= ROOM * self.limits.max_slew and np.linalg.norm(waveform, axis=-1).max() <= ROOM * self.limits.max_grad
 
     def _ramp(self, end: int) -> float:
         """How long the gradient takes from 0 to its value at an end, in ns."""
