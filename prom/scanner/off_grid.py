@@ -40,11 +40,11 @@ class Spokes:
     """
 
     def __init__(self, points: np.ndarray, protocol: Protocol, limits: pulseq.Opts) -> None:
-        self.first, self.samples = points[:, 0], points.shape[1]
+        self.samples, self.centre = points.shape[1], nearest(points)
         steps = (points[:, -1] - points[:, 0]) / (self.samples - 1)
         self.readout = Readout.of(self.samples, 1 / np.linalg.norm(steps, axis=-1).max(), protocol, limits)
         self.amplitudes = np.vectorize(kept)(steps * NS / self.readout.dwell)
-        self.centre = nearest(points)
+        self.middle = points[:, self.centre]  # is met exactly; amplitudes have six digits, so the ends are up to N / 2 times 5e-6 off
 
     @property
     def dwell(self) -> int:
@@ -64,7 +64,7 @@ class Spokes:
     @property
     def start(self) -> np.ndarray:
         """``(S, 3)``: where k-space must be at the start of the block, in 1/m."""
-        return self.first - self.amplitudes * (self.delay - self.readout.rise / 2 + self.dwell / 2) / NS
+        return self.middle - self.amplitudes * (self.delay - self.readout.rise / 2 + (self.centre + 0.5) * self.dwell) / NS
 
     @property
     def end(self) -> np.ndarray:
