@@ -202,13 +202,18 @@ def test_files_that_do_not_fit(tmp_path, monkeypatch):
 
 @pytest.fixture
 def run(command_line, tmp_path):
-    """The command line beside a few images of 12 x 16 with their readouts, and where it refuses, no mask."""
-    np.save("images.npy", np.random.default_rng(0).random((3, 12, 16)).astype(np.float32))
+    """The command line beside k-space of a few images of 12 x 16 in two coils, and readouts for them."""
+    generator = np.random.default_rng(0)
+    smooth = np.exp(-((np.mgrid[:12, :16] - np.array([6, 8])[:, None, None]) ** 2).sum(axis=0) / 20)
+    images = generator.random((3, 1, 12, 16)) * smooth * np.array([1, 1j])[:, None, None]
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(-2, -1)), norm="ortho"), axes=(-2, -1))
+    np.save("kspace.npy", kspace.astype(np.complex64))
     np.save("own.npy", points())
     return command_line
 
 
-DATA = ("images.npy", "-a", "4", "--split", "all", "--set", "axes=NHW")
+SETTINGS = ("axes=NKHW", "domain=kspace", "coils=keep", "noise=0.05", "calibration=12")
+DATA = ("kspace.npy", "-a", "4", "--split", "all", *(word for setting in SETTINGS for word in ("--set", setting)))
 
 
 def test_masks_choose_among_readouts_of_ones_own(run):
@@ -218,7 +223,9 @@ def test_masks_choose_among_readouts_of_ones_own(run):
     found = prom.load_mask("mask.h5")
     assert found.pattern == "readouts" and int(found.mask[:, 0].sum()) == 3  # floor(12 lines / 4)
     assert torch.equal(found.trajectory.points, torch.from_numpy(points()))
-    code, out, err = run("optimize", *DATA, *given, "--iterations", "2", "--reconstruction", "wavelet", "--output", "mask.h5")
+    code, out, err = run(
+        "optimize", *DATA, *given, "--iterations", "2", "--members", "1", "--reconstruction", "sense", "--output", "mask.h5"
+    )
     assert code == 0, err
     assert int(prom.load_mask("mask.h5").mask[:, 0].sum()) == 3
 
