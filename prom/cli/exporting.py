@@ -57,13 +57,13 @@ def described(scan: prom.sequence.Scan) -> str:
     """Two lines about a sequence: what it measures, and how long it takes."""
     plan, kind = scan.plan, scan.sequence.definitions["Kind"]
     if isinstance(plan, prom.readout_plan.ReadoutPlan):
-        of, detail = len(plan.trajectory), f"{plan.samples} samples each"
+        of, detail, first = len(plan.trajectory), f"{plan.samples} samples each", "x"
     else:
         of = plan.matrix[1] * plan.matrix[2] if plan.three_dimensional else plan.matrix[1]
-        detail = f"{int(plan.calibration.sum())} for calibration"
+        detail, first = f"{int(plan.calibration.sum())} for calibration", "readout"
     return (
         f"{kind}: {len(plan.steps)} of {of} {plan.pattern} (x{plan.acceleration:.2f}), {detail}, matrix "
-        f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} (readout first), field of view "
+        f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} ({first} first), field of view "
         f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
         f"TR {1000 * scan.tr:g} ms, TE {round(1000 * scan.te, 2):g} ms, flip {scan.flip:g} degrees, "
         f"scan time {duration(scan.duration)}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 import ismrmrd
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pypulseq
@@ -17,9 +18,11 @@ from scipy.io import loadmat
 from prom.errors import InputError
 from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.masks import MaskResult
+from prom.scanner import seq_files, virtual
 from prom.scanner.protocol import Protocol
-from prom.scanner.sequence import Scan, make
+from prom.scanner.sequence import Scan, make, write
 from prom.scanner.writing import write_scan
+from prom.show.diagrams import order_figure, sequence_diagram
 
 GAMMA = 42.576e6  # Hz/T
 CURVE_STEP = 5e-3  # of a grid step: a spline between the edges of the gradient raster, of which 0.0037 was measured
@@ -346,7 +349,7 @@ def test_what_is_said_is_what_is_in_the_file(run):
     code, out, _ = run("export", "spirals.h5", "-o", "scan.seq", "--set", "fov=200")
     sequence = pypulseq.Sequence()
     sequence.read("scan.seq")
-    assert code == 0 and "gre2d: 4 of 12 spirals (x2.00), 28 samples each, matrix 16 x 16 (readout first)" in out
+    assert code == 0 and "gre2d: 4 of 12 spirals (x2.00), 28 samples each, matrix 16 x 16 (x first)" in out
     assert sequence.definitions["Pattern"] == "spirals" and "kSpaceCenterLine" not in sequence.definitions
     seconds = float(out.split("scan time ")[1].split(" s")[0])
     assert seconds == pytest.approx(sequence.duration()[0], rel=0.005)
@@ -361,3 +364,20 @@ def test_nothing_measured_or_one_sample():
         make(of(Trajectory(torch.rand(6, 1, 2), "readouts", 6)))
     with pytest.raises(InputError, match="stay at one point"):
         make(of(Trajectory(torch.ones(6, 5, 2), "readouts", 6)))
+
+
+def test_what_only_grids_have(tmp_path):
+    """Is refused in one line; the diagram of a sequence shows three axes."""
+    made = scan("spokes")
+    write(made, tmp_path / "scan.seq")
+    for refused, message in (
+        (lambda: seq_files.read(tmp_path / "scan.seq"), "has readouts off the grid, and only lines and points are read back"),
+        (lambda: virtual.scan(made, torch.rand(24, 24)), "a virtual scan measures lines and points"),
+        (lambda: order_figure(made.plan), "this figure is of lines and points"),
+    ):
+        with pytest.raises(InputError, match=message):
+            refused()
+    figure = sequence_diagram(made)
+    assert [axes.get_ylabel().partition("\n")[0] for axes in figure.axes] == ["RF", "x", "y", "z", "ADC"]
+    assert {text.get_text() for text in figure.axes[4].texts} == {str(number) for number in made.plan.steps[:2, 0].tolist()}
+    plt.close(figure)
