@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ROOM = 1 - 1e-5  # of the limits: the six digits of an amplitude in a file
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
-LONGEST_DWELL, LONGEST_READOUT = 1_000_000, NS  # ns: no readout is useful that is so slow
+LONGEST_DWELL, LONGEST_READOUT = 1_000_000, 200_000_000  # ns: no readout is useful that is so slow
 
 
 class Spokes:
@@ -115,10 +115,15 @@ class Curves:
         if shortest is None:
             raise InputError(
                 f"max_grad {protocol.max_grad:g}, max_slew {protocol.max_slew:g}: cannot follow these curves, even with "
-                f"{LONGEST_DWELL / 1e6:g} ms a sample and {LONGEST_READOUT / 1e9:g} s in all; use stronger gradients, or a larger fov"
+                f"{LONGEST_DWELL / 1e6:g} ms a sample and {LONGEST_READOUT / 1e6:g} ms in all; use stronger gradients, or a larger fov"
             )
         self.dwell = shortest
         if protocol.bandwidth is not None:
+            if protocol.bandwidth * LONGEST_READOUT < NS:
+                raise InputError(
+                    f"bandwidth {protocol.bandwidth:g} Hz per pixel: makes readouts longer than {LONGEST_READOUT / 1e6:g} ms; use "
+                    f"bandwidth={math.ceil(1.05 * NS / LONGEST_READOUT)} or more"
+                )
             self.dwell = round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER) * ADC_RASTER
             if not self._fits(self.dwell):
                 most = math.floor(1000 * NS / (shortest * self.samples)) / 1000

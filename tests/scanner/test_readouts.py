@@ -301,6 +301,7 @@ HOSTILE = [
     ("spokes", "tr=3", "tr 3 ms: is too short; the least is "),
     ("spokes", "bandwidth=20000 max_grad=5 thickness=20", "bandwidth 20000 Hz per pixel"),
     ("spirals", "bandwidth=3000", "bandwidth 3000 Hz per pixel: the gradients cannot go along these 28 points so fast"),
+    ("spirals", "bandwidth=0.01", "bandwidth 0.01 Hz per pixel: makes readouts longer than 200 ms; use bandwidth=6 or more"),
     ("spirals", "te=0.5", "te 0.5 ms: is too short; the least is "),
     ("spirals", "tr=3", "tr 3 ms: is too short; the least is "),
     ("spirals", "max_slew=0.00001", "max_slew 1e-05: cannot follow these curves"),
