@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial, wraps
 from pathlib import Path
 
 import click
@@ -144,7 +145,7 @@ acceleration_option = click.option(
     "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
 )
 CANDIDATES = 256  # readouts off the grid that a mask is chosen from
-PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *(name for name in patterns.READOUTS if name != "readouts")))
+PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *patterns.READOUTS))
 pattern_option = click.option("--pattern", default="points", show_default=True, help=f"What is switched on: {PATTERN_NAMES}.")
 candidates_option = click.option(
     "--candidates",
@@ -153,12 +154,44 @@ candidates_option = click.option(
 )
 
 
-def on_trajectory(data: prom.SliceDataset, pattern: str, candidates: int | None) -> prom.SliceDataset:
+def trajectory_options(command: Callable) -> Callable:
+    """The options of readouts off the grid; ``command`` receives as ``candidates`` a function that puts data on them."""
+
+    @wraps(command)
+    def choosing(candidates, trajectory, unit, **given):
+        return command(candidates=partial(on_trajectory, candidates=candidates, trajectory=trajectory, unit=unit), **given)
+
+    unit_option = click.option(
+        "--unit", help="Of --trajectory: cycles (per field of view), or mri-nufft ([-0.5, 0.5] of the image's size)."
+    )
+    file_option = click.option(
+        "--trajectory",
+        metavar="FILE",
+        help="With --pattern readouts, candidates of your own: .npy (readouts, samples, axes), rows first, or ISMRMRD (.mrd, .h5).",
+    )
+    return candidates_option(file_option(unit_option(choosing)))
+
+
+def on_trajectory(
+    data: prom.SliceDataset, pattern: str, candidates: int | None = None, trajectory: str | None = None, unit: str | None = None
+) -> prom.SliceDataset:
     """Data as the candidates of such a pattern would have measured them; as they are where the pattern is one of the grid."""
+    if (trajectory is None) != (unit is None):
+        missing, given = ("--unit", f"--trajectory {trajectory}") if unit is None else ("--trajectory", f"--unit {unit}")
+        raise click.UsageError(f"{given}: needs {missing} as well; units are cycles and mri-nufft")
+    own = pattern == "readouts" and data.trajectory is None
+    if trajectory is not None and not own:
+        way = "use pattern readouts" if data.trajectory is None else "these data have their own"
+        raise click.UsageError(f"--trajectory {trajectory}: is not for pattern {pattern}; {way}")
+    if candidates is not None and (own or pattern not in patterns.READOUTS or data.trajectory is not None):
+        raise click.UsageError(f"--candidates {candidates}: is for spokes, spirals and kooshball; leave it out with pattern {pattern}")
     if pattern not in patterns.READOUTS or data.trajectory is not None:
-        if candidates is not None:
-            raise click.UsageError(f"--candidates {candidates}: is for spokes, spirals and kooshball; leave it out with pattern {pattern}")
         return data
+    if own and trajectory is None:
+        raise click.UsageError("pattern readouts: needs candidates of your own; give --trajectory FILE and --unit")
+    if own:
+        axes = 2 if data.kind == "series" else len(data.shape)
+        return data.along(prom.trajectory_files.read(trajectory, unit, data.shape[-axes:]))
     return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES))
 
 
@@ -264,7 +297,7 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
 @input_options(split="train")
 @acceleration_option
 @pattern_option
-@candidates_option
+@trajectory_options
 @click.option("--recipe", help="default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default]")
 @click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
 @click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
@@ -308,7 +341,7 @@ def optimize_command(
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
     demands = demands()
-    data = on_trajectory(dataset(), pattern, candidates)
+    data = candidates(dataset(), pattern)
     near = prom.baselines.energy(data, acceleration, pattern, demands=demands) if segmenter else None
     objective = segmenter.objective(data, device, near) if segmenter else "magnitude_mse"
     started = time.perf_counter()
@@ -336,7 +369,7 @@ def optimize_command(
 @input_options(split="train")
 @acceleration_option
 @click.option("--pattern", help=f"{PATTERN_NAMES}. [default: the baseline's own]")
-@candidates_option
+@trajectory_options
 @demand_options
 @tr_option
 @seed_option
@@ -351,7 +384,7 @@ def baseline_command(name, dataset, acceleration, pattern, candidates, demands, 
     check_writable(output)
     chosen |= prom.baselines.with_demands(name, demands())
     pattern = pattern or prom.baselines.default_pattern(name)
-    data = on_trajectory(dataset(), pattern, candidates)
+    data = candidates(dataset(), pattern)
     mask = method(data, acceleration, pattern=pattern, seed=seed, **chosen)
     result = prom.baselines.as_result(mask, name, acceleration, pattern, seed, data, chosen)
     result.save(output)

@@ -16,6 +16,8 @@ Example:
   prom export mask.h5 --output mask.npy
   prom export mask.h5 --output scan.seq --set fov=220 --set tr=8 --set te=4 --set flip=12
   prom export lines.h5 --output scan.seq --set kind=tse --set echoes=8 --set te=80
+  prom export spokes.h5 --output scan.seq --set fov=220 --set order=golden
+  prom export spokes.h5 --output angles.csv
   prom export mask.h5 --output order.csv --set order=radial"""
 
 
@@ -37,7 +39,11 @@ Example:
     "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field.",
 )
 def export_command(mask, output, settings) -> None:
-    """Write a mask for another program or a scanner. Centred: DC at row H // 2, column W // 2."""
+    """Write a mask for another program or a scanner. Centred: DC at row H // 2, column W // 2.
+
+    Of spokes, spirals and kooshball .csv has their numbers and angles or directions, .npy and .mat the mask (candidates, samples), .mat
+    with the trajectory, .cfl BART's trajectory of those that are measured, .mrd the trajectory of every acquisition.
+    """
     check_writable(output)
     result = prom.load_mask(mask)
     known = prom.protocol.NAMES
@@ -50,12 +56,14 @@ def export_command(mask, output, settings) -> None:
 def described(scan: prom.sequence.Scan) -> str:
     """Two lines about a sequence: what it measures, and how long it takes."""
     plan, kind = scan.plan, scan.sequence.definitions["Kind"]
-    what = {"points": "points", "columns": "columns", "rows": "rows"}[plan.pattern]
-    of = plan.matrix[1] * plan.matrix[2] if plan.three_dimensional else plan.matrix[1]
-    labelled = int(plan.calibration.sum())
+    if isinstance(plan, prom.readout_plan.ReadoutPlan):
+        of, detail, first = len(plan.trajectory), f"{plan.samples} samples each", "x"
+    else:
+        of = plan.matrix[1] * plan.matrix[2] if plan.three_dimensional else plan.matrix[1]
+        detail, first = f"{int(plan.calibration.sum())} for calibration", "readout"
     return (
-        f"{kind}: {len(plan.steps)} of {of} {what} (x{plan.acceleration:.2f}), {labelled} for calibration, matrix "
-        f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} (readout first), field of view "
+        f"{kind}: {len(plan.steps)} of {of} {plan.pattern} (x{plan.acceleration:.2f}), {detail}, matrix "
+        f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} ({first} first), field of view "
         f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
         f"TR {1000 * scan.tr:g} ms, TE {round(1000 * scan.te, 2):g} ms, flip {scan.flip:g} degrees, "
         f"scan time {duration(scan.duration)}"

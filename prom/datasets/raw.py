@@ -133,6 +133,48 @@ def _ismrmrd_lines(path: Path, group: str, geometry: Geometry) -> Lines:
             )
 
 
+def acquired_trajectories(path: Path, group: str, most: int) -> np.ndarray:
+    """The trajectories that the acquisitions of images carry, ``(acquisitions, samples, axes)`` float32, as the file has them: x first.
+
+    Raises
+    ------
+    InputError
+        Where the library is not installed, the file is damaged, acquisitions have none or differ in their shape, samples are to be
+        discarded, or there are more than ``most``.
+    """
+    check_library(path, "ISMRMRD raw data", "ismrmrd")
+    with warnings.catch_warnings():
+        import ismrmrd
+
+    _check_sizes(path, group)
+    found, shape, total = [], None, 0
+    with h5py.File(path, "r") as file:
+        table = file[group]["data"]
+        for number, row in enumerate(row for begin in range(0, len(table), BLOCK) for row in table[begin : begin + BLOCK]):
+            acquisition = ismrmrd.Acquisition(row["head"])
+            if _purpose(acquisition, ismrmrd) != "image":
+                continue
+            own = acquisition.number_of_samples, acquisition.trajectory_dimensions
+            shape = shape or own
+            if own[1] not in (2, 3) or own != shape or row["traj"].size != own[0] * own[1]:
+                raise InputError(
+                    f"{path}: acquisition {number} has {own[0]} samples with a trajectory of {own[1]} axes and {row['traj'].size} numbers, "
+                    f"the first {shape[0]} of {shape[1]}; all must be alike, with 2 or 3 axes"
+                )
+            if acquisition.discard_pre or acquisition.discard_post:
+                raise InputError(
+                    f"{path}: acquisition {number} has samples to discard, {acquisition.discard_pre} and {acquisition.discard_post}; cut "
+                    "them off first"
+                )
+            total += own[0]
+            if total > most:
+                raise InputError(f"{path}: has more than {most} samples; save one of its slices or repetitions alone")
+            found.append(np.array(row["traj"], np.float32).reshape(own))
+    if not found:
+        raise InputError(f"{path}: has no acquisitions of an image")
+    return np.stack(found)
+
+
 def _wrong_readout(path: Path, number: int, acquisition: ismrmrd.Acquisition, expected: int, library: object) -> str | None:
     """Why a line has no place on the grid, or None."""
     samples, centre = acquisition.number_of_samples, acquisition.center_sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 GOLDEN = (math.sqrt(5) - 1) / 2
 ARRAYS = {"points": "<f4", "full": "<i8", "turns": "<f8"}  # in a mask's file
 MOST = 2**24  # samples of all candidates
+UNITS = ("cycles", "mri-nufft")  # of trajectories out of files
+REACH = 1e-3  # cycles per field of view by which rounding may go beyond the image's resolution
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +90,67 @@ class Trajectory:
             raise InputError(f"full: is {len(arrays['full'])} numbers; must be one")
         turns = torch.from_numpy(arrays["turns"]) if "turns" in arrays else None
         return cls(torch.from_numpy(arrays["points"]), kind, int(arrays["full"][0]), turns)
+
+    @property
+    def degrees(self) -> Tensor | None:
+        """``(K,)`` float64: the angle of each spoke, of a half turn, or spiral arm, of a whole one; None where there are no turns.
+
+        An angle of 0 goes along the columns' index, x, and one of 90 along the rows', y.
+
+        >>> spokes(4, size=4).degrees.tolist(), spirals(4, size=8).degrees.tolist()
+        ([0.0, 45.0, 90.0, 135.0], [0.0, 90.0, 180.0, 270.0])
+        """
+        return None if self.turns is None else self.turns.double() * (360 if self.kind == "spirals" else 180)
+
+    def chosen(self, mask: Tensor) -> Tensor:
+        """The points of the readouts that a mask measures, ``(S, R, axes)`` float32, in cycles per field of view, rows first.
+
+        Parameters
+        ----------
+        mask
+            ``(K, R)`` bool, or of volumes ``(1, K, R)``. Of a series take one frame.
+
+        Raises
+        ------
+        InputError
+            Where it is of another shape, or has a readout in part.
+
+        >>> candidates = spokes(8, size=4)
+        >>> mask = (torch.arange(8) % 4 == 0)[:, None].expand(8, 4)
+        >>> bool((candidates.chosen(mask) == candidates.points[[0, 4]]).all())
+        True
+        """
+        samples = tuple(self.points.shape[:2])
+        if mask.ndim == 3 and len(mask) == 1:
+            mask = mask[0]
+        if tuple(mask.shape) != samples:
+            way = "; take one of its frames, mask[t]" if mask.ndim == 3 else ""
+            raise InputError(f"mask of {tuple(mask.shape)}: does not fit candidates of {samples}{way}")
+        return self.points[Readouts(samples, (-1,), kind=self.kind, full_scan=self.full).select(mask)]
+
+    def to_mri_nufft(self, mask: Tensor, image: Sequence[int]) -> np.ndarray:
+        r"""The readouts that a mask measures as mri-nufft takes them: ``(S, R, axes)`` float32 in [-0.5, 0.5], :math:`k_a / N_a`.
+
+        mri-nufft pairs the last index with the axes of the image array as it is, so that here, too, rows come first: with
+        ``shape=(H, W)`` its operator takes prom's images. Source: https://mind-inria.github.io/mri-nufft/.
+
+        Parameters
+        ----------
+        mask
+            As :meth:`chosen`.
+        image
+            ``(H, W)`` or ``(D, H, W)``.
+
+        Raises
+        ------
+        InputError
+            Where the mask does not fit, or the image has another number of axes.
+
+        >>> candidates, mask = spokes(8, size=4), torch.ones(8, 4, dtype=torch.bool)
+        >>> candidates.to_mri_nufft(mask, (4, 4))[0, :, 1].tolist()
+        [-0.5, -0.25, 0.0, 0.25]
+        """
+        return (self.chosen(mask).double() / _sides(image, self.points.shape[-1])).float().numpy()
 
     def lines(self, image: tuple[int, ...], frames: bool = False) -> Readouts:
         """The pattern of masks for images of this shape, ``(H, W)``, ``(D, H, W)`` or, with ``frames``, ``(T, H, W)``.
@@ -168,9 +232,8 @@ def spirals(candidates: int, size: int, samples: int | None = None, arms: int = 
     curve = _arm(fine, size, windings)
     along = torch.cat([torch.zeros(1, dtype=torch.float64), (curve[1:] - curve[:-1]).norm(dim=-1).cumsum(0)])
     candidates, size, samples = _checked(candidates, size, samples or math.ceil(float(along[-1])))
-    wanted = torch.linspace(0, float(along[-1]), samples, dtype=torch.float64)
-    place = torch.searchsorted(along, wanted).clamp(max=len(fine) - 1)
-    arm = _arm(fine[place], size, windings)
+    wanted = np.linspace(0, float(along[-1]), samples)
+    arm = _arm(torch.from_numpy(np.interp(wanted, along.numpy(), fine.numpy())), size, windings)
     turns = torch.arange(candidates, dtype=torch.float64) / candidates
     angles = 2 * math.pi * turns
     sine, cosine = angles.sin(), angles.cos()
@@ -223,6 +286,69 @@ def make(kind: str, image: tuple[int, ...], candidates: int) -> Trajectory:
     if len(set(sides)) > 1:
         raise InputError(f"pattern {kind}: is for images with equal sides, and these are {tuple(sides)}; crop or pad them")
     return MAKERS[kind](candidates, image[-1])
+
+
+def from_array(
+    array: np.ndarray, unit: str, image: Sequence[int], kind: str = "readouts", full: int | None = None, name: str = "trajectory"
+) -> Trajectory:
+    """The candidates of a numeric array of one's own; what its numbers mean is named, never guessed.
+
+    Parameters
+    ----------
+    array
+        ``(K, R, axes)`` of finite real numbers, rows first, as the axes of an image array.
+    unit
+        "cycles" per field of view, or "mri-nufft": those over the size of the image, [-0.5, 0.5].
+    image
+        ``(H, W)`` or ``(D, H, W)``, which they must not go beyond.
+    kind
+        "readouts", or what they are called.
+    full
+        How many readouts a full scan takes; by default the lines of a Cartesian scan of the image, H or D H.
+    name
+        What the message calls them.
+
+    Raises
+    ------
+    InputError
+        Where shape, type, unit or numbers do not fit.
+
+    >>> array = spokes(8, size=4).to_mri_nufft(torch.ones(8, 4, dtype=torch.bool), (4, 4))
+    >>> bool((from_array(array, "mri-nufft", (4, 4)).points == spokes(8, size=4).points).all())
+    True
+    >>> from_array(array, "cycles", (4, 4))                                          # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    prom.errors.InputError: trajectory: goes to 0.5 cycles per field of view only; if that is a share of the image's size, ...
+    """
+    if unit not in UNITS:
+        raise unknown("unit", unit, UNITS)
+    array = np.asarray(array)
+    if array.ndim != 3 or array.shape[-1] not in (2, 3) or not 0 < array.size <= 3 * MOST:
+        raise InputError(f"{name} of shape {array.shape}: must be (readouts, samples, 2 or 3), at most {MOST} samples")
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{name} of type {array.dtype}: must be real numbers")
+    points = torch.from_numpy(array.astype(np.float64))
+    if not points.isfinite().all():
+        raise InputError(f"{name}: has {int((~points.isfinite()).sum())} numbers that are not finite; mend it")
+    sides = _sides(image, array.shape[-1])
+    points = points * sides if unit == "mri-nufft" else points
+    reach, most = points.abs().amax(dim=(0, 1)), sides / 2 + REACH
+    if bool((reach > most).any()):
+        way = "name the other unit, or " if unit == "mri-nufft" and bool((reach / sides <= most).all()) else ""
+        raise InputError(
+            f"{name}: goes to {float(reach.max()):g} cycles per field of view (unit {unit}), and images of {tuple(image)} have half their "
+            f"size at most; {way}take larger images"
+        )
+    if float(reach.max()) <= 0.5 + REACH:
+        way = "; if that is a share of the image's size, name the unit mri-nufft" if unit == "cycles" else ""
+        raise InputError(f"{name}: goes to {float(reach.max()):g} cycles per field of view only{way}")
+    return Trajectory(points.float(), kind, (math.prod(image[-array.shape[-1] : -1])) if full is None else full)
+
+
+def _sides(image: Sequence[int], axes: int) -> Tensor:
+    if len(image) != axes:
+        raise InputError(f"image of {tuple(image)}: has {len(image)} axes, and the trajectory has {axes}")
+    return torch.tensor([options.check("size", size, "[1, 1e6]", whole=True) for size in image], dtype=torch.float64)
 
 
 def _arm(radius: Tensor, size: int, windings: float) -> Tensor:

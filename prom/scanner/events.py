@@ -16,6 +16,7 @@ from prom.scanner.protocol import ADC_DEAD_TIME, ADC_RASTER, GAMMA, GRADIENT_RAS
 if TYPE_CHECKING:
     import pypulseq as pulseq
 
+BANDWIDTH = 500.0  # Hz per pixel
 TIME_BANDWIDTH = 4.0  # of the sinc pulses
 LONGEST = 4_000_000  # ns, of a gradient that has more time than it needs
 SPOILING = 2.0  # cycles of phase from the echo to the next pulse: across a voxel along the readout, and across the slice
@@ -110,18 +111,19 @@ class Readout:
         InputError
             Where it needs a stronger gradient than there is, or a shorter dwell time.
         """
-        dwell = round(NS / (protocol.bandwidth * samples) / ADC_RASTER) * ADC_RASTER
+        bandwidth = protocol.bandwidth or BANDWIDTH
+        dwell = round(NS / (bandwidth * samples) / ADC_RASTER) * ADC_RASTER
         if dwell < 10 * ADC_RASTER:
             most = NS / (10 * ADC_RASTER * samples)
             raise InputError(
-                f"bandwidth {protocol.bandwidth:g} Hz per pixel: of {samples} samples makes a dwell time below 0.001 ms; "
+                f"bandwidth {bandwidth:g} Hz per pixel: of {samples} samples makes a dwell time below 0.001 ms; "
                 f"use at most {math.floor(most)}"
             )
         amplitude = NS / (fov * dwell)
         if amplitude > limits.max_grad:
             most = math.floor(NS / (ceil(NS / (fov * limits.max_grad), ADC_RASTER) * samples))
             raise InputError(
-                f"bandwidth {protocol.bandwidth:g} Hz per pixel: over a field of view of {fov * 1000:g} mm needs "
+                f"bandwidth {bandwidth:g} Hz per pixel: over a field of view of {fov * 1000:g} mm needs "
                 f"{amplitude / GAMMA * 1000:.1f} mT/m, where max_grad is {protocol.max_grad:g}; use bandwidth={most} or less, or a larger "
                 "fov"
             )
@@ -279,6 +281,8 @@ class Writer:
             event.id, _ = self.sequence.register_adc_event(event)
         elif event.type == "trap":
             event.id = self.sequence.register_grad_event(event)
+        elif event.type == "grad":
+            event.id, event.shape_IDs = self.sequence.register_grad_event(event)
         elif event.type == "labelset":
             event.id = self.sequence.register_label_event(event)
 

@@ -17,6 +17,7 @@ from prom.options import check
 
 ROUNDS = 100  # of 2-opt over all points at most; it is done after 5 to 20
 NEIGHBOURS = 10  # of each point, to which 2-opt tries new edges
+GOLDEN = (math.sqrt(5) - 1) / 2
 GAIN = 1e-9  # by which a path must become shorter for a change to count: rounding is no gain
 
 
@@ -27,6 +28,8 @@ def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, s
     - ``centric``: from DC outwards, 0, -1, 1, -2, ...; of points, one column after the other, both from DC outwards.
     - ``radial``: by the distance from DC in grid steps, and at equal distance by the angle.
     - ``interleaved``: in shots: line 0, ``shots``, 2 ``shots``, ... of those measured, then 1, 1 + ``shots``, ...
+    - ``golden``: in equal steps of about the golden ratio of all, in the linear order, so that any stretch of time has lines from
+      everywhere.
     - ``shortest``: with small jumps between successive points, so of gradients, and never longer than ``linear``: the nearest neighbour
       each time, and then 2-opt (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens
       it.
@@ -95,6 +98,14 @@ def _radial(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
 def _interleaved(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
     linear = _linear(places, centre, shots)
     return np.concatenate([linear[shot::shots] for shot in range(shots)])
+
+
+def _golden(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
+    linear = _linear(places, centre, shots)
+    count = len(linear)
+    coprime = [step for step in range(1, count + 1) if math.gcd(step, count) == 1]  # only these meet every line once
+    step = min(coprime, key=lambda step: abs(step - GOLDEN * count))
+    return linear[np.arange(count) * step % count]
 
 
 def _shortest(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
@@ -181,6 +192,7 @@ ORDERS: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "centric": _centric,
     "radial": _radial,
     "interleaved": _interleaved,
+    "golden": _golden,
     "shortest": _shortest,
 }
 

@@ -59,6 +59,21 @@ class ScanPlan:
         return self.pattern == "points"
 
     @property
+    def samples(self) -> int:
+        """Of a readout."""
+        return self.matrix[0]
+
+    @property
+    def counters(self) -> Tensor:
+        """``(S, 2)`` int64: what is counted as LIN and PAR."""
+        return self.steps
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Up to what samples and counters count."""
+        return self.matrix
+
+    @property
     def time(self) -> Tensor:
         """``(S,)``: when each is measured, 0 the first."""
         return torch.arange(len(self.steps))

@@ -30,10 +30,11 @@ class Protocol:
     Attributes
     ----------
     kind
-        ``gre``, a spoiled gradient echo, 2D for lines and 3D for points; or ``tse``, a 2D turbo spin echo, for lines.
+        ``gre``, a spoiled gradient echo, 2D for lines, spokes and spirals, 3D for points and kooshball; or ``tse``, a 2D turbo spin echo,
+        for lines.
     fov
         Field of view in mm: one value for all axes, or for 2D height and width of the image, for 3D the extent along the readout, height
-        and width.
+        and width, where a kooshball has its depth first.
     tr, te
         Repetition and echo time in ms; the latter of a turbo spin echo is the effective one. By default the shortest (gre), or 3000 and
         the shortest at which the middle echo meets the centre (tse).
@@ -43,13 +44,14 @@ class Protocol:
         Of the slice in mm, by default 5; of the slab of a 3D sequence, by default the width of the field of view. A slab's edges are
         soft: where the object fills the field of view, they fold in unless it is thinner.
     bandwidth
-        Hz per pixel.
+        Hz per pixel: one over the time of a readout; by default 500, of curved readouts the largest that the gradients can do.
     readout
         3D: samples along the readout; by default as many as the mask has rows.
     pulse
         Duration of the RF pulses in ms, sinc pulses of a time-bandwidth product of 4.
     order, shots
-        Of gre: see :func:`prom.scanner.ordering.order`.
+        Of gre: see :func:`prom.scanner.ordering.order`; of readouts off the grid linear (by the number of the candidate), interleaved or
+        golden.
     calibration
         The width of the fully measured centre that is labelled as calibration data, and by gre measured first: a square of points, or a
         disc where that was demanded of the mask. By default what the mask's metadata say,
@@ -82,7 +84,7 @@ class Protocol:
     flip: float | None = None
     refocusing: float = 180.0
     thickness: float | None = None
-    bandwidth: float = 500.0
+    bandwidth: float | None = None
     readout: int | None = None
     pulse: float | None = None
     order: str = "linear"

@@ -11,9 +11,12 @@ import numpy as np
 from prom.engine.optional import ismrmrd
 from prom.errors import InputError
 from prom.files import atomic
+from prom.scanner.off_grid import nearest
 from prom.scanner.plan import ScanPlan
+from prom.scanner.readout_plan import ReadoutPlan
 
 MOST = 65535  # what a counter of 16 bits holds
+UNIT = "cycles per field of view"
 GAMMA_HERTZ = 42.576e6  # Hz/T
 
 
@@ -44,6 +47,10 @@ def write(
     Echo and shot of a turbo spin echo are ``idx.user[0]`` and ``idx.user[1]``: programs take acquisitions of different
     ``idx.segment`` apart. The frame of a series is ``idx.phase``.
 
+    Acquisitions of readouts off the grid have their trajectory, x before y before z (columns, rows, partitions), in cycles per field of
+    view, so that the encoded matrix spans -n / 2 to n / 2; the format knows no unit, and the user parameter ``trajectory_unit`` names it.
+    ``idx.kspace_encode_step_1`` counts them in the order of measurement, and ``idx.user[2]`` is the number of the candidate.
+
     Parameters
     ----------
     samples
@@ -59,9 +66,9 @@ def write(
         Where the file cannot be written, a counter has more than 16 bits, or ismrmrd is not installed.
     """
     library = ismrmrd()
-    count, width = len(made.steps), made.matrix[0]
+    count, width = len(made.steps), made.samples
     frames = 1 if made.frame is None else int(made.frame.max()) + 1
-    if max(*made.matrix, int(made.shot.max()), frames, samples.shape[1] if samples is not None else 0) > MOST:
+    if max(*made.matrix, *made.lengths, int(made.shot.max()), frames, samples.shape[1] if samples is not None else 0) > MOST:
         raise InputError(f"matrix {made.matrix} with {int(made.shot.max()) + 1} shots: raw data count to {MOST}; use a smaller one")
     channels = 0 if samples is None else samples.shape[1]
     before = 0 if noise is None else 1
@@ -76,24 +83,42 @@ def write(
         head["number_of_samples"][0] = noise.shape[1]
         head["flags"][0] = 1 << (library.ACQ_IS_NOISE_MEASUREMENT - 1)
     head = head[before:]
-    head["number_of_samples"], head["center_sample"] = width, width // 2
+    trajectory, centre = _trajectory(made)
+    head["number_of_samples"], head["center_sample"], head["trajectory_dimensions"] = width, centre, trajectory.shape[-1]
     head["read_dir"], head["phase_dir"], head["slice_dir"] = (1, 0, 0), (0, 1, 0), (0, 0, 1)
     if at is not None:
         head["acquisition_time_stamp"] = np.round(at * 1000)  # ms
-    steps = made.steps.numpy()
+    counters = made.counters.numpy()
     index = head["idx"]
-    index["kspace_encode_step_1"], index["kspace_encode_step_2"] = steps[:, 0], steps[:, 1]
+    index["kspace_encode_step_1"], index["kspace_encode_step_2"] = counters[:, 0], counters[:, 1]
     index["phase"] = 0 if made.frame is None else made.frame.numpy()
     index["user"][:, 0], index["user"][:, 1] = made.echo.numpy(), made.shot.numpy()
+    if isinstance(made, ReadoutPlan):
+        index["user"][:, 2] = made.steps[:, 0].numpy()
     head["flags"] = _flags(library, made)
     written = [*([noise] if before else []), *(np.zeros((count, 0)) if samples is None else samples)]
     for number, values in enumerate(written):
-        rows["traj"][number] = np.zeros(0, np.float32)
+        rows["traj"][number] = np.zeros(0, np.float32) if number < before else trajectory[number - before].ravel()
         rows["data"][number] = np.ascontiguousarray(values, np.complex64).view(np.float32).ravel()
     with atomic(path) as temporary, h5py.File(temporary, "w") as file:
         group = file.create_group("dataset")
         group.create_dataset("xml", data=[header(made, times, channels).encode()], dtype=h5py.special_dtype(vlen=bytes))
         group.create_dataset("data", data=rows, maxshape=(None,), chunks=True)
+
+
+def _trajectory(made: ScanPlan) -> tuple[np.ndarray, int]:
+    """``(S, R, axes)`` float32, of lines and points without axes, and the sample of the echo."""
+    if not isinstance(made, ReadoutPlan):
+        return np.zeros((len(made.steps), made.samples, 0), np.float32), made.samples // 2
+    points = made.points.numpy()
+    return points[..., : 2 + made.three_dimensional].astype(np.float32), nearest(points)
+
+
+def _kind(made: ScanPlan) -> str:
+    """What ISMRMRD calls the trajectory."""
+    if not isinstance(made, ReadoutPlan):
+        return "CARTESIAN"
+    return {"spokes": "RADIAL", "kooshball": "RADIAL", "spirals": "SPIRAL"}.get(made.pattern, "OTHER")
 
 
 def _flags(library: object, made: ScanPlan) -> np.ndarray:
@@ -137,18 +162,17 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
     encoding = xsd.encodingType(
         encodedSpace=space,
         reconSpace=space,
-        trajectory=xsd.trajectoryType.CARTESIAN,
+        trajectory=xsd.trajectoryType[_kind(made)],
         encodingLimits=xsd.encodingLimitsType(
-            kspace_encoding_step_0=limit(made.matrix[0]),
-            kspace_encoding_step_1=limit(made.matrix[1]),
-            kspace_encoding_step_2=limit(made.matrix[2]),
+            **{f"kspace_encoding_step_{number}": limit(length) for number, length in enumerate(made.lengths)},
             **single,
             user_0=limit(int(made.echo.max()) + 1, 0),
             user_1=limit(int(made.shot.max()) + 1, 0),
         ),
         echoTrainLength=int(made.echo.max()) + 1,
     )
-    made_of = xsd.userParameterStringType(name="pattern", value=made.pattern)
+    words = {"pattern": made.pattern} | ({"trajectory_unit": UNIT} if isinstance(made, ReadoutPlan) else {})
+    named = [xsd.userParameterStringType(name=name, value=value) for name, value in words.items()]
     true = xsd.userParameterDoubleType(name="true_acceleration", value=made.acceleration)
     document = xsd.ismrmrdHeader(
         version=1,
@@ -158,6 +182,6 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
         ),
         encoding=[encoding],
         sequenceParameters=xsd.sequenceParametersType(TR=[1000 * times.tr], TE=[1000 * times.te], flipAngle_deg=[times.flip]),
-        userParameters=xsd.userParametersType(userParameterDouble=[true], userParameterString=[made_of]),
+        userParameters=xsd.userParametersType(userParameterDouble=[true], userParameterString=named),
     )
     return xsd.ToXML(document)

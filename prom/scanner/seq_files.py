@@ -14,6 +14,7 @@ import torch
 
 from prom.engine.optional import pypulseq
 from prom.errors import InputError
+from prom.kspace.patterns import READOUTS
 from prom.scanner.plan import ScanPlan
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import MOST_SAMPLES, Scan
@@ -90,6 +91,8 @@ def _plan(sequence: pulseq.Sequence) -> ScanPlan:
     known = sequence.definitions
     matrix = tuple(int(size) for size in known["Matrix"])
     fov, pattern = tuple(float(extent) for extent in known["FOV"]), str(known["Pattern"])
+    if pattern in READOUTS:
+        raise InputError(f"sequence of {pattern}: has readouts off the grid, and only lines and points are read back; keep its mask file")
     if len(matrix) != 3 or len(fov) != 3 or min(matrix) < 1 or pattern not in PATTERNS or not min(fov) > 0:
         raise InputError(f"sequence: a matrix of {matrix}, a field of view of {fov} m and pattern {pattern!r} are none of prom's")
     widths = {int(sequence.adc_library.data[events[5]][0]) for events in sequence.block_events.values() if events[5] > 0}

@@ -1,4 +1,4 @@
-"""From a mask to a Pulseq sequence: spoiled gradient echo in 2D and 3D, and turbo spin echo."""
+"""From a mask to a Pulseq sequence: spoiled gradient echo in 2D and 3D, on the grid and off it, and turbo spin echo."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from prom.errors import InputError
 from prom.files import atomic
 from prom.masks import MaskResult
 from prom.scanner.gre import GradientEcho
+from prom.scanner.off_grid import OffGridEcho
 from prom.scanner.plan import ScanPlan, plan
 from prom.scanner.protocol import Protocol
+from prom.scanner.readout_plan import ReadoutPlan
+from prom.scanner.readout_plan import plan as plan_of_readouts
 from prom.scanner.tse import TurboSpinEcho
 
 if TYPE_CHECKING:
@@ -59,6 +62,9 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     so that the image is that of :func:`prom.fft2c`. Labels: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
     the calibration region, which belong to the image too, and ``SEG``, the number of the echo in its train.
 
+    Readouts off the grid are gradient echoes whose samples are the points of their trajectory
+    (:class:`prom.scanner.off_grid.OffGridEcho`), and ``LIN`` counts them in the order of measurement.
+
     *What is checked*: the timing on the rasters, dead times, amplitude and slew rate of each axis, the peak of B1.
 
     *What is not*, and somebody with a scanner must: stimulation of nerves (PNS) and heating (SAR), for which the scanner's own models are
@@ -80,8 +86,11 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     (True, 16, 4.0, 0.288)
     """
     protocol = Protocol() if protocol is None else protocol
-    chosen = TurboSpinEcho(result, protocol) if protocol.kind == "tse" else GradientEcho(plan(result, protocol), protocol)
-    if (samples := chosen.plan.matrix[0]) > MOST_SAMPLES:
+    if result.trajectory is not None:
+        chosen = OffGridEcho(plan_of_readouts(result, protocol), protocol)
+    else:
+        chosen = TurboSpinEcho(result, protocol) if protocol.kind == "tse" else GradientEcho(plan(result, protocol), protocol)
+    if (samples := chosen.plan.samples) > MOST_SAMPLES:
         raise InputError(f"readout of {samples} samples: must be <= {MOST_SAMPLES}; use a smaller matrix")
     sequence, found = chosen.sequence(), chosen.definitions()
     for key, value in {**_definitions(chosen.plan, protocol, name), **found}.items():
@@ -90,7 +99,12 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
 
 
 def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, object]:
-    matrix = made.matrix
+    matrix, samples = made.matrix, made.samples
+    centres = {
+        "kSpaceCenterLine": matrix[1] // 2,
+        "kSpaceCenterPartition": matrix[2] // 2,
+        "kSpaceCenterSample": samples // 2,
+    }
     return {
         "Name": re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:64] or "prom",
         "FOV": list(made.fov),
@@ -99,11 +113,9 @@ def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, obj
         "Pattern": made.pattern,
         "TrueAcceleration": made.acceleration,
         "B0": protocol.field,
-        "kSpaceCenterLine": matrix[1] // 2,
-        "kSpaceCenterPartition": matrix[2] // 2,
-        "kSpaceCenterSample": matrix[0] // 2,
-        "kSpacePhaseEncodingLines": matrix[1],
-        "MaxAdcSegmentLength": matrix[0],
+        **({} if isinstance(made, ReadoutPlan) else centres),  # of lines
+        "kSpacePhaseEncodingLines": made.lengths[1],
+        "MaxAdcSegmentLength": samples,
         "ReadoutOversamplingFactor": 1,
     }
 

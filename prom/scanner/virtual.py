@@ -13,6 +13,7 @@ from prom import options
 from prom.errors import InputError
 from prom.scanner import raw_data
 from prom.scanner.plan import ScanPlan
+from prom.scanner.readout_plan import ReadoutPlan
 from prom.scanner.sequence import Scan
 from prom.scanner.writing import acquisition_times, times
 
@@ -67,6 +68,8 @@ def scan(made: Scan, images: Tensor, noise: float = 0.0, seed: int = 0) -> np.nd
     ((4, 1, 6), True)
     """
     plan = made.plan
+    if isinstance(plan, ReadoutPlan):
+        raise InputError(f"sequence of {plan.pattern}: a virtual scan measures lines and points; use the trajectory itself, data.along")
     coils = _arranged(images, plan)
     options.check("noise", noise, "[0, 1e30]")
     positions = _positions(made)  # (S, samples, 3) in cycles per field of view

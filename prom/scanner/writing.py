@@ -13,10 +13,12 @@ from prom.errors import InputError, unknown
 from prom.files import atomic, check_writable
 from prom.kspace.patterns import AXES
 from prom.masks import MaskResult
-from prom.masks.export import export
+from prom.masks.export import described, export
 from prom.scanner import raw_data
 from prom.scanner.plan import ScanPlan, across, frames_of, joined, plan
 from prom.scanner.protocol import Protocol
+from prom.scanner.readout_plan import ReadoutPlan
+from prom.scanner.readout_plan import plan as plan_of_readouts
 from prom.scanner.sequence import Scan, make, write
 
 
@@ -26,7 +28,8 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     - ``.seq``: the sequence (:func:`prom.scanner.sequence.make`); returned as a :class:`~prom.scanner.sequence.Scan`.
     - ``.mrd``: headers of its acquisitions without data (:func:`prom.scanner.raw_data.write`), likewise.
     - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
-      counted from 0, and calibration, 0 or 1; its :class:`~prom.scanner.plan.ScanPlan` is returned.
+      counted from 0, and calibration, 0 or 1 (of readouts off the grid with shot alone); its :class:`~prom.scanner.plan.ScanPlan` is
+      returned.
     - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
 
     A volume's lines are a 3D scan, whose partitions are the volume's. A series is measured frame after frame, with the frame as the counter
@@ -45,9 +48,10 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     ending = path.suffix.lower()
     if ending not in (*options.FORMATS, *options.SCANNER_FORMATS):
         raise unknown("output format", path.suffix, (*options.FORMATS, *options.SCANNER_FORMATS))
-    if result is not None and result.mask.ndim == 3 and (settings or ending in options.SCANNER_FORMATS):
-        if result.lines.frames:
-            return _write_series(result, path, ending, settings)
+    ordered = bool(settings) or ending in options.SCANNER_FORMATS
+    if result is not None and ordered and result.lines.frames:
+        return _write_series(result, path, ending, settings)
+    if result is not None and ordered and result.mask.ndim == 3 and result.trajectory is None:
         if "readout" in settings:
             raise InputError(f"readout {settings['readout']}: the mask of a volume says itself how long its lines are; leave it out")
         result, readout = across(result)
@@ -93,11 +97,16 @@ def _write_series(result: MaskResult, path: Path, ending: str, settings: dict[st
 
 def _ordered(result: MaskResult, protocol: Protocol) -> ScanPlan:
     """The order alone: of a turbo spin echo it depends on all settings, as these decide which echo meets the centre."""
+    if result.trajectory is not None:
+        return plan_of_readouts(result, protocol)
     return make(result, protocol).plan if protocol.kind == "tse" else plan(result, protocol)
 
 
 def table(made: ScanPlan) -> pd.DataFrame:
-    """The plan as a table, one line a measured line or point, in the order of measurement."""
+    """The plan as a table, one line a measured line, point or readout, in the order of measurement."""
+    if isinstance(made, ReadoutPlan):
+        numbers = {"frame": made.frame.numpy()} if made.frame is not None else {}
+        return pd.DataFrame({**numbers, **described(made.trajectory, made.steps[:, 0]), "shot": made.shot.numpy()})
     names = [AXES[axis] for axis in {"columns": (-1,), "rows": (-2,), "points": (-2, -1)}[made.pattern]]
     numbers = {name: made.steps[:, place].numpy() for place, name in enumerate(names)}
     offsets = {f"{name}_offset": numbers[name] - made.matrix[1 + place] // 2 for place, name in enumerate(names)}

@@ -13,8 +13,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from prom import options
+from prom.errors import InputError
 from prom.scanner.plan import ScanPlan
 from prom.scanner.protocol import GAMMA
+from prom.scanner.readout_plan import ReadoutPlan
 from prom.scanner.sequence import Scan
 from prom.show.figures import COLOURS
 
@@ -30,7 +32,8 @@ PATCH = {"facecolor": "white", "alpha": 0.75, "lw": 0, "pad": 0.5}  # behind wor
 def sequence_diagram(scan: Scan, shot: int = 0, repetitions: int | None = None, width: float = 7.0) -> Figure:
     """Pulses, gradients and readouts of one shot or several, from pypulseq's waveforms, with units and the time from the excitation.
 
-    Encodes of other shots are drawn faintly behind. Numbers in the readouts are lines, of 3D lines and partitions, 0 at DC.
+    Encodes of other shots are drawn faintly behind. Numbers in the readouts are lines, of 3D lines and partitions, 0 at DC; off the
+    grid they count the candidates from 0.
 
     Parameters
     ----------
@@ -80,12 +83,14 @@ def sequence_diagram(scan: Scan, shot: int = 0, repetitions: int | None = None, 
             gridspec_kw={"height_ratios": [1.5, 1, 1, 1, 0.5], "hspace": 0.02},
         )
         limits = (1000 * (start - begin), 1000 * (end - begin))
-        names = ("readout", "lines", "partitions" if plan.three_dimensional else "slice")
+        off_grid = isinstance(plan, ReadoutPlan)
+        names = ("x", "y", "z") if off_grid else ("readout", "lines", "partitions" if plan.three_dimensional else "slice")
         _trace(rows[0], *_flat_phase(waves[3], begin), "RF\n\N{MICRO SIGN}T", RF, limits)
         for axes, name, wave, colour in zip(rows[1:4], names, waves, (READOUT, LINES, SLICE), strict=False):
             time, gradient = 1000 * (wave[0].real - begin), wave[1].real / GAMMA * 1000
             _trace(axes, time, gradient, f"{name}\nmT/m", colour, limits)
-        _ghosts(scan, rows[2:4] if plan.three_dimensional else rows[2:3], pulses - lead, rest, begin, shot, count)
+        varying = range(0 if off_grid else 1, 3 if plan.three_dimensional else 2)  # gradients that differ between repetitions
+        _ghosts(scan, {channel: rows[1 + channel] for channel in varying}, pulses - lead, rest, begin, shot, count)
         _readouts(rows[4], scan, rows, begin, (start, end), narrow)
         _brackets(rows[0], scan, count, train, narrow)
         rows[4].set_xlabel("time from the excitation (ms)")
@@ -130,34 +135,37 @@ def _fit(axes: Axes, values: np.ndarray) -> None:
     axes.set_ylim(low - margin, high + margin)
 
 
-def _ghosts(scan: Scan, rows: Sequence[Axes], starts: np.ndarray, rest: float, begin: float, shot: int, count: int) -> None:
+def _ghosts(scan: Scan, rows: dict[int, Axes], starts: np.ndarray, rest: float, begin: float, shot: int, count: int) -> None:
     """Encodes of other shots, in the time of those that are drawn: ``rest`` seconds from their start on."""
     for other in np.unique(np.linspace(0, len(starts) - 1, GHOSTS).round().astype(int)):
         waves = scan.sequence.waveforms(time_range=[starts[other] + 1e-6, starts[other] + rest - 1e-6])
-        for axes, wave in zip(rows, waves[1:], strict=False):
+        for axes, wave in ((axes, waves[channel]) for channel, axes in rows.items()):
             for drawn in range(shot, shot + count):
                 time = 1000 * (wave[0] - starts[other] + starts[drawn] - begin)
                 axes.plot(time, wave[1] / GAMMA * 1000, color=QUIET, lw=0.5, alpha=0.5, zorder=1)
-    for axes in rows:
+    for axes in rows.values():
         values = np.concatenate([line.get_ydata() for line in axes.lines])
         _fit(axes, values)
 
 
 def _readouts(axes: Axes, scan: Scan, rows: Sequence[Axes], begin: float, span: tuple[float, float], narrow: bool) -> None:
     """The ADC: what is measured when, and through all rows the time at which it is at the middle of k-space along the readout."""
-    samples, plan = scan.plan.matrix[0], scan.plan
+    samples, plan = scan.plan.samples, scan.plan
+    echo_sample = int(scan.sequence.definitions["kSpaceCenterSample"])
     times = scan.sequence.adc_times()[0].reshape(-1, samples)
-    offsets = (plan.steps - plan.steps.new_tensor(plan.matrix[1:]) // 2).tolist()
+    off_grid = isinstance(plan, ReadoutPlan)
+    offsets = (plan.steps if off_grid else plan.steps - plan.steps.new_tensor(plan.matrix[1:]) // 2).tolist()
     central = _echo_at_centre(plan)
     shown = [number for number, time in enumerate(times) if span[0] <= time[0] and time[-1] <= span[1]]
     for number in shown:
         first, last = (1000 * (times[number][place] - begin) for place in (0, -1))
-        echo = 1000 * (times[number][samples // 2] - begin)
+        echo = 1000 * (times[number][echo_sample] - begin)
         centre = int(plan.echo[number]) == central
         axes.add_patch(Rectangle((first, 0), last - first, 1, facecolor=MARK if centre else QUIET, alpha=0.45 if centre else 0.3, lw=0))
         for row in rows:
             row.axvline(echo, color=MARK if centre else QUIET, lw=0.6, ls=(0, (2, 2)), zorder=0)
         text = f"{offsets[number][0]:+d}, {offsets[number][1]:+d}" if plan.three_dimensional else f"{offsets[number][0]:+d}"
+        text = str(offsets[number][0]) if off_grid else text
         if not narrow or len(shown) <= 8:
             text = text.replace("-", "\N{MINUS SIGN}").replace("+0", "0")
             axes.text((first + last) / 2, 0.5, text, ha="center", va="center", bbox=PATCH)
@@ -210,6 +218,11 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     width
         Inches.
 
+    Raises
+    ------
+    InputError
+        Of readouts off the grid, whose order their angles show.
+
     >>> import torch
     >>> from prom.baselines import as_result
     >>> from prom.scanner.plan import plan
@@ -219,6 +232,8 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     ('partition', 'distance from DC')
     >>> plt.close(figure)
     """
+    if isinstance(plan, ReadoutPlan):
+        raise InputError(f"plan of {plan.pattern}: this figure is of lines and points; draw the angles over the order instead")
     narrow = width < NARROW
     with plt.rc_context({"font.size": 7 if narrow else 9, "axes.titlesize": 7 if narrow else 9, "axes.grid": False, "axes.linewidth": 0.6}):
         if plan.three_dimensional:

@@ -134,6 +134,12 @@ def measured(sequence: pypulseq.Sequence, samples: int) -> Measured:
     return Measured(kspace.T.reshape(-1, samples, 3), times.reshape(-1, samples), np.array(excitations), np.array(refocusing))
 
 
+def moments(sequence: pypulseq.Sequence, times: np.ndarray) -> np.ndarray:
+    """The integrals of the gradients from the start, 1/m, at these times: ``(times, 3)``, with no regard to pulses."""
+    columns = [np.zeros_like(times) if pp is None else pp.antiderivative()(times) for pp in sequence.get_gradients()]
+    return np.stack(columns, axis=-1)
+
+
 def grid(made: Scan, kspace: np.ndarray) -> np.ndarray:
     """K-space in 1/m as indices of the matrix, which are whole numbers where all is right."""
     centre = np.array([made.plan.matrix[0] // 2, made.plan.matrix[1] // 2, made.plan.matrix[2] // 2])

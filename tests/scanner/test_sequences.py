@@ -6,10 +6,9 @@ import hashlib
 import math
 
 import numpy as np
-import pypulseq
 import pytest
 import torch
-from scans import CASES, GRID_STEP, MOST, case, grid, measured, of, random_mask, reread, scan
+from scans import CASES, GRID_STEP, MOST, case, grid, measured, moments, of, random_mask, reread, scan
 
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import make
@@ -155,12 +154,6 @@ def test_dummies_have_no_adc_and_are_else_alike():
     assert len(with_.block_events) == blocks + 12
     assert all(with_.get_block(number).adc is None for number in range(1, 13))
     assert sum(with_.get_block(number).adc is not None for number in with_.block_events) == len(make(result).plan.steps)
-
-
-def moments(sequence: pypulseq.Sequence, times: np.ndarray) -> np.ndarray:
-    """The integrals of the gradients from the start, 1/m, at these times: ``(times, 3)``, with no regard to pulses."""
-    columns = [np.zeros_like(times) if pp is None else pp.antiderivative()(times) for pp in sequence.get_gradients()]
-    return np.stack(columns, axis=-1)
 
 
 def test_every_repetition_dephases_alike(name, made):
