@@ -135,7 +135,7 @@ def _of(
     mask: Callable[[], Tensor],
 ) -> objectives.Objective:
     if reconstruction is None or reconstruction == "zero-filled":
-        if data.trajectory is not None:
+        if data.trajectory is not None and not isinstance(objective, objectives.Objective):
             raise InputError(
                 f"{data.name}: its readouts are off the grid, and zero-filling is for grids; name a reconstruction, e.g. sense"
             )

@@ -143,7 +143,8 @@ class Lines:
             raise InputError(f"mask of {tuple(mask.shape)}: does not fit the slices, which are {self.samples}")
         selected = self.adjoint(mask.int()) > 0
         if not self.forward(selected).equal(mask):
-            raise InputError(f"mask: has {self.name} that are measured in part; use pattern 'points'")
+            way = "use pattern 'points'" if self.name in NAMES.values() else "each is measured whole or not at all"
+            raise InputError(f"mask: has {self.name} that are measured in part; {way}")
         return selected
 
 

@@ -203,12 +203,11 @@ def spokes(candidates: int, size: int, samples: int | None = None) -> Trajectory
     return Trajectory((radius[:, None] * direction[:, None]).float(), "spokes", size, turns)
 
 
-def spirals(candidates: int, size: int, samples: int | None = None, arms: int = 16, power: float = 1.0) -> Trajectory:
+def spirals(candidates: int, size: int, samples: int | None = None, arms: int = 16) -> Trajectory:
     r"""Arms of an Archimedean spiral from the centre outwards, rotated to K angles evenly over a whole turn.
 
-    With t from 0 to 1 along an arm, :math:`|k| = \tfrac{N}{2} t^p` at the angle :math:`\vartheta_i + 2 \pi \, n \, t^p`, n = N / (2 arms)
-    turns, so that so many arms, evenly rotated, are one cycle per field of view apart: a full scan. Samples are evenly along the arm,
-    p = 1/2 about even in time at the speed that gradients allow; with p > 1 the centre is measured more densely.
+    With t from 0 to 1 along an arm, :math:`|k| = \tfrac{N}{2} t` at the angle :math:`\vartheta_i + 2 \pi \, n \, t`, n = N / (2 arms)
+    turns, so that so many arms, evenly rotated, are one cycle per field of view apart: a full scan. Samples lie evenly along the arm.
 
     Parameters
     ----------
@@ -218,17 +217,14 @@ def spirals(candidates: int, size: int, samples: int | None = None, arms: int = 
         R of an arm; by default as many as its length in cycles per field of view, so that neighbours are one apart.
     arms
         How many of them would sample the grid's disc fully.
-    power
-        p > 0: of the density towards the centre.
 
     >>> arms = spirals(32, size=16, arms=8)
     >>> arms.points.shape, arms.full, round(float(arms.points.norm(dim=-1).max()), 3)
     (torch.Size([32, 28, 2]), 8, 8.0)
     """
     options.check("arms", arms, "[1, 1e6]", whole=True)
-    options.check("power", power, "(0, 100]")
     windings = size / (2 * arms)
-    fine = torch.linspace(0, 1, 20_000, dtype=torch.float64) ** power
+    fine = torch.linspace(0, 1, 20_000, dtype=torch.float64)
     curve = _arm(fine, size, windings)
     along = torch.cat([torch.zeros(1, dtype=torch.float64), (curve[1:] - curve[:-1]).norm(dim=-1).cumsum(0)])
     candidates, size, samples = _checked(candidates, size, samples or math.ceil(float(along[-1])))
