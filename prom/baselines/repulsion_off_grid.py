@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from prom import options
 from prom.baselines.angles import equal_angles
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
+from prom.engine.kernels import exactly
 from prom.errors import InputError
 from prom.masks.demands import Demands, allowed
 from prom.masks.feasible import Feasible
@@ -139,7 +141,7 @@ class Knowledge:
     """
 
     def __init__(self, overlap: Tensor, power: Tensor, strength: float) -> None:
-        self.weight = strength * overlap.flatten(1).double()
+        self.weight = (strength * overlap.flatten(1)).float().contiguous()
         power = power.reshape(-1, self.weight.shape[1]).double()
         lag = torch.arange(len(power), dtype=torch.float64)
         waves = torch.polar(torch.ones_like(power[:, :1]), 2 * math.pi / len(power) * torch.outer(lag, lag - len(power) // 2)) / len(power)
@@ -150,17 +152,31 @@ class Knowledge:
     def gains(self, frame: int) -> Tensor:
         """By how much each candidate, measured in this frame, would lower J: ``(K,)`` float64."""
         column = self.left[:, :, frame]
-        return (self.weight * column.abs().square().sum(dim=1) / (1 + self.weight * column[:, frame].real)).sum(dim=1)
+        square, own = column.abs().square().sum(dim=1), column[:, frame].real.contiguous()
+        return torch.from_numpy(lowered(self.weight.numpy(), square.numpy(), own.numpy()))
 
     def take(self, frame: int, place: int, back: bool = False) -> None:
         """Measure a candidate in a frame, or ``back``: no longer."""
-        weight, column = -self.weight[place] if back else self.weight[place], self.left[:, :, frame]
+        weight, column = self.weight[place].double() * (-1 if back else 1), self.left[:, :, frame]
         factor = weight / (1 + weight * column[:, frame].real)
         self.left = self.left - factor[:, None, None] * column[:, :, None] * column[:, None].conj()
 
     def error(self) -> float:
         """J, in the units of P."""
         return float(self.left.diagonal(dim1=1, dim2=2).real.sum())
+
+
+@exactly
+def lowered(weight: np.ndarray, square: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """The sum of w |V e_t|^2 / (1 + w V_tt) over frequencies for every candidate, in one pass over memory."""
+    found = np.zeros(len(weight))
+    for candidate in range(len(weight)):
+        total = 0.0
+        for j in range(len(square)):
+            w = np.float64(weight[candidate, j])
+            total += w * square[j] / (1 + w * own[j])
+        found[candidate] = total
+    return found
 
 
 def greedy(
