@@ -45,7 +45,7 @@ CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
 ALONE = ("03_gpu_optimization",)  # measures times
 # Begin first, or one of them would run alone at the end, beside an idle core.
 LONGEST = ("05_segmentation_table", "03_gpu_optimization", "04_reconstruction_table")
-LONGEST += ("08_explorer", "12_dimensions")
+LONGEST += ("08_explorer", "12_dimensions", "13_spokes")
 SECONDS = 600  # that a cell may take
 SOURCES = ("constraints.txt", "prom", "benchmarks", "data/paper", "data/recorded")
 # Of the environment: they choose another processor's code, and so the last bits.

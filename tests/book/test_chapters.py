@@ -85,6 +85,10 @@ OTHER = {
         **{"readout": 0, "size": 32, "frames": 6, "coils": 4, "noise": 0.01, "train_slices": 8, "test_slices": 6, "train_series": 3},
         **{"test_series": 2, "accelerations": [5], "acceleration_in_time": 4, "evaluations": 2, "tr": 5, "seed": 3},
     },
+    "13_spokes": {
+        **{"size": 32, "candidates": 48, "measured": 6, "frames": 4, "measured_in_time": 3, "coils": 4, "noise": 0.01, "train_slices": 6},
+        **{"test_slices": 6, "train_series": 2, "test_series": 2, "iterations": 4, "seed": 3},
+    },
 }
 
 
