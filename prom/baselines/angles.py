@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,7 +16,8 @@ from prom.kspace.patterns import Readouts
 from prom.kspace.trajectories import GOLDEN, Trajectory
 from prom.masks.demands import Demands, allowed
 
-FINE = 4096  # angles at which a width is looked at
+FINE = 4096  # angles at which a density is looked at
+AMPLITUDES, DIRECTIONS, STARTS = (0.0, 0.1, 0.2, 0.3), 8, (0.0, 0.25, 0.5, 0.75)  # of waves
 ROUNDED = 2  # decimals of the step between candidates to which distances are compared, so that rounding decides nothing
 
 
@@ -135,13 +136,26 @@ def anisotropic_angles(
     grid = torch.linspace(0, 1, FINE + 1, dtype=torch.float64)[:-1]
     across = torch.stack([(math.pi * grid).cos(), -(math.pi * grid).sin()])  # of a spoke along (sin, cos)
     width = torch.cat([(lambda along: along.amax(0) - along.amin(0) + 1)(places @ part) for part in across.split(64, dim=1)])
-    total = width.cumsum(0) / width.sum()
+    return _nearest("anisotropic_angles", train, acceleration, pattern, demands, _by_density(width, start))
 
-    def wanted(frame: int, first: int, count: int) -> Tensor:
-        shares = ((torch.arange(count) + start + frame * GOLDEN) / max(count, 1)).remainder(1).double()
-        return grid[torch.searchsorted(total, shares).clamp(max=FINE - 1)]
 
-    return _nearest("anisotropic_angles", train, acceleration, pattern, demands, wanted)
+def waves(train: SliceDataset, acceleration: float, pattern: str = "spokes", demands: Demands | None = None) -> Iterator[Tensor]:
+    r"""Masks whose density of angles is a wave, :math:`1 + a \cos 2 \pi (t - \varphi)` at the turn t: of amplitudes a up to 0.3.
+
+    There are equal angles among them, and what anisotropic angles of an ellipse are about. They begin searches
+    (:func:`prom.baselines.repulsion_off_grid.repulsion_off_grid`).
+
+    >>> from prom.kspace.trajectories import spokes
+    >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]).along(spokes(8, size=8))
+    >>> {int(mask[:, 0].sum()) for mask in waves(data, acceleration=2)}
+    {4}
+    """
+    turns = torch.arange(FINE, dtype=torch.float64) / FINE
+    for amplitude in AMPLITUDES:
+        for direction in range(DIRECTIONS if amplitude else 1):
+            density = 1 + amplitude * (2 * math.pi * (turns - direction / DIRECTIONS)).cos()
+            for start in STARTS:
+                yield _nearest("waves", train, acceleration, pattern, demands, _by_density(density, start))
 
 
 def random_readouts(
@@ -182,6 +196,17 @@ def distances(name: str, trajectory: Trajectory) -> Callable[[Tensor], Tensor]:
     if turns is None:
         raise InputError(f"{name}: needs the candidates' angles, and of these {trajectory.kind} they are not known; use random_readouts")
     return lambda wanted: ((turns - wanted[:, None] + 0.5).remainder(1) - 0.5).abs() * len(turns)
+
+
+def _by_density(density: Tensor, start: float) -> Callable[[int, int, int], Tensor]:
+    """Turns that cut the integral of a density over a turn, at FINE places, into equal parts; turned on by golden shares of one a frame."""
+    total = density.cumsum(0) / density.sum()
+
+    def wanted(frame: int, first: int, count: int) -> Tensor:
+        shares = ((torch.arange(count) + start + frame * GOLDEN) / max(count, 1)).remainder(1).double()
+        return torch.searchsorted(total, shares).clamp(max=len(density) - 1).double() / len(density)
+
+    return wanted
 
 
 def _evenly(start: float) -> Callable[[int, int, int], Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom import options
-from prom.baselines.angles import equal_angles
+from prom.baselines.angles import equal_angles, waves
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
@@ -43,7 +43,9 @@ def repulsion_off_grid(
     the error that is left of :class:`prom.reconstruction.sense.Sense` if the inverse of its matrix is taken as diagonal, with the
     :func:`overlaps` :math:`a_{s,j}` of candidate s and frequency j of the grid, P the spectrum and :math:`\sigma` the noise. One after
     another, the candidate by which J falls most; then each is exchanged for the best one in its place, as long as J falls. A second such
-    search begins with equal angles, where the candidates have angles, and that which ends lower is taken.
+    search begins with the best of masks whose angles have a density like a wave (:func:`prom.baselines.angles.waves`), where the candidates
+    have angles; of series, with equal angles. That which ends lower is taken: exchange moves one readout at a time, and cannot turn all of
+    them a little.
 
     Of series it is followed from frame to frame: :class:`Knowledge`. Parameters and errors are those of
     :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact.
@@ -63,12 +65,18 @@ def repulsion_off_grid(
     passes = PASSES if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)
     overlap, power = overlaps(train), spectrum(train)
 
-    starts = [None]
+    starts: list[Tensor] = []
     if passes and train.trajectory.turns is not None:
-        starts.append(equal_angles(train, acceleration, pattern, demands=demands).any(dim=-1))
+        masks = (
+            [equal_angles(train, acceleration, pattern, demands=demands)] if lines.apart else waves(train, acceleration, pattern, demands)
+        )
+        starts = [mask.any(dim=-1) for mask in masks]
 
     def mask(strength: float) -> Tensor:
-        found = [greedy(overlap, power, strength / train.noise**2, feasible, passes, start) for start in starts]
+        given = overlap, power, strength / train.noise**2, feasible
+        errors = [greedy(*given, start=start)[1] for start in starts] if len(starts) > 1 else [0.0] * len(starts)
+        begin = [None, *(starts[errors.index(min(errors))] for _ in starts[:1])]
+        found = [greedy(*given, passes, start) for start in begin]
         return lines.forward(min(found, key=lambda one: one[1])[0]).contiguous()
 
     if strength is not None:
