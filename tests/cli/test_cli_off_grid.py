@@ -13,7 +13,6 @@ from prom import fft2c, load_mask
 from prom.kspace.coils import simulated
 from prom.kspace.trajectories import spirals, spokes
 
-
 SPOKES = ("--pattern", "spokes", "--candidates", 20)
 COILS = ("--set", "axes=NKHW", "--set", "domain=kspace", "--set", "coils=keep", "--set", "sensitivities=maps.npy", "--set", "noise=0.05")
 
