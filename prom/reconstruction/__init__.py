@@ -81,9 +81,9 @@ def check(name: str) -> str:
     InputError
         Where it is not.
 
-    >>> check("sens")
+    >>> check("sens")                                                                # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: gridding, sense, tv, view-sharing, wavelet, zero-filled)
+    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: gridding, sense, ...)
     """
     if name not in RECONSTRUCTIONS:
         raise unknown("reconstruction", name, RECONSTRUCTIONS)

@@ -16,8 +16,8 @@ from PIL import Image
 
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks, optimize
 from prom.files import atomic
-from prom.masks.export import export
 from prom.kspace.patterns import READOUTS
+from prom.masks.export import export
 from prom.methods import METHODS
 from prom.runs import results
 
