@@ -42,7 +42,8 @@ class Sparse:
     .. math:: \lambda = \text{strength} \cdot s, \qquad \varepsilon = \text{smoothing} \cdot s,
               \qquad s^2 = \sum_{k,i} w_i |y_{k,i}|^2 / (H W),
 
-    H W being the pixels of the image, so that images times a number give results times that number. Sensitivities are taken to have a root sum of squares of about 1.
+    H W being the pixels of the image, so that images times a number give results times that number. Sensitivities are taken to have a root
+    sum of squares of about 1.
 
     *Image.* Iteratively reweighted least squares: around the last image :math:`\varphi` lies below a parabola, whose minimum is the next
     one. It is found by conjugate gradients for :math:`z = F x`, with the inverse of the exact diagonal before them, which is that of
