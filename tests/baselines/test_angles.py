@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from prom import InputError, SliceDataset, baselines
-from prom.baselines.angles import equal_angles, golden_angle, random_readouts
+from prom.baselines.angles import anisotropic_angles, equal_angles, golden_angle, random_readouts
 from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.masks.demands import Demands
 
@@ -94,7 +94,27 @@ def test_random_readouts_are_seeded_and_all_alike():
     assert deviation < 5 * math.sqrt(4 / 24 * 20 / 24 / 600)  # five standard deviations
 
 
-@pytest.mark.parametrize("name", [*ANGLES, "repulsion"])
+def test_anisotropic_angles_cut_the_width_of_an_ellipse_into_equal_parts():
+    """Its width across a spoke at the angle t is 2 sqrt((p cos t)^2 + (q sin t)^2), with half axes p along the rows' axis and q."""
+    y, x = np.mgrid[-48:48, -48:48]
+    images = torch.from_numpy(((y / 12) ** 2 + (x / 40) ** 2 <= 1).astype(np.float32))[None, None]
+    data = SliceDataset("demo", "train", images, ["a"], [0]).along(spokes(960, 96))
+    chosen = np.array(places(anisotropic_angles(data, 8)))
+    fine = np.arange(96_000) / 96_000 * np.pi
+    total = np.cumsum(np.hypot(12 * np.cos(fine), 40 * np.sin(fine)))
+    shares = np.interp(chosen / 960 * np.pi, fine, total / total[-1])
+    np.testing.assert_allclose(shares, np.arange(12) / 12, atol=0.006)
+
+
+def test_of_a_disc_anisotropic_angles_are_equal_ones():
+    y, x = np.mgrid[-48:48, -48:48]
+    images = torch.from_numpy((y**2 + x**2 <= 40**2).astype(np.float32))[None, None]
+    data = SliceDataset("demo", "train", images, ["a"], [0]).along(spokes(96, 96))
+    difference = np.array(places(anisotropic_angles(data, 8))) - np.array(places(equal_angles(data, 8)))
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("name", [*ANGLES, "anisotropic_angles", "repulsion"])
 @pytest.mark.parametrize("acceleration", [1.0, 2.3, 4.0, 16.0])
 @pytest.mark.parametrize("demand", ["none", "require", "forbid", "both"])
 def test_budgets_are_exact_and_demands_met(name, acceleration, demand):
@@ -149,6 +169,8 @@ def test_spirals_turn_by_a_whole_turn(name):
         (lambda: equal_angles(replace(slices(), trajectory=Trajectory(spokes(24, 16).points, "spokes", 16)), 4), "random_readouts"),
         (lambda: equal_angles(slices(), 4, start=1.5), "start"),
         (lambda: golden_angle(slices(), 4, order=0), "order"),
+        (lambda: anisotropic_angles(slices(), 4, threshold=1.0), "threshold"),
+        (lambda: anisotropic_angles(slices(trajectory=spirals(24, 16)), 4, "spirals"), "is for spokes"),
         (lambda: random_readouts(slices(), 4, seed=-(2**70)), "seed"),
         (lambda: random_readouts(slices(6), 1), "takes 16 of 16 spokes, and there are 6 candidates"),
         (lambda: random_readouts(slices(), 40), "must be <= 16, the number of spokes of a full scan"),

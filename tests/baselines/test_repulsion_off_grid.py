@@ -10,11 +10,12 @@ import torch
 
 from prom import InputError, SliceDataset, baselines
 from prom.baselines.repulsion import reach
-from prom.baselines.repulsion_off_grid import greedy, overlaps, repulsion_off_grid
+from prom.baselines.repulsion_off_grid import Knowledge, greedy, overlaps, repulsion_off_grid
 from prom.kspace.coils import simulated
-from prom.kspace.fourier import offsets
+from prom.kspace.fourier import fftc, offsets
 from prom.kspace.patterns import Lines
 from prom.kspace.trajectories import Trajectory, spirals, spokes
+from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
 from prom.reconstruction.sense import spectrum
 
@@ -144,10 +145,71 @@ def test_what_cannot_be_is_refused(call, message):
         call()
 
 
-def test_it_needs_slices_and_their_noise():
-    images = torch.rand(1, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    series = SliceDataset("demo", "train", images, ["a"], [0], kind="series", noise=0.1).along(spokes(12, 8))
-    with pytest.raises(InputError, match="it is for slices, and demo has series"):
-        repulsion_off_grid(series, 2)
+def series(frames: int = 3) -> SliceDataset:
+    images = torch.rand(2, 1, frames, 8, 8, generator=torch.Generator().manual_seed(0))
+    return SliceDataset("demo", "train", images, ["a", "b"], [0, 0], kind="series", noise=0.1).along(spokes(12, 8))
+
+
+def dense(overlap: torch.Tensor, power: torch.Tensor, strength: float, chosen: torch.Tensor) -> float:
+    """J of a series by its formula: the covariance over time has the power of each temporal frequency as its eigenvalues."""
+    frames = len(power)
+    transform = fftc(torch.eye(frames, dtype=torch.complex128), (0,))
+    total = 0.0
+    for j in range(overlap.flatten(1).shape[1]):
+        covariance = transform.mH @ torch.diag(power.flatten(1)[:, j].double() + 0j) @ transform
+        known = torch.diag(strength * chosen.double() @ overlap.flatten(1)[:, j].double() + 0j)
+        total += float(torch.linalg.inv(torch.linalg.inv(covariance) + known).diagonal().real.sum())
+    return total
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_knowledge_of_series_is_its_dense_formula(frames):
+    generator = torch.Generator().manual_seed(0)
+    overlap, power = torch.rand(6, 3, 4, generator=generator), torch.rand(frames, 3, 4, generator=generator) + 0.1
+    chosen, known = torch.zeros(frames, 6), Knowledge(overlap, power, 2.0)
+    for frame, place in ((0, 2), (frames - 1, 5), (0, 1)):
+        gain, before = known.gains(frame)[place], known.error()
+        known.take(frame, place)
+        chosen[frame, place] = 1
+        assert known.error() == pytest.approx(dense(overlap, power, 2.0, chosen), rel=1e-5)
+        assert before - known.error() == pytest.approx(float(gain), rel=1e-5)
+    known.take(0, 2, back=True)
+    chosen[0, 2] = 0
+    assert known.error() == pytest.approx(dense(overlap, power, 2.0, chosen), rel=1e-5)
+
+
+def test_of_series_each_step_and_each_exchange_is_the_best_one():
+    """The trace is not submodular in time, so that there is no guarantee; no single exchange lowers what is found."""
+    generator = torch.Generator().manual_seed(1)
+    overlap, power = torch.rand(4, 3, 3, generator=generator) ** 3, torch.rand(2, 3, 3, generator=generator) + 0.05
+    places = [(frame, place) for frame in range(2) for place in range(4)]
+
+    def value(chosen: list[tuple[int, int]]) -> float:
+        mask = torch.zeros(2, 4)
+        for one in chosen:
+            mask[one] = 1
+        return dense(overlap, power, 5.0, mask)
+
+    chosen: list[tuple[int, int]] = []
+    for count in range(1, 4):
+        chosen.append(min((one for one in places if one not in chosen), key=lambda one: value([*chosen, one])))
+        taken, objective = greedy(overlap, power, 5.0, Feasible((2, 4), count))
+        assert sorted(map(tuple, taken.nonzero().tolist())) == sorted(chosen) and objective == pytest.approx(value(chosen), rel=1e-5)
+    last, after = greedy(overlap, power, 5.0, Feasible((2, 4), 3), passes=20)
+    found = list(map(tuple, last.nonzero().tolist()))
+    exchanges = [value([*(one for one in found if one != old), new]) for old in found for new in places if new not in found]
+    assert min(exchanges) >= after * (1 - 1e-5) and after <= objective * (1 + 1e-6)
+
+
+def test_budgets_of_series_are_exact():
+    train = series()
+    for demands in (Demands(), Demands(per_frame=True)):
+        mask = repulsion_off_grid(train, 4, strength=0.1, demands=demands)
+        assert mask.shape == (3, 12, 8) and demands.feasible(train.choices("spokes"), 4).admits(mask[..., 0])
+        assert int(mask[..., 0].sum()) == 6
+
+
+def test_it_needs_the_noise():
+    images = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="its noise is not known"):
-        repulsion_off_grid(SliceDataset("demo", "train", images[:, :, 0], ["a"], [0]).along(spokes(12, 8)), 2)
+        repulsion_off_grid(SliceDataset("demo", "train", images, ["a"], [0]).along(spokes(12, 8)), 2)

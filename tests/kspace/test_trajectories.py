@@ -52,13 +52,6 @@ def test_spiral_arms_are_the_first_one_turned():
         torch.testing.assert_close(torch.view_as_complex(arm.flip(-1).contiguous()).to(torch.complex128), expected, rtol=0, atol=1e-5)
 
 
-def test_with_more_power_the_centre_is_measured_more_densely():
-    """Arc length goes as r^2 of an even spiral, so the inner half has a quarter of the samples; r^(1 + 1/p) of another."""
-    for power in (0.5, 1.0, 2.0):
-        arm = spirals(1, 64, samples=4000, arms=4, power=power).points[0].norm(dim=-1)
-        assert (arm < 16).double().mean() == pytest.approx(0.5 ** (1 + 1 / power), abs=0.02)
-
-
 def test_kooshball_directions_cover_half_a_sphere_evenly():
     made = kooshball(500, size=8)
     directions = made.points[:, -1].double() / made.points[:, -1].double().norm(dim=-1, keepdim=True)
@@ -102,7 +95,6 @@ def test_arrays_come_back():
         (lambda: spokes(0, 8), "candidates"),
         (lambda: spokes(4, 1), "size"),
         (lambda: spirals(4, 8, arms=0), "arms"),
-        (lambda: spirals(4, 8, power=0), "power"),
         (lambda: make("spoke", (8, 8), 4), "did you mean 'spokes'"),
         (lambda: make("spokes", (8, 6), 4), "equal sides"),
         (lambda: make("kooshball", (8, 8), 4), "read them as volumes"),
