@@ -33,6 +33,12 @@ def _tv(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
     return import_module("prom.reconstruction.sparse").Sparse.of(train, "tv", mask)
 
 
+def _gridding(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
+    if train.trajectory is None:
+        raise InputError(f"reconstruction gridding: is for readouts off the grid, and {train.name} is on it; use zero-filled or sense")
+    return import_module("prom.reconstruction.gridding").Gridding()
+
+
 def _view_sharing(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
     if train.kind != "series":
         raise InputError(f"reconstruction view-sharing: is of series in time, and {train.name} has {train.kind}; use sense")
@@ -46,6 +52,7 @@ RECONSTRUCTIONS: dict[str, Maker] = {
     "wavelet": _wavelet,
     "tv": _tv,
     "view-sharing": _view_sharing,
+    "gridding": _gridding,
 }
 
 
@@ -74,9 +81,9 @@ def check(name: str) -> str:
     InputError
         Where it is not.
 
-    >>> check("sens")
+    >>> check("sens")                                                                # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: sense, tv, view-sharing, wavelet, zero-filled)
+    prom.errors.InputError: reconstruction 'sens' is not known; did you mean 'sense'? (known: gridding, sense, ...)
     """
     if name not in RECONSTRUCTIONS:
         raise unknown("reconstruction", name, RECONSTRUCTIONS)

@@ -12,7 +12,8 @@ from torch import Tensor
 from prom import options
 from prom.datasets.base import SliceDataset
 from prom.errors import unknown
-from prom.kspace.encoding import Coils, check_slices
+from prom.kspace.encoding import Coils, Fourier, check_slices
+from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
 from prom.reconstruction.typical import typical
@@ -41,7 +42,8 @@ class Sparse:
     .. math:: \lambda = \text{strength} \cdot s, \qquad \varepsilon = \text{smoothing} \cdot s,
               \qquad s^2 = \sum_{k,i} w_i |y_{k,i}|^2 / (H W),
 
-    so that images times a number give results times that number. Sensitivities are taken to have a root sum of squares of about 1.
+    H W being the pixels of the image, so that images times a number give results times that number. Sensitivities are taken to have a root
+    sum of squares of about 1.
 
     *Image.* Iteratively reweighted least squares: around the last image :math:`\varphi` lies below a parabola, whose minimum is the next
     one. It is found by conjugate gradients for :math:`z = F x`, with the inverse of the exact diagonal before them, which is that of
@@ -147,7 +149,8 @@ class Sparse:
         """
         if "strength" in given:
             return cls(kind, **given)
-        mask = typical(train, acceleration=4) if mask is None else mask.cpu()
+        pattern = "points" if train.trajectory is None else train.trajectory.kind
+        mask = typical(train, acceleration=4, pattern=pattern) if mask is None else mask.cpu()
         few = train.thinned(TUNING_SLICES)
 
         @cache
@@ -179,16 +182,17 @@ class Sparse:
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.
 
-        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``.
+        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``. Off the grid samples
+        and masks have ``(K, R)`` in place of ``(H, W)``.
 
         Raises
         ------
         InputError
             Where wavelets do not fit the size.
         """
-        fourier = encoding.fourier
         check_slices(encoding, "wavelet and tv")
         terms = _Terms(self, samples, mask, encoding)
+        fourier = terms.fourier
         right = fourier.forward(encoding.adjoint(terms.weight * samples))
         last = z = right
         for _ in range(self.steps):
@@ -223,7 +227,12 @@ class _Terms:
     """What is minimised, for samples and masks: its parts, and solves with a quadratic penalty in place of the sparse one."""
 
     def __init__(self, sparse: Sparse, samples: Tensor, mask: Tensor, encoding: Coils) -> None:
-        self.encoding, self.weight, shape = encoding, mask.to(samples.real.dtype), encoding.samples
+        self.encoding, self.weight, fourier = encoding, mask.to(samples.real.dtype), encoding.fourier
+        of_image = self.weight if self.weight.ndim == 2 else self.weight.squeeze(-3)
+        off_grid = isinstance(fourier, NonUniform)
+        shape = fourier.image if off_grid else encoding.samples
+        self.fourier = Fourier(shape) if off_grid else fourier
+        self.multiplier = fourier.multiplier(of_image).unsqueeze(-3) if off_grid else None
         like = {"dtype": samples.dtype, "device": samples.device}
         self.transform = Differences(shape, **like) if sparse.kind == "tv" else Wavelets(shape, sparse.wavelet, sparse.levels, **like)
         self.penalised = self.transform.members.sum(dim=0)
@@ -231,7 +240,7 @@ class _Terms:
         self.size = (self.weight * self.power).sum(dim=(-3, -2, -1), keepdim=True).sqrt()  # s
         self.smoothing = torch.where(self.size > 0, sparse.smoothing * self.size, 1)
         self.strength = (sparse.strength * self.size).squeeze(-3)  # lambda
-        self.measured = encoding.diagonal(self.weight if self.weight.ndim == 2 else self.weight.squeeze(-3)).clamp(min=0)
+        self.measured = encoding.diagonal(of_image).clamp(min=0)
         self.tolerance = sparse.tolerance
 
     def lengths(self, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -239,16 +248,25 @@ class _Terms:
         u = self.transform.forward(image)
         return u, (u.abs().square().sum(dim=GROUP, keepdim=True) + self.smoothing.square()).sqrt()
 
+    def seen(self, image: Tensor) -> Tensor:
+        """E^H W E x, off the grid by a product on a grid twice as large."""
+        encoding, fourier = self.encoding, self.encoding.fourier
+        if self.multiplier is None:
+            return encoding.adjoint(self.weight * encoding.forward(image))
+        phase = fourier.phase.to(image)
+        padded = torch.fft.fft2(encoding.maps * (phase * image).unsqueeze(-3), s=fourier.twice)
+        found = torch.fft.ifft2(self.multiplier * padded)[..., : image.shape[-2], : image.shape[-1]]
+        return phase.conj() * (encoding.maps.conj() * found).sum(dim=-3)
+
     def solve(
         self, penalty: Callable[[Tensor], Tensor], mean: Tensor, right: Tensor, iterations: int, start: Tensor | None = None
     ) -> Tensor:
         """z = F x of E^H W E x + lambda Psi^H penalty(Psi x) = F^H right. ``mean``: the penalty's diagonal, for the one of the whole."""
-        fourier, encoding, transform = self.encoding.fourier, self.encoding, self.transform
+        fourier, transform = self.fourier, self.transform
 
         def normal(z: Tensor) -> Tensor:
             image = fourier.adjoint(z)
-            sparse = transform.adjoint(penalty(transform.forward(image)))
-            return fourier.forward(encoding.adjoint(self.weight * encoding.forward(image)) + self.strength * sparse)
+            return fourier.forward(self.seen(image) + self.strength * transform.adjoint(penalty(transform.forward(image))))
 
         bands = torch.einsum("...hw,bhw->...b", mean.squeeze(GROUP), transform.members)
         diagonal = self.measured + self.strength * torch.einsum("...b,bhw->...hw", bands, transform.spectra)

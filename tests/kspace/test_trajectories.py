@@ -1,0 +1,152 @@
+"""Candidates of readouts against their geometry, their budgets, and what data measured along them refuse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from prom import InputError, SliceDataset
+from prom.kspace.patterns import Readouts
+from prom.kspace.trajectories import MAKERS, Trajectory, kooshball, make, spirals, spokes
+
+
+def data(size: int = 8, coils: int = 2, **given) -> SliceDataset:
+    """Two slices seen by coils, with noise."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(coils, size, size, dtype=torch.complex64, generator=generator)
+    images = torch.randn(2, 1, size, size, dtype=torch.complex64, generator=generator)
+    return SliceDataset("demo", "train", images, ["a", "b"], [0, 0], **{"sensitivities": maps, "noise": 0.1} | given)
+
+
+@pytest.mark.parametrize(("candidates", "size", "samples"), [(7, 8, None), (12, 9, None), (6, 8, 16)])
+def test_spokes_are_straight_through_the_centre_at_even_angles(candidates, size, samples):
+    made = spokes(candidates, size, samples)
+    count = samples or size
+    assert made.points.shape == (candidates, count, 2) and made.full == size and made.kind == "spokes"
+    assert (made.points[:, count // 2] == 0).all()
+    angles = torch.atan2(made.points[:, -1, 0].double(), made.points[:, -1, 1].double())
+    torch.testing.assert_close(angles, math.pi * torch.arange(candidates).double() / candidates, rtol=0, atol=1e-6)
+    torch.testing.assert_close(made.points.diff(dim=1).norm(dim=-1), torch.full((candidates, count - 1), size / count))
+    assert made.points[0, :, 0].abs().max() == 0  # the first lies along the columns, as a row of the grid
+
+
+@pytest.mark.parametrize(("size", "arms"), [(16, 8), (32, 16), (16, 1)])
+def test_so_many_spiral_arms_sample_the_disc_fully(size, arms):
+    made = spirals(arms, size, arms=arms)
+    assert made.full == arms and made.points.norm(dim=-1).max() == pytest.approx(size / 2, abs=1e-4)
+    along = made.points.diff(dim=1).norm(dim=-1)
+    assert along.max() <= 1.05 and along.median() >= 0.95  # about one cycle apart, a chord being shorter where the arm bends
+    grid = torch.cartesian_prod(*[torch.linspace(-size / 2, size / 2, 4 * size + 1)] * 2)
+    inside = grid[grid.norm(dim=-1) <= size / 2 - 1]
+    assert torch.cdist(inside, made.points.flatten(0, 1)).min(dim=1).values.max() < 0.75  # sqrt(1/2) of a grid that is one apart
+
+
+def test_spiral_arms_are_the_first_one_turned():
+    made = spirals(8, size=16, arms=4)
+    first = torch.view_as_complex(made.points[0].flip(-1).contiguous()).to(torch.complex128)
+    for arm, turn in zip(made.points, made.turns, strict=True):
+        expected = first * torch.polar(torch.ones(()).double(), 2 * math.pi * turn)
+        torch.testing.assert_close(torch.view_as_complex(arm.flip(-1).contiguous()).to(torch.complex128), expected, rtol=0, atol=1e-5)
+
+
+def test_kooshball_directions_cover_half_a_sphere_evenly():
+    made = kooshball(500, size=8)
+    directions = made.points[:, -1].double() / made.points[:, -1].double().norm(dim=-1, keepdim=True)
+    assert made.full == 64 and made.points.shape == (500, 8, 3) and (directions[:, 0] > 0).all()
+    both = torch.cat([directions, -directions])
+    torch.testing.assert_close(both.T @ both / len(both), torch.eye(3).double() / 3, rtol=0, atol=0.01)  # of the even density
+    distances = torch.cdist(both, both).fill_diagonal_(torch.inf).min(dim=1).values
+    assert distances.min() > 0.4 * math.sqrt(4 * math.pi / len(both))  # of an even cover: half of it where the two halves meet
+
+
+def test_masks_and_budgets_refer_to_a_full_scan_of_the_grid():
+    assert spokes(256, 128).lines((128, 128)).budget(acceleration=8) == 16
+    assert spokes(33, 128, 256).lines((128, 128)).budget(acceleration=16) == 8  # oversampling costs no time
+    series = spokes(64, 32).lines((10, 32, 32), frames=True)
+    assert series.shape == (10, 64) and series.full == 320 and series.budget(4) == 80 and series.frame.budget(4) == 8
+    volume = kooshball(300, 16).lines((16, 16, 16))
+    assert volume.samples == (1, 300, 16) and volume.shape == (300,) and volume.budget(4) == 64
+    with pytest.raises(InputError, match="acceleration 2: takes 4 of 8 spokes, and there are 3 candidates"):
+        spokes(3, 8).lines((8, 8)).budget(2)
+
+
+def test_arrays_come_back():
+    for name, maker in MAKERS.items():
+        made = maker(6, 8)
+        again = Trajectory.from_arrays(name, made.arrays())
+        assert again.points.equal(made.points) and again.full == made.full and again.kind == name
+        assert (again.turns is None) == (made.turns is None) and (made.turns is None or again.turns.equal(made.turns))
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: Trajectory(torch.zeros(3, 4, 1)), r"must be \(readouts, samples, 2 or 3\)"),
+        (lambda: Trajectory(torch.zeros(0, 4, 2)), r"must be \(readouts, samples, 2 or 3\)"),
+        (lambda: Trajectory(torch.zeros(3, 4, 2).long()), "finite floating-point"),
+        (lambda: Trajectory(torch.full((3, 4, 2), torch.inf)), "finite floating-point"),
+        (lambda: Trajectory(torch.zeros(3, 4, 2), "spoke"), "did you mean 'spokes'"),
+        (lambda: Trajectory(torch.zeros(3, 4, 2), full=0), "full"),
+        (lambda: Trajectory(torch.zeros(3, 4, 2), turns=torch.tensor([0.0, 0.5, 1.0])), "3 shares of a turn"),
+        (lambda: Trajectory(torch.zeros(3, 4, 2), turns=torch.zeros(2)), "3 shares of a turn"),
+        (lambda: spokes(0, 8), "candidates"),
+        (lambda: spokes(4, 1), "size"),
+        (lambda: spirals(4, 8, arms=0), "arms"),
+        (lambda: make("spoke", (8, 8), 4), "did you mean 'spokes'"),
+        (lambda: make("spokes", (8, 6), 4), "equal sides"),
+        (lambda: make("kooshball", (8, 8), 4), "read them as volumes"),
+        (lambda: make("kooshball", (4, 8, 8), 4), "equal sides"),
+    ],
+)
+def test_what_cannot_be_is_refused(make_it, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make_it()
+    assert "\n" not in str(caught.value)
+
+
+def test_data_along_a_trajectory_are_seeded_samples_of_the_same_images():
+    slices, trajectory = data(), spokes(12, 8)
+    one, again, other = (slices.along(trajectory, seed) for seed in (0, 0, 1))
+    assert one.kspace.equal(again.kspace) and not one.kspace.equal(other.kspace) and one.images.equal(slices.images)
+    assert one.fingerprint() == again.fingerprint() != other.fingerprint()
+    bare = replace(slices, noise=0.0).along(trajectory)
+    assert bare.kspace is None and bare.samples([0, 1]).shape == (2, 2, 12, 8) and one.grid == (12, 8) == bare.grid
+    torch.testing.assert_close(bare.samples([1]), bare.encoding([1]).forward(slices.images[[1], 0]))
+    rest = one.kspace - bare.samples([0, 1])
+    assert rest.abs().square().mean().sqrt() == pytest.approx(0.1, rel=0.1)  # noise of the same level
+    assert one.choices("spokes") == Readouts((12, 8), (-1,), kind="spokes", full_scan=8)
+
+
+def test_the_fingerprint_follows_the_trajectory():
+    slices = replace(data(), noise=None)
+    assert slices.along(spokes(12, 8)).fingerprint() != slices.along(spokes(13, 8)).fingerprint() != slices.fingerprint()
+
+
+def test_series_and_volumes_go_along_trajectories():
+    images = torch.randn(1, 1, 3, 8, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    series = SliceDataset("demo", "train", images, ["a"], [0], kind="series").along(spokes(12, 8))
+    assert series.grid == (3, 12, 8) and series.samples([0]).shape == (1, 1, 3, 12, 8)
+    images = torch.randn(1, 1, 8, 8, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    volumes = SliceDataset("demo", "train", images, ["a"], [0], kind="volumes").along(kooshball(12, 8))
+    assert volumes.grid == (1, 12, 8) and volumes.samples([0]).shape == (1, 1, 1, 12, 8)
+
+
+@pytest.mark.parametrize(
+    ("make_it", "message"),
+    [
+        (lambda: data().along(spokes(4, 8)).along(spokes(4, 8)), "was measured along a trajectory already"),
+        (lambda: SliceDataset("demo", "train", torch.rand(1, 2, 8, 8), ["a"], [0]).along(spokes(4, 8)), "one channel"),
+        (lambda: data().along(spokes(4, 16)), "8 cycles per field of view"),
+        (lambda: data().along(kooshball(4, 8)), "trajectory of 3 axes: is of volumes"),
+        (lambda: data().along(spokes(4, 8)).choices("points"), "use pattern spokes"),
+        (lambda: data().along(spokes(4, 8)).lines("columns"), "off the grid"),
+        (lambda: data().choices("spokes"), "put the data on a trajectory first"),
+    ],
+)
+def test_what_does_not_go_along_a_trajectory_is_refused(make_it, message):
+    with pytest.raises(InputError, match=message) as caught:
+        make_it()
+    assert "\n" not in str(caught.value)
