@@ -3,7 +3,7 @@
 Which of K readouts off the grid are measured, through SENSE with sensitivities by ESPIRiT: one row for each method and subject that no mask
 has seen. Whatever a method has to be tuned is tuned on training slices, through the same reconstruction.
 
-- "brain": virtual brains, 128 x 128, 8 simulated coils; 256 spokes, of which 16, 24 or 32 are measured. 8 subjects for training, 12 others
+- "brain": virtual brains, 128 x 128, 8 simulated coils; 256 spokes, of which 16, 24 or 32 are measured. 8 subjects for training, 20 others
   for testing, two slices of each.
 - "brain64": the same at 64 x 64, of which 8, 12 or 16; here masks are learnt too, and exchanged through the reconstruction.
 - "hearts": virtual hearts, 12 frames of 64 x 64, 8 simulated coils; 128 spokes, of which 4 or 6 in each frame. 4 subjects for training,
@@ -51,15 +51,15 @@ OUTPUT = Path(__file__).with_suffix(".csv")
 CANDIDATES, SEEDS, ITERATIONS = 256, 3, 300
 VOLUME = 20  # points of a side
 DIRECTIONS = ("sunflower", "golden_means", "phyllotaxis", "wong")
-TUNING = {"slices": 8, "series": 2, "volumes": 2}  # of them choose
-TRAINED, TESTED = 16, 24  # slices, two of each subject
+TUNING = {"slices": 16, "series": 2, "volumes": 2}  # of them choose
+TRAINED, TESTED = 16, 40  # slices, two of each subject
 
 Setting = dict[str, object]
-STARTS = [{"start": eighth / 8} for eighth in range(8)]
+STARTS = [{"start": eighth / 8} for eighth in range(0, 8, 2)]
 MU = [{"strength": strength} for strength in STRENGTHS]
 CLOSED: dict[str, list[Setting]] = {
     "equal_angles": STARTS,
-    "golden_angle": [{"start": eighth / 8, "order": order} for order in (1, 2, 5, 7) for eighth in (0, 3, 6)],
+    "golden_angle": [{"start": eighth / 8, "order": order} for order in (1, 2, 7) for eighth in (0, 4)],
     "anisotropic_angles": STARTS,
     "repulsion": MU,
     "repulsion, greedy": [{**one, "passes": 0} for one in MU],
@@ -116,9 +116,9 @@ def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, Sli
     else:
         if root is None:
             raise InputError(f"{name}: is read from a file; give --root, the folder that holds the data sets")
-        from radial_phantom import measured_spokes
+        from radial_phantom import FILE, measured_spokes
 
-        data = measured_spokes(root / "radial_phantom_17ch")
+        data = measured_spokes(root / FILE)
         for number in range(len(data)):
             others = [other for other in range(len(data)) if other != number]
             yield f"slice {number}", data.select(others), data.select([number]), data.trajectory.kind, (8, 12, 16), closed
