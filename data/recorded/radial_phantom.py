@@ -1,4 +1,4 @@
-"""A phantom's measured spokes as a data set, and what shows their angles: python data/recorded/radial_phantom.py [--root FOLDER].
+"""A phantom's measured spokes as a data set, and what shows their angles: python data/recorded/radial_phantom.py --root FOLDER.
 
 33 spokes of each of three slices, 17 coils, 256 samples, by a Siemens scanner (github.com/ClinicalDataScience/ML-MRI-Reconstruction,
 Apache-2.0). The file states neither the angles nor that the readout is oversampled. Both are determined from the data: the command prints
@@ -159,7 +159,7 @@ def left_out(data: SliceDataset, sense: Sense) -> float:
 
 
 @click.command(help=__doc__)
-@click.option("--root", default="../shared/data", type=click.Path(path_type=Path), help="The folder that holds the data sets, or the file.")
+@click.option("--root", required=True, type=click.Path(path_type=Path), help="The folder that holds the data sets, or the file.")
 def main(root: Path) -> None:
     raw = read(root)
     beside = ifftc(raw, (-1,)).abs().square()
