@@ -27,7 +27,7 @@ from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
 from prom.cli.reconstructing import reconstruct_command
 from prom.cli.types import real, whole
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 from prom.files import check_writable, reason
 from prom.kspace import patterns
 from prom.learn import recipes
@@ -176,6 +176,8 @@ def on_trajectory(
     data: prom.SliceDataset, pattern: str, candidates: int | None = None, trajectory: str | None = None, unit: str | None = None
 ) -> prom.SliceDataset:
     """Data as the candidates of such a pattern would have measured them; as they are where the pattern is one of the grid."""
+    if pattern not in (known := (*patterns.PATTERNS, *patterns.READOUTS)):
+        raise unknown("pattern", pattern, known)
     if (trajectory is None) != (unit is None):
         missing, given = ("--unit", f"--trajectory {trajectory}") if unit is None else ("--trajectory", f"--unit {unit}")
         raise click.UsageError(f"{given}: needs {missing} as well; units are cycles and mri-nufft")
@@ -418,9 +420,13 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     check_reconstruction(reconstruction)
     sampled, trajectory = prom.mask_files.read_with_trajectory(mask)
     data = dataset()
-    data = data if trajectory is None else data.along(trajectory)
+
+    def measured(data: prom.SliceDataset) -> prom.SliceDataset:
+        return data if trajectory is None else data.along(trajectory)
+
+    data = measured(data)
     prom.masks.as_mask(sampled, data.grid, data.name)  # refused before anything is made for it
-    found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, dataset("train"), sampled)
+    found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, measured(dataset("train")), sampled)
     scores = prom.evaluate(sampled, data, convention, found)
     true = sampled.numel() / int(sampled.sum()) * (1 if trajectory is None else trajectory.full / len(trajectory))
     columns = ["psnr", "ssim", "nmse"]
