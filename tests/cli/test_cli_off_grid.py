@@ -65,7 +65,7 @@ def test_without_a_number_there_are_256_candidates(run):
     ("arguments", "message"),
     [
         (("baseline", "gaussian", "mine", "-a", 4, "--candidates", 20), "--candidates 20: is for spokes, spirals and kooshball"),
-        (("baseline", "equal_angles", "mine", "-a", 4, "--pattern", "spoke"), "is for readouts off the grid"),
+        (("baseline", "equal_angles", "mine", "-a", 4, "--pattern", "spoke"), "did you mean 'spokes'"),
         (("baseline", "equal_angles", "oblong", "-a", 4, "--pattern", "spokes"), "equal sides"),
         (("baseline", "equal_angles", "mine", "-a", 2, "--pattern", "spokes", "--candidates", 4), "there are 4 candidates; take more"),
         (("baseline", "equal_angles", "mine", "-a", 4, "--pattern", "spokes", "--candidates", 0), "candidates"),
