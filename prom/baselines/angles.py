@@ -178,12 +178,10 @@ def readouts(name: str, train: SliceDataset, pattern: str) -> Readouts:
 
     >>> readouts("golden_angle", SliceDataset("demo", "train", torch.ones(1, 1, 8, 8), ["a"], [0]), "spokes")
     Traceback (most recent call last):
-    prom.errors.InputError: golden_angle: is for readouts off the grid, and demo is on it; use pattern spokes, or put it on a trajectory, data.along(...)
+    prom.errors.InputError: golden_angle: is for readouts off the grid, and demo is on it; use pattern spokes, or data.along(...)
     """
     if train.trajectory is None:
-        raise InputError(
-            f"{name}: is for readouts off the grid, and {train.name} is on it; use pattern spokes, or put it on a trajectory, data.along(...)"
-        )
+        raise InputError(f"{name}: is for readouts off the grid, and {train.name} is on it; use pattern spokes, or data.along(...)")
     return train.choices(pattern)
 
 
