@@ -63,13 +63,15 @@ def show_rose(axes: Axes, trajectory: Trajectory, mask: Tensor, title: str = "",
 
 def show_gaps(axes: Axes, trajectory: Trajectory, masks: dict[str, Tensor], colours: dict[str, str]) -> None:
     """The angle from each spoke of a mask to the next, in degrees, against the angle in the middle between them."""
+    least = 180.0
     for name, mask in masks.items():
         angles = 180 * trajectory.turns[mask.any(dim=-1)].numpy()
         after = np.append(angles[1:], angles[0] + 180)
+        least = min(least, float((after - angles).min()))
         axes.plot((angles + after) / 2 % 180, after - angles, "o", ms=4, color=colours[name], label=name)
     axes.set(xlim=(0, 180), xlabel="angle in degrees", ylabel="gap to the next in degrees")
     axes.set_xticks(range(0, 181, 45))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=0.7 * least)
 
 
 def show_angles_over_time(axes: Axes, trajectory: Trajectory, mask: Tensor, title: str = "", colour: str = COLOURS["default"]) -> None:
