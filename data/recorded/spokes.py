@@ -42,7 +42,6 @@ from prom.kspace.coils import simulated
 from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.learn.exchange import exchange_lines
 from prom.masks.demands import Demands
-from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
 from prom.reconstruction.sense import Sense
 
@@ -123,7 +122,7 @@ def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, Sli
         data = replace(data, noise=MISFIT * data.noise)
         for number in range(len(data)):
             others = [other for other in range(len(data)) if other != number]
-            yield f"slice {number}", data.select(others), data.select([number]), data.trajectory.kind, (8, 12, 16), closed
+            yield f"slice {number}", data.select(others), data.select([number]), data.trajectory.kind, (8, 12, 16), (*closed, EXCHANGED)
 
 
 def mask_of(method: str, train: SliceDataset, acceleration: float, pattern: str, sense: Sense, seed: int) -> tuple[Tensor, str]:
@@ -136,7 +135,7 @@ def mask_of(method: str, train: SliceDataset, acceleration: float, pattern: str,
         return result.mask, f"{ITERATIONS} iterations"
     if method == EXCHANGED:
         begin, setting = mask_of("repulsion", train, acceleration, pattern, sense, seed)
-        problem = Problem.around(begin, train, pattern, Reconstructed(train, sense, criterion="psnr"))
+        problem = Problem.around(begin, train, pattern, "magnitude_psnr", reconstruction=sense)
         return exchange_lines(begin, problem, range(len(train))), setting
     name = method.split(",")[0]
     option = "strength" if name == "repulsion" else "centre_fraction"
