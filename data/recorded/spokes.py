@@ -5,7 +5,8 @@ has seen. Whatever a method has to be tuned is tuned on training slices, through
 
 - "brain": virtual brains, 128 x 128, 8 simulated coils; 256 spokes, of which 16, 24 or 32 are measured. 8 subjects for training, 20 others
   for testing, two slices of each.
-- "brain64": the same at 64 x 64, of which 12, with 8 slices for training; here masks are learnt too, and exchanged through the reconstruction.
+- "brain64": the same at 64 x 64, of which 12, with 8 slices for training; here masks are learnt too, and exchanged through the
+  reconstruction.
 - "hearts": virtual hearts, 12 frames of 64 x 64, 8 simulated coils; 128 spokes, of which 4 or 6 in each frame. 4 subjects for training,
   6 others for testing.
 - "kooshball": heads in 3D, magnitudes cut to 20 x 20 x 20 in k-space, 8 simulated coils; 400 directions, of which 25 or 50. 3 subjects for
@@ -169,7 +170,7 @@ def main(name: str, root: Path | None, output: Path, only: tuple[str, ...]) -> N
             acceleration = full / count  # of every frame
             start = time.perf_counter()
             if method in DIRECTIONS:
-                own = test.along(directions(method, count))
+                own = replace(test, trajectory=None, kspace=None).along(directions(method, count))
                 scores = {"test": prom.evaluate(torch.ones(own.grid), own, reconstruction=sense)}
                 append(output, rows_of({**key, "setting": "", "chosen": ""}, torch.ones(own.grid), 0.0, scores, ["psnr", "ssim"]))
                 continue
