@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from torch import Tensor
 
 from prom import options
 from prom.errors import InputError, unknown
+from prom.kspace.nonuniform import NonUniform
 from prom.kspace.patterns import READOUTS, Readouts
-
-if TYPE_CHECKING:
-    from prom.kspace.nonuniform import NonUniform
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 ARRAYS = {"points": "<f4", "full": "<i8", "turns": "<f8"}  # in a mask's file
@@ -167,8 +164,6 @@ class Trajectory:
 
     def encoding(self, image: tuple[int, ...]) -> NonUniform:
         """The transform of images of this shape at all candidates, made once."""
-        from prom.kspace.nonuniform import NonUniform
-
         if image not in self._made:
             axes = self.points.shape[-1]
             if len(image) < axes:
