@@ -42,6 +42,17 @@ def check_slices(encoding: Encoding, what: str) -> None:
         raise InputError(f"{what}: are for slices, and these samples have three axes, {encoding.samples}; use the reconstruction sense")
 
 
+def check_grid(encoding: Encoding, what: str) -> None:
+    """Refuse samples off the grid where something needs their opposites.
+
+    >>> check_grid(Coils(torch.ones(1, 4, 4) + 0j, NonUniform(torch.zeros(1, 1, 2), (4, 4))), "symmetry")
+    Traceback (most recent call last):
+    prom.errors.InputError: symmetry: is for samples on the grid, and these are off it; use the reconstruction sense
+    """
+    if isinstance(getattr(encoding, "fourier", encoding), NonUniform):
+        raise InputError(f"{what}: is for samples on the grid, and these are off it; use the reconstruction sense")
+
+
 @dataclass(frozen=True)
 class Fourier:
     """Every point of k-space, centred and orthonormal (:func:`prom.kspace.fourier.fftc`), so that the adjoint is the inverse.

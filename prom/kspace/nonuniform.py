@@ -84,11 +84,11 @@ class NonUniform:
 
     def forward(self, image: Tensor) -> Tensor:
         """``(..., *image)``, real or complex, to ``(..., *samples)`` complex."""
-        return _Transform.apply(image.to(COMPLEX.get(image.dtype, image.dtype)), self, True)
+        return self._scaled(image.to(COMPLEX.get(image.dtype, image.dtype)), True)
 
     def adjoint(self, samples: Tensor) -> Tensor:
         """``(..., *samples)`` complex to complex images ``(..., *image)``, so that <forward(x), y> = <x, adjoint(y)>."""
-        return _Transform.apply(samples, self, False)
+        return self._scaled(samples, False)
 
     @cached_property
     def phase(self) -> Tensor:
@@ -109,9 +109,9 @@ class NonUniform:
                 [0.0000, 0.0000, 0.0000, 0.0000],
                 [0.2500, 0.2500, 0.0000, 0.2500]])
         """
-        found = _run(self, weight.detach().to(COMPLEX[weight.dtype]), False, self.twice) / self._pixels
+        found = _Transform.apply(weight.to(COMPLEX[weight.dtype]), self, False, self.twice) / self._pixels
         for axis in self.axes:
-            found.select(axis, 0).zero_()
+            found = found.index_fill(axis, torch.zeros(1, dtype=torch.int64, device=found.device), 0)
         return torch.fft.ifftshift(found, dim=self.axes)
 
     def multiplier(self, weight: Tensor) -> Tensor:
@@ -151,6 +151,9 @@ class NonUniform:
         """The sizes of the grid on which :math:`F^H W F` is a product."""
         return tuple(2 * self.image[axis] for axis in self.axes)
 
+    def _scaled(self, values: Tensor, forward: bool) -> Tensor:
+        return _Transform.apply(values, self, forward, tuple(self.image[axis] for axis in self.axes)) / math.sqrt(self._pixels)
+
     @property
     def _pixels(self) -> int:
         return math.prod(self.image[axis] for axis in self.axes)
@@ -161,17 +164,16 @@ class NonUniform:
 
 
 class _Transform(torch.autograd.Function):
-    """Linear, so that the way back of a gradient is the adjoint."""
+    """The plain sums, which are linear, so that the way back of a gradient is the adjoint."""
 
     @staticmethod
-    def forward(ctx: object, values: Tensor, encoding: NonUniform, forward: bool) -> Tensor:
-        ctx.encoding, ctx.was_forward = encoding, forward
-        modes = tuple(encoding.image[axis] for axis in encoding.axes)
-        return _run(encoding, values, forward, modes) / math.sqrt(encoding._pixels)
+    def forward(ctx: object, values: Tensor, encoding: NonUniform, forward: bool, modes: tuple[int, ...]) -> Tensor:
+        ctx.given = encoding, not forward, modes
+        return _run(encoding, values, forward, modes)
 
     @staticmethod
-    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _Transform.apply(gradient, ctx.encoding, not ctx.was_forward), None, None
+    def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Transform.apply(gradient, *ctx.given), None, None, None
 
 
 def _run(encoding: NonUniform, values: Tensor, forward: bool, modes: tuple[int, ...]) -> Tensor:

@@ -101,8 +101,9 @@ class Unrolled(nn.Module):
     def forward(self, samples: Tensor, mask: Tensor, encoding: Coils) -> Tensor:
         """Samples ``(..., K, H, W)``, a mask ``(..., 1, H, W)`` or ``(H, W)``, bool or float, to the complex image ``(..., H, W)``."""
         check_slices(encoding, "unrolled networks")
-        if min(samples.shape[-2:]) < LEAST_SIDE:
-            raise InputError(f"images of {tuple(samples.shape[-2:])}: must have sides of at least {LEAST_SIDE} for the U-Net")
+        sides = tuple(encoding.maps.shape[-2:])
+        if min(sides) < LEAST_SIDE:
+            raise InputError(f"images of {sides}: must have sides of at least {LEAST_SIDE} for the U-Net")
         image = Sense(self.penalty, self.iterations)(samples, mask, encoding)[0]
         consistent = Sense(self.penalty * self.log_weight.exp(), self.iterations)
         scale = image.abs().mean(dim=(-2, -1), keepdim=True)

@@ -161,3 +161,22 @@ def test_nothing_measured_is_nothing():
     encoding, image, weight = case()
     found, pullback = Sense(0.1)(encoding.forward(image), torch.zeros_like(weight), encoding)
     assert not found.any() and pullback(image).isfinite().all()
+
+
+def test_autograd_through_the_solver_gives_the_pullback():
+    """Networks that unroll SENSE differentiate it by autograd, the products on the larger grid and their weights too."""
+    generator = torch.Generator().manual_seed(5)
+
+    def drawn(*shape):
+        return torch.randn(*shape, dtype=torch.complex128, generator=generator)
+
+    shape = (6, 8)
+    points = (torch.rand(4, 9, 2, generator=generator) - 0.5) * torch.tensor(shape)
+    encoding = Coils(drawn(3, *shape), NonUniform(points, shape))
+    samples = encoding.forward(drawn(*shape)) + 0.1 * drawn(3, 4, 9)
+    weight = torch.rand(4, 9, dtype=torch.float64, generator=generator).requires_grad_()
+    found, pullback = Sense(0.05, iterations=200, tolerance=1e-13)(samples, weight, encoding)
+    found.abs().square().sum().backward()
+    with torch.no_grad():
+        gradient = pullback(2 * found).sum(dim=0)
+    assert torch.allclose(weight.grad, gradient, atol=1e-9 * float(gradient.abs().max()))
