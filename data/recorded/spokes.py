@@ -124,7 +124,7 @@ def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, Sli
         data = replace(data, noise=MISFIT * data.noise)
         for number in range(len(data)):
             others = [other for other in range(len(data)) if other != number]
-            yield f"slice {number}", data.select(others), data.select([number]), data.trajectory.kind, (8, 12, 16), (*closed, EXCHANGED)
+            yield f"slice {number}", data.select(others), data.select([number]), data.trajectory.kind, (8, 12, 16), closed
 
 
 def mask_of(method: str, train: SliceDataset, acceleration: float, pattern: str, sense: Sense, seed: int) -> tuple[Tensor, str]:
