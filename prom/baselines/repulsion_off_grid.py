@@ -176,7 +176,7 @@ class Knowledge:
 
 @exactly
 def lowered(weight: np.ndarray, square: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """The sum of w |V e_t|^2 / (1 + w V_tt) over frequencies for every candidate, in one pass over memory."""
+    """The sum of ``w |V e_t|^2 / (1 + w V_tt)`` over frequencies for every candidate, in one pass over memory."""
     found = np.zeros(len(weight))
     for candidate in range(len(weight)):
         total = 0.0
