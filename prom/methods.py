@@ -61,6 +61,11 @@ class Method:
     function: Callable[..., Tensor] | None = None
 
     @property
+    def off_grid(self) -> bool:
+        """Whether it is for readouts off the grid only."""
+        return set(self.patterns) <= set(READOUTS)
+
+    @property
     def baseline(self) -> bool:
         """Whether it is a function that returns a mask, and not a recipe of the optimiser."""
         return bool(self.function or self.home)

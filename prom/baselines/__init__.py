@@ -94,7 +94,7 @@ def get(name: str) -> Callable[..., Tensor]:
 
     >>> get("energie")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: a_optimal, bass, ...)
+    prom.errors.InputError: baseline 'energie' is not known; did you mean 'energy'? (known: a_optimal, ...)
     """
     if name not in BASELINES:
         raise unknown("baseline", name, BASELINES)

@@ -261,7 +261,7 @@ class SliceDataset:
             return self.kspace[indices]
         if self.images.shape[1] != 1:
             raise InputError(f"{self.name}: has {self.images.shape[1]} channels; samples of coils are of images with 1")
-        samples = self.encoding(indices).forward(self.images[indices, 0])
+        samples = self.encoding(indices).forward(self.images[indices][:, 0])
         if generator is None or not self.noise:
             return samples
         drawn = torch.randn(samples.shape, dtype=samples.dtype, generator=generator, device=generator.device)

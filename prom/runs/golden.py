@@ -33,7 +33,9 @@ METHODS = {  # method: patterns
     "paper:members=2,iterations=40": ("points", "columns"),
     "polished:iterations=40,polish=6,hold_out=0.25": ("points", "columns"),
     **{
-        name: (baselines.default_pattern(name),) for name in baselines.BASELINES if name not in OTHERS and not methods.METHODS[name].in_time
+        name: (baselines.default_pattern(name),)
+        for name in baselines.BASELINES
+        if name not in OTHERS and not methods.METHODS[name].in_time and not methods.METHODS[name].off_grid
     },
     "task-polished:iterations=20,polish=6": ("points", "columns"),
 }

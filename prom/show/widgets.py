@@ -70,9 +70,9 @@ METHODS: dict[str, Maker] = {
 
 # What can be chosen for data with several coils: train -> reconstruction.
 LABELS = {"sense": "SENSE", "wavelet": "wavelets", "tv": "total variation"}  # of the registry's names
-# Of slices, which view sharing is not for.
+# Of slices on the grid, which view sharing and gridding are not for.
 RECONSTRUCTIONS: dict[str, Callable[[SliceDataset], Reconstruction | None]] = {
-    LABELS.get(name, name): partial(named, name) for name in registered if name != "view-sharing"
+    LABELS.get(name, name): partial(named, name) for name in registered if name not in ("view-sharing", "gridding")
 }
 REPLICAS = 32  # of noise, for a g-factor to be looked at: values to 12 %, in a second or two at 128 x 128 with 8 coils
 

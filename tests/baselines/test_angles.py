@@ -164,7 +164,7 @@ def test_spirals_turn_by_a_whole_turn(name):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: equal_angles(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]), 2), "put it on a trajectory"),
+        (lambda: equal_angles(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]), 2), "use pattern spokes"),
         (lambda: golden_angle(slices(), 4, "points"), "use pattern spokes"),
         (lambda: equal_angles(replace(slices(), trajectory=Trajectory(spokes(24, 16).points, "spokes", 16)), 4), "random_readouts"),
         (lambda: equal_angles(slices(), 4, start=1.5), "start"),

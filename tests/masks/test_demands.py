@@ -156,7 +156,7 @@ def drawn(name: str, pattern: str, slices: dict[str, SliceDataset], data: st.Dat
     assert prom.load_mask(path).demands.as_dict() == demands.as_dict()
 
 
-PAIRS = [(name, pattern) for name, method in METHODS.items() if not method.in_time for pattern in method.patterns]
+PAIRS = [(name, pattern) for name, method in METHODS.items() if not (method.in_time or method.off_grid) for pattern in method.patterns]
 DRAWS = -(-int(os.environ.get("PROM_DRAWS", "400")) // len(PAIRS))  # of all methods together
 unhurried = partial(settings, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 

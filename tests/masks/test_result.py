@@ -16,7 +16,6 @@ from PIL import Image
 
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks, optimize
 from prom.files import atomic
-from prom.kspace.patterns import READOUTS
 from prom.masks.export import export
 from prom.methods import METHODS
 from prom.runs import results
@@ -192,7 +191,7 @@ def test_mask_files_whose_fields_do_not_fit_are_refused(result, tmp_path, what):
     assert "\n" not in str(caught.value) and str(path) in str(caught.value)
 
 
-OF_SLICES = [name for name in baselines.BASELINES if not METHODS[name].in_time and not set(METHODS[name].patterns) <= set(READOUTS)]
+OF_SLICES = [name for name in baselines.BASELINES if not (METHODS[name].in_time or METHODS[name].off_grid)]
 
 
 @pytest.mark.parametrize("name", [*OF_SLICES, "equispaced:exact_budget=false", "default", "paper:members=2", "polished"])
