@@ -267,7 +267,7 @@ def make(kind: str, image: tuple[int, ...], candidates: int) -> Trajectory:
     torch.Size([16, 8, 2])
     >>> make("spokes", (8, 6), 16)
     Traceback (most recent call last):
-    prom.errors.InputError: pattern spokes: is for images with equal sides, and these are (8, 6); crop or pad them
+    prom.errors.InputError: pattern spokes: is for images with equal sides, and these are (8, 6); crop or pad them (size=6,6)
     """
     if kind not in MAKERS:
         raise unknown("pattern", kind, MAKERS)
@@ -275,7 +275,10 @@ def make(kind: str, image: tuple[int, ...], candidates: int) -> Trajectory:
     if kind == "kooshball" and len(image) != 3:
         raise InputError(f"pattern kooshball: is of volumes, and these images are {tuple(image)}; read them as volumes, grid=True")
     if len(set(sides)) > 1:
-        raise InputError(f"pattern {kind}: is for images with equal sides, and these are {tuple(sides)}; crop or pad them")
+        side = min(sides)
+        raise InputError(
+            f"pattern {kind}: is for images with equal sides, and these are {tuple(sides)}; crop or pad them (size={side},{side})"
+        )
     return MAKERS[kind](candidates, image[-1])
 
 
