@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import numpy as np
 import torch
@@ -73,10 +74,10 @@ def repulsion_off_grid(
         starts = [mask.any(dim=-1) for mask in masks]
 
     def mask(strength: float) -> Tensor:
-        given = overlap, power, strength / train.noise**2, feasible
-        errors = [greedy(*given, start=start)[1] for start in starts] if len(starts) > 1 else [0.0] * len(starts)
-        begin = [None, *(starts[errors.index(min(errors))] for _ in starts[:1])]
-        found = [greedy(*given, passes, start) for start in begin]
+        given = overlap, power, strength / train.noise**2
+        nothing = Knowledge(*given)
+        begin = [None, min(starts, key=lambda start: nothing.after(start).error())] if starts else [None]
+        found = [greedy(*given, feasible, passes, start) for start in begin]
         return lines.forward(min(found, key=lambda one: one[1])[0]).contiguous()
 
     if strength is not None:
@@ -169,6 +170,13 @@ class Knowledge:
         factor = weight / (1 + weight * column[:, frame].real)
         self.left = self.left - factor[:, None, None] * column[:, :, None] * column[:, None].conj()
 
+    def after(self, mask: Tensor) -> Knowledge:
+        """What is left after all readouts of a mask, ``(K,)`` or ``(T, K)`` bool; this one stays as it is."""
+        found = copy(self)
+        for frame, place in mask.view(-1, len(self.weight)).nonzero().tolist():
+            found.take(frame, place)
+        return found
+
     def error(self) -> float:
         """J, in the units of P."""
         return float(self.left.diagonal(dim1=1, dim2=2).real.sum())
@@ -195,12 +203,10 @@ def greedy(
     What is mandatory comes first, or all of ``start``, a complete mask. Then, as often as ``passes`` says, each is taken out and the best
     one put in its place, until nothing changes. The mask is bool of the shape of ``feasible``, ``(K,)`` or ``(T, K)``.
     """
-    known = Knowledge(overlap, power, strength)
     fixed = torch.zeros(feasible.shape, dtype=torch.bool) if feasible.mandatory is None else feasible.mandatory
     taken = (fixed if start is None else start).clone()
     by_frame, fixed = taken.view(-1, len(overlap)), fixed.view(-1, len(overlap))
-    for frame, place in by_frame.nonzero().tolist():
-        known.take(frame, place)
+    known = Knowledge(overlap, power, strength).after(taken)
 
     def best() -> tuple[int, int]:
         open_ = feasible.open(taken).view_as(by_frame)

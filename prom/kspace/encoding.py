@@ -186,10 +186,21 @@ class Coils:
         >>> encoding.diagonal(torch.eye(4)).round()[0]                                   # one even coil: the weights themselves
         tensor([1., 0., 0., 0.])
         """
-        axes = self.fourier.axes
         if isinstance(self.fourier, NonUniform):
-            return self.fourier.on_grid(self._overlap * self.fourier.spread(weight))
+            return self.toeplitz(weight)[1]
+        axes = self.fourier.axes
         return torch.fft.ifftn(torch.fft.fftn(weight, dim=axes) * self._spectrum, dim=axes).real
+
+    def toeplitz(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Off the grid, F's :meth:`prom.kspace.nonuniform.NonUniform.multiplier` and :meth:`diagonal`, of one point-spread function.
+
+        >>> encoding, weight = Coils(torch.ones(1, 4, 4) + 0j, NonUniform(torch.zeros(1, 1, 2), (4, 4))), torch.ones(1, 1)
+        >>> multiplier, diagonal = encoding.toeplitz(weight)
+        >>> bool((multiplier == encoding.fourier.multiplier(weight)).all()), diagonal.argmax()                     # it is at DC
+        (True, tensor(10))
+        """
+        spread = self.fourier.spread(weight)
+        return self.fourier.multiplier_of(spread), self.fourier.on_grid(self._overlap * spread)
 
     @cached_property
     def seen(self) -> Tensor:

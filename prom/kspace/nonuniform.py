@@ -123,7 +123,10 @@ class NonUniform:
         >>> torch.allclose(padded / phase, encoding.adjoint(weight * encoding.forward(image)), atol=1e-4)
         True
         """
-        spread = self.spread(weight)
+        return self.multiplier_of(self.spread(weight))
+
+    def multiplier_of(self, spread: Tensor) -> Tensor:
+        """:meth:`multiplier` of what :meth:`spread` made."""
         return torch.fft.fftn(spread * self._modulation.to(spread), dim=self.axes).real
 
     def on_grid(self, kernel: Tensor) -> Tensor:

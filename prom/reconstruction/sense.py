@@ -103,19 +103,22 @@ class Sense:
         penalty = self.penalty.to(samples.device, real)
         weight = mask.to(real)
         of_image = weight if weight.ndim == len(every) else weight.squeeze(coil)
-        diagonal = encoding.diagonal(of_image).clamp(min=0)
+        if isinstance(encoding.fourier, NonUniform):
+            multiplier, diagonal = encoding.toeplitz(of_image)
+            by_coils, size = multiplier.unsqueeze(coil), encoding.fourier.twice
+        else:
+            multiplier, diagonal = of_image, encoding.diagonal(of_image)
+            by_coils, size = weight, None
+        diagonal = diagonal.clamp(min=0)
         if time := [axis for axis in every if axis not in space]:
             diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
         scale = 1 / (diagonal + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
-        on_grid = not isinstance(encoding.fourier, NonUniform)
-        multiplier, size = (weight, None) if on_grid else (encoding.fourier.multiplier(of_image).unsqueeze(coil), encoding.fourier.twice)
-
         def normal(z: Tensor) -> Tensor:
             coil_images = encoding.maps * torch.fft.ifftn(z, dim=every, norm="ortho").unsqueeze(coil)
-            coil_images = torch.fft.ifftn(multiplier * torch.fft.fftn(coil_images, s=size, dim=space), dim=space)
+            coil_images = torch.fft.ifftn(by_coils * torch.fft.fftn(coil_images, s=size, dim=space), dim=space)
             if size:
                 coil_images = coil_images[(..., *(slice(n // 2) for n in size))]
             return torch.fft.fftn((encoding.maps.conj() * coil_images).sum(dim=coil), dim=every, norm="ortho") + penalty * z
@@ -126,7 +129,7 @@ class Sense:
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
             if by_image:
-                found = _by_image(encoding, multiplier.squeeze(coil) if size else of_image, penalty, scale, right, *limits)
+                found = _by_image(encoding, multiplier, penalty, scale, right, *limits)
             else:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)
             return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()

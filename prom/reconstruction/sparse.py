@@ -232,7 +232,8 @@ class _Terms:
         off_grid = isinstance(fourier, NonUniform)
         shape = fourier.image if off_grid else encoding.samples
         self.fourier = Fourier(shape) if off_grid else fourier
-        self.multiplier = fourier.multiplier(of_image).unsqueeze(-3) if off_grid else None
+        multiplier, measured = encoding.toeplitz(of_image) if off_grid else (None, encoding.diagonal(of_image))
+        self.multiplier, self.measured = multiplier.unsqueeze(-3) if off_grid else None, measured.clamp(min=0)
         like = {"dtype": samples.dtype, "device": samples.device}
         self.transform = Differences(shape, **like) if sparse.kind == "tv" else Wavelets(shape, sparse.wavelet, sparse.levels, **like)
         self.penalised = self.transform.members.sum(dim=0)
@@ -240,7 +241,6 @@ class _Terms:
         self.size = (self.weight * self.power).sum(dim=(-3, -2, -1), keepdim=True).sqrt()  # s
         self.smoothing = torch.where(self.size > 0, sparse.smoothing * self.size, 1)
         self.strength = (sparse.strength * self.size).squeeze(-3)  # lambda
-        self.measured = encoding.diagonal(of_image).clamp(min=0)
         self.tolerance = sparse.tolerance
 
     def lengths(self, image: Tensor) -> tuple[Tensor, Tensor]:
