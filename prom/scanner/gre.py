@@ -13,6 +13,8 @@ from prom.scanner.protocol import GRADIENT_RASTER, Protocol
 if TYPE_CHECKING:
     import pypulseq as pulseq
 
+    from prom.scanner.readout_plan import ReadoutPlan
+
 FLIP, PULSE, DUMMIES = 12.0, 2.0, 20
 QUADRATIC = 117  # degrees by which the phase of the pulse grows from one TR to the next but one (Zur et al. 1991)
 
@@ -33,7 +35,33 @@ class Timing:
         return self.pulse + self.encode + self.read + self.spoil
 
 
-class GradientEcho:
+class SpoiledEcho:
+    """What spoiled gradient echoes have in common: pulse, dummies, definitions. Each has a ``timing`` of its own."""
+
+    timing: Timing
+
+    def __init__(self, made: ScanPlan | ReadoutPlan, protocol: Protocol) -> None:
+        self.plan, self.protocol, self.limits = made, protocol, protocol.limits()
+        self.thickness = made.fov[2] if protocol.thickness is None else protocol.thickness / 1000
+        length = protocol.ns("pulse") or round(PULSE * 1e6)
+        self.pulse = Pulse(protocol.flip or FLIP, self.thickness, length, protocol, "excitation", "flip")
+
+    @property
+    def flip(self) -> float:
+        """Degrees."""
+        return self.pulse.flip
+
+    @property
+    def dummies(self) -> int:
+        """TRs without data at the start."""
+        return DUMMIES if self.protocol.dummies is None else self.protocol.dummies
+
+    def definitions(self) -> dict[str, float]:
+        """Times in seconds and the flip angle in degrees, as realised."""
+        return {"TE": self.timing.echo / 1e9, "TR": self.timing.repetition / 1e9, "FlipAngle": self.flip}
+
+
+class GradientEcho(SpoiledEcho):
     r"""Every TR has four blocks: pulse; prephasing, encoding and rephasing; readout; rewinding and spoiling.
 
     The n-th pulse and its readout have the phase :math:`117^\circ\, n (n + 1) / 2` (RF spoiling: Zur, Wood and Neuringer 1991,
@@ -53,25 +81,13 @@ class GradientEcho:
     """
 
     def __init__(self, made: ScanPlan, protocol: Protocol) -> None:
-        self.plan, self.protocol, self.limits = made, protocol, protocol.limits()
-        thickness = made.fov[2] if protocol.thickness is None else protocol.thickness / 1000
-        self.pulse = Pulse(protocol.flip or FLIP, thickness, protocol.ns("pulse") or round(PULSE * 1e6), protocol, "excitation", "flip")
+        super().__init__(made, protocol)
         self.readout = Readout.of(made.matrix[0], made.fov[0], protocol, self.limits)
         self.lines = (made.matrix[1] // 2) / made.fov[1]  # the largest encode, 1/m
         self.partitions = (made.matrix[2] // 2) / made.fov[2] if made.three_dimensional else 0.0
         along = SPOILING * made.matrix[0] / made.fov[0] - self.readout.after  # the readout spoils already
-        self.spoilers = (along, 0.0 if made.three_dimensional else SPOILING / thickness)
+        self.spoilers = (along, 0.0 if made.three_dimensional else SPOILING / self.thickness)
         self.timing = self._timing()
-
-    @property
-    def flip(self) -> float:
-        """Degrees."""
-        return self.pulse.flip
-
-    @property
-    def dummies(self) -> int:
-        """TRs without data at the start."""
-        return DUMMIES if self.protocol.dummies is None else self.protocol.dummies
 
     def _timing(self) -> Timing:
         after_pulse = self.pulse.duration - self.pulse.centre
@@ -140,7 +156,3 @@ class GradientEcho:
     def offsets(self, step: list[int]) -> tuple[int, int]:
         """Signed phase encodes of a step, 0 at DC."""
         return step[0] - self.plan.matrix[1] // 2, step[1] - self.plan.matrix[2] // 2
-
-    def definitions(self) -> dict[str, float]:
-        """Times in seconds and the flip angle in degrees, as realised."""
-        return {"TE": self.timing.echo / 1e9, "TR": self.timing.repetition / 1e9, "FlipAngle": self.flip}

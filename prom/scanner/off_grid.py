@@ -12,8 +12,8 @@ from scipy.linalg import solve_banded
 
 from prom.engine.optional import pypulseq
 from prom.errors import InputError
-from prom.scanner.events import CHANNELS, SPOILING, Lobe, Pulse, Readout, Writer, ceil, kept
-from prom.scanner.gre import DUMMIES, FLIP, PULSE, QUADRATIC, Timing
+from prom.scanner.events import CHANNELS, SPOILING, Lobe, Readout, Writer, ceil, kept
+from prom.scanner.gre import QUADRATIC, SpoiledEcho, Timing
 from prom.scanner.protocol import ADC_DEAD_TIME, ADC_RASTER, GRADIENT_RASTER, NS, RF_RASTER, Protocol
 from prom.scanner.readout_plan import ReadoutPlan, straight
 
@@ -225,7 +225,7 @@ def nearest(points: np.ndarray) -> int:
     return int(np.linalg.norm(points, axis=-1).mean(axis=0).argmin())
 
 
-class OffGridEcho:
+class OffGridEcho(SpoiledEcho):
     r"""Every TR has four blocks: pulse; the way to the start of the readout; readout; the way back to the centre and spoiling.
 
     The samples of the ADC are at the points of the plan's trajectory, over the fields of view, in 1/m, along x, y and z: columns, rows and
@@ -247,27 +247,15 @@ class OffGridEcho:
     """
 
     def __init__(self, made: ReadoutPlan, protocol: Protocol) -> None:
-        self.plan, self.protocol, self.limits = made, protocol, protocol.limits()
+        super().__init__(made, protocol)
         if made.samples < 2:
             raise InputError(f"readouts of {made.samples} sample: have no direction; a sequence needs at least 2")
-        thickness = made.fov[2] if protocol.thickness is None else protocol.thickness / 1000
-        self.pulse = Pulse(protocol.flip or FLIP, thickness, protocol.ns("pulse") or round(PULSE * 1e6), protocol, "excitation", "flip")
         points = made.points.numpy() / np.array(made.fov if made.three_dimensional else (*made.fov[:2], 1.0))
         if not np.linalg.norm(np.diff(points, axis=1), axis=-1).any():
             raise InputError("readouts: stay at one point, which needs no gradient; a sequence needs some that move")
         self.readout = (Spokes if straight(made.points) else Curves)(points, protocol, self.limits)
-        self.spoiler = np.array([0, 0, SPOILING * made.matrix[2] / made.fov[2] if made.three_dimensional else SPOILING / thickness])
+        self.spoiler = np.array([0, 0, SPOILING * made.matrix[2] / made.fov[2] if made.three_dimensional else SPOILING / self.thickness])
         self.timing = self._timing()
-
-    @property
-    def flip(self) -> float:
-        """Degrees."""
-        return self.pulse.flip
-
-    @property
-    def dummies(self) -> int:
-        """TRs without data at the start."""
-        return DUMMIES if self.protocol.dummies is None else self.protocol.dummies
 
     def _before(self, readout: Spokes | Curves) -> np.ndarray:
         """``(S, 3)``: areas of the gradients from pulse to readout, in 1/m, which rephase the slice as well."""
@@ -341,8 +329,7 @@ class OffGridEcho:
 
     def definitions(self) -> dict[str, float]:
         """Times in seconds and the flip angle in degrees, as realised; and the sample of the echo."""
-        times = {"TE": self.timing.echo / 1e9, "TR": self.timing.repetition / 1e9, "FlipAngle": self.flip}
-        return {**times, "kSpaceCenterSample": self.readout.centre}
+        return {**super().definitions(), "kSpaceCenterSample": self.readout.centre}
 
 
 def moved(lobe: Lobe, areas: np.ndarray) -> tuple[SimpleNamespace, ...]:
