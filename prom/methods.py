@@ -13,12 +13,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError
+from prom.options import READOUTS
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 EVERY_PATTERN = ("points", "columns", "rows")
-READOUTS = ("spokes", "spirals", "kooshball", "readouts")  # off the grid
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from prom.errors import InputError, unknown
-from prom.options import check
+from prom.options import READOUTS, check
 
 if TYPE_CHECKING:  # the command line lists the patterns without importing PyTorch
     from torch import Tensor
@@ -200,7 +200,6 @@ class Readouts(Lines):
 
 
 NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}
-READOUTS = ("spokes", "spirals", "kooshball", "readouts")  # of trajectories, which are not on the grid
 STILL = {(-3, *readout): f"still-{name}" for readout, name in NAMES.items()}  # the same in every frame of a series
 NAMES |= STILL
 # By name what makes a pattern on a grid of samples. One of your own has the attributes and methods of Lines.
