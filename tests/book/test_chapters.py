@@ -65,7 +65,7 @@ OTHER = {
     "08_explorer": {
         "accelerations": [3, 6],
         "shown": 6,
-        "looked_at": [1, 5],
+        "slices": [1, 5],
         "steps": 6,
         "channels": [4, 8, 8],
         "evaluations": 2,
