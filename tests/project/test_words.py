@@ -36,7 +36,8 @@ WORDS = {
 }
 NUMBER = r"(?<![\w.\])}/*-])\.\d"  # .853 for 0.853
 TWO_SENTENCES = r"(?:[a-z]{3}|[\d)])[.!?] +[A-Z][a-z]"
-ONE_LINE = r"\s*(\||:[\w-]+:|\*\*(Question|Before it|Time)\.\*\*)"  # a row of a table, an option, and "At a glance" of every chapter
+# A heading, a row of a table, an option of a block, and "At a glance" of every chapter.
+ONE_LINE = r"\s*(#|\||:[\w-]+:|\*\*(Question|Before it|Time)\.\*\*)"
 # Blocks whose content is prose; that of other fences is code.
 PROSE = {"admonition", "note", "tip", "warning", "figure", "glossary", "grid", "grid-item-card", "dropdown"}
 
