@@ -14,8 +14,8 @@ from prom.cli import cli
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-BOOK = [*NOTEBOOKS, *sorted((ROOT / "book").glob("*.md")), ROOT / "README.md"]
-PAGES = [*BOOK, ROOT / "CHANGELOG.md"]
+BOOK = [*NOTEBOOKS, *sorted((ROOT / "book").glob("*.md"))]
+PAGES = [*BOOK, ROOT / "README.md", ROOT / "CHANGELOG.md"]
 
 LONGEST_PARAGRAPH = 90  # words
 LONGEST_TABLE = 12  # rows that a reader sees without unfolding anything
@@ -138,7 +138,7 @@ def test_the_words_of_the_help_are_plain():
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("page", BOOK, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_paragraphs_are_short(page):
     long = [
         f"{where}: {count} words, from '{paragraph[:60]}'"
