@@ -94,12 +94,12 @@ def cli() -> None:
 
 
 volume_option = click.option(
-    "--volume", is_flag=True, help="A subject's slices are one volume of a 3D scan: learn which of its ky-kz to measure."
+    "--volume", is_flag=True, help="Read the slices of a subject as one volume of a 3D scan, whose mask chooses among ky and kz."
 )
 readout_option = click.option(
     "--readout",
     type=whole("[0, 2]"),
-    help="With --volume, the axis along which it is read out: 0 across the slices, 1 along their columns, 2 along their rows. "
+    help="With --volume, the readout axis: 0 across the slices, 1 along their columns, 2 along their rows. "
     "[default: that of raw data, else 0]",
 )
 
@@ -122,17 +122,21 @@ def input_options(split: str) -> Callable:
         reading.__name__, reading.__doc__ = command.__name__, command.__doc__
         reading.__click_params__ = list(getattr(command, "__click_params__", []))
         for option in (
-            click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the data set's reader."),
+            click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the data set's reader."),
             readout_option,
             volume_option,
             click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
-            click.option("--all-slices", is_flag=True, help="ACDC: every slice, and patient090, instead of the paper's selection."),
-            click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files."),
+            click.option(
+                "--all-slices", is_flag=True, help="For ACDC: read every slice, and patient090, instead of the paper's selection."
+            ),
+            click.option("--key", help="The name of the dataset in HDF5 or MATLAB files."),
             click.option(
                 "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
             ),
-            click.option("--split", default=split, show_default=True, help="train, test, or what else the data set has."),
-            click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]"),
+            click.option(
+                "--split", default=split, show_default=True, help="The split to read: train, test, or another that the data set has."
+            ),
+            click.option("--root", help="The folder of a registered data set. [default: data/<its folder>, or below $PROM_DATA]"),
             click.argument("dataset"),
         ):
             reading = option(reading)
@@ -142,15 +146,15 @@ def input_options(split: str) -> Callable:
 
 
 acceleration_option = click.option(
-    "--acceleration", "-a", type=real(), required=True, help="alpha: measure floor(D / alpha) samples, exactly."
+    "--acceleration", "-a", type=real(), required=True, help="The acceleration alpha: measure exactly floor(D / alpha) samples."
 )
 CANDIDATES = 256  # readouts off the grid that a mask is chosen from
 PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *patterns.READOUTS))
-pattern_option = click.option("--pattern", default="points", show_default=True, help=f"What is switched on: {PATTERN_NAMES}.")
+pattern_option = click.option("--pattern", default="points", show_default=True, help=f"What the mask switches on: {PATTERN_NAMES}.")
 candidates_option = click.option(
     "--candidates",
     type=whole("[1, 1e6]"),
-    help="Of spokes, spirals and kooshball: how many readouts, evenly turned, a mask is chosen from. [default: 256]",
+    help="For spokes, spirals and kooshball: the number of evenly turned readouts to choose from. [default: 256]",
 )
 
 
@@ -162,12 +166,12 @@ def trajectory_options(command: Callable) -> Callable:
         return command(candidates=partial(on_trajectory, candidates=candidates, trajectory=trajectory, unit=unit), **given)
 
     unit_option = click.option(
-        "--unit", help="Of --trajectory: cycles (per field of view), or mri-nufft ([-0.5, 0.5] of the image's size)."
+        "--unit", help="The unit of --trajectory: cycles (per field of view), or mri-nufft ([-0.5, 0.5] of the image's size)."
     )
     file_option = click.option(
         "--trajectory",
         metavar="FILE",
-        help="With --pattern readouts, candidates of your own: .npy (readouts, samples, axes), rows first, or ISMRMRD (.mrd, .h5).",
+        help="With --pattern readouts, read your own candidates: .npy (readouts, samples, axes), rows first, or ISMRMRD (.mrd, .h5).",
     )
     return candidates_option(file_option(unit_option(choosing)))
 
@@ -199,21 +203,23 @@ def on_trajectory(
 
 def reconstruction_option(what: str) -> Callable:
     """The option for a registered reconstruction."""
-    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All but the first use all coils, and weigh samples by what training data show."
+    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All except the first use all coils, and weigh samples by what the training data show."
     return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
 
 
-seed_option = click.option("--seed", type=whole(), default=0, show_default=True, help="Same seed, same machine: same mask.")
+seed_option = click.option(
+    "--seed", type=whole(), default=0, show_default=True, help="The seed: on one machine, the same seed gives the same result."
+)
 
 
 @cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
 @click.argument("folders", nargs=-1)
-@click.option("--clear-cache", is_flag=True, help="Remove all preprocessed data, those of FOLDERS of your own too.")
+@click.option("--clear-cache", is_flag=True, help="Remove all preprocessed data, and those in FOLDERS of your own.")
 @json_option
 def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) -> None:
     """List the data sets: where each is looked for, what is there, what is missing, licence and citation."""
     if folders and not clear_cache:
-        raise click.UsageError(f"{folders[0]}: folders are named with --clear-cache only")
+        raise click.UsageError(f"{folders[0]}: only --clear-cache takes folders; leave it out, or add --clear-cache")
     registry = prom.datasets.REGISTRY
     roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
     if clear_cache:
@@ -257,18 +263,18 @@ def _survey(name: str, roots: dict[str, Path]) -> dict[str, object]:
 
 @cli.command("inspect", epilog=example("prom inspect path/to/my/images", "prom inspect path/to/my/images --png look.png"))
 @click.argument("folder")
-@click.option("--key", help="Name of the dataset inside HDF5 or MATLAB files.")
+@click.option("--key", help="The name of the dataset in HDF5 or MATLAB files.")
 @click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them.")
 @volume_option
 @readout_option
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Any option of the reader.")
-@click.option("--png", help="Draw a few of the slices into this file.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the reader.")
+@click.option("--png", help="Draw a few of the slices and write them to this file.")
 @json_option
 def inspect_command(folder, key, skip_constant, volume, readout, settings, png, json) -> None:
     """Show what would be read from FOLDER, or one file, and how it was understood, before anything is learnt.
 
-    Patients of each split, slices, axes, k-space or images, coils, values, labels, empty k-space; files left out, and those refused, with
-    the reason. Exit code 2 where a file is refused.
+    It shows the patients of each split, slices, axes, k-space or images, coils, values, labels and empty k-space. It names the files that
+    are left out or refused, with the reason. The exit code is 2 if a file is refused.
     """
     if png:
         check_writable(png)
@@ -300,20 +306,23 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
 @acceleration_option
 @pattern_option
 @trajectory_options
-@click.option("--recipe", help="default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default]")
-@click.option("--iterations", type=whole(), help="Instead of the recipe's own number.")
-@click.option("--members", type=whole(), help="Independent solutions to average, instead of the recipe's own number.")
+@click.option(
+    "--recipe", help="The recipe: default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default]"
+)
+@click.option("--iterations", type=whole(), help="The number of iterations. [default: the recipe's own]")
+@click.option("--members", type=whole(), help="The number of independent solutions to average. [default: the recipe's own]")
 @click.option(
     "--network",
-    help="Learn for the segmentations of this network (of 'prom segment train') instead of the image: the image's mask is learnt, and then "
-    "improved for the network, where a fifth of the patients has a veto (chapter 5). With --recipe, from scratch through the network.",
+    help="Learn for the segmentations of this network (see 'prom segment train') instead of the image. The image's mask is learnt first, "
+    "then improved for the network, with a fifth of the patients held out (chapter 5). With --recipe, learn from scratch through the "
+    "network.",
 )
-@reconstruction_option("What makes the images whose error is minimised")
+@reconstruction_option("The reconstruction whose error is minimised")
 @demand_options
 @tr_option
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
+@click.option("--device", default="auto", show_default=True, help="The device: auto, cpu, cuda, or cuda:1 for the second GPU.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def optimize_command(
@@ -335,7 +344,7 @@ def optimize_command(
 ) -> None:
     """Learn a mask from the fully sampled slices of DATASET."""
     if check_reconstruction(reconstruction) != "zero-filled" and network:
-        raise click.UsageError(f"--network reads zero-filled images; leave out it or --reconstruction {reconstruction}")
+        raise click.UsageError(f"--network reads zero-filled images; leave out --network or --reconstruction {reconstruction}")
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(recipes.get(recipe or ("polished" if network else "default")), **changes)
     check_writable(output)
@@ -370,13 +379,13 @@ def optimize_command(
 @click.argument("name")
 @input_options(split="train")
 @acceleration_option
-@click.option("--pattern", help=f"{PATTERN_NAMES}. [default: the baseline's own]")
+@click.option("--pattern", help=f"What the mask switches on: {PATTERN_NAMES}. [default: the baseline's own]")
 @trajectory_options
 @demand_options
 @tr_option
 @seed_option
 @threads_option
-@click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="An option of the baseline, e.g. sigma=35 of gaussian.")
+@click.option("--option", "choices", multiple=True, metavar="NAME=VALUE", help="Set an option of the baseline, e.g. sigma=35 for gaussian.")
 @click.option("--output", "-o", required=True, help="The mask file to write (.h5).")
 @json_option
 def baseline_command(name, dataset, acceleration, pattern, candidates, demands, tr, seed, choices, output, json) -> None:
@@ -408,8 +417,8 @@ def average_command(masks, output, json) -> None:
 @cli.command("evaluate", epilog=example("prom evaluate mask.h5 mni_brain --split test"))
 @click.argument("mask")
 @input_options(split="test")
-@click.option("--convention", default="paper", show_default=True, help=f"How scores are defined: {' or '.join(options.CONVENTIONS)}.")
-@reconstruction_option("What makes the images that are scored")
+@click.option("--convention", default="paper", show_default=True, help=f"The definition of the scores: {' or '.join(options.CONVENTIONS)}.")
+@reconstruction_option("The reconstruction that is scored")
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
@@ -462,7 +471,7 @@ cli.add_command(reconstruct_command)
 
 @cli.group("segment")
 def segment_group() -> None:
-    """Train a network that segments fully sampled images, and see what it makes of undersampled ones."""
+    """Train a network that segments fully sampled images, and score it on undersampled ones."""
 
 
 @segment_group.command(
@@ -473,21 +482,25 @@ def segment_group() -> None:
     ),
 )
 @input_options(split="train")
-@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="Batches.")
-@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="Slices in each.")
+@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="The number of batches.")
+@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="The number of slices in a batch.")
 @click.option(
-    "--learning-rate", type=real("(0, 1e6]"), default=1.5e-3, show_default=True, help="Of Adam at the start; it falls to 0 along a cosine."
+    "--learning-rate",
+    type=real("(0, 1e6]"),
+    default=1.5e-3,
+    show_default=True,
+    help="The learning rate of Adam at the start; it falls to 0 along a cosine.",
 )
-@click.option("--start", help="Go on from this network: fine-tuning.")
-@click.option("--mask", "masks", multiple=True, help="See every image undersampled by one of these masks.")
-@click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does: for few patients, with more steps.")
+@click.option("--start", help="Fine-tune this network instead of training a new one.")
+@click.option("--mask", "masks", multiple=True, help="Undersample every image by one of these masks.")
+@click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does. This helps with few patients and more steps.")
 @seed_option
 @threads_option
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, or cuda:1 for the second GPU.")
-@click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training goes on from OUTPUT.part.")
+@click.option("--device", default="auto", show_default=True, help="The device: auto, cpu, cuda, or cuda:1 for the second GPU.")
+@click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training resumes from OUTPUT.part.")
 @json_option
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
-    """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out, to keep the best weights."""
+    """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out to choose the best weights."""
     check_writable(output)
     check_writable(f"{output}.part")
     prom.device.choose_device(device)
@@ -560,28 +573,35 @@ class Lists(click.Command):
 )
 @click.argument("kind")
 @click.option("--dataset", required=True, help="A registered name, or a folder or file of your own images.")
-@click.option("--root", help="Where a registered data set lies. [default: data/<its folder>, or below $PROM_DATA]")
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Options of the data set's reader.")
+@click.option("--root", help="The folder of a registered data set. [default: data/<its folder>, or below $PROM_DATA]")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Set options of the data set's reader.")
 @click.option(
     "--methods",
     multiple=True,
     default=["energy", "default"],
     show_default=True,
-    help="Baselines, recipes, variants of them: paper:members=1; task-NAME: learnt through the network.",
+    help="Baselines, recipes and their variants, as paper:members=1; task-NAME is learnt through the network.",
 )
-@click.option("--patterns", "names", multiple=True, default=["points"], show_default=True, help=", ".join(patterns.PATTERNS))
-@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="Nominal accelerations.")
 @click.option(
-    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="Seeds of every method that has any randomness: 0, 1, ..."
+    "--patterns",
+    "names",
+    multiple=True,
+    default=["points"],
+    show_default=True,
+    help=f"What masks switch on: {', '.join(patterns.PATTERNS)}.",
 )
-@click.option("--ensembles", multiple=True, help="Those of METHODS whose solutions of all seeds are also averaged.")
-@click.option("--network", help="Of a segmentation: the network's file, as 'prom segment train' writes it.")
+@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="The nominal accelerations.")
 @click.option(
-    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="Of a segmentation: fine-tune the network to each mask."
+    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="The number of seeds (0, 1, ...) of every random method."
 )
-@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="Runs at a time, of one thread each.")
-@click.option("--executor", default="local", show_default=True, help="local, or slurm: every run a job of a cluster.")
-@click.option("--snakemake", default="", metavar="OPTIONS", help="More options for Snakemake, in quotes.")
+@click.option("--ensembles", multiple=True, help="Also average the solutions of all seeds of these METHODS.")
+@click.option("--network", help="For segmentation: the file of the network, as 'prom segment train' writes it.")
+@click.option(
+    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="For segmentation: fine-tune the network to each mask."
+)
+@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="The number of runs at a time, each with one thread.")
+@click.option("--executor", default="local", show_default=True, help="local, or slurm, where every run is a job of a cluster.")
+@click.option("--snakemake", default="", metavar="OPTIONS", help="Further options for Snakemake, in quotes.")
 @click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
 def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
     """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
@@ -592,7 +612,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
     try:
         more = shlex.split(snakemake)
     except ValueError as error:
-        raise InputError(f"snakemake {snakemake!r}: cannot be taken apart ({error}); close every quotation mark") from error
+        raise InputError(f"snakemake {snakemake!r}: cannot be split into options ({error}); close every quotation mark") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
     sweep = prom.sweep
     plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
@@ -603,7 +623,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
     if len(table):
         click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")
     if failed:
-        click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; the same command tries them again", err=True)
+        click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; run the same command to try them again", err=True)
         for name, reason in failed.items():
             click.echo(f"  {name}: {reason}", err=True)
         click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}", err=True)

@@ -28,7 +28,7 @@ def threads_option(command: Callable) -> Callable:
             torch.set_num_threads(threads)
         return command(**rest)
 
-    text = "Threads of the CPU to use. [default: one a core, or OMP_NUM_THREADS]"
+    text = "The number of CPU threads. [default: one per core, or OMP_NUM_THREADS]"
     return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
 
 

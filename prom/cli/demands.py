@@ -12,7 +12,7 @@ from prom.cli.types import real, whole
 
 NAMES = ("calibration", "calibration_shape", "shutter", "partial_fourier", "max_gap", "require", "forbid", "segments", "axis", "per_frame")
 
-tr_option = click.option("--tr", type=real("(0, 1e9]"), metavar="MS", help="Repetition time: also report how long the scan takes.")
+tr_option = click.option("--tr", type=real("(0, 1e9]"), metavar="MS", help="The repetition time: also report how long the scan takes.")
 
 
 def demand_options(command: Callable) -> Callable:
@@ -27,15 +27,23 @@ def demand_options(command: Callable) -> Callable:
         return command(demands=lambda: prom.demands.Demands(**named), **given)
 
     for option in (
-        click.option("--per-frame", is_flag=True, help="Of series in time: equally many samples in every frame."),
-        click.option("--axis", help="Of points: the phase-encode axis, rows or columns. [default: rows]"),
+        click.option("--per-frame", is_flag=True, help="For series in time: measure equally many samples in every frame."),
+        click.option("--axis", help="For points: the phase-encode axis, rows or columns. [default: rows]"),
         click.option(
-            "--segments", type=whole("[1, 1e6]"), default=1, metavar="N", help="Equal numbers in N bands: an echo train meets each once."
+            "--segments",
+            type=whole("[1, 1e6]"),
+            default=1,
+            metavar="N",
+            help="Measure equal numbers in N bands, one for each echo of a train.",
         ),
-        click.option("--forbid", metavar="FILE", help="A mask of samples that must not be measured."),
-        click.option("--require", metavar="FILE", help="A mask of samples that must be measured."),
+        click.option("--forbid", metavar="FILE", help="Never measure the samples of this mask."),
+        click.option("--require", metavar="FILE", help="Always measure the samples of this mask."),
         click.option(
-            "--max-gap", type=whole("[0, 1e6]"), default=0, metavar="N", help="Of lines: neighbours are at most N apart. [default: any]"
+            "--max-gap",
+            type=whole("[0, 1e6]"),
+            default=0,
+            metavar="N",
+            help="For lines: keep neighbours at most N apart. [default: any]",
         ),
         click.option(
             "--partial-fourier",
@@ -44,8 +52,13 @@ def demand_options(command: Callable) -> Callable:
             metavar="F",
             help="Measure only the first share F of the phase-encode axis.",
         ),
-        click.option("--shutter", is_flag=True, help="Of points: only those in the ellipse that touches the edges."),
-        click.option("--calibration-shape", default="square", show_default=True, help="Of points: square or disc."),
+        click.option("--shutter", is_flag=True, help="For points: measure only those in the ellipse that touches the edges."),
+        click.option(
+            "--calibration-shape",
+            default="square",
+            show_default=True,
+            help="For points: the shape of the calibration region, square or disc.",
+        ),
         click.option(
             "--calibration", type=whole("[0, 1e6]"), default=0, metavar="N", help="Measure the N innermost lines, or N x N points."
         ),

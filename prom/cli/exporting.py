@@ -27,7 +27,7 @@ Example:
     "--output",
     "-o",
     required=True,
-    help="The file to write; its ending chooses the format: "
+    help="The file to write. Its ending chooses the format: "
     f"{', '.join(options.FORMATS)}; a Pulseq sequence (.seq), or headers of ISMRMRD raw data (.mrd).",
 )
 @click.option(
@@ -35,14 +35,14 @@ Example:
     "settings",
     multiple=True,
     metavar="OPTION=VALUE",
-    help="Of .seq, .mrd and .csv: kind (gre, tse), fov (mm), tr and te (ms), flip (degrees), thickness (mm), bandwidth (Hz per pixel), "
+    help="For .seq, .mrd and .csv: kind (gre, tse), fov (mm), tr and te (ms), flip (degrees), thickness (mm), bandwidth (Hz per pixel), "
     "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field.",
 )
 def export_command(mask, output, settings) -> None:
-    """Write a mask for another program or a scanner. Centred: DC at row H // 2, column W // 2.
+    """Write a mask for another program or a scanner. DC is at row H // 2, column W // 2.
 
-    Of spokes, spirals and kooshball .csv has their numbers and angles or directions, .npy and .mat the mask (candidates, samples), .mat
-    with the trajectory, .cfl BART's trajectory of those that are measured, .mrd the trajectory of every acquisition.
+    For spokes, spirals and kooshball, .csv has their numbers and angles or directions. The files .npy and .mat have the mask (candidates,
+    samples), .mat with the trajectory. The file .cfl has BART's trajectory of the measured readouts, and .mrd that of every acquisition.
     """
     check_writable(output)
     result = prom.load_mask(mask)

@@ -25,7 +25,7 @@ def check_ending(output: str) -> None:
 @click.command(
     "reconstruct",
     epilog=example(
-        "prom reconstruct raw.h5 --output image.nii.gz --mask asked.h5",
+        "prom reconstruct raw.h5 --output image.nii.gz --mask mask.h5",
         "prom reconstruct raw.dat --output image.h5 --reconstruction wavelet",
         "prom reconstruct kspace.cfl --output image.nii.gz --maps maps.npy --phase smooth",
     ),
@@ -38,19 +38,19 @@ def check_ending(output: str) -> None:
     help="The file to write: .nii.gz or .nii (magnitude, voxel sizes), .npy (complex), .h5 (complex, with mask, sensitivities and how it "
     "was made), .png (magnitude).",
 )
-@click.option("--mask", "asked", help="The mask that was asked for: it is compared with what was measured, which decides.")
+@click.option("--mask", "asked", help="The planned mask: it is compared with the mask in the data, and the latter is used.")
 @click.option(
     "--reconstruction",
     default="sense",
     show_default=True,
-    help=f"{', '.join(RECONSTRUCTIONS)}. Without --train, sense weighs samples by their own noise and power, and "
+    help=f"The reconstruction: {', '.join(RECONSTRUCTIONS)}. Without --train, sense weighs samples by their own noise and power, and "
     "the threshold of wavelet and tv is a quarter of the noise. Zero-filled makes the root sum of squares of the coils.",
 )
-@click.option("--train", metavar="DATASET", help="Choose the reconstruction's numbers on training slices of the same size.")
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Of --train: any option of its reader, as coils=keep.")
+@click.option("--train", metavar="DATASET", help="Choose the settings of the reconstruction on training slices of the same size.")
+@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the reader of --train, as coils=keep.")
 @click.option(
     "--maps",
-    help="Coil sensitivities (coils, rows, columns), .npy, .cfl, .h5 or .mat. [default: by ESPIRiT from the fully measured centre]",
+    help="Coil sensitivities (coils, rows, columns), .npy, .cfl, .h5 or .mat. [default: those of ESPIRiT from the fully measured centre]",
 )
 @click.option(
     "--calibration",
@@ -58,24 +58,28 @@ def check_ending(output: str) -> None:
     default=24,
     show_default=True,
     metavar="N",
-    help="Rows and columns of the centre, at most, from which sensitivities are estimated.",
+    help="Estimate sensitivities from at most N rows and columns of the centre.",
 )
-@click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Make N virtual coils of all, which takes less time.")
+@click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Combine all coils into N virtual ones, which takes less time.")
 @click.option(
     "--phase",
     default="free",
     show_default=True,
-    help="free, or smooth, for partial Fourier: the image has the phase of its low resolution. Of zero-filled and sense.",
+    help="free, or smooth for partial Fourier, where the image has the phase of its low resolution. For zero-filled and sense.",
 )
-@click.option("--noise", type=real("(0, 1e30]"), help="Its standard deviation in a sample. [default: of a noise scan, else outer samples]")
-@click.option("--key", help="Name of the measurement in an HDF5 file that has several.")
+@click.option(
+    "--noise",
+    type=real("(0, 1e30]"),
+    help="The standard deviation of the noise in a sample. [default: from a noise scan, else from outer samples]",
+)
+@click.option("--key", help="The name of the measurement in an HDF5 file that has several.")
 @threads_option
 @json_option
 def reconstruct_command(raw, output, asked, reconstruction, train, settings, maps, calibration, compress, phase, noise, key, json) -> None:
     """Reconstruct RAW, Cartesian data that a scanner measured with a mask.
 
-    RAW is ISMRMRD (.h5, .mrd), Siemens twix (.dat) or BART (.cfl with .hdr). The mask is found in the data. Slices of one mask, or a
-    3D volume, which is reconstructed position by position along the readout.
+    RAW is ISMRMRD (.h5, .mrd), Siemens twix (.dat) or BART (.cfl with .hdr). The mask is found in the data.
+    RAW has slices of one mask, or a 3D volume, which is reconstructed position by position along the readout.
     """
     check_ending(output)
     check_reconstruction(reconstruction)
@@ -86,7 +90,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     check_writable(output)
     for name in (raw, asked, maps, train):
         if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
-            raise click.UsageError(f"--output {output}: is what is read, and would be lost; name another file")
+            raise click.UsageError(f"--output {output}: would overwrite a file that is read; name another file")
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
@@ -99,7 +103,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     more = {"mask": scan.mask} | ({} if images.maps is None else {"maps": images.maps})
     record["written"] = prom.image_files.write(output, images.image, scan.voxel, record, **more)
     if compared and not compared.equal:
-        click.echo(f"prom: {raw} was not measured as asked for in {asked}: {compared}; what was measured is reconstructed", err=True)
+        click.echo(f"prom: {raw} was not measured with the mask of {asked}: {compared}; the mask in the data is used", err=True)
     click.echo(strict_json({"output": output, **record}) if json else report(raw, output, scan, record))
 
 
@@ -145,7 +149,7 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
         f"measured: {record['measured']} of {record['of']} {scan.pattern} (x{record['true_acceleration']:.2f}), fully the central {centre}",
     ]
     if "comparison" in record:
-        lines.append(f"asked for in {record['asked']}: {record['comparison']}")
+        lines.append(f"compared with {record['asked']}: {record['comparison']}")
     if record["noise"] is not None:
         lines.append(f"noise: {record['noise']:.4g}, {how['noise']}" + (f"; {how['noise scan']}" if "noise scan" in how else ""))
     if "coils" in how:
@@ -157,7 +161,7 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
         lines.append(f"misfit: {how['misfit']}")
     lines += [f"note: {note}" for note in scan.notes]
     if how.get("noise") == prom.reconstruct.OUTERMOST and record["reconstruction"] != "zero-filled":
-        lines.append("note: the outermost samples hold signal too, so that the noise may be less; --noise, or a noise scan, says how much")
+        lines.append("note: the outermost samples hold signal too, so the noise may be less; give --noise, or use a noise scan")
     if record["one_sided"] and record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense"):
         lines.append(f"note: only one side of the {record['one_sided']} was measured whole (partial Fourier); --phase smooth uses that")
     return "\n".join([*lines, f"wrote {output}: {record['written']}"])

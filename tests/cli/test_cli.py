@@ -231,7 +231,7 @@ BAD = [
     ("optimize mine --pattern colums -a 4 -o bad.h5", "did you mean 'columns'"),
     ("optimize mine --reconstruction sence -a 4 -o bad.h5", "did you mean 'sense'"),
     ("optimize mine --reconstruction sense -a 4 -o bad.h5", "its noise is not known"),
-    ("optimize mine --reconstruction tv --network net.pt -a 4 -o bad.h5", "leave out it or --reconstruction tv"),
+    ("optimize mine --reconstruction tv --network net.pt -a 4 -o bad.h5", "leave out --network or --reconstruction tv"),
     ("optimize mine --recipe papper -a 4 -o bad.h5", "did you mean 'paper'"),
     ("optimize mine --iterations 0 -a 4 -o bad.h5", "iterations=0"),
     ("optimize mine --device quantum -a 4 -o bad.h5", "device 'quantum'"),

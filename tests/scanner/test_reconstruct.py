@@ -349,7 +349,7 @@ def test_the_command(prom, tmp_path):
     assert code == 0 and errors == ""
     assert "raw.h5: ISMRMRD raw data, 1 slice of 48 x 40 (rows x columns), 4 coils" in text
     assert "measured: 26 of 48 rows (x1.85), fully the central 16 x 40" in text
-    assert "asked for in asked.h5: what was asked for, all 26 rows" in text and "wrote image.nii.gz: magnitude, voxels" in text
+    assert "compared with asked.h5: what was asked for, all 26 rows" in text and "wrote image.nii.gz: magnitude, voxels" in text
     assert "misfit: " in text and "note: the outermost samples hold signal too" in text
     found = torch.from_numpy(nibabel.load(tmp_path / "image.nii.gz").get_fdata()[..., 0])
     assert (found - brain().abs()).square().mean().sqrt() < 0.07
@@ -368,7 +368,7 @@ def test_a_mask_that_was_not_measured_is_said_and_recorded(prom, tmp_path):
     code, text, errors = prom("reconstruct raw.h5 -o image.npy --mask moved.npy --json")
     record = json.loads(text)
     assert code == 0 and record["equal"] is False and "exactly the mask asked for, shifted by (-1, 0)" in record["comparison"]
-    assert errors.count("\n") == 1 and "was not measured as asked for in moved.npy" in errors and np.load(tmp_path / "image.npy").any()
+    assert errors.count("\n") == 1 and "was not measured with the mask of moved.npy" in errors and np.load(tmp_path / "image.npy").any()
     np.save(tmp_path / "other.npy", np.eye(40, 48))
     code, _, errors = prom("reconstruct raw.h5 -o other.nii --mask other.npy")
     assert code == 2 and "does not fit the raw data" in errors and errors.count("\n") == 1 and not (tmp_path / "other.nii").exists()
@@ -397,8 +397,8 @@ def test_partial_fourier_is_hinted_at(prom, tmp_path):
         ("raw.h5 -o image.nii --maps none.npy", "no such file"),
         ("raw.h5 -o image.nii --key other", "has no ISMRMRD measurement 'other'"),
         ("raw.h5 -o image.nii --train mine", "has slices of (16, 12), the raw data (48, 40)"),
-        ("raw.h5 -o raw.h5", "is what is read, and would be lost"),
-        ("raw.h5 -o ./asked.h5 --mask asked.h5", "is what is read, and would be lost"),
+        ("raw.h5 -o raw.h5", "would overwrite a file that is read"),
+        ("raw.h5 -o ./asked.h5 --mask asked.h5", "would overwrite a file that is read"),
         ("raw.h5 -o image.nii --compress 5", "must be >= 1 and <= 4"),
         ("asked.h5 -o image.nii", "has no ISMRMRD raw data"),
         ("none.h5 -o image.nii", "no such file"),
