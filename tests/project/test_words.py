@@ -35,7 +35,7 @@ WORDS = {
     r"data (that )?(say|says|tell|tells)": "'the data show'",
 }
 NUMBER = r"(?<![\w.\])}/*-])\.\d"  # .853 for 0.853
-TWO_SENTENCES = r"(?:[a-z]{3}|[\d)])[.!?] +[A-Z][a-z]"
+TWO_SENTENCES = r"(?:[a-z]{3}|[\w.]\d|\))[.!?] +[A-Z][a-z]"
 # A heading, a row of a table, an option of a block, and "At a glance" of every chapter.
 ONE_LINE = r"\s*(#|\||:[\w-]+:|\*\*(Question|Before it|Time)\.\*\*)"
 # Blocks whose content is prose; that of other fences is code.
@@ -201,6 +201,7 @@ def test_paragraphs_are_counted_as_they_are_read():
         ("At x8. Then", True),
         ("As of et al. Then", False),
         ("**Lead.** Then", False),
+        ("**3. One step**", False),
         ("e.g. Then", False),
     ],
 )
