@@ -18,14 +18,14 @@ from prom.masks import golden
 
 COUNTS = ["rows", "current", "other hash", "no hash"]
 ENDINGS = (".csv", ".json", ".h5")
-# Beside records, without versions of their own: the scores of slices, of which the table has the versions, and what a sweep is to run.
-BESIDE = ("slices.csv", "sweep.json")
+BESIDE = ("slices.csv", "sweep.json")  # scores of slices, of which the table names the versions; what a sweep is to run
 
 
 def survey(folder: str | os.PathLike) -> pd.DataFrame:
     """How many results of every file below a folder are of the golden hash of this installation.
 
-    Records and masks of single runs are counted together where they lie in one folder.
+    Records of single runs are counted together where they lie in one folder, and so are masks. The mask and the scores that lie beside
+    the record of a run belong to it, and are not counted.
 
     Returns
     -------
@@ -52,14 +52,17 @@ def survey(folder: str | os.PathLike) -> pd.DataFrame:
     results = []
     for path in sorted(folder.rglob("*")):
         where = path.relative_to(folder)
-        if path.suffix in ENDINGS and not path.name.endswith(BESIDE) and not any(part.startswith(".") for part in where.parts):
-            try:
-                found, single = _read(path)
-            except (OSError, ValueError, TypeError, AttributeError) as error:
-                reason = " ".join(str(error).split())
-                raise InputError(f"{path}: cannot be read as a record ({reason}); remove it, or name another folder") from error
-            file = str(where.with_name(f"*{path.suffix}") if single else where)
-            results += [{"file": file, "hash": _hash(result), "processor": _processor(result)} for result in found]
+        if path.suffix not in ENDINGS or path.name.endswith(BESIDE) or any(part.startswith(".") for part in where.parts):
+            continue
+        if path.suffix != ".json" and path.with_suffix(".json").exists():
+            continue
+        try:
+            found, single = _read(path)
+            values = [{"hash": _hash(result), "processor": _processor(result)} for result in found]
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: cannot be read as a record ({reason}); remove it, or name another folder") from error
+        results += [{"file": str(where.with_name(f"*{path.suffix}") if single else where), **value} for value in values]
     if not results:
         raise InputError(f"folder {folder}: has no records (.csv, .json) and no masks (.h5); name another")
     table, current = pd.DataFrame(results), golden()["golden"]
