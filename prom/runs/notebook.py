@@ -1,10 +1,8 @@
 """One run of a sweep: a notebook with other parameters, by papermill (extra ``sweep``).
 
-This is papermill, except that a misspelt parameter is an error instead of a warning.
+This is papermill, except that a misspelt parameter is an error instead of a warning::
 
-\b
-python -m prom.runs.notebook reconstruction run.ipynb \\
-    -p dataset mni_brain -p method energy -y '{"acceleration": 4}'
+    python -m prom.runs.notebook reconstruction run.ipynb -p dataset mni_brain -p method energy -y '{"acceleration": 4}'
 """
 
 from __future__ import annotations
@@ -21,6 +19,14 @@ from traitlets.config import Config
 from prom.errors import unknown
 
 FOLDER = Path(__file__).with_name("notebooks")
+HELP = """Run the notebook of a sweep with other parameters: reconstruction or segmentation.
+
+This is papermill, except that a misspelt parameter is an error instead of a warning.
+
+\b
+python -m prom.runs.notebook reconstruction run.ipynb \\
+    -p dataset mni_brain -p method energy -y '{"acceleration": 4}'
+"""
 PAIR = "One parameter; the value is read as YAML."
 MAPPING = "Several parameters as a YAML mapping, for lists."
 
@@ -97,4 +103,4 @@ def kernel_of_its_own(folder: str) -> Config:
 
 
 if __name__ == "__main__":
-    command(FOLDER, "notebook", __doc__)()
+    command(FOLDER, "notebook", HELP)()
