@@ -92,7 +92,7 @@ def kernel_of_its_own(folder: str) -> Config:
     Network ports are found free first and taken later, so that two kernels that start together may find the same. Windows has no such
     files, and takes ports.
 
-    >>> kernel_of_its_own("/tmp").KernelManager.transport if os.name == "posix" else "ipc"
+    >>> kernel_of_its_own("folder").KernelManager.transport if os.name == "posix" else "ipc"
     'ipc'
     """
     config = Config()
