@@ -33,9 +33,9 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
-from run import kernel_of_its_own
 
 from prom.engine.workers import end_with
+from prom.runs.notebook import kernel_of_its_own
 
 NOTEBOOKS = Path(__file__).parent
 PROJECT = NOTEBOOKS.parent

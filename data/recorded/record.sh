@@ -78,3 +78,4 @@ at --methods energy polished $TASK --tuning-steps 200
 "$PYTHON" data/recorded/record.py brain_tumour results/table2_tumour
 "$PYTHON" data/recorded/record.py brain_tumour results/tumour --masks 'default-points-*-seed0'
 [ -z "$PHASE" ] || "$PYTHON" data/recorded/true_phase.py --root "$PHASE"
+"$PROM" records data/recorded  # which files still have results of older code

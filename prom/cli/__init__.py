@@ -1,4 +1,4 @@
-"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | reconstruct | segment | sweep``.
+"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | reconstruct | segment | sweep | records``.
 
 What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
 do not wait for PyTorch.
@@ -607,7 +607,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
     """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
 
     You can interrupt a sweep and resume it with the same command. Runs that fail do not stop the others; they are named at the end,
-    with exit code 1.
+    with exit code 1. Sweeps need the extra 'sweep': pip install 'prom-mri[sweep]'.
     """
     try:
         more = shlex.split(snakemake)
@@ -615,6 +615,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         raise InputError(f"snakemake {snakemake!r}: cannot be split into options ({error}); close every quotation mark") from error
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
     sweep = prom.sweep
+    sweep.check_possible(executor)
     plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")
@@ -627,6 +628,27 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         for name, reason in failed.items():
             click.echo(f"  {name}: {reason}", err=True)
         click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}", err=True)
+        sys.exit(1)
+
+
+@cli.command("records", epilog=example("prom records", "prom records data/recorded --strict"))
+@click.argument("folder", default="results/sweep")
+@click.option("--strict", is_flag=True, help="Exit code 1 where a result is not of the current golden hash.")
+@json_option
+def records_command(folder, strict, json) -> None:
+    """Count the results in FOLDER that come from code which makes the same masks as this installation. [default: results/sweep]
+
+    Tables, records and masks name a golden hash, which stands for the masks that every method makes of one small input. A result is
+    current where its hash is that of this installation. It has no hash where it is older than the hash, or names no versions.
+    """
+    table = prom.records.survey(folder)
+    counts = table[prom.records.COUNTS].sum()
+    current, here = bool(counts["current"] == counts["rows"]), prom.masks.golden()["golden"]
+    if json:
+        click.echo(strict_json({"golden": here, "current": current, "files": table.to_dict("records")}))
+    else:
+        click.echo(f"{prom.records.report(table)}\n\n{counts['current']} of {counts['rows']} results have the current golden hash, {here}")
+    if strict and not current:
         sys.exit(1)
 
 

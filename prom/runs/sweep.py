@@ -1,7 +1,8 @@
 """Many runs: planned here, carried out by Snakemake (``Snakefile``) on this machine or on a cluster, collected here.
 
-One combination of data set, method, pattern, acceleration and seed is one papermill run of ``notebooks/runs/reconstruction.ipynb`` (Table
-1) or ``segmentation.ipynb`` (Table 2) in a process of its own, and ends in one JSON record::
+One combination of data set, method, pattern, acceleration and seed is one papermill run of ``notebooks/reconstruction.ipynb`` (Table 1) or
+``notebooks/segmentation.ipynb`` (Table 2) in a process of its own, and ends in one JSON record. Snakefile and notebooks come with the
+package, and the extra ``sweep`` (``pip install 'prom-mri[sweep]'``) brings what runs them::
 
     prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced --patterns points columns \\
         --accelerations 4 8 16 32 --seeds 10 --jobs 2
@@ -54,10 +55,10 @@ try:
 except ModuleNotFoundError:  # Windows
     fcntl = None
 
-PROJECT = Path(__file__).parents[2]
-SNAKEFILE = PROJECT / "Snakefile"
-RUNNER = PROJECT / "notebooks" / "run.py"
-RUNS = PROJECT / "notebooks" / "runs"
+HERE = Path(__file__).parent
+SNAKEFILE = HERE / "Snakefile"
+NOTEBOOKS = HERE / "notebooks"
+PACKAGES = ("snakemake", "papermill", "ipykernel")  # of the extra "sweep"
 LOG = "snakemake.log"
 SHARED_FIELDS = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
 IDENTIFYING_FIELDS = (
@@ -69,6 +70,28 @@ IDENTIFYING_FIELDS = (
     "acceleration",
 )  # all but the seed
 SUMMARY = {"psnr": "psnr (dB)", "ssim": "ssim", "nmse": "nmse", "dice": "dice", "iou": "iou"}  # scores, and their headings
+
+
+def check_possible(executor: str = "local") -> None:
+    """Raise InputError where sweeps cannot run here.
+
+    Raises
+    ------
+    InputError
+        Where the system is no Unix, or a package of the extra ``sweep`` or Snakemake's plugin for ``executor`` is not installed.
+
+    >>> check_possible("cloud")
+    Traceback (most recent call last):
+    prom.errors.InputError: executor cloud: needs the Python package snakemake_executor_plugin_cloud; the extra sweep brings local and slurm
+    """
+    if fcntl is None:
+        raise InputError("sweep: needs a Unix, such as Linux, macOS or WSL, for its locks; elsewhere, run 'prom optimize' for each mask")
+    for package in PACKAGES:
+        if not find_spec(package):
+            raise InputError(f"sweeps need the Python package {package}, which is not installed: pip install 'prom-mri[sweep]'")
+    plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if executor != "local" and not find_spec(plugin):
+        raise InputError(f"executor {executor}: needs the Python package {plugin}; the extra sweep brings local and slurm")
 
 
 @dataclass(frozen=True)
@@ -156,7 +179,7 @@ def plan(
     Parameters
     ----------
     kind
-        The notebook in ``notebooks/runs``: "reconstruction" or "segmentation".
+        The notebook in ``prom/runs/notebooks``: "reconstruction" or "segmentation".
     dataset, root, options
         As of :func:`prom.load`.
     methods
@@ -175,13 +198,9 @@ def plan(
     Raises
     ------
     InputError
-        Where something is not known or out of range, the data cannot be read, this is not the project's folder, or the system is no Unix.
+        Where something is not known or out of range, or the data cannot be read.
     """
-    if fcntl is None:
-        raise InputError("sweep: needs a Unix, such as Linux, macOS or WSL, for its locks; elsewhere, run 'prom optimize' for each mask")
-    if not SNAKEFILE.is_file():
-        raise InputError(f"{PROJECT}: has no Snakefile; install the package from its repository with 'pip install -e .[sweep]'")
-    kinds = sorted(path.stem for path in RUNS.glob("*.ipynb"))
+    kinds = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     if kind not in kinds:
         raise unknown("sweep", kind, kinds)
     wanted = list(combinations(methods, names, accelerations, seeds))
@@ -205,7 +224,7 @@ def plan(
         | of_network
     )
     data = _key(*(str(value) for name, value in same.items() if name != "versions"))
-    code = _key(same["versions"], (RUNS / f"{kind}.ipynb").read_text())
+    code = _key(same["versions"], (NOTEBOOKS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
 
     typed = {"dataset": dataset, "root": root or "", "options": dict(options or {})}
@@ -225,12 +244,12 @@ def plan(
             name += f"-ensemble{seeds}"
         else:
             name += f"-seed{seed}"
-        again = ["python", os.path.relpath(RUNNER), f"runs/{kind}", "run.ipynb", "-y", json.dumps({**typed, **settings})]
+        again = ["python", "-m", "prom.runs.notebook", kind, "run.ipynb", "-y", json.dumps({**typed, **settings})]
         runs[name] = {**place, **settings, "record": f"{name}.json", "command": shlex.join(again)}
         made = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
         expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **made, **same}
     left_out = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if not _possible(*pair)]
-    return Sweep(folder, f"runs/{kind}", runs, expected, left_out)
+    return Sweep(folder, kind, runs, expected, left_out)
 
 
 def _key(*texts: str) -> str:
@@ -264,12 +283,10 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
     Raises
     ------
     InputError
-        Where Snakemake or its plugin is not installed, ``jobs`` is below 1 or the folder cannot be written to.
+        Where :func:`check_possible` raises one, ``jobs`` is below 1 or the folder cannot be written to.
     """
     check("jobs", jobs, "[1, 1e6]", whole=True)
-    for package in ("snakemake", *([] if executor == "local" else [f"snakemake_executor_plugin_{executor.replace('-', '_')}"])):
-        if not find_spec(package):
-            raise InputError(f"Python package {package}: is not installed; pip install -e '.[sweep]' brings Snakemake with local and slurm")
+    check_possible(executor)
     with _locked(sweep.folder) as lock:
         missing = sorted(set(sweep.runs) - set(records(sweep)))
         for name in missing:  # what an earlier try left would be taken for a result, or for the reason of a failure
@@ -277,7 +294,7 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
             sweep.log(name).unlink(missing_ok=True)
         if missing:
             with atomic(sweep.folder / "sweep.json") as temporary:
-                own = {"python": sys.executable, "runner": str(RUNNER), "notebook": sweep.notebook, "runs": dict(sweep.runs)}
+                own = {"python": sys.executable, "notebook": sweep.notebook, "runs": dict(sweep.runs)}
                 temporary.write_text(json.dumps(own, indent=1))
             command = [sys.executable, "-m", "snakemake", "--snakefile", SNAKEFILE, "--directory", sweep.folder]
             command += ["--jobs", jobs, "--executor", executor, "--scheduler", "greedy", "--keep-going"]

@@ -28,6 +28,7 @@ from prom.runs import results, sweep
 
 pytestmark = pytest.mark.slow
 
+PROJECT = Path(__file__).parents[2]
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
 UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
 
@@ -214,11 +215,24 @@ def test_bad_command_lines(line, message, work, monkeypatch, capsys):
     assert stop.value.code == 2 and told.out == "" and told.err.count("\n") == 1 and message in told.err
 
 
+@pytest.mark.parametrize("package", sweep.PACKAGES)
+def test_says_how_to_install_what_is_missing_before_data_are_read(package, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "find_spec", lambda name: name != package)
+    monkeypatch.setattr(sweep, "load", None)
+    monkeypatch.setattr(sys, "argv", ["prom", "sweep", "reconstruction", "--dataset", "mine"])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = capsys.readouterr()
+    assert stop.value.code == 2 and told.out == "" and told.err.count("\n") == 1
+    assert package in told.err and "pip install 'prom-mri[sweep]'" in told.err
+
+
 def test_bad_ways_to_run(planned, work):
     (work / "file").touch()
     for arguments, message in (
         ({"jobs": 0}, "jobs 0"),
-        ({"executor": "slum"}, "snakemake_executor_plugin_slum"),
+        ({"executor": "slum"}, "snakemake_executor_plugin_slum; the extra sweep brings local and slurm"),
         ({}, "cannot be written"),
     ):
         with pytest.raises(InputError, match=message):
@@ -248,7 +262,7 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     assert process.returncode == 0, errors
     assert f"{variant}, mean of 2" in told
     (tmp_path / "recorded").mkdir()
-    script = shutil.copy(sweep.PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
+    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
     record = [sys.executable, script, "mine", str(tmp_path), "--masks", "default-*-ensemble2"]
     subprocess.run(record, check=True, capture_output=True)
 
@@ -305,7 +319,7 @@ def test_segmentation(work, tmp_path):
         done = subprocess.run([*command, *extra], cwd=work, capture_output=True, text=True)
         assert done.returncode == 0 and "dice" in done.stdout, done.stderr
     (tmp_path / "recorded").mkdir()
-    script = shutil.copy(sweep.PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
+    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
     subprocess.run([sys.executable, script, "labelled", str(tmp_path)], check=True, capture_output=True)
     table = pd.read_csv(tmp_path / "recorded" / "labelled_segmentation.csv").set_index(["method", "tuning_steps", "seed"]).sort_index()
     assert len(table) == 5 and table["network"].unique().tolist() == [segmentation.file_fingerprint(work / "net.pt")]
