@@ -54,7 +54,6 @@ SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
 NETWORK_STEPS = 300
-DRAWS = 15
 OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (0.0005, 0.001, 0.002, 0.004, 0.008), 4
 STEPS = {"sigpy-sense": (8, 15, 30), "sigpy-wavelet": (60,)}
 GRAPPA_CASES = {"virtual": [("columns", 4), ("columns", 6)], "lowfield": [("columns", 4)]}  # at x6 low field has nine lines
@@ -221,29 +220,33 @@ def damped(case: Case) -> tuple[Tensor, str]:
     return mask, f"mse, {used} evaluations"
 
 
-def repulsive(case: Case) -> tuple[Tensor, str]:
+def repulsive(iterations: int) -> Maker:
     """A distribution of masks with repulsion: the closed form of a perturbed spectrum, whose logarithm is learnt by damped derivatives.
 
     Gumbel noise on the logarithms makes the choice of the first sample that of the spectrum as probabilities; each further one repels. The
-    noise falls to 0, and the step is that of our default recipe. One patient held out of training chose so few iterations: more do harm.
+    noise falls to 0, and the step is that of our default recipe.
     """
-    form, shape, objective = Damped(case), case.train.shape, case.objective()
-    generator, count = torch.Generator().manual_seed(case.seed), int(form.mask.sum())
-    moved = torch.zeros(shape, dtype=torch.float64)
-    step = QuantileStep(prom.DEFAULT, moved, case.acceleration)
-    batches = shuffled_batches(len(case.train), 8, generator)
 
-    def drawn(logarithms: Tensor) -> Tensor:
-        power = (form.power * logarithms.exp())[..., None].numpy()
-        return torch.from_numpy(greedy(power, form.kernel.numpy(), form.strength, count))
+    def make(case: Case) -> tuple[Tensor, str]:
+        form, shape, objective = Damped(case), case.train.shape, case.objective()
+        generator, count = torch.Generator().manual_seed(case.seed), int(form.mask.sum())
+        moved = torch.zeros(shape, dtype=torch.float64)
+        step = QuantileStep(prom.DEFAULT, moved, case.acceleration)
+        batches = shuffled_batches(len(case.train), 8, generator)
 
-    for iteration in range(DRAWS):
-        uniform = torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-        noise = -torch.log(-torch.log(uniform)) * 0.5 * (1 - iteration / DRAWS)
-        mask = drawn(moved + noise)
-        gradient = objective.loss_and_gradient(next(batches), mask.float()[None])[1].reshape(shape).double()
-        moved = step(moved, form.derivative(gradient, mask, form.power * moved.exp()))
-    return drawn(moved), f"{DRAWS} iterations of 8 images"
+        def drawn(logarithms: Tensor) -> Tensor:
+            power = (form.power * logarithms.exp())[..., None].numpy()
+            return torch.from_numpy(greedy(power, form.kernel.numpy(), form.strength, count))
+
+        for iteration in range(iterations):
+            uniform = torch.rand(shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+            noise = -torch.log(-torch.log(uniform)) * 0.5 * (1 - iteration / iterations)
+            mask = drawn(moved + noise)
+            gradient = objective.loss_and_gradient(next(batches), mask.float()[None])[1].reshape(shape).double()
+            moved = step(moved, form.derivative(gradient, mask, form.power * moved.exp()))
+        return drawn(moved), f"{iterations} iterations of 8 images"
+
+    return make
 
 
 def exchanged(begin: str) -> Maker:
@@ -298,9 +301,10 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "joint": (("points",), ("network",), jointly),
     "swaps (damped)": (("points",), ("sense",), damped),
     "swaps (mse)": (("points",), ("sense",), swapped("mse")),
-    "distribution": (("points",), ("sense",), repulsive),
+    "distribution": (("points",), ("sense",), repulsive(15)),  # as many as served a patient held out of training
+    "distribution, longer": (("points",), ("sense",), repulsive(60)),
 }
-RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "bass", "default", "distribution", "joint")
+RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "bass", "default", "distribution", "distribution, longer", "joint")
 
 
 def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:
