@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,7 +36,13 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     axes = tuple(range(1 - maps.ndim, 0))  # those of space, which coils see; frames have each its own weight
     frames = 1 if right.ndim == len(axes) else len(right)
     twice = tuple(weight.shape[-len(axes) :]) if weight.numel() > right.numel() else None
-    weight = weight / (right.numel() * (weight.numel() // frames))  # the scale of all four transforms, which then have none
+    # Along an axis on which all weights are equal, as along columns, the two transforms of the coils would undo each other. That is used
+    # for the first axes alone: without the last one PyTorch leaves what it returns in another order.
+    across = axes
+    while not twice and len(across) > 1 and bool((weight == weight.narrow(across[0], 0, 1)).all()):
+        across = across[1:]
+    count = math.prod(weight.shape[axis] for axis in across)
+    weight = weight / (right.numel() * count)  # the scale of all four transforms, which then have none
     weight = weight.reshape(frames, -1).repeat_interleave(2, dim=1).numpy()
     penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (penalty, scale))
     groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED * frames // right.numel()))]
@@ -52,9 +60,9 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
             for part, room, rooms in groups:
                 to_coils(part, image[frame], rooms)
                 if twice is None:
-                    seen = torch.fft.fftn(room, dim=axes)  # into memory of its own: with out= PyTorch copies
+                    seen = torch.fft.fftn(room, dim=across)  # into memory of its own: with out= PyTorch copies
                     weigh(pairs(seen), weight[frame])
-                    add_coils(part, pairs(torch.fft.ifftn(seen, dim=axes, norm="forward")), sums[frame])
+                    add_coils(part, pairs(torch.fft.ifftn(seen, dim=across, norm="forward")), sums[frame])
                 else:
                     seen = padded(room, axes, twice)
                     weigh(pairs(seen), weight[frame])
