@@ -25,8 +25,8 @@ def test_intervals_end_where_they_were_given_and_do_not_cover_each_other(axes):
     for container, (label, gain) in zip(axes.containers, gains.items(), strict=True):
         line, _, (bars,) = container.lines
         assert container.get_label() == label
-        np.testing.assert_allclose(line.get_ydata(), gain["mean"])
-        np.testing.assert_allclose([[low, high] for (_, low), (_, high) in bars.get_segments()], gain[["low", "high"]].to_numpy())
-        assert (abs(line.get_xdata() / gain.index - 1) < 0.1).all()
+        np.testing.assert_allclose(line.get_ydata().astype(float), gain["mean"])
+        np.testing.assert_allclose([segment[:, 1].astype(float) for segment in bars.get_segments()], gain[["low", "high"]].to_numpy())
+        assert (abs(line.get_xdata().astype(float) / gain.index - 1) < 0.1).all()
         places.append(line.get_xdata()[0])
     assert places[0] != places[1] and axes.get_yscale() == "symlog"
