@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -106,6 +107,31 @@ def strip(axes: Axes, position: float, values: Sequence[float], width: float = 0
     """
     places = position + (np.linspace(-width / 2, width / 2, len(values)) if len(values) > 1 else np.zeros(len(values)))
     axes.plot(places, values, marker, **{"ms": 4, "alpha": 0.7, "mec": "none", **style})
+
+
+def intervals(axes: Axes, gains: Mapping[str, pd.DataFrame], styles: Mapping[str, dict], linear: float) -> None:
+    """Mean gains with their 95 % intervals against acceleration, one line for each label, on an axis that is linear around zero.
+
+    Parameters
+    ----------
+    gains
+        By label the columns ``mean``, ``low`` and ``high``, indexed by acceleration, as from :meth:`prom.show.tables.Table.gains`.
+    styles
+        Matplotlib's options of each label's line.
+    linear
+        Below this magnitude the vertical axis is linear, above it logarithmic.
+
+    >>> axes = plt.figure().add_subplot()
+    >>> intervals(axes, {"a": pd.DataFrame({"mean": 1.0, "low": 0.5, "high": 2.0}, index=[8.0])}, {"a": {"marker": "o"}}, 0.01)
+    >>> axes.get_legend_handles_labels()[1]
+    ['a']
+    """
+    axes.axhline(0, color="black", lw=0.8)
+    shifts = np.geomspace(0.94, 1.06, len(gains)) if len(gains) > 1 else np.ones(1)  # intervals of several lines do not cover each other
+    for shift, (label, gain) in zip(shifts, gains.items(), strict=True):
+        reach = [gain["mean"] - gain["low"], gain["high"] - gain["mean"]]
+        axes.errorbar(gain.index * shift, gain["mean"], yerr=reach, label=label, capsize=2, **styles[label])
+    axes.set_yscale("symlog", linthresh=linear)
 
 
 def row(panels: Sequence[tuple[str, Tensor | np.ndarray, str]], size: float = 2.0) -> Figure:

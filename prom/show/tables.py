@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 from prom.methods import METHODS
 from prom.runs import results
 
@@ -197,14 +197,14 @@ class Table:
         return {(label, alpha) for group in groups for alpha in group for label in group.index[group[alpha] == group[alpha].max()]}
 
     def summary(self) -> str:
-        """How many runs there are, on which slices, through which network, and which devices made their masks: two lines."""
+        """How many runs there are, on which slices, through which network, and which devices computed their masks: two lines."""
         first = self.runs.iloc[0]
         devices = ", ".join(f"{name}, {count} runs" for name, count in self.runs["device"].value_counts().items())
         network = f"; network {first['network']}" if "network" in self.runs else f", fingerprint {first['fingerprint_test']}"
         counts = f"{len(self.runs)} runs; {first['slices_train']} training and {first['slices_test']} test slices"
-        return f"{counts}{network}\ndevice that made the masks: {devices}"
+        return f"{counts}{network}\ndevice that computed the masks: {devices}"
 
-    def html(self, scores: dict[str, int], bold: bool = True, not_run: bool = True) -> str:
+    def html(self, scores: dict[str, int], bold: bool = True, not_run: bool = True, labels: Sequence[str] | None = None) -> str:
         """The table in HTML: mean ± standard deviation over seeds of the first score, means of the others, and below them the paper's.
 
         Parameters
@@ -215,7 +215,18 @@ class Table:
             Whether :meth:`best` of the first score are set in bold.
         not_run
             Whether rows without any run are shown.
+        labels
+            The rows to show, in this order; all of them by default. Bold means the best of all rows, shown or not.
+
+        Raises
+        ------
+        InputError
+            Where a label names no row.
         """
+        labels = list(self.rows) if labels is None else list(labels)
+        for label in labels:
+            if label not in self.rows:
+                raise unknown("row", label, list(self.rows))
         first, *others = scores
         best = self.best(first, scores[first]) if bold else set()
 
@@ -239,12 +250,12 @@ class Table:
                 text += f" ({self[cell][first].mean() - values[first]:+.{scores[first]}f})"
             return f"<br><small>paper {text}</small>"
 
-        counts = {label: max(len(self[label, alpha]) for alpha in self.accelerations) for label in self.rows}
+        counts = {label: max(len(self[label, alpha]) for alpha in self.accelerations) for label in labels}
         columns = {
-            "full" if alpha == 1 else f"x{alpha:g}": {label: written((label, alpha)) + printed((label, alpha)) for label in self.rows}
+            "full" if alpha == 1 else f"x{alpha:g}": {label: written((label, alpha)) + printed((label, alpha)) for label in labels}
             for alpha in self.accelerations
         }
-        frame = pd.DataFrame({"runs": counts, **columns}, index=list(self.rows))
+        frame = pd.DataFrame({"runs": counts, **columns}, index=labels)
         return (frame if not_run else frame[frame["runs"] > 0]).to_html(escape=False)
 
     def classes(self, labels: Sequence[str]) -> pd.DataFrame:
@@ -276,6 +287,32 @@ class Table:
             return pd.Series(dtype=float)
         one, other = (self._by_patient.loc[(*self.rows[label].key, acceleration), score] for label in (first, second))
         return one - other
+
+    def gains(
+        self, first: str, second: str, score: str, interval: Callable[[pd.Series], tuple[float, float]] | None = None
+    ) -> pd.DataFrame:
+        """Mean of :meth:`difference` over patients and its 95 % interval, one row for each acceleration at which both were run.
+
+        Parameters
+        ----------
+        interval
+            Lowest and highest mean of differences; :func:`bca_interval` by default.
+
+        Returns
+        -------
+        pd.DataFrame
+            Columns ``mean``, ``low`` and ``high``, indexed by acceleration.
+
+        >>> reconstruction("acdc").gains("polished ProM", "energy oracle", "psnr").loc[8.0].round(2).to_list()
+        [0.44, 0.42, 0.45]
+        """
+        found = {}
+        for alpha in self.accelerations:
+            difference = self.difference(first, second, alpha, score)
+            if len(difference):
+                low, high = (interval or bca_interval)(difference)
+                found[alpha] = {"mean": difference.mean(), "low": low, "high": high}
+        return pd.DataFrame.from_dict(found, orient="index", columns=["mean", "low", "high"])
 
 
 def reconstruction(name: str, paper: str = "") -> Table:

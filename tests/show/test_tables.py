@@ -58,7 +58,7 @@ def test_runs_are_sorted_into_cells_without_those_on_rescaled_images(project):
     means = table.mean("psnr")
     assert list(means.index) == list(tables.RECONSTRUCTION) and means.loc["energy oracle", [8.0, 32.0]].to_list() == [31, 27]
     assert means.notna().sum().sum() == 5
-    assert table.summary() == "7 runs; 3 training and 2 test slices, fingerprint f\ndevice that made the masks: cpu, 7 runs"
+    assert table.summary() == "7 runs; 3 training and 2 test slices, fingerprint f\ndevice that computed the masks: cpu, 7 runs"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,19 @@ def test_a_cell_has_mean_spread_and_the_difference_from_the_paper(project):
     assert cell(html, "polished ProM", 2) == "31.00<br><small>paper 30.50 (+0.50)</small>"
     assert cell(html, "polished ProM", 3) == "<i>not run</i><br><small>paper 20.00</small>"
     assert "paper 1.00" not in html  # of another data set
+
+
+def test_some_rows_alone_keep_their_cells_and_the_best_of_all(project):
+    table = recorded(project, RUNS)
+    few = table.html({"psnr": 2}, labels=["polished ProM", "energy oracle"])
+    assert re.findall(r"<th>(.*?)</th>", few.partition("<tbody>")[2]) == ["polished ProM", "energy oracle"]
+    whole = table.html({"psnr": 2})
+    for label in ("polished ProM", "energy oracle"):
+        assert [cell(few, label, i) for i in range(5)] == [cell(whole, label, i) for i in range(5)]
+    better = recorded(project, [*RUNS, run("default", 40.0)])  # the best of its pattern is not shown
+    assert "<b>31" not in better.html({"psnr": 2}, labels=["polished ProM", "energy oracle"])
+    with pytest.raises(InputError, match="'polishd ProM'.*polished ProM"):
+        table.html({"psnr": 2}, labels=["polishd ProM"])
 
 
 def test_further_scores_follow_without_spread_or_difference(project):
@@ -143,6 +156,12 @@ def test_a_difference_is_one_number_a_patient(project):
     pd.DataFrame(slices).to_csv(project / "x_slices.csv.gz", index=False)
     assert table.difference("polished ProM", "energy oracle", 8.0, "psnr").to_dict() == {"a": 3.0, "b": 0.0}
     assert table.difference("polished ProM", "energy oracle", 32.0, "psnr").empty
+    gains = table.gains("polished ProM", "energy oracle", "psnr", lambda each: (each.min(), each.max()))
+    assert gains.to_dict("index") == {8.0: {"mean": 1.5, "low": 0.0, "high": 3.0}}
+    assert (
+        list(table.gains("IGS", "energy oracle", "psnr").columns) == ["mean", "low", "high"]
+        and len(table.gains("IGS", "LOUPE's layer", "psnr")) == 0
+    )
 
 
 def test_intervals_cover_the_mean_as_often_as_they_promise():
