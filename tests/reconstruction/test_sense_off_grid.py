@@ -154,7 +154,7 @@ def test_threads_share_an_encoding():
     with ThreadPoolExecutor(4) as pool:
         found = pool.map(lambda one: sense(encoding.forward(one), weight, encoding)[0], images)
     for one, other in zip(found, expected, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-8)  # other threads may sum in another order
 
 
 def test_nothing_measured_is_nothing():
