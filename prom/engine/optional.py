@@ -25,7 +25,7 @@ def monai(part: str) -> ModuleType:
         import monai.networks.nets
         import monai.transforms
     except ImportError as error:
-        raise InputError("Python package monai: is not installed; pip install -e '.[segmentation]' brings it") from error
+        raise InputError("networks need the Python package monai, which is not installed: pip install 'prom-mri[segmentation]'") from error
     return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[part]
 
 

@@ -385,5 +385,5 @@ def test_what_cannot_be_explored(change, message, blobs):
 
 def test_a_missing_package_is_named(blobs, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
-    with pytest.raises(InputError, match=r"ipywidgets: is not installed; pip install"):
+    with pytest.raises(InputError, match=r"ipywidgets, which is not installed: pip install"):
         widgets.explore(blobs)
