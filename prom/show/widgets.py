@@ -341,7 +341,7 @@ def _ipywidgets() -> ModuleType:
     try:
         import ipywidgets
     except ImportError as error:
-        raise InputError("the explorer needs the Python package ipywidgets, which is not installed: pip install 'prom-mri[book]'") from error
+        raise InputError("explore needs the Python package ipywidgets, which is not installed: pip install 'prom-mri[book]'") from error
     return ipywidgets
 
 
