@@ -598,7 +598,7 @@ def test_tiff_of_many_pages(tmp_path):
     tiff_of_pages(tmp_path / "c.tif", 2, 5000)
     begin = time.monotonic()
     assert "more than 4096 pages" in error(tmp_path / "c.tif")
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60  # to read all pages would take minutes
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i1", "u2", ">u2", "i2", ">i2", "u4", "i4", ">i4", "f4", ">f4"])
@@ -697,7 +697,7 @@ def test_hdf5_groups_nested_deeply_and_in_themselves(tmp_path):
         group["images"] = array
     begin = time.monotonic()
     assert "nested deeper than 100" in error(tmp_path)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < 60  # to read all pages would take minutes
 
 
 def test_nifti_whose_voxels_begin_far_away(tmp_path):
