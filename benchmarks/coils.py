@@ -21,6 +21,7 @@ from prom.engine.coils import CACHED, solve
 from prom.engine.threads import parallel, spread
 from prom.files import atomic
 from prom.kspace.encoding import Coils
+from prom.masks import versions
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
 
@@ -68,7 +69,7 @@ def iteration(size: int):
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--turns", default=9, show_default=True)
 def main(output: Path | None, turns: int) -> None:
-    found: dict[str, object] = {"processor": speed.processor(), "threads": torch.get_num_threads()}
+    found: dict[str, object] = {"processor": speed.processor(), "versions": versions(), "threads": torch.get_num_threads()}
     for size in SIZES:
         for name, work, images, solves in (("step", step, 1, 1), ("iteration", iteration, BATCH, 2)):
             ways = {"ours": work(size), "transforms": transforms(size, images, solves)}

@@ -20,6 +20,7 @@ from prom.engine.threads import parallel, spread
 from prom.files import atomic
 from prom.kspace.nonuniform import NonUniform
 from prom.kspace.trajectories import spokes
+from prom.masks import versions
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
 
@@ -54,7 +55,7 @@ def iteration(size: int):
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--turns", default=5, show_default=True)
 def main(output: Path | None, turns: int) -> None:
-    found: dict[str, object] = {"processor": speed.processor(), "threads": torch.get_num_threads()}
+    found: dict[str, object] = {"processor": speed.processor(), "versions": versions(), "threads": torch.get_num_threads()}
     for size in SIZES:
         spent = speed.by_turns({"ours": iteration(size), "transforms": transforms(size, coils.BATCH)}, "cpu", turns, rounds=1)
         name = f"iteration, {size}"

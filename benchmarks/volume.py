@@ -28,6 +28,7 @@ from prom.baselines.repulsion import repulsion
 from prom.files import atomic
 from prom.kspace.coils import simulated
 from prom.kspace.fourier import fft2c
+from prom.masks import versions
 from prom.runs.golden import processor
 
 NAME = "scan.npy"
@@ -74,7 +75,13 @@ def measure_command(folder: Path, output: Path | None) -> None:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         os.environ["PROM_CACHE"] = place
         found: dict[str, object] = {"shape": SHAPE, "coils": COILS, "file MiB": path.stat().st_size // 2**20}
-        found |= {"processor": processor(), "threads": torch.get_num_threads(), "minutes": {}, "processor minutes": {}}
+        found |= {
+            "processor": processor(),
+            "versions": versions(),
+            "threads": torch.get_num_threads(),
+            "minutes": {},
+            "processor minutes": {},
+        }
 
         def step(name: str, work):
             wall, own = time.perf_counter(), spent()
