@@ -44,8 +44,8 @@ FAILURES = PROJECT / "_build" / "failures.txt"
 CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
 ALONE = ("03_gpu_optimization",)  # measures times
 # Begin first, or one of them would run alone at the end, beside an idle core.
-LONGEST = ("05_segmentation_table", "03_gpu_optimization", "04_reconstruction_table")
-LONGEST += ("08_explorer", "12_dimensions", "13_spokes")
+LONGEST = ("04_reconstruction_table", "08_explorer", "05_segmentation_table")
+LONGEST += ("03_gpu_optimization", "06_why_prom_breaks", "12_dimensions", "13_spokes")
 SECONDS = 600  # that a cell may take
 SOURCES = ("constraints.txt", "prom", "benchmarks", "data/paper", "data/recorded")
 # Of the environment: they choose another processor's code, and so the last bits.
