@@ -54,7 +54,9 @@ SPARSE_CASES = [("points", 8)]
 TUNING_SLICES = 8
 SWAP_EVALUATIONS = 30
 NETWORK_STEPS = 300
-OUTSIDE, WEIGHTS, JUDGING_SLICES = ("sigpy-sense", "sigpy-wavelet"), (0.0005, 0.001, 0.002, 0.004, 0.008), 4
+SIGPY = ("sigpy-sense", "sigpy-wavelet")
+OUTSIDE = (*SIGPY, "grappa")
+WEIGHTS, JUDGING_SLICES = (0.0005, 0.001, 0.002, 0.004, 0.008), 4
 STEPS = {"sigpy-sense": (8, 15, 30), "sigpy-wavelet": (60,)}
 GRAPPA_CASES = {"virtual": [("columns", 4), ("columns", 6)], "lowfield": [("columns", 4)]}  # at x6 low field has nine lines
 GRAPPA_LINES, KERNELS, RIDGES = 8, ((5, 5), (5, 7)), (0.001, 0.01, 0.1)
@@ -103,6 +105,13 @@ class Grappa:
         return encoding.adjoint(filled) / encoding.maps.abs().square().sum(dim=-3), None
 
 
+def outside(name: str) -> list[SigPy | Grappa]:
+    """A reconstruction of another library, with each of the settings to choose from."""
+    if name == "grappa":
+        return [Grappa(kernel, ridge) for kernel, ridge in product(KERNELS, RIDGES)]
+    return [SigPy(name, weight, steps) for weight, steps in product(WEIGHTS, STEPS[name])]  # few steps regularise too
+
+
 @dataclass(frozen=True)
 class Case:
     """What every method gets: the same training slices, and the reconstruction that its masks are made for."""
@@ -130,14 +139,8 @@ class Case:
         if self.name == "network":
             network = Unrolled.of(self.train, seed=self.seed)
             return Through(train_network(network, self.train, mask, steps=NETWORK_STEPS, seed=self.seed, device="cpu"))
-        if self.name in (*OUTSIDE, "grappa"):
-            few = self.train.thinned(JUDGING_SLICES)
-            if self.name == "grappa":
-                judges = [Grappa(kernel, ridge) for kernel, ridge in product(KERNELS, RIDGES)]
-            else:
-                judges = [
-                    SigPy(self.name, weight, steps) for weight, steps in product(WEIGHTS, STEPS[self.name])
-                ]  # few steps regularise too
+        if self.name in OUTSIDE:
+            few, judges = self.train.thinned(JUDGING_SLICES), outside(self.name)
             return max(judges, key=lambda judge: prom.evaluate(mask, few, reconstruction=judge)["psnr"].mean())
         return self.reconstruction if self.name == "sense" else named(self.name, self.train, mask)
 
@@ -174,11 +177,11 @@ class Damped:
     """The closed form of a case, with the strength that serves training slices best, and its view of a derivative by the mask."""
 
     def __init__(self, case: Case) -> None:
-        train, self.lines = case.train, make(case.pattern, case.train.shape)
+        train = case.train
         choices = [{"strength": strength} for strength in STRENGTHS]
         self.mask, setting = tuned(partial(case.make, "repulsion"), choices, train, case.reconstruction)
         self.power, self.strength = spectrum(train), setting["strength"] / train.noise**2
-        self.kernel = reach(train.sensitivities, self.lines)
+        self.kernel = reach(train.sensitivities, make(case.pattern, train.shape))
         self.transformed = torch.fft.fft2(torch.fft.ifftshift(self.kernel))
 
     def derivative(self, gradient: Tensor, mask: Tensor, power: Tensor) -> Tensor:
@@ -275,8 +278,8 @@ def jointly(case: Case) -> tuple[Tensor, str]:
 
 SHARES = (0.05, 0.08, 0.12, 0.16, 0.2, 0.3)
 BOTH, SPARSE = ("points", "columns"), ("sense", "wavelet", "tv")
-DRAWN = ("sense", *OUTSIDE, "grappa")
-ALL = (*SPARSE, "network", *OUTSIDE, "grappa")
+DRAWN = ("sense", *OUTSIDE)
+ALL = (*SPARSE, "network", *OUTSIDE)
 WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
 POWERS = best_of("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5) for share in (0.05, 0.15)])
 SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
@@ -295,7 +298,7 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "polished": (("points",), SPARSE, for_zero_filling),
     "default": (BOTH, ("sense",), learnt),
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
-    "exchange": (("columns",), ("sense", *OUTSIDE), exchanged("repulsion")),
+    "exchange": (("columns",), ("sense", *SIGPY), exchanged("repulsion")),
     "exact, exchange": (("columns",), ("sense",), exchanged("a_optimal")),
     "swaps (psnr)": (("points",), SPARSE, swapped("psnr")),
     "joint": (("points",), ("network",), jointly),
@@ -378,7 +381,7 @@ def main(name: str, root: Path | None, reconstruction: str, seeds: int, output: 
         for seed in range(seeds if method in RANDOM or reconstruction == "network" else 1)
     ]
     common = named(reconstruction if reconstruction in SPARSE else "sense", train)
-    parts = tests if reconstruction in (*OUTSIDE, "grappa") else {"train": train, **tests}
+    parts = tests if reconstruction in OUTSIDE else {"train": train, **tests}
     for pattern, acceleration, method, seed in tqdm(runs, disable=None):
         key = dict(zip(KEY, (name, reconstruction, pattern, acceleration, method, seed), strict=True))
         if recorded(output, key):

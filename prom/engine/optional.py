@@ -1,4 +1,4 @@
-"""Libraries that not everybody needs, imported when the first thing is made that does: MONAI, pypulseq, ismrmrd, FINUFFT."""
+"""Libraries that not everybody needs, imported when the first thing is made that does: MONAI, pypulseq, ismrmrd, FINUFFT, ipywidgets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def monai(part: str) -> ModuleType:
         import monai.networks.nets
         import monai.transforms
     except ImportError as error:
-        raise InputError("networks need the Python package monai, which is not installed: pip install 'prom-mri[segmentation]'") from error
+        raise missing("networks", "monai", "segmentation") from error
     return {"losses": monai.losses, "nets": monai.networks.nets, "transforms": monai.transforms}[part]
 
 
@@ -71,9 +71,32 @@ def finufft() -> ModuleType:
     return _named("finufft", "trajectories off the grid", "noncartesian")
 
 
+def ipywidgets() -> ModuleType:
+    """ipywidgets, whose controls are those of an explorer with a kernel behind it.
+
+    Raises
+    ------
+    InputError
+        Where it is not installed.
+
+    >>> ipywidgets().Dropdown.__name__
+    'Dropdown'
+    """
+    return _named("ipywidgets", "live explorers", "book")
+
+
+def missing(what: str, package: str, extra: str) -> InputError:
+    """The error that says what needs a package which is not there, and which extra of this one brings it.
+
+    >>> missing("sequences", "pypulseq", "scanner")
+    InputError("sequences need the Python package pypulseq, which is not installed: pip install 'prom-mri[scanner]'")
+    """
+    return InputError(f"{what} need the Python package {package}, which is not installed: pip install 'prom-mri[{extra}]'")
+
+
 def _named(name: str, what: str, extra: str = "scanner") -> ModuleType:
     try:
         with warnings.catch_warnings():  # ismrmrd makes every warning of the process show when it is imported
             return import_module(name)
     except ImportError as error:
-        raise InputError(f"{what} need the Python package {name}, which is not installed: pip install 'prom-mri[{extra}]'") from error
+        raise missing(what, name, extra) from error

@@ -41,6 +41,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from prom.datasets import REGISTRY, data_root, load
+from prom.engine.optional import missing
 from prom.errors import InputError, unknown
 from prom.evaluation.segmentation import file_fingerprint
 from prom.files import atomic
@@ -88,7 +89,7 @@ def check_possible(executor: str = "local") -> None:
         raise InputError("sweep: needs a Unix, such as Linux, macOS or WSL, for its locks; elsewhere, run 'prom optimize' for each mask")
     for package in PACKAGES:
         if not find_spec(package):
-            raise InputError(f"sweeps need the Python package {package}, which is not installed: pip install 'prom-mri[sweep]'")
+            raise missing("sweeps", package, "sweep")
     plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
     if executor != "local" and not find_spec(plugin):
         raise InputError(f"executor {executor}: needs the Python package {plugin}; the extra sweep brings local and slurm")

@@ -9,13 +9,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from prom import baselines, methods
 from prom.datasets.base import SliceDataset
+from prom.engine import optional
 from prom.errors import InputError, unknown
 from prom.evaluation import segmentation
 from prom.evaluation.noise import g_factor
@@ -250,7 +250,7 @@ def explore(
     >>> int(explorer.view.mask.sum())
     32
     """
-    widgets = _ipywidgets()
+    widgets = optional.ipywidgets()
     train = data if train is None else train
     if train.shape != data.shape:
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
@@ -335,14 +335,6 @@ class _NoiseMaps(dict[tuple[str, bytes, bytes], Tensor]):
         if key not in self:
             self[key] = g_factor(reconstruction, mask, maps, REPLICAS)
         return self[key]
-
-
-def _ipywidgets() -> ModuleType:
-    try:
-        import ipywidgets
-    except ImportError as error:
-        raise InputError("explore needs the Python package ipywidgets, which is not installed: pip install 'prom-mri[book]'") from error
-    return ipywidgets
 
 
 ORDER = ("mask", "spread", "noise", "target", "image", "error", "truth", "regions", "wrong")
