@@ -1,14 +1,18 @@
-"""Conjugate gradients for one image of several coils on a CPU: few coils at a time, so that they stay in cache, few passes over memory."""
+"""Conjugate gradients for one image of several coils on a CPU: coil by coil, so that they stay in cache, in few passes over memory."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-CACHED = 2**16  # samples of coils that are transformed at once: 512 kB. Fewer would take more calls, and threads wait at each for Python
+from prom.engine.transforms import plan
+
+CACHED = 2**16  # samples of coils that are transformed at once off the grid: 512 kB
 
 
 def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: Tensor, iterations: int, tolerance: float) -> Tensor:
@@ -31,7 +35,7 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     >>> solve(maps, ones, ones, ones, torch.ones(4, 4, dtype=torch.complex64), 5, 0.0)[0, 0]       # half of b
     tensor(0.5000+0.j)
     """
-    from prom.engine.kernels import add_coils, add_penalty, add_rows, descend, pairs, to_coils, turn, weigh
+    from prom.engine.kernels import add_penalty, descend, flat, pairs, turn
 
     axes = tuple(range(1 - maps.ndim, 0))  # those of space, which coils see; frames have each its own weight
     frames = 1 if right.ndim == len(axes) else len(right)
@@ -43,31 +47,15 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
         across = across[1:]
     count = math.prod(weight.shape[axis] for axis in across)
     weight = weight / (right.numel() * count)  # the scale of all four transforms, which then have none
-    weight = weight.reshape(frames, -1).repeat_interleave(2, dim=1).numpy()
-    penalty, scale = (part.flatten().repeat_interleave(2).numpy() for part in (penalty, scale))
-    groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED * frames // right.numel()))]
-    groups = [(part, room, pairs(room)) for part, room in groups]
-    found, rest, direction, total = torch.zeros_like(right), right.clone(), torch.zeros_like(right), torch.empty_like(right)
-    x, r, d, s = (pairs(part) for part in (found, rest, direction, total))  # the memory of these, and of no others
-    sums = s.reshape(frames, -1)
+    weight, penalty, scale = weight.reshape(frames, -1).numpy(), flat(penalty), flat(scale)
+    found, rest, direction, total = torch.zeros_like(right), right.clone(), torch.zeros_like(right), torch.zeros_like(right)
+    x, r, d, image = (pairs(part) for part in (found, rest, direction, total))  # the memory of these, and of no others
+    normal = _on_larger_grid(maps, weight, direction, total, twice) if twice else _on_grid(maps, weight, direction, total, len(across))
+    square, size = descend(np.float32(0), d, image, scale, x, r)  # no step yet
+    enough = tolerance**2 * square
     turn(np.float32(0), scale, r, d)
-    size = float((r * scale).astype("float64") @ r.astype("float64"))
-    enough = tolerance**2 * float(right.abs().double().square().sum())
     for _ in range(iterations):
-        image = pairs(torch.fft.ifftn(direction, norm="forward")).reshape(frames, -1)
-        total.zero_()
-        for frame in range(frames):
-            for part, room, rooms in groups:
-                to_coils(part, image[frame], rooms)
-                if twice is None:
-                    seen = torch.fft.fftn(room, dim=across)  # into memory of its own: with out= PyTorch copies
-                    weigh(pairs(seen), weight[frame])
-                    add_coils(part, pairs(torch.fft.ifftn(seen, dim=across, norm="forward")), sums[frame])
-                else:
-                    seen = padded(room, axes, twice)
-                    weigh(pairs(seen), weight[frame])
-                    add_rows(part, pairs(cropped(seen, axes)), sums[frame], 2 * right.shape[-1])
-        image = pairs(torch.fft.fftn(total))
+        normal()
         length = add_penalty(penalty, d, image)
         if not length > 0:
             break
@@ -77,6 +65,38 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
         turn(np.float32(after / size), scale, r, d)
         size = after
     return found
+
+
+def _on_grid(maps: Tensor, weight: np.ndarray, direction: Tensor, total: Tensor, axes: int) -> Callable[[], None]:
+    """What makes ``total`` :math:`F E^H W E F^H` of the direction, where coils are transformed along the last ``axes`` axes."""
+    from prom.engine.kernels import normal, pairs
+
+    image, room = torch.empty_like(direction), torch.empty_like(maps[0])
+    plans = plan(image.shape, image.ndim), plan(room.shape, axes)
+    return partial(normal, *plans, pairs(maps), weight, *(pairs(part) for part in (direction, image, room, total)))
+
+
+def _on_larger_grid(maps: Tensor, weight: np.ndarray, direction: Tensor, total: Tensor, sizes: tuple[int, ...]) -> Callable[[], None]:
+    """The same off the grid, where the weight is that of a grid twice as large, of these sizes."""
+    from prom.engine.kernels import add_rows, forward, pairs, to_coils, weigh
+
+    axes, width = tuple(range(-len(sizes), 0)), 2 * maps.shape[-1]
+    groups = [(pairs(part), torch.empty_like(part)) for part in maps.split(max(1, CACHED // maps[0].numel()))]
+    of_image = plan(total.shape, total.ndim)
+
+    def normal() -> None:
+        image = pairs(torch.fft.ifftn(direction, norm="forward")).reshape(len(weight), -1)
+        total.zero_()
+        sums = pairs(total).reshape(len(weight), -1)
+        for frame in range(len(weight)):
+            for part, room in groups:
+                to_coils(part, image[frame], pairs(room))
+                seen = padded(room, axes, sizes)
+                weigh(pairs(seen), weight[frame])
+                add_rows(part, pairs(cropped(seen, axes)), sums[frame], width)
+        forward(of_image, pairs(total))
+
+    return normal
 
 
 def padded(images: Tensor, axes: tuple[int, ...], sizes: tuple[int, ...]) -> Tensor:

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
 
 # Sums may be reordered, which the compiler needs in order to use vector registers; the order is the same in every run on a machine.
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
@@ -51,6 +53,32 @@ def pairs(tensor: torch.Tensor) -> np.ndarray:
     return tensor.numpy().reshape(-1).view(np.float32)
 
 
+@intrinsic
+def call(typing, function, handle, data):
+    """function(handle, data): a C function of two pointers, given by its address, that returns 64 bits."""
+
+    def generate(context, builder, signature, arguments):
+        word = ir.IntType(64)
+        kind = ir.FunctionType(word, [word, word])
+        return builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), arguments[1:])
+
+    return types.int64(types.int64, types.int64, types.int64), generate
+
+
+@compiled
+def forward(plan, data):
+    """The transform of a :func:`prom.engine.transforms.plan`, in the memory of the data."""
+    if call(plan.forward, plan.handle, data.ctypes.data) != 0:
+        raise RuntimeError("a Fourier transform failed")
+
+
+@compiled
+def backward(plan, data):
+    """The inverse transform, without a scale."""
+    if call(plan.backward, plan.handle, data.ctypes.data) != 0:
+        raise RuntimeError("a Fourier transform failed")
+
+
 @compiled
 def masked(kspace, mask, scale, out):
     """out = scale k m."""
@@ -83,6 +111,19 @@ def add_products(kspace, back, gradient):
 
 
 @compiled
+def add_squared_errors(plan, kspace, images, masks, scale, room, gradients, total):
+    """total + the sum of (|r| - |x|)^2 over channels and masks; ``gradients += Re(conj(k) F[(|r| - |x|) r / |r|])``."""
+    for channel in range(len(kspace)):
+        for row in range(len(masks)):
+            masked(kspace[channel], masks[row], scale, room)
+            backward(plan, room)
+            total += residual(room, images[channel])
+            forward(plan, room)
+            add_products(kspace[channel], room, gradients[row])
+    return total
+
+
+@compiled
 def product(one, two, out):
     """out = a b."""
     for i in range(out.size // 2):
@@ -102,9 +143,10 @@ def add_conjugate(one, two, out):
 
 @compiled
 def multiply(out, factor):
-    """out *= f."""
-    for i in range(out.size):
-        out[i] *= factor[i]
+    """out *= f, real."""
+    for i in range(factor.size):
+        out[2 * i] *= factor[i]
+        out[2 * i + 1] *= factor[i]
 
 
 @compiled
@@ -116,44 +158,63 @@ def to_coils(maps, image, out):
 
 @compiled
 def weigh(samples, weight):
-    """y_k = w y_k for each coil k; ``weight`` has every number twice, for real and imaginary parts."""
-    for first in range(0, samples.size, weight.size):
-        multiply(samples[first : first + weight.size], weight)
-
-
-@compiled
-def add_coils(maps, images, out):
-    """out += the sum of conj(S_k) x_k over coils k."""
-    for first in range(0, images.size, out.size):
-        add_conjugate(maps[first : first + out.size], images[first : first + out.size], out)
+    """y_k = w y_k for each coil k."""
+    for first in range(0, samples.size, 2 * weight.size):
+        multiply(samples[first : first + 2 * weight.size], weight)
 
 
 @compiled
 def add_rows(maps, images, out, width):
-    """As ``add_coils`` where the rows of x_k, of so many numbers in ``out``, go on for as many more, which are left out."""
+    """out += the sum of conj(S_k) x_k over coils k; the rows of x_k, of so many numbers in ``out``, go on for as many more, left out."""
     for row in range(maps.size // width):
         first, at = row * width, row * width % out.size
         add_conjugate(maps[first : first + width], images[2 * first : 2 * first + width], out[at : at + width])
 
 
 @compiled
+def normal(of_image, of_coil, maps, weight, direction, image, room, total):
+    """The sum over coils of F S_k^H F^H W F S_k F^H d in ``total``; frame by frame, each with its weight, F of the image over all of them.
+
+    ``image`` and ``room`` are memory, of an image and of one coil's.
+    """
+    image[:] = direction
+    backward(of_image, image)
+    total[:] = 0
+    for frame in range(len(weight)):
+        first = frame * room.size
+        part, out = image[first : first + room.size], total[first : first + room.size]
+        for coil in range(maps.size // room.size):
+            sensitivity = maps[coil * room.size : (coil + 1) * room.size]
+            product(sensitivity, part, room)
+            forward(of_coil, room)
+            multiply(room, weight[frame])
+            backward(of_coil, room)
+            add_conjugate(sensitivity, room, out)
+    forward(of_image, total)
+
+
+@compiled
 def add_penalty(penalty, direction, image):
-    """image += r d, and Re <d, image>; ``penalty`` has every number twice."""
+    """image += r d, and Re <d, image>."""
     total = 0.0
-    for i in range(image.size):
-        image[i] += penalty[i] * direction[i]
-        total += np.float64(direction[i] * image[i])
+    for i in range(penalty.size):
+        real, imaginary = direction[2 * i], direction[2 * i + 1]
+        image[2 * i] += penalty[i] * real
+        image[2 * i + 1] += penalty[i] * imaginary
+        total += np.float64(real * image[2 * i] + imaginary * image[2 * i + 1])
     return total
 
 
 @compiled
 def descend(step, direction, image, scale, found, rest):
-    """x += a d and r -= a A d; then |r|^2 and <r, C r> for the scale C, which has every number twice."""
+    """x += a d and r -= a A d; then |r|^2 and <r, C r> for the scale C."""
     square, scaled = 0.0, 0.0
-    for i in range(rest.size):
-        found[i] += step * direction[i]
-        rest[i] -= step * image[i]
-        part = np.float64(rest[i] * rest[i])
+    for i in range(scale.size):
+        found[2 * i] += step * direction[2 * i]
+        found[2 * i + 1] += step * direction[2 * i + 1]
+        real, imaginary = rest[2 * i] - step * image[2 * i], rest[2 * i + 1] - step * image[2 * i + 1]
+        rest[2 * i], rest[2 * i + 1] = real, imaginary
+        part = np.float64(real * real + imaginary * imaginary)
         square += part
         scaled += part * scale[i]
     return square, scaled
@@ -162,8 +223,9 @@ def descend(step, direction, image, scale, found, rest):
 @compiled
 def turn(ratio, scale, rest, direction):
     """d = C r + b d."""
-    for i in range(rest.size):
-        direction[i] = scale[i] * rest[i] + ratio * direction[i]
+    for i in range(scale.size):
+        direction[2 * i] = scale[i] * rest[2 * i] + ratio * direction[2 * i]
+        direction[2 * i + 1] = scale[i] * rest[2 * i + 1] + ratio * direction[2 * i + 1]
 
 
 @compiled

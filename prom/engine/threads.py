@@ -92,7 +92,13 @@ def _threads(workers: int | None, own: int) -> Iterator[None]:
 
 @cache
 def _pool(count: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "prom", initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(count, "prom", initializer=_be_a_worker)
+
+
+def _be_a_worker() -> None:
+    torch.get_num_threads()  # at its first use in a thread PyTorch takes the program's number, which must not come after ours
+    torch.set_num_threads(1)
+    _local.workers = 1  # a worker that waited for another one in the same pool could wait for ever
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

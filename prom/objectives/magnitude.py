@@ -12,6 +12,7 @@ from torch import Tensor
 
 from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
+from prom.engine.transforms import plan
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives.contract import Objective
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
@@ -98,20 +99,13 @@ class MagnitudeMSE(Objective):
         return torch.tensor(sum(loss for loss, _ in sums)), added([gradient for _, gradient in sums])
 
     def _sum(self, indices: list[int], masks: Tensor) -> tuple[float, Tensor]:
-        from prom.engine.kernels import add_products, flat, masked, pairs, residual
+        from prom.engine.kernels import add_squared_errors, pairs
 
         loss, gradients = 0.0, torch.zeros_like(masks)
-        arrays = [(flat(mask), flat(gradient)) for mask, gradient in zip(masks, gradients, strict=True)]
-        product = torch.empty(masks.shape[1:], dtype=torch.complex64)
-        product_pairs = pairs(product)
-        scale = np.float32(self._scale)
+        room = torch.empty(masks.shape[1:], dtype=torch.complex64)
+        fixed = masks.flatten(1).numpy(), np.float32(self._scale), pairs(room), gradients.flatten(1).numpy()
         for index in indices:
-            for kspace, image in zip(*self.data.arrays(index), strict=True):  # channels
-                for mask, gradient in arrays:
-                    masked(kspace, mask, scale, product_pairs)
-                    reconstruction = torch.fft.ifftn(product, dim=self.data.axes, norm="forward")  # neither transform scales
-                    loss += residual(pairs(reconstruction), image)
-                    add_products(kspace, pairs(torch.fft.fftn(reconstruction, dim=self.data.axes)), gradient)
+            loss = add_squared_errors(plan(room.shape, len(self.data.axes)), *self.data.arrays(index), *fixed, loss)
         return loss, gradients
 
     def _at_once(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
