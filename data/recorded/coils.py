@@ -260,7 +260,7 @@ def exchanged(begin: str) -> Maker:
 def learnt(case: Case) -> tuple[Tensor, str]:
     """The optimiser of chapter 6, straight through SENSE, from a flat start."""
     objective = Reconstructed(case.train, Sense(case.reconstruction.penalty, iterations=10))
-    recipe = replace(prom.DEFAULT, iterations=300, batch_size=8)
+    recipe = replace(prom.DEFAULT, iterations=300, batch_size=8, exploration=0.1, exploitation=0.1)
     return prom.optimize(case.train, case.acceleration, case.pattern, recipe, objective, case.seed).mask, "300 iterations of 8 images"
 
 

@@ -132,7 +132,7 @@ def mask_of(method: str, train: SliceDataset, acceleration: float, pattern: str,
     if method == RANDOM:
         return baselines.get(method)(train, acceleration, pattern, seed, demands=demands), ""
     if method == LEARNT:
-        recipe = replace(prom.DEFAULT, iterations=ITERATIONS)
+        recipe = replace(prom.DEFAULT, iterations=ITERATIONS, exploration=0.1, exploitation=0.1)
         result = prom.optimize(train, acceleration, pattern, recipe, "magnitude_psnr", seed, reconstruction=sense)
         return result.mask, f"{ITERATIONS} iterations"
     if method == EXCHANGED:

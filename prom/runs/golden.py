@@ -29,7 +29,7 @@ MARGIN = {"psnr": 0.3, "ssim": 0.02, "nmse": 0.01}  # between processors: a samp
 # here when masks are meant to change anyway.
 OTHERS = ("repulsion", "a_optimal", "best_candidate", "polynomial", "lattice", "bass")
 METHODS = {  # method: patterns
-    "default:iterations=60": ("points", "columns", "rows"),
+    "default:iterations=60,exploration=0.1,exploitation=0.1": ("points", "columns", "rows"),
     "paper:members=2,iterations=40": ("points", "columns"),
     "polished:iterations=40,polish=6,hold_out=0.25": ("points", "columns"),
     **{

@@ -33,6 +33,8 @@ from prom.problem import Problem
 
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
 TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
+# A start of polishing for a task: learnt while the budget falls slowly, so that it is another mask than the image's. Table 2 has it.
+SLOW = replace(recipes.DEFAULT, iterations=600, exploration=0.1, exploitation=0.1)
 TASK_SLICES = 256  # that polishing for a task evaluates: a network takes much longer than an image's loss
 GIVEN = ("train", "acceleration", "pattern", "seed", "objective", "device", "name", "demands")  # given elsewhere, not an option of a method
 
@@ -90,7 +92,7 @@ def make(
         For ``task-`` methods: the loss of a frozen network (:meth:`prom.evaluation.segmentation.Segmenter.objective`), which takes the
         place of the image's. Where a recipe polishes, the mask is learnt and polished for the image first, and then improved for the
         task; from a better start where there is one, by the training loss. Points are polished, from the image's or
-        :data:`prom.DEFAULT`'s mask or that of :func:`prom.baselines.conjugate_energy`. Lines are polished from the image's and from
+        that of ``SLOW``, or that of :func:`prom.baselines.conjugate_energy`. Lines are polished from the image's and from
         those of :func:`prom.baselines.rivals.igs` through the network; the better go through :func:`prom.learn.exchange.exchange`,
         until nothing that it tries helps (chapter 5).
     demands
@@ -168,7 +170,7 @@ def for_task(
         return improve(start, problem, recipe.polish, slices=TASK_SLICES, hold_out=recipe.hold_out)
 
     if pattern == "points":
-        flat = optimize(train, acceleration, recipe=recipes.DEFAULT, seed=seed, device=device, demands=demands)
+        flat = optimize(train, acceleration, recipe=SLOW, seed=seed, device=device, demands=demands)
         starts = [image.mask, flat.mask]
         if train.images.dtype != torch.complex64:  # the closed form is one for real images
             starts.append(baselines.conjugate_energy(train, acceleration, demands=demands))
