@@ -633,13 +633,14 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
 
 @cli.command("records", epilog=example("prom records", "prom records data/recorded --strict"))
 @click.argument("folder", default="results/sweep")
-@click.option("--strict", is_flag=True, help="Exit code 1 where a result is not of the current golden hash.")
+@click.option("--strict", is_flag=True, help="Exit code 1 where a result is not current.")
 @json_option
 def records_command(folder, strict, json) -> None:
     """Count the results in FOLDER that come from code which makes the same masks as this installation. [default: results/sweep]
 
     Tables, records and masks name a golden hash, which stands for the masks that every method makes of one small input. A result is
-    current where its hash is that of this installation. It has no hash where it is older than the hash, or names no versions.
+    current where its hash is that of this installation. It has no hash where it is older than the hash, or names no versions. A recipe is
+    another where its settings have changed since.
     """
     table = prom.records.survey(folder)
     counts = table[prom.records.COUNTS].sum()
@@ -647,7 +648,7 @@ def records_command(folder, strict, json) -> None:
     if json:
         click.echo(strict_json({"golden": here, "current": current, "files": table.to_dict("records")}))
     else:
-        click.echo(f"{prom.records.report(table)}\n\n{counts['current']} of {counts['rows']} results have the current golden hash, {here}")
+        click.echo(f"{prom.records.report(table)}\n\n{counts['current']} of {counts['rows']} results are current: golden hash {here}")
     if strict and not current:
         sys.exit(1)
 

@@ -121,7 +121,7 @@ def command(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 
 def test_strict_is_an_exit_code(folder, monkeypatch, capsys):
     code, text = command(monkeypatch, capsys, str(folder))
-    assert code == 0 and f"4 of 8 results have the current golden hash, {NOW['golden']}" in text
+    assert code == 0 and f"4 of 8 results are current: golden hash {NOW['golden']}" in text
     assert command(monkeypatch, capsys, str(folder), "--strict") == (1, text)
     code, text = command(monkeypatch, capsys, str(folder), "--strict", "--json")
     told = json.loads(text)
