@@ -24,12 +24,14 @@ sweep --dataset brain_tumour --output results/tumour --methods paper:members=1 -
 sweep --dataset acdc --output results/acdc --accelerations 8 --methods default:iterations=25 default:iterations=50 \
     default:iterations=100 default:iterations=200 default:iterations=1200
 
-# chapter 6: what of the repair matters
-for estimator in gumbel straight_through; do for step in adam,learning_rate=0.01 quantile,learning_rate=0.05; do
-    for start in uniform energy; do for shared in true false; do
-        METHODS="$METHODS default:estimator=$estimator,step_rule=$step,initialisation=$start,shared_mask=$shared,curvature=false"
+# chapter 6: what of the repair matters, with the paper's course of the budget and with that of the default recipe
+for course in iterations=600,exploration=0.1,exploitation=0.1, ""; do
+    for estimator in gumbel straight_through; do for step in adam,learning_rate=0.01 quantile,learning_rate=0.05; do
+        for start in uniform energy; do for shared in true false; do
+            METHODS="$METHODS default:${course}estimator=$estimator,step_rule=$step,initialisation=$start,shared_mask=$shared,curvature=false"
+        done; done
     done; done
-done; done
+done
 sweep --dataset acdc --output results/acdc --accelerations 8 32 --methods $METHODS
 
 # Table 2: a network (half an hour on two cores), masks for the image and masks through the network (5 to 25 minutes a run, on one core)
@@ -77,5 +79,8 @@ at --methods energy polished $TASK --tuning-steps 200
 "$PYTHON" data/recorded/record.py mni_brain results/mni
 "$PYTHON" data/recorded/record.py brain_tumour results/table2_tumour
 "$PYTHON" data/recorded/record.py brain_tumour results/tumour --masks 'default-points-*-seed0'
+"$PYTHON" data/recorded/settings.py acdc --root data/ACDC --seeds 2  # an hour
+"$PYTHON" data/recorded/settings.py brain_tumour --root data/Task01_BrainTumour
+"$PYTHON" data/recorded/lines.py --root data/ACDC
 [ -z "$PHASE" ] || "$PYTHON" data/recorded/true_phase.py --root "$PHASE"
 "$PROM" records data/recorded  # which files still have results of older code
