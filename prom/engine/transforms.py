@@ -20,7 +20,7 @@ COMPLEX, THREAD_LIMIT, NUMBER_OF_TRANSFORMS, INPUT_DISTANCE, OUTPUT_DISTANCE = 3
 FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
 
 
-class Plan(NamedTuple):
+class Transform(NamedTuple):
     """Addresses of C functions ``(handle, data)`` that transform data in their place and return 0, and the handle they take."""
 
     forward: int
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
 
 
 @cache
-def plan(shape: tuple[int, ...], axes: int) -> Plan:
+def plan(shape: tuple[int, ...], axes: int) -> Transform:
     """How to transform complex64 arrays of this shape along their last ``axes`` axes, as :func:`torch.fft.fftn` does, without any scale.
 
     Kept for good. Any thread may use it, and then works on its own.
@@ -45,7 +45,7 @@ def plan(shape: tuple[int, ...], axes: int) -> Plan:
     if handle is None:
         return by_pytorch(shape, axes)
     functions = (ctypes.cast(part, ctypes.c_void_p).value for part in (library.DftiComputeForward, library.DftiComputeBackward))
-    return Plan(*functions, handle)
+    return Transform(*functions, handle)
 
 
 @cache
@@ -79,7 +79,7 @@ def _handle(library: ctypes.CDLL, shape: tuple[int, ...], axes: int) -> int | No
 _shapes: list[tuple[tuple[int, ...], int]] = []  # of the plans below, whose handle is the place here
 
 
-def by_pytorch(shape: tuple[int, ...], axes: int) -> Plan:
+def by_pytorch(shape: tuple[int, ...], axes: int) -> Transform:
     """The same :func:`plan` by PyTorch's own functions.
 
     >>> from prom.engine.kernels import backward, pairs
@@ -89,7 +89,7 @@ def by_pytorch(shape: tuple[int, ...], axes: int) -> Plan:
     [[4.0, 0.0], [0.0, 0.0]]
     """
     _shapes.append((shape, axes))
-    return Plan(*(ctypes.cast(part, ctypes.c_void_p).value for part in (_forward, _backward)), len(_shapes))
+    return Transform(*(ctypes.cast(part, ctypes.c_void_p).value for part in (_forward, _backward)), len(_shapes))
 
 
 def _array(handle: int, address: int) -> tuple[torch.Tensor, tuple[int, ...]]:
