@@ -68,14 +68,14 @@ def call(typing, function, handle, data):
 @compiled
 def forward(plan, data):
     """The transform of a :func:`prom.engine.transforms.plan`, in the memory of the data."""
-    if call(plan.forward, plan.handle, data.ctypes.data) != 0:
+    if call(plan[0], plan[2], data.ctypes.data) != 0:
         raise RuntimeError("a Fourier transform failed")
 
 
 @compiled
 def backward(plan, data):
     """The inverse transform, without a scale."""
-    if call(plan.backward, plan.handle, data.ctypes.data) != 0:
+    if call(plan[1], plan[2], data.ctypes.data) != 0:
         raise RuntimeError("a Fourier transform failed")
 
 

@@ -11,21 +11,13 @@ import ctypes
 import math
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 # Of MKL's mkl_dfti.h, of which a release changes no number.
 COMPLEX, THREAD_LIMIT, NUMBER_OF_TRANSFORMS, INPUT_DISTANCE, OUTPUT_DISTANCE = 32, 27, 7, 14, 15
 FUNCTION = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p)
-
-
-class Transform(NamedTuple):
-    """Addresses of C functions ``(handle, data)`` that transform data in their place and return 0, and the handle they take."""
-
-    forward: int
-    backward: int
-    handle: int
+Transform = tuple[int, int, int]  # addresses of C functions (handle, data), there and back, which return 0; and the handle
 
 
 @cache
@@ -45,7 +37,7 @@ def plan(shape: tuple[int, ...], axes: int) -> Transform:
     if handle is None:
         return by_pytorch(shape, axes)
     functions = (ctypes.cast(part, ctypes.c_void_p).value for part in (library.DftiComputeForward, library.DftiComputeBackward))
-    return Transform(*functions, handle)
+    return *functions, handle
 
 
 @cache
@@ -89,7 +81,7 @@ def by_pytorch(shape: tuple[int, ...], axes: int) -> Transform:
     [[4.0, 0.0], [0.0, 0.0]]
     """
     _shapes.append((shape, axes))
-    return Transform(*(ctypes.cast(part, ctypes.c_void_p).value for part in (_forward, _backward)), len(_shapes))
+    return *(ctypes.cast(part, ctypes.c_void_p).value for part in (_forward, _backward)), len(_shapes)
 
 
 def _array(handle: int, address: int) -> tuple[torch.Tensor, tuple[int, ...]]:
