@@ -8,7 +8,8 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import hypothesis
@@ -49,6 +50,17 @@ def error(*arguments, **keywords) -> str:
         load(*arguments, **keywords)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """A number of PyTorch's threads, for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.fixture

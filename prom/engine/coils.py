@@ -41,7 +41,7 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     frames = 1 if right.ndim == len(axes) else len(right)
     twice = tuple(weight.shape[-len(axes) :]) if weight.numel() > right.numel() else None
     # Along an axis on which all weights are equal, as along columns, the two transforms of the coils would undo each other. That is used
-    # for the first axes alone: without the last one PyTorch leaves what it returns in another order.
+    # for the first axes alone: a plan is over the last ones.
     across = axes
     while not twice and len(across) > 1 and bool((weight == weight.narrow(across[0], 0, 1)).all()):
         across = across[1:]

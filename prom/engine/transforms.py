@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -90,21 +91,20 @@ def _array(handle: int, address: int) -> tuple[torch.Tensor, tuple[int, ...]]:
     return torch.frombuffer(memory, dtype=torch.complex64).reshape(shape), tuple(range(-axes, 0))
 
 
-@FUNCTION
-def _forward(handle: int, address: int) -> int:
-    try:
-        data, axes = _array(handle, address)
-        data.copy_(torch.fft.fftn(data, dim=axes))
-    except Exception:  # which would end here unseen; the compiled loop raises one
-        return 1
-    return 0
+def _function(transform: Callable[[torch.Tensor, tuple[int, ...]], torch.Tensor]) -> ctypes._CFuncPtr:
+    """A C function that puts a transform of data, by their axes, in their place; 1 where that fails."""
+
+    @FUNCTION
+    def called(handle: int, address: int) -> int:
+        try:
+            data, axes = _array(handle, address)
+            data.copy_(transform(data, axes))
+        except Exception:  # which would end here unseen; the compiled loop raises one
+            return 1
+        return 0
+
+    return called
 
 
-@FUNCTION
-def _backward(handle: int, address: int) -> int:
-    try:
-        data, axes = _array(handle, address)
-        data.copy_(torch.fft.ifftn(data, dim=axes, norm="forward"))
-    except Exception:
-        return 1
-    return 0
+_forward = _function(lambda data, axes: torch.fft.fftn(data, dim=axes))
+_backward = _function(lambda data, axes: torch.fft.ifftn(data, dim=axes, norm="forward"))

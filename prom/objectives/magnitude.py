@@ -103,9 +103,10 @@ class MagnitudeMSE(Objective):
 
         loss, gradients = 0.0, torch.zeros_like(masks)
         room = torch.empty(masks.shape[1:], dtype=torch.complex64)
+        transform = plan(room.shape, len(self.data.axes))
         fixed = masks.flatten(1).numpy(), np.float32(self._scale), pairs(room), gradients.flatten(1).numpy()
         for index in indices:
-            loss = add_squared_errors(plan(room.shape, len(self.data.axes)), *self.data.arrays(index), *fixed, loss)
+            loss = add_squared_errors(transform, *self.data.arrays(index), *fixed, loss)
         return loss, gradients
 
     def _at_once(self, indices: list[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

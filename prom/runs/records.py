@@ -105,7 +105,7 @@ def _read(path: Path) -> tuple[list[dict[str, object]], bool]:
         return [record], isinstance(record.get("versions"), str)
     with h5py.File(path) as file:
         made = file.attrs.get("provenance")  # which no other HDF5 files have
-        return ([] if made is None else [{**json.loads(made), "recipe": file.attrs["recipe"]}]), True
+        return ([] if made is None else [{**json.loads(made), "recipe": file.attrs.get("recipe")}]), True
 
 
 def _hash(result: dict[str, object]) -> str:

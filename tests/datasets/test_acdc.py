@@ -9,6 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from conftest import threads
 
 import prom
 from prom import InputError, baselines, evaluate
@@ -183,9 +184,5 @@ def test_missing_data_says_how_to_get_it(tmp_path):
 def test_number_of_threads_does_not_change_the_data(acdc_root, monkeypatch):
     """A run of a sweep has one thread and a store, the command that planned it has all threads and none: fingerprints must agree."""
     expected = prom.load("acdc", "test", acdc_root, store=False).fingerprint()
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if threads > 1 else 2)
+    with threads(1 if torch.get_num_threads() > 1 else 2):
         assert prom.load("acdc", "test", acdc_root, store=False).fingerprint() == expected
-    finally:
-        torch.set_num_threads(threads)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import threads
 
 from prom.datasets import mni_brain
 from prom.errors import InputError
@@ -17,12 +18,8 @@ def full():
 
 def test_same_seed_same_bits_whatever_the_number_of_threads():
     first = mni_brain.load("train", subjects=2, **SMALL)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         again = mni_brain.load("train", subjects=2, **SMALL)
-    finally:
-        torch.set_num_threads(threads)
     assert first.fingerprint() == again.fingerprint()
 
 

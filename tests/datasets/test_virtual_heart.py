@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import threads
 
 import prom
 from prom.datasets import virtual_heart
@@ -24,12 +25,8 @@ def hearts():
 
 def test_same_seed_same_bits_whatever_the_number_of_threads():
     first = virtual_heart.load("train", subjects=2, **SMALL)
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with threads(1):
         again = virtual_heart.load("train", subjects=2, **SMALL)
-    finally:
-        torch.set_num_threads(threads)
     assert first.fingerprint() == again.fingerprint() != virtual_heart.load("train", subjects=2, seed=1, **SMALL).fingerprint()
 
 

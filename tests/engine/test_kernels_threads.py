@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import threads
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
@@ -138,17 +139,3 @@ def test_own_masks_of_each_image_are_looked_at_one_by_one():
     alone = [objective.loss_and_gradient([index], own) for index, own in zip([2, 0], masks, strict=True)]
     torch.testing.assert_close(loss, sum(loss for loss, _ in alone) / 2)
     torch.testing.assert_close(gradient, torch.stack([gradient for _, gradient in alone]) / 2)
-
-
-class threads:
-    """A number of threads, for a while."""
-
-    def __init__(self, count: int) -> None:
-        self.count = count
-
-    def __enter__(self) -> None:
-        self.before = torch.get_num_threads()
-        torch.set_num_threads(self.count)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.before)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from conftest import threads
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,23 +62,16 @@ def test_mkl_and_pytorch_give_the_same_masks_and_images(monkeypatch):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_threads_share_a_plan(way):
-    plan, before = WAYS[way]((32, 32), 2), torch.get_num_threads()
+    plan = WAYS[way]((32, 32), 2)
     data = [numbers(32, 32) * factor for factor in range(1, 40)]
     expected = [torch.fft.fft2(one) for one in data]
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         parallel(lambda one: kernels.forward(plan, kernels.pairs(one)), data)
-    finally:
-        torch.set_num_threads(before)
     for found, wanted in zip(data, expected, strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_workers_have_none_of_their_own():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
+    with threads(2):
         counts = parallel(lambda _: parallel(lambda _: torch.get_num_threads(), range(3)), range(50))
-    finally:
-        torch.set_num_threads(before)
     assert {count for inner in counts for count in inner} == {1}
