@@ -14,13 +14,14 @@ from pathlib import Path
 
 import click
 import pandas as pd
-import torch
 from torch import Tensor
 
 import prom
 from prom.baselines.rivals import igs
+from prom.evaluation import metrics
 from prom.learn.exchange import exchange
 from prom.masks import versions
+from prom.objectives import ImageLoss, MagnitudeMSE
 from prom.runs import golden, results
 from prom.show.tables import bca_interval
 
@@ -29,24 +30,18 @@ ACCELERATION, PATTERN = 16, "columns"
 
 def decibels(reconstruction: Tensor, image: Tensor) -> Tensor:
     """Minus the mean PSNR of ``(P, C, H, W)``."""
-    width = image.flatten(1).amax(dim=1) - image.flatten(1).amin(dim=1)
-    error = (reconstruction - image).square().flatten(1).mean(dim=1)
-    return 10 * torch.log10(error / width.square()).mean()
-
-
-LOSSES = {"squared error": "magnitude_mse", "decibels": decibels}
+    return -metrics.psnr(reconstruction, image, image.flatten(1).amax(dim=1) - image.flatten(1).amin(dim=1)).mean()
 
 
 def ways(train: prom.SliceDataset) -> Iterator[tuple[str, str, Tensor]]:
     """Search, loss, and the mask that they find."""
+    losses = {"squared error": MagnitudeMSE(train.images), "decibels": ImageLoss(train.images, decibels)}
     starts = {"polished": results.make("polished", train, ACCELERATION, PATTERN).mask, "igs": igs(train, ACCELERATION, PATTERN)}
     for name, mask in starts.items():
         yield name, "squared error", mask
-    by_slice = igs(train, ACCELERATION, PATTERN, objective=decibels)
-    yield "igs", "decibels", by_slice
-    for (name, mask), (loss, objective) in product(starts.items(), LOSSES.items()):
-        made = prom.objectives.make(objective, train.images, "cpu")
-        yield f"{name}, exchange", loss, exchange(mask, made, range(len(train)), PATTERN)
+    yield "igs", "decibels", igs(train, ACCELERATION, PATTERN, objective=losses["decibels"])
+    for (name, mask), (loss, objective) in product(starts.items(), losses.items()):
+        yield f"{name}, exchange", loss, exchange(mask, objective, range(len(train)), PATTERN)
 
 
 @click.command(help=__doc__)
@@ -68,7 +63,8 @@ def main(root: str) -> None:
             means = {score: scores[score].mean() for score in ("psnr", "ssim", "nmse")}
             row = {"scored": scored, "search": search, "loss": loss, "acceleration": ACCELERATION, **means}
             rows.append({**row, "above_igs": gain.mean(), "low": low, "high": high, "lines": chosen})
-        made = {"processor": golden.processor(), "versions": json.dumps(versions()), "command": "python data/recorded/lines.py"}
+        command = f"python data/recorded/lines.py --root {root}"
+        made = {"processor": golden.processor(), "versions": json.dumps(versions()), "command": command}
         for row in rows:
             results.append(file, {**row, **made})
     print(results.read(file).drop(columns=["versions", "command", "processor"]).round(4).to_string())
