@@ -35,7 +35,7 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     >>> solve(maps, ones, ones, ones, torch.ones(4, 4, dtype=torch.complex64), 5, 0.0)[0, 0]       # half of b
     tensor(0.5000+0.j)
     """
-    from prom.engine.kernels import add_penalty, descend, flat, pairs, turn
+    from prom.engine.kernels import advance, descend, flat, pairs, turn
 
     axes = tuple(range(1 - maps.ndim, 0))  # those of space, which coils see; frames have each its own weight
     frames = 1 if right.ndim == len(axes) else len(right)
@@ -56,14 +56,9 @@ def solve(maps: Tensor, weight: Tensor, penalty: Tensor, scale: Tensor, right: T
     turn(np.float32(0), scale, r, d)
     for _ in range(iterations):
         normal()
-        length = add_penalty(penalty, d, image)
-        if not length > 0:
+        size, square = advance(size, penalty, scale, d, image, x, r)
+        if not square > enough:
             break
-        square, after = descend(np.float32(size / length), d, image, scale, x, r)
-        if square <= enough:
-            break
-        turn(np.float32(after / size), scale, r, d)
-        size = after
     return found
 
 

@@ -229,6 +229,20 @@ def turn(ratio, scale, rest, direction):
 
 
 @compiled
+def advance(size, penalty, scale, direction, image, found, rest):
+    """A step of conjugate gradients, where ``image`` is that of the direction but for the penalty; then <r, C r> and |r|^2.
+
+    The last is 0, and no step is taken, where the direction has no length.
+    """
+    length = add_penalty(penalty, direction, image)
+    if not length > 0:
+        return size, 0.0
+    square, after = descend(np.float32(size / length), direction, image, scale, found, rest)
+    turn(np.float32(after / size), scale, rest, direction)
+    return after, square
+
+
+@compiled
 def mixed(word, following, distant):
     """A word of the Mersenne Twister's next state."""
     joined = (word & np.uint32(0x80000000)) | (following & np.uint32(0x7FFFFFFF))

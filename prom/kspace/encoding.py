@@ -203,6 +203,22 @@ class Coils:
         return self.fourier.multiplier_of(spread), self.fourier.on_grid(self._overlap * spread)
 
     @cached_property
+    def unshifted(self) -> tuple[Coils, Tensor, Tensor] | None:
+        r"""What needs no shift, E', and two phases: :math:`E x = q E'(p x)`, p of images and q of samples. None where nothing is shifted.
+
+        >>> encoding, image = Coils(torch.randn(3, 5, 6, dtype=torch.complex64)), torch.rand(5, 6)
+        >>> plain, of_image, of_samples = encoding.unshifted
+        >>> torch.allclose(of_samples * plain.forward(of_image * image), encoding.forward(image), atol=1e-5), plain.unshifted
+        (True, None)
+        """
+        if type(self.fourier) is not Fourier:
+            return None
+        sides = self.samples[-len(self.fourier.axes) :]
+        phase = modulation(sides).to(self.maps)
+        centre = phase[tuple(n // 2 for n in sides)]
+        return Coils(self.maps, FourierUpToPhase(self.samples, self.fourier.axes)), phase, phase * centre.conj()
+
+    @cached_property
     def seen(self) -> Tensor:
         """``(..., H, W)`` bool, with an axis for frames where there are some: the pixels that some coil sees."""
         return (self.maps != 0).any(dim=self.axis)

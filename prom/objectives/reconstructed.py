@@ -137,16 +137,15 @@ class Reconstructed(Objective):
         if callable(self.criterion):
             return *self._by_criterion(index, found, slope), pullback
         target = self.data[[index]][1][0, 0]
-        size = found.abs()
-        rest = size - target
-        phase = torch.where(size > 0, found / size, 0)
+        rest = found.abs() - target
         errors = rest.square().flatten(1).mean(dim=1)
-        direction = rest * phase * (2 / target.numel())
         if self.criterion == "mse":
-            return errors.sum() * self._square, direction * self._square, pullback
-        scale = 10 / math.log(10)
-        losses = scale * torch.log(errors / (target.max() - target.min()) ** 2)
-        return losses.sum(), direction * (scale / errors).reshape(-1, *[1] * target.ndim), pullback
+            loss, scale = errors.sum() * self._square, self._square
+        else:
+            decibels = 10 / math.log(10)
+            loss = (decibels * torch.log(errors / (target.max() - target.min()) ** 2)).sum()
+            scale = (decibels / errors).reshape(-1, *[1] * target.ndim)
+        return loss, rest * (scale * 2 / target.numel()) * found.sgn(), pullback
 
     def _by_criterion(self, index: int, found: Tensor, slope: bool) -> tuple[Tensor, Tensor | None]:
         """The same for a function as criterion: the sum of losses, and their derivative by the image where it is wanted."""
