@@ -594,7 +594,7 @@ class Lists(click.Command):
 @click.option(
     "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="The number of seeds (0, 1, ...) of every random method."
 )
-@click.option("--ensembles", multiple=True, help="Also average the solutions of all seeds of these METHODS.")
+@click.option("--ensembles", multiple=True, help="Also average the solutions of the first 2, 3, ... seeds of these METHODS.")
 @click.option("--network", help="For segmentation: the file of the network, as 'prom segment train' writes it.")
 @click.option(
     "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="For segmentation: fine-tune the network to each mask."

@@ -190,7 +190,7 @@ def plan(
     accelerations, seeds
         Every acceleration with every seed from 0 to ``seeds - 1``.
     ensembles
-        Those of ``methods`` whose solutions of all seeds are also averaged (Bayesian model averaging).
+        Those of ``methods`` whose solutions of the first 2, 3, ... seeds are also averaged (Bayesian model averaging).
     network, tuning_steps
         Of a segmentation: the file of the network, which is frozen; steps of fine-tuning it to each mask before the scores are taken.
     output
@@ -234,15 +234,15 @@ def plan(
         typed |= {"network": network, "tuning_steps": tuning_steps}
         place |= {"network": str(Path(network).resolve()), "tuning_steps": tuning_steps}
     runs, expected = {}, {}
-    averaged = [(method, pattern, acceleration, 0) for method, pattern, acceleration, seed in wanted if method in ensembles and seed == 0]
-    for index, (method, pattern, acceleration, seed) in enumerate([*wanted, *averaged]):
+    averaged = [(*one, count) for one in wanted if one[0] in ensembles and one[-1] == 0 for count in range(2, seeds + 1)]
+    for method, pattern, acceleration, seed, count in [*((*one, 1) for one in wanted), *averaged]:
         settings = {"method": method, "pattern": pattern, "acceleration": acceleration, "seed": seed}
         recipe = results.recipe_of(method)
         name = "-".join([re.sub(r"[:,]", "-", method), pattern, f"x{acceleration}".removesuffix(".0")])
-        if index >= len(wanted):
-            settings["average"] = [f"{name}-seed{member}.h5" for member in range(seeds)]
-            recipe["members"] *= seeds
-            name += f"-ensemble{seeds}"
+        if count > 1:
+            settings["average"] = [f"{name}-seed{member}.h5" for member in range(count)]
+            recipe["members"] *= count
+            name += f"-ensemble{count}"
         else:
             name += f"-seed{seed}"
         again = ["python", "-m", "prom.runs.notebook", kind, "run.ipynb", "-y", json.dumps({**typed, **settings})]

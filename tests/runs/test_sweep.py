@@ -241,6 +241,14 @@ def test_bad_ways_to_run(planned, work):
     assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])["energy-points-x2-seed0"]
 
 
+def test_every_number_of_members_is_averaged(work, monkeypatch):
+    monkeypatch.chdir(work)
+    runs = sweep.plan("reconstruction", "mine", ["default", "energy"], ["points"], [4], seeds=3, ensembles=["default"]).runs
+    assert {name: run["average"] for name, run in runs.items() if "average" in run} == {
+        f"default-points-x4-ensemble{count}": [f"default-points-x4-seed{seed}.h5" for seed in range(count)] for count in (2, 3)
+    }
+
+
 def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     """Two seeds of a variant and their average; then the files of data/recorded made from them."""
     variant = "default:iterations=4,batch_size=2"
