@@ -99,7 +99,8 @@ class Sense:
         three axes ``(..., 1, T, H, W)`` or ``(T, H, W)``.
         """
         if encoding.unshifted is not None:  # a phase takes less time than shifts do
-            plain, of_image, of_samples = encoding.unshifted
+            plain, *phases = encoding.unshifted
+            of_image, of_samples = (phase.to(samples) for phase in phases)
             turned, pullback = self(samples * of_samples.conj(), mask, plain)
             return turned * of_image.conj(), lambda gradient: pullback(gradient * of_image)
         real, coil, space = samples.real.dtype, encoding.axis, encoding.fourier.axes
