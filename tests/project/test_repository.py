@@ -75,7 +75,8 @@ def test_every_module_is_in_the_api_reference():
     within = {"prom.cli", "prom.cli.exporting", "prom.cli.reconstructing", *readers}
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}
-    named = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text(encoding="utf-8"))
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "api").glob("*.md"))
+    named = re.findall(r"automodule:: (\S+)", pages)
     assert sorted(named) == sorted(modules - within)
 
 

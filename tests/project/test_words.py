@@ -14,7 +14,7 @@ from prom.cli import cli
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-BOOK = [*NOTEBOOKS, *sorted((ROOT / "book").glob("*.md"))]
+BOOK = [*NOTEBOOKS, *sorted((ROOT / "book").rglob("*.md"))]
 PAGES = [*BOOK, ROOT / "README.md", ROOT / "CHANGELOG.md"]
 
 LONGEST_PARAGRAPH = 90  # words
