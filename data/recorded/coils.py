@@ -264,6 +264,13 @@ def learnt(case: Case) -> tuple[Tensor, str]:
     return prom.optimize(case.train, case.acceleration, case.pattern, recipe, objective, case.seed).mask, "300 iterations of 8 images"
 
 
+def by_loupe(case: Case) -> tuple[Tensor, str]:
+    """LOUPE's mask layer through SENSE, whose weights its soft masks are; how soft they are is tuned, and 12 is its authors'."""
+    make = partial(case.make, "loupe", objective=case.objective("mse"), iterations=300, batch_size=8)
+    mask, setting = tuned(make, [{"sample_slope": slope} for slope in (12.0, 50.0, 200.0)], case.train, case.reconstruction)
+    return mask, f"{setting}, 300 iterations of 8 images"
+
+
 def for_zero_filling(case: Case) -> tuple[Tensor, str]:
     """What is learnt for the zero-filled image of the same slices."""
     return prom.optimize(case.train, case.acceleration, case.pattern, prom.POLISHED, seed=case.seed).mask, "POLISHED"
@@ -297,6 +304,7 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "repulsion": (BOTH, ALL, plain("repulsion")),
     "polished": (("points",), SPARSE, for_zero_filling),
     "default": (BOTH, ("sense",), learnt),
+    "loupe": (("points",), ("sense",), by_loupe),
     "a_optimal": (("columns",), ("sense",), plain("a_optimal")),
     "exchange": (("columns",), ("sense", *SIGPY), exchanged("repulsion")),
     "exact, exchange": (("columns",), ("sense",), exchanged("a_optimal")),
@@ -307,7 +315,18 @@ METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "distribution": (("points",), ("sense",), repulsive(15)),  # as many as served a patient held out of training
     "distribution, longer": (("points",), ("sense",), repulsive(60)),
 }
-RANDOM = ("gaussian", "polynomial", "poisson_disc", "equispaced", "bass", "default", "distribution", "distribution, longer", "joint")
+RANDOM = (
+    "gaussian",
+    "polynomial",
+    "poisson_disc",
+    "equispaced",
+    "bass",
+    "default",
+    "loupe",
+    "distribution",
+    "distribution, longer",
+    "joint",
+)
 
 
 def virtual(root: Path | None) -> tuple[SliceDataset, dict[str, SliceDataset]]:

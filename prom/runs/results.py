@@ -300,4 +300,4 @@ def data_folder() -> Path:
 
 def read(path: str | os.PathLike) -> pd.DataFrame:
     """The records of a csv file, one row a run."""
-    return pd.read_csv(path)
+    return pd.read_csv(path, low_memory=False)
