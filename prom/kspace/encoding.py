@@ -81,8 +81,8 @@ class Fourier:
 
     @cached_property
     def phase(self) -> Tensor:
-        """What an image is multiplied by where its transform along all axes needs no shift: :func:`prom.kspace.fourier.modulation`."""
-        return modulation(self.samples)
+        """What an image is multiplied by where its transform in space needs no shift: :func:`prom.kspace.fourier.modulation`."""
+        return modulation((*(1 for _ in self.samples[: -len(self.axes)]), *self.samples[-len(self.axes) :]))
 
     def forward(self, image: Tensor) -> Tensor:
         """``(..., *samples)`` to k-space of that shape."""
@@ -215,9 +215,8 @@ class Coils:
         """
         if type(self.fourier) is not Fourier:
             return None
-        sides = self.samples[-len(self.fourier.axes) :]
-        phase = modulation(sides).to(self.maps.device)
-        centre = phase[tuple(n // 2 for n in sides)]
+        phase = self.fourier.phase.to(self.maps.device)
+        centre = phase[tuple(n // 2 for n in phase.shape)]
         return Coils(self.maps, FourierUpToPhase(self.samples, self.fourier.axes)), phase, phase * centre.conj()
 
     @cached_property

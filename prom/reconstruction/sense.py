@@ -100,9 +100,9 @@ class Sense:
         """
         if encoding.unshifted is not None:  # a phase takes less time than shifts do
             plain, *phases = encoding.unshifted
-            of_image, of_samples = (phase.to(samples) for phase in phases)
-            turned, pullback = self(samples * of_samples.conj(), mask, plain)
-            return turned * of_image.conj(), lambda gradient: pullback(gradient * of_image)
+            phase, of_samples = (each.to(samples) for each in phases)
+            found, pullback = self(samples * of_samples.conj(), mask, plain)
+            return found * phase.conj(), lambda gradient: pullback(gradient * phase)
         real, coil, space = samples.real.dtype, encoding.axis, encoding.fourier.axes
         every = tuple(range(coil + 1, 0))  # of z: space, and time where there are frames
         penalty = self.penalty.to(samples.device, real)
@@ -118,7 +118,7 @@ class Sense:
         if time := [axis for axis in every if axis not in space]:
             diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
         scale = 1 / (diagonal + penalty)
-        phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts, which take more time than it does
+        phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
 
         def normal(z: Tensor) -> Tensor:
