@@ -18,6 +18,7 @@ import h5py
 import pandas as pd
 
 from prom.files import atomic
+from prom.runs import results
 
 HERE = Path(__file__).parent
 SAME = ["dataset", "options", "method", "variant", "members", "pattern", "acceleration", "tuning_steps"]  # all of a run but its seed
@@ -68,7 +69,7 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
 
 def extended(file: Path, new: pd.DataFrame, same: list[str]) -> pd.DataFrame:
     """The rows of a file for which there are no new ones, and the new ones."""
-    old = pd.read_csv(file).fillna({"variant": ""})
+    old = results.read(file).fillna({"variant": ""})
     replaced = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
     return pd.concat([old[~replaced], new], ignore_index=True)
 

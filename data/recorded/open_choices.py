@@ -1,0 +1,67 @@
+"""Record open_choices.csv, what the paper leaves open and each choice is worth: python data/recorded/open_choices.py --root data/ACDC
+
+The paper's recipe on ACDC, one member a run, with one choice changed at a time: the unit of the images, the exponent of the course of the
+budget, and the projection before or after the step. On training patients only: masks are learnt on four fifths of them and scored on the
+others. A run takes 4 to 10 minutes on one core. Goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import prom
+from prom.engine.workers import end_with
+from prom.runs import results
+
+ONE, BEFORE = "paper:members=1", "project_after_step=false"
+# By what is changed: (method, unit) of each run, its accelerations, and its seeds.
+CHOICES = {
+    "the unit of the images": (tuple((ONE, unit) for unit in (1.0, 0.1, 0.03, 0.01, 0.003, 0.001)), (8.0, 32.0), (0,)),
+    "chance": (((ONE, 1.0),), (8.0,), (1, 2)),
+    "the order": (((f"{ONE},{BEFORE}", 1.0),), (8.0,), (0, 1, 2)),
+    "the exponent": (((f"{ONE},anneal_power=1", 1.0),), (8.0,), (0, 1, 2)),
+}
+RUNS = [run for choices, *others in CHOICES.values() for run in product(choices, *others)]
+
+
+def made(parent: int, root: str, method: str, unit: float, acceleration: float, seed: int) -> dict[str, object]:
+    """The record of one run, in a worker that ends with its parent."""
+    end_with(parent)
+    torch.set_num_threads(1)
+    train, held = (prom.load("acdc", split, root, validation=0.2, scale=unit) for split in ("train", "validation"))
+    mask = results.make(method, train, acceleration, "points", seed)
+    command = f"python data/recorded/open_choices.py --root {root}"
+    return {**results.record(mask, held, prom.evaluate(mask.mask, held)), "unit": unit, "command": command}
+
+
+@click.command(help=__doc__)
+@click.option("--root", required=True, type=click.Path(exists=True, file_okay=False))
+@click.option("--jobs", default=1, show_default=True, help="Runs at a time, each on one core.")
+def main(root: str, jobs: int) -> None:
+    file = Path(__file__).with_suffix(".csv")
+    keys = ["method", "variant", "unit", "acceleration", "seed"]
+    done = set(results.read(file)[keys].itertuples(index=False, name=None)) if file.exists() else set()
+    left = [
+        (method, unit, acceleration, seed)
+        for (method, unit), acceleration, seed in RUNS
+        if (*method.split(":"), unit, acceleration, seed) not in done
+    ]
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as workers:
+        work = [workers.submit(made, os.getpid(), root, *run) for run in left]
+        for run in tqdm(as_completed(work), total=len(left), disable=None):
+            results.append(file, run.result())
+    print(results.read(file).pivot_table(index=["variant", "unit"], columns=["acceleration", "seed"], values="psnr").round(2).to_string())
+
+
+if __name__ == "__main__":
+    pd.set_option("display.width", 200)
+    main()
