@@ -22,15 +22,10 @@ import prom
 from prom.engine.workers import end_with
 from prom.runs import results
 
-ONE, BEFORE = "paper:members=1", "project_after_step=false"
-# By what is changed: (method, unit) of each run, its accelerations, and its seeds.
-CHOICES = {
-    "the unit of the images": (tuple((ONE, unit) for unit in (1.0, 0.1, 0.03, 0.01, 0.003, 0.001)), (8.0, 32.0), (0,)),
-    "chance": (((ONE, 1.0),), (8.0,), (1, 2)),
-    "the order": (((f"{ONE},{BEFORE}", 1.0),), (8.0,), (0, 1, 2)),
-    "the exponent": (((f"{ONE},anneal_power=1", 1.0),), (8.0,), (0, 1, 2)),
-}
-RUNS = [run for choices, *others in CHOICES.values() for run in product(choices, *others)]
+ONE = "paper:members=1"
+UNITS = tuple((ONE, unit) for unit in (1.0, 0.1, 0.03, 0.01, 0.003, 0.001))
+OTHERS = ((ONE, 1.0), (f"{ONE},project_after_step=false", 1.0), (f"{ONE},anneal_power=1", 1.0))
+RUNS = dict.fromkeys([*product(UNITS, (8.0, 32.0), (0,)), *product(OTHERS, (8.0,), (0, 1, 2))])  # one is in both
 
 
 def made(parent: int, root: str, method: str, unit: float, acceleration: float, seed: int) -> dict[str, object]:
