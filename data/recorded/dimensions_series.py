@@ -73,7 +73,7 @@ METHODS: dict[str, tuple[str, Callable[[int], list[Setting]]]] = {  # the name o
     ),
     "gaussian": ("gaussian", lambda n: [{"sigma": share * n, "protect_centre": True} for share in SHARES]),
     "polynomial": ("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 3, 6, 12) for share in (0.05, 0.2)]),
-    "equispaced": ("equispaced", lambda _: [{"centre_fraction": share} for share in (0.02, 0.04, 0.06, 0.08)]),
+    "equispaced": ("equispaced", lambda _: [{"centre_fraction": share} for share in (0, 0.02, 0.04, 0.06, 0.08)]),
 }
 STILL = ("repulsion, still", "repeated")
 SWAPS = "repulsion, swaps"

@@ -66,7 +66,7 @@ CLOSED: dict[str, list[Setting]] = {
     "repulsion, greedy": [{**one, "passes": 0} for one in MU],
 }
 RANDOM, LEARNT, EXCHANGED = "random_readouts", "default", "repulsion, exchanged"
-ON_THE_GRID = {"columns": {"repulsion": ON_GRID, "equispaced": (0.04, 0.08)}, "points": {"repulsion": ON_GRID}}
+ON_THE_GRID = {"columns": {"repulsion": ON_GRID, "equispaced": (0, 0.04, 0.08)}, "points": {"repulsion": ON_GRID}}
 
 
 def brains(size: int) -> tuple[SliceDataset, SliceDataset]:
