@@ -216,8 +216,8 @@ def test_what_a_module_misses_is_not_called_an_unknown_name():
     assert done.stdout == "paper\n" and "ModuleNotFoundError: import of torch halted" in done.stderr
 
 
-# Runs each program that it is given as if it were the first to import the package, and prints which left names that are no functions: of the
-# names that are there already, or, asked for all, of those too that are only then fetched.
+# Runs each program that it is given as if it were the first to import the package, and prints which left names that are no functions:
+# of the names that are there already, or, asked for all, of those too that are only then fetched.
 AS_FIRST = """
 import json, sys, types
 MODULES = ("baselines", "curvature", "segmentation")
