@@ -74,6 +74,7 @@ RECONSTRUCTION = {
     f"{LABEL['equispaced']}, paper's variant": lines("equispaced", "exact_budget=false", paper="equispaced", ranked=False),
     LABEL["equispaced"]: lines("equispaced"),
     f"{LABEL['gaussian']} lines": lines("gaussian"),
+    f"{LABEL['gaussian']} lines with centre": lines("gaussian", "protect_centre=true"),
     f"{LABEL['low_pass']} lines": lines("low_pass"),
     f"{LABEL['energy']}, lines": lines("energy"),
     f"{LABEL['conjugate_energy']}, lines": lines("conjugate_energy"),
