@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,11 +25,16 @@ from prom.learn.moments import adam_moments
 from prom.runs import results
 
 ONE = "paper:members=1"
-UNITS = tuple((ONE, unit) for unit in (1.0, 0.1, 0.03, 0.01, 0.003, 0.001))
-OTHERS = ((ONE, 1.0), (f"{ONE},project_after_step=false", 1.0), (f"{ONE},anneal_power=1", 1.0))
-BEST = {4.0: (0.3, 0.1, 0.03), 8.0: (0.3,), 16.0: (0.1, 0.03, 0.01)}  # where the best unit of each acceleration is to be looked for
-BESIDE = [((ONE, unit), acceleration, 0) for acceleration, units in BEST.items() for unit in units]
-RUNS = dict.fromkeys([*product(UNITS, (8.0, 32.0), (0,)), *product(OTHERS, (8.0,), (0, 1, 2)), *BESIDE])  # one is twice among them
+UNITS = {alpha: (0.3, 0.2, 0.1, 0.03) for alpha in (4.0, 16.0)} | {
+    alpha: (1.0, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001) for alpha in (8.0, 32.0)
+}
+OTHERS = (ONE, f"{ONE},project_after_step=false", f"{ONE},anneal_power=1")
+RUNS = dict.fromkeys(
+    [
+        *((ONE, unit, alpha, 0) for alpha, units in UNITS.items() for unit in units),
+        *((method, 1.0, 8.0, seed) for method in OTHERS for seed in range(3)),  # one of these is among those above
+    ]
+)
 
 
 def above(train: prom.SliceDataset) -> float:
@@ -58,7 +62,7 @@ def main(root: str, jobs: int) -> None:
     done = set(results.read(file)[keys].itertuples(index=False, name=None)) if file.exists() else set()
     left = [
         (method, unit, acceleration, seed)
-        for (method, unit), acceleration, seed in RUNS
+        for method, unit, acceleration, seed in RUNS
         if (*method.split(":"), unit, acceleration, seed) not in done
     ]
     with ProcessPoolExecutor(jobs, get_context("spawn")) as workers:
