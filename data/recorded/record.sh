@@ -11,7 +11,14 @@ LEARNT="loupe score_prune default polished"
 
 # the authors' procedure at its full length: 4 to 20 minutes a run, on one core
 sweep --dataset acdc --output results/paper --methods paper:members=1 --ensembles paper:members=1 --accelerations 32 16 8 4 --seeds 10
-sweep --dataset acdc --output results/paper --methods paper:members=1 --set scale=0.01 --accelerations 32 16 8 4
+SCALED="--dataset acdc --output results/paper --methods paper:members=1 --ensembles paper:members=1"
+sweep $SCALED --set scale=0.01 --accelerations 32 --seeds 10
+sweep --dataset acdc --output results/paper --methods paper:members=1 --set scale=0.01 --accelerations 16 8 4
+sweep $SCALED --set scale=0.1 --accelerations 8 --seeds 10
+sweep $SCALED --set scale=0.03 --accelerations 32 --seeds 2
+sweep $SCALED --set scale=0.2 --accelerations 32 --seeds 6
+sweep $SCALED --set scale=0.2 --accelerations 16 8 4 --seeds 2
+sweep $SCALED --patterns columns --accelerations 8 --seeds 3
 
 # Table 1: on two cores an hour for ACDC, about two for the tumours; the paper's recipe on the virtual brains 20 minutes, on the tumours an hour
 sweep --dataset acdc --output results/acdc --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
@@ -82,6 +89,6 @@ at --methods energy polished $TASK --tuning-steps 200
 "$PYTHON" data/recorded/settings.py acdc --root data/ACDC --seeds 2  # an hour
 "$PYTHON" data/recorded/settings.py brain_tumour --root data/Task01_BrainTumour
 "$PYTHON" data/recorded/lines.py --root data/ACDC
-"$PYTHON" data/recorded/open_choices.py --root data/ACDC --jobs "$JOBS"  # an hour on two cores
+"$PYTHON" data/recorded/open_choices.py --root data/ACDC --jobs "$JOBS"  # an hour and a half on two cores
 [ -z "$PHASE" ] || "$PYTHON" data/recorded/true_phase.py --root "$PHASE"
 "$PROM" records data/recorded  # which files still have results of older code
