@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,14 +26,12 @@ from prom.learn.moments import adam_moments
 from prom.runs import results
 
 ONE = "paper:members=1"
-UNITS = {alpha: (0.3, 0.2, 0.1, 0.03) for alpha in (4.0, 16.0)} | {
-    alpha: (1.0, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001) for alpha in (8.0, 32.0)
-}
-OTHERS = (ONE, f"{ONE},project_after_step=false", f"{ONE},anneal_power=1")
-RUNS = dict.fromkeys(
+VARIANTS = (ONE, f"{ONE},project_after_step=false", f"{ONE},anneal_power=1")
+RUNS = dict.fromkeys(  # one is twice among them
     [
-        *((ONE, unit, alpha, 0) for alpha, units in UNITS.items() for unit in units),
-        *((method, 1.0, 8.0, seed) for method in OTHERS for seed in range(3)),  # one of these is among those above
+        *product((ONE,), (1.0, 0.3, 0.2, 0.1, 0.03, 0.01, 0.003, 0.001), (8.0, 32.0), (0,)),
+        *product((ONE,), (0.3, 0.2, 0.1, 0.03), (4.0, 16.0), (0,)),
+        *product(VARIANTS, (1.0,), (8.0,), (0, 1, 2)),
     ]
 )
 

@@ -10,15 +10,15 @@ FREE="energy conjugate_energy low_pass igs gaussian gaussian:protect_centre=true
 LEARNT="loupe score_prune default polished"
 
 # the authors' procedure at its full length: 4 to 20 minutes a run, on one core
-sweep --dataset acdc --output results/paper --methods paper:members=1 --ensembles paper:members=1 --accelerations 32 16 8 4 --seeds 10
-SCALED="--dataset acdc --output results/paper --methods paper:members=1 --ensembles paper:members=1"
-sweep $SCALED --set scale=0.01 --accelerations 32 --seeds 10
-sweep --dataset acdc --output results/paper --methods paper:members=1 --set scale=0.01 --accelerations 16 8 4
-sweep $SCALED --set scale=0.1 --accelerations 8 --seeds 10
-sweep $SCALED --set scale=0.03 --accelerations 32 --seeds 2
-sweep $SCALED --set scale=0.2 --accelerations 32 --seeds 6
-sweep $SCALED --set scale=0.2 --accelerations 16 8 4 --seeds 2
-sweep $SCALED --patterns columns --accelerations 8 --seeds 3
+ONE="--dataset acdc --output results/paper --methods paper:members=1" ALL="--ensembles paper:members=1"
+sweep $ONE $ALL --accelerations 32 16 8 4 --seeds 10
+sweep $ONE $ALL --patterns columns --accelerations 8 --seeds 3
+sweep $ONE $ALL --set scale=0.2 --accelerations 32 --seeds 6
+sweep $ONE $ALL --set scale=0.2 --accelerations 16 8 4 --seeds 2
+sweep $ONE $ALL --set scale=0.1 --accelerations 8 --seeds 10
+sweep $ONE $ALL --set scale=0.03 --accelerations 32 --seeds 2
+sweep $ONE $ALL --set scale=0.01 --accelerations 32 --seeds 10
+sweep $ONE --set scale=0.01 --accelerations 16 8 4
 
 # Table 1: on two cores an hour for ACDC, about two for the tumours; the paper's recipe on the virtual brains 20 minutes, on the tumours an hour
 sweep --dataset acdc --output results/acdc --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
