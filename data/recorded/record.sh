@@ -90,6 +90,6 @@ at --methods energy polished $TASK --tuning-steps 200
 "$PYTHON" data/recorded/settings.py brain_tumour --root data/Task01_BrainTumour
 "$PYTHON" data/recorded/lines.py --root data/ACDC
 "$PYTHON" data/recorded/open_choices.py --root data/ACDC --jobs "$JOBS"  # an hour and a half on two cores
-"$PYTHON" data/recorded/open_choices.py --dataset brain_tumour --root data/Task01_BrainTumour --jobs "$JOBS"  # half an hour
+"$PYTHON" data/recorded/open_choices.py --dataset brain_tumour --root data/Task01_BrainTumour
 [ -z "$PHASE" ] || "$PYTHON" data/recorded/true_phase.py --root "$PHASE"
 "$PROM" records data/recorded  # which files still have results of older code
