@@ -21,6 +21,7 @@ from prom.scanner.sequence import Scan
 from prom.show.figures import COLOURS
 
 NARROW = 5.0  # inches, below which type is smaller and numbers are fewer
+SHOTS = 16  # at most so many have a number
 GHOSTS = 12  # other repetitions whose encodes are drawn faintly
 RF, READOUT, LINES, SLICE = "#000000", COLOURS["default"], COLOURS["paper"], COLOURS["accent"]
 QUIET, MARK = "#999999", "#D55E00"
@@ -209,7 +210,8 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     """Who is measured when.
 
     Of points: k-space with each point in the colour of its time, and how far from DC the scan is as it goes on. Of lines: the measured line
-    over time, with the mask beside it; of a turbo spin echo over the echoes of each shot, with the echo that meets the centre marked.
+    over time, with the mask beside it; of a turbo spin echo over the echoes of each shot, counted from 1, with the echo that meets the
+    centre marked.
 
     Parameters
     ----------
@@ -229,7 +231,7 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     >>> from prom.scanner.protocol import Protocol
     >>> figure = order_figure(plan(as_result(torch.eye(16).bool(), "diagonal", 16), Protocol(order="centric")))
     >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
-    ('partition', 'distance from DC')
+    ('partition, from DC', 'distance from DC')
     >>> plt.close(figure)
     """
     if isinstance(plan, ReadoutPlan):
@@ -250,11 +252,12 @@ def _order_of_points(plan: ScanPlan, width: float) -> Figure:
     left.set_facecolor(EMPTY)
     top, edge = (-(n // 2) - 0.5 for n in plan.shape)
     extent = (edge, edge + plan.shape[1], top + plan.shape[0], top)
-    left.imshow(picture, cmap=TIMES, vmin=0, vmax=1, extent=extent, interpolation="nearest", aspect="auto")
+    times = left.imshow(picture, cmap=TIMES, vmin=0, vmax=1, extent=extent, interpolation="nearest", aspect="auto")
     left.set_box_aspect(plan.shape[0] / plan.shape[1])
     if bool(plan.calibration.any()):
         _outline(left, plan, offsets)
-    left.set(xlabel="partition", ylabel="line")
+    left.set(xlabel="partition, from DC", ylabel="line, from DC")
+    figure.colorbar(times, ax=left, location="top", shrink=0.8, label="share of the scan")
     distance = np.hypot(*offsets.T)
     right.scatter(share, distance, c=share, cmap=TIMES, vmin=0, vmax=1, s=max(1.0, min(9.0, 4000 / len(share))), lw=0)
     right.set(xlabel="share of the scan", ylabel="distance from DC", xlim=(0, 1), ylim=(0, None))
@@ -297,6 +300,9 @@ def _order_of_lines(plan: ScanPlan, width: float) -> Figure:
         )
     artist = axes.scatter(time, offsets, c=value, cmap=colours, norm=norm, s=7 if narrow else 14, lw=0, zorder=2)
     axes.set(xlabel="shot" if echoes > 1 else "readout", ylabel=f"{plan.pattern.removesuffix('s')}, from DC")
+    if echoes > 1:
+        shots = np.arange(0, int(plan.shot.max()) + 1, 1 + int(plan.shot.max()) // SHOTS)
+        axes.set_xticks(shots + 0.5 - 0.5 / echoes, shots + 1)  # below the middle of each
     if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2, handletextpad=0.5, frameon=False)
     _mask_strip(strip, plan, value, colours, norm)

@@ -11,6 +11,7 @@ from html import escape
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -270,7 +271,7 @@ def profiles(
     errors: float | None = None,
     size: float = 2.0,
 ) -> Figure:
-    """x-t profiles of series ``(T, H, W)`` side by side: one line of the image downwards, time to the right.
+    """x-t profiles of series ``(T, H, W)`` side by side: one line of the image downwards, the frames to the right, counted from 1.
 
     Parameters
     ----------
@@ -279,9 +280,9 @@ def profiles(
     index, rows
         Which row of the image, or column with ``rows=False``.
     limits
-        Values that are black and white.
+        Values that are black and white: the second is the peak.
     errors
-        Where given, there is a second row of panels: absolute differences from the first, from 0 to this value.
+        Where given, there is a second row of panels: absolute differences from the first, from 0 to this share of the peak.
     size
         Inches of a panel.
 
@@ -297,12 +298,25 @@ def profiles(
     for column, (title, picture) in enumerate(drawn.items()):
         show_image(axes[0, column], picture, title, limits)
         if errors is not None:
-            show_map(axes[1, column], np.abs(picture - truth), "" if column else "error", (0, errors))
+            show_map(axes[1, column], np.abs(picture - truth) / limits[1], "", (0, errors))
+    ticks = np.arange(0, truth.shape[1], max(1, truth.shape[1] // 4))
     for ax in axes.ravel():
-        for image in ax.images:  # a frame is wider than a pixel, as there are fewer of them
-            image.axes.set_aspect("auto")
-    axes[-1, 0].set_xlabel("time")
+        ax.set_aspect("auto")  # a frame is wider than a pixel, as there are fewer of them
+    for ax in (axes[0, 0], *axes[-1]):
+        ax.set(xticks=ticks, xticklabels=ticks + 1, xlabel="frame")
+    axes[0, 0].set_ylabel("along the line")
+    if errors is not None and len(drawn) > 1:
+        _bar_for_truth(figure, axes[1, 0], axes[1, 1].images[0])
     return figure
+
+
+def _bar_for_truth(figure: Figure, axes: Axes, errors: AxesImage) -> None:
+    """The truth has no error: its place has the bar of those of the others."""
+    axes.clear()
+    axes.axis("off")
+    bar = figure.colorbar(errors, cax=axes.inset_axes((0.85, 0, 0.09, 1)), ticklocation="left", extend="max")
+    bar.set_ticks([0, errors.norm.vmax], labels=["0", f"{100 * errors.norm.vmax:g} %"])
+    bar.set_label("error, share of the peak")
 
 
 def errors_over_time(image: Tensor, target: Tensor) -> Tensor:

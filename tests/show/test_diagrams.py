@@ -109,11 +109,15 @@ def test_orders(width):
     axes = order_figure(made, width).axes[0]
     np.testing.assert_allclose(points_of(axes)[:, 0], made.shot + made.echo / 4)
     assert axes.get_legend_handles_labels()[1] == ["echo 2: the centre"] and axes.get_ylabel() == "row, from DC"
+    middles = [points_of(axes)[made.shot == shot, 0].mean() for shot in range(len(axes.get_xticks()))]
+    np.testing.assert_allclose(axes.get_xticks(), middles)
+    assert [int(label.get_text()) for label in axes.get_xticklabels()] == [shot + 1 for shot in sorted(set(made.shot.tolist()))]
     made = plan(result("points", (14, 15)), Protocol(order="radial"))
-    left, right = order_figure(made, width).axes
+    left, right, bar = order_figure(made, width).axes
     drawn = left.images[0].get_array()
     assert np.array_equal(~np.ma.getmaskarray(np.ma.masked_invalid(drawn)), made.mask())
     assert (np.diff(points_of(right)[:, 1]) >= 0).all()
+    assert bar.get_xlabel() == "share of the scan"
 
 
 def test_calibration_is_outlined():

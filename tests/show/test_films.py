@@ -151,6 +151,12 @@ def test_profiles_are_lines_of_the_image(series):
     error = figure.axes[3].images[0]
     np.testing.assert_allclose(error.get_array(), (series[:, 7] / 2).T, rtol=1e-6)
     assert error.get_clim() == (0, 0.25)
+    figure = films.profiles({"truth": 3 * series, "other": series}, 7, limits=(0, 4.0), errors=0.25)
+    np.testing.assert_allclose(figure.axes[3].images[0].get_array(), (series[:, 7] / 2).T, rtol=1e-6)  # of the peak
+    [bar] = figure.axes[2].child_axes
+    assert [label.get_text() for label in bar.get_yticklabels()] == ["0", "25 %"]
+    assert [int(label.get_text()) for label in figure.axes[3].get_xticklabels()] == [1, 2, 3, 4, 5, 6]
+    assert len(films.profiles({"truth": series}, 7, errors=0.25).axes) == 2
     for wrong in (-1, 20):
         with pytest.raises(InputError, match=f"row {wrong}: must be 0 to 19"):
             films.profile(series, wrong)
