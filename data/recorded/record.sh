@@ -13,8 +13,7 @@ LEARNT="loupe score_prune default polished"
 ONE="--dataset acdc --output results/paper --methods paper:members=1" ALL="--ensembles paper:members=1"
 sweep $ONE $ALL --accelerations 32 16 8 4 --seeds 10
 sweep $ONE $ALL --patterns columns --accelerations 8 --seeds 3
-sweep $ONE $ALL --set scale=0.3 --accelerations 16 8 --seeds 8
-sweep $ONE $ALL --set scale=0.3 --accelerations 32 4 --seeds 4
+sweep $ONE $ALL --set scale=0.3 --seeds 10
 sweep $ONE $ALL --set scale=0.2 --accelerations 32 --seeds 6
 sweep $ONE $ALL --set scale=0.2 --accelerations 16 --seeds 4
 sweep $ONE $ALL --set scale=0.2 --accelerations 8 --seeds 10
