@@ -23,7 +23,7 @@ sweep $ONE $ALL --set scale=0.03 --accelerations 32 --seeds 2
 sweep $ONE $ALL --set scale=0.01 --accelerations 32 --seeds 10
 sweep $ONE --set scale=0.01 --accelerations 16 8 4
 
-# Table 1: on two cores an hour for ACDC, about two for the tumours; the paper's recipe on the virtual brains 20 minutes, on the tumours two hours
+# Table 1: on two cores an hour for ACDC, about two for the tumours; the paper's recipe on the virtual brains 20 minutes, on the tumours an hour and a half
 sweep --dataset acdc --output results/acdc --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
 sweep --dataset mni_brain --output results/mni --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
 sweep --dataset mni_brain --output results/mni --methods paper:members=1 --ensembles paper:members=1 --accelerations 32 8 --seeds 3
