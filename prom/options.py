@@ -56,6 +56,8 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
             return name, [whole_number(part) for part in value.split(",")]
         if "Sequence[float]" in kind:
             return name, [real_number(part) for part in value.split(",")]
+        if kind.startswith("str"):  # also where a number is understood
+            return name, value
         return name, whole_number(value) if "int" in kind else real_number(value) if "float" in kind else value
     except (KeyError, ValueError) as error:
         words, example = KINDS[kind.split(" ")[0]]

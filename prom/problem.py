@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -166,7 +167,13 @@ def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
     """
     if isinstance(data, SliceDataset):
         return data
-    images = torch.as_tensor(data)
+    if isinstance(data, str | os.PathLike):
+        raise InputError(f"data {str(data)!r}: must be images, not their path; read them with prom.load")
+    try:
+        images = torch.as_tensor(data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = getattr(data, "dtype", type(data).__name__)
+        raise InputError(f"data of type {kind}: must be an array of numbers, a tensor, or what prom.load has read") from error
     if images.ndim not in (2, 3, 4):
         raise InputError(f"images of shape {tuple(images.shape)}: must be (H, W), (N, H, W) or (N, C, H, W)")
     images = images.to(torch.complex64 if images.is_complex() else torch.float32)

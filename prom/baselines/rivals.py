@@ -156,6 +156,8 @@ def loupe(
     batches = shuffled_batches(len(problem.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = _within(problem.feasible, torch.sigmoid(slope * weights))
+        if not probabilities.requires_grad:
+            break  # the demands leave nothing to choose
         batch = next(batches)
         uniform = uniform_numbers(generator, (len(batch), 1, *problem.pattern.shape), weights)
         alone = problem.objective.concurrent and not asynchronous(weights)  # on a CPU image by image: what belongs to one stays in cache

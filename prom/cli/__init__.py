@@ -22,7 +22,7 @@ import click
 
 import prom
 from prom import methods, options
-from prom.cli.common import example, json_option, strict_json, threads_option
+from prom.cli.common import check_mask_output, check_output, example, json_option, strict_json, threads_option
 from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
 from prom.cli.reconstructing import reconstruct_command
@@ -278,6 +278,8 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     """
     if png:
         check_writable(png)
+        if Path(png).exists() and (Path(png).samefile(folder) or Path(folder).resolve() in Path(png).resolve().parents):
+            raise click.UsageError(f"--png {png}: exists among the files that are read; name another file")
     if folder in prom.datasets.REGISTRY:
         raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
     given = {"dataset_name": key, "skip_constant": skip_constant, "volume": volume, "readout": readout}
@@ -347,7 +349,7 @@ def optimize_command(
         raise click.UsageError(f"--network reads zero-filled images; leave out --network or --reconstruction {reconstruction}")
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
     chosen = replace(recipes.get(recipe or ("polished" if network else "default")), **changes)
-    check_writable(output)
+    check_mask_output(output)
     prom.device.choose_device(device)
     optimize = prom.optimize  # imported here, outside the time it takes
     segmenter = prom.segmentation.load(network) if network else None
@@ -392,7 +394,7 @@ def baseline_command(name, dataset, acceleration, pattern, candidates, demands, 
     method = prom.baselines.get(name)
     known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective", "demands"))
     chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
-    check_writable(output)
+    check_mask_output(output)
     chosen |= prom.baselines.with_demands(name, demands())
     pattern = pattern or prom.baselines.default_pattern(name)
     data = candidates(dataset(), pattern)
@@ -408,7 +410,7 @@ def baseline_command(name, dataset, acceleration, pattern, candidates, demands, 
 @json_option
 def average_command(masks, output, json) -> None:
     """Average the probabilities of MASKS that differ in their seed only, learnt at the same time on many machines."""
-    check_writable(output)
+    check_mask_output(output, *masks)
     result = prom.masks.average([prom.load_mask(mask) for mask in masks])
     result.save(output)
     report_mask(result, output, json)
@@ -501,7 +503,7 @@ def segment_group() -> None:
 @json_option
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out to choose the best weights."""
-    check_writable(output)
+    check_output(output, start, *masks)
     check_writable(f"{output}.part")
     prom.device.choose_device(device)
     import torch

@@ -6,10 +6,13 @@ import json as jsonlib
 import math
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 
 import click
 
 from prom.cli.types import whole
+from prom.files import check_writable
+from prom.options import FORMATS, SCANNER_FORMATS
 
 
 def example(*lines: str) -> str:
@@ -30,6 +33,34 @@ def threads_option(command: Callable) -> Callable:
 
     text = "The number of CPU threads. [default: one per core, or OMP_NUM_THREADS]"
     return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
+
+
+def check_output(output: str, *read: str | None) -> None:
+    """Refuse, before anything is computed, an output that would overwrite what is read."""
+    check_writable(output)
+    for name in read:
+        if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
+            raise click.UsageError(f"--output {output}: would overwrite a file that is read; name another file")
+
+
+def check_mask_output(output: str, *read: str | None) -> None:
+    """Likewise of a mask, which overwrites nothing but a mask, and is called as one."""
+    check_output(output, *read)
+    ending = Path(output).suffix.lower()
+    if ending != ".h5" and ending in (*FORMATS, *SCANNER_FORMATS):
+        raise click.UsageError(f"--output {output}: a mask file is HDF5; name it {Path(output).stem}.h5, and prom export makes {ending}")
+    if Path(output).is_file() and not _is_mask(output):
+        raise click.UsageError(f"--output {output}: exists and is no mask; name another file")
+
+
+def _is_mask(path: str) -> bool:
+    import h5py  # here: help does not wait for it
+
+    try:
+        with h5py.File(path, "r") as file:
+            return "prom mask" in str(file.attrs.get("format"))
+    except OSError:
+        return False
 
 
 json_option = click.option("--json", "json", is_flag=True, help="Print one JSON object instead of text.")

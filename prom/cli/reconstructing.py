@@ -8,10 +8,9 @@ import click
 
 import prom
 from prom import options
-from prom.cli.common import example, json_option, strict_json, threads_option
+from prom.cli.common import check_output, example, json_option, strict_json, threads_option
 from prom.cli.types import real, whole
 from prom.errors import unknown
-from prom.files import check_writable
 from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
 
@@ -87,10 +86,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
         raise unknown("phase", phase, options.PHASES)
     if settings and not train:
         raise click.UsageError(f"--set {settings[0]}: is an option of training data; give --train, or leave it out")
-    check_writable(output)
-    for name in (raw, asked, maps, train):
-        if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
-            raise click.UsageError(f"--output {output}: would overwrite a file that is read; name another file")
+    check_output(output, raw, asked, maps, train)
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])

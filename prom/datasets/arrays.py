@@ -22,6 +22,7 @@ LAST = ("HW", "HWN", "HWNC")  # and where they come last
 LETTERS = "HWNCKRT1"
 LEAST = 8  # rows or columns; what has fewer is more likely another axis
 LONGEST = 4  # times the shorter side: likewise
+MOST_COILS = 128  # what there are more of is slices
 Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, where known
 # A letter for each axis, or what finds them from the path, the shape and the usual ones, or None for the usual ones.
 Axes = str | Callable[[Path, Sequence[int], str], str] | None
@@ -34,7 +35,8 @@ class Content:
     ``domain`` "image" or "kspace" where the format or the array's name says it, else None; ``known_by`` what says that it is k-space.
     ``keep`` (rows, columns) to which images are cut, around their centre, where the file says that the rest is readout oversampling.
     ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
-    k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0.
+    k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0. ``guessed``:
+    whether the axes are the usual ones, which neither the file nor anybody named.
     """
 
     array: np.ndarray
@@ -47,6 +49,7 @@ class Content:
     thickness: float | None = None
     volume: bool = False
     readout: int = 0
+    guessed: bool = False
 
     @property
     def frames(self) -> int:
@@ -151,28 +154,56 @@ def numbers(array: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(array, dtype=np.complex64 if np.iscomplexobj(array) else np.float32)
 
 
-def domain_of(path: Path, content: Content, domain: str | None = None) -> str:
+def domain_of(path: Path, content: Content, domain: str | None = None, sure: bool = True) -> str:
     """ "image" or "kspace": what was given, else what the file says, else what its values look like.
+
+    ``sure``: whether complex values must be those of one domain beyond doubt; a single slice of a volume may hold none.
 
     Raises
     ------
     InputError
-        Where nothing says it and the values look like k-space, or where k-space is not centred.
+        Where nothing says it and the values may be k-space, where they are not what was said, or where k-space is not centred.
     """
     if domain == "kspace" and content.domain == "image":
         raise InputError(f"{path}: domain 'kspace', but it is images; leave it out")
     known = domain or content.domain
     if known == "image":
         return "image"
-    where = measured.looks_like_kspace(arranged(content))
-    if where == "corner":
+    array = arranged(content)
+    where = measured.looks_like_kspace(array)
+    if where in ("corner", "edge"):
+        place = "in the corners" if where == "corner" else "at two edges"
         raise InputError(
-            f"{path}: has its energy in the corners, as k-space that is not centred; move DC to [H // 2, W // 2] (numpy.fft.fftshift) "
+            f"{path}: has its energy {place}, as k-space that is not centred; move DC to [H // 2, W // 2] (numpy.fft.fftshift) "
             "and give domain=kspace, or, if these are images, domain=image"
         )
     if where and not known:
         raise InputError(f"{path}: has its energy at the centre, as k-space has; give domain=kspace, or, if these are images, domain=image")
+    if sure and array.dtype.kind == "c" and min(array.shape[-2:]) >= measured.SMALLEST:
+        seems = measured.surely(array)
+        if known and seems == "image":
+            why = "" if domain else f", which {content.known_by} says that it is"
+            raise InputError(f"{path}: has its energy all over, as images have, not k-space{why}; give domain=image")
+        if not known and seems != "image":
+            raise InputError(f"{path}: whether its complex numbers are images or k-space is unclear; give domain=image or domain=kspace")
     return known or "image"
+
+
+def check_axes_of_kspace(path: Path, content: Content, slices: int = 1) -> None:
+    """Refuse k-space whose axes nobody named where ``slices``, or channels, may be coils.
+
+    >>> check_axes_of_kspace(Path("a.npy"), Content(np.ones((4, 9, 8), np.complex64), "NHW", guessed=True), 4)
+    Traceback (most recent call last):
+    prom.errors.InputError: a.npy: k-space of shape (4, 9, 8): whether it is of slices or of coils is unclear; give axes=NHW or axes=KHW
+    """
+    axes = content.axes
+    channels = arranged(content).shape[1]
+    if content.guessed and (channels > 1 or ("C" not in axes and 1 < slices <= MOST_COILS)):
+        letter, what = ("C", "channels") if channels > 1 else ("N", "slices")
+        raise InputError(
+            f"{path}: k-space of shape {content.array.shape}: whether it is of {what} or of coils is unclear; give axes={axes} or "
+            f"axes={axes.replace(letter, 'K')}"
+        )
 
 
 def slices(
@@ -215,10 +246,15 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
         array = np.where(np.isnan(array), np.asarray(nan, array.dtype), array) if array.dtype.kind in "fc" else array
     domain = domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
-        raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
+        pair = f", give axes={content.axes.replace('C', 'R')} where the two channels are real and imaginary part" * (array.shape[1] == 2)
+        raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
+    if domain == "image" and content.guessed and array.shape[1] == 2 and array.dtype.kind in "if" and (array < 0).any():
+        pair = f"axes={content.axes} or axes={content.axes.replace('C', 'R')}"
+        raise InputError(f"{path}: whether 2 with negative values are channels or real and imaginary part is unclear; give {pair}")
     sides = content.keep or array.shape[3:]
     if domain == "kspace":
         whole, array = array.shape[3:], measured.checked(path, array, empty)
+        check_axes_of_kspace(path, content, len(array))
         sides = [round(side * left / before) for side, left, before in zip(sides, array.shape[3:], whole, strict=True)]
     return array, domain, sides
 

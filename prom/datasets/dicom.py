@@ -544,7 +544,7 @@ def read(path: Path, part: str | None = None, second: Path | None = None) -> Con
     elif second is not None:
         images = _join_file(path, images, second)
     spacing = (_of_frame(data, 0, "PixelMeasuresSequence") or data).get("PixelSpacing")
-    return Content(images, "NHW", spacing=pixel_spacing(*spacing) if np.size(spacing) == 2 else None)
+    return Content(images, "NHW", spacing=pixel_spacing(*spacing) if np.size(spacing) == 2 else None, domain="image")
 
 
 def _join_file(path: Path, images: np.ndarray, second: Path) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -93,8 +94,8 @@ def plan(
     into results: de-identify DICOM files first.
 
     *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder whose name the file's name
-    begins with (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. See
-    :func:`prom.datasets.layout.names`, and ``patient``.
+    begins with (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. Where several names end in
+    the same numbers (P1_0, P2_0) ``patient`` must say whether these are of slices. See :func:`prom.datasets.layout.names`.
 
     *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs), ``split`` picks one of them. If
     not, patients are sorted by name (numbers by value), and every fifth one, beginning with the second, is "test", the others are
@@ -103,7 +104,7 @@ def plan(
 
     *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
     values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same, and has its
-    axes, without channels and coils.
+    axes, without channels and coils. Labels and further contrasts of NIfTI and MGH files must lie where the image lies, by their headers.
 
     *Volumes.* With ``volume`` the slices of a subject, in the order above (DICOM: by position), are one volume, of the axes N, H and W, and
     the data set has the slices perpendicular to its ``readout``: a mask then chooses among the two other axes, ky and kz of a 3D scan,
@@ -120,8 +121,9 @@ def plan(
     ``(N, T, H, W)``. With coils=keep all frames of a series have the same sensitivities.
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
-    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases,
-    derivatives of BIDS. Links to files elsewhere in the folder are read once, links out of it refused.
+    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases, real and
+    imaginary parts of BIDS, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to files elsewhere in
+    the folder are read once, links out of it refused.
 
     Parameters
     ----------
@@ -135,11 +137,12 @@ def plan(
         What the axes of arrays in npy, npz, HDF5, MATLAB and NIfTI files are, a letter for each: H and W (rows, columns), N (slices), C
         (channels: contrasts, echoes, all measured with one mask), K (coils), R (real and imaginary part), 1 (one of length 1, to drop).
         E.g. ``"HWCN"``, or for multi-coil k-space ``"NKHW"``. Without names the axes are those of the table where that makes slices, of
-        at least 8 rows and columns; coils must be named, but in k-space of fastMRI.
+        at least 8 rows and columns. They must be named where k-space may be of coils, but for fastMRI, and where two channels with negative
+        values may be real and imaginary part.
     domain
         "image", or "kspace": arrays are fully sampled k-space with its centre at ``[H // 2, W // 2]``, complex, and the images are
-        :func:`prom.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and one whose energy lies at the
-        centre as in k-space is refused.
+        :func:`prom.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and complex numbers that are not
+        certainly images are refused: those whose transform has not at least five times their share of energy in its centre.
     sensitivities
         A file with the sensitivities of the coils, one for all slices, with the axes of ``axes`` in the same order without N, C and 1;
         the images are then complex, :func:`prom.kspace.coils.combine`. Without it the images of coils become the magnitude
@@ -257,9 +260,11 @@ def plan(
     if name != Path(name).name:
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
     maps = None if sensitivities is None else _sensitivities(Path(sensitivities), axes)
+    patient = None if patient is None else str(patient)
     folders = _split_folders(path) if path.is_dir() else {}
     everything, left_out, notes = _recognised(path, folders, maps, patient, labels, contrast, channels, series, part)
     sides = _sides(path, everything, folders)
+    _refuse_copies(sides)
     files = _of_split(path, split, everything, folders, sides)
     if labels != "none":
         roles.check_labels(files, split)
@@ -407,6 +412,8 @@ def read(
         values.append(what)
     for file, contents in pieces:
         channels = [file.path, *file.others]
+        for other in (*file.others, *([file.label] if file.label else [])):
+            formats.check_place(file.path, other)
         if time is not None:
             count = _frames(channels, contents, count if stacks else None)
         by_coil = None
@@ -572,6 +579,8 @@ def _volume(
     by_file = [_contents(one, dataset_name, axes, part, volume=True) for one in item]
     wholes = [volumes.joined(paths, contents, thickness) for contents in zip(*by_file, strict=True)]
     sides = tuple(arranged(wholes[0]).shape[place] for place in (0, 3, 4))
+    for other in (*file.others, *([file.label] if file.label else [])):
+        formats.check_place(file.path, other)
     if file.label is not None:
         found = formats.read_labels(file.label, sides, wholes[0].axes, wholes[0].axes == axes)
         wholes[0] = replace(wholes[0], labels=found)
@@ -728,6 +737,36 @@ def _sides(path: Path, files: list[File], folders: dict[str, str]) -> dict[str, 
     test = set(patients[1::5])
     sides = {"train": [file for file in files if file.patient not in test], "test": [file for file in files if file.patient in test]}
     return {split: chosen for split, chosen in sides.items() if chosen}
+
+
+def _refuse_copies(sides: dict[str, list[File]]) -> None:
+    """The same bytes under two names, in two splits. Pictures may well be equal, all black; DICOM files say whose they are."""
+    alike: dict[object, list[tuple[str, Path]]] = {}
+    for split, files in sides.items():
+        for file in files:
+            if file.kind not in ("image", "DICOM"):
+                alike.setdefault(file.path.stat().st_size, []).append((split, file.path))
+    for key in (_middle, _digest):  # little of a file is read, unless another one has that too
+        groups, alike = [group for group in alike.values() if len({split for split, _ in group}) > 1], {}
+        for number, group in enumerate(groups):
+            for split, file in group:
+                alike.setdefault((number, key(file)), []).append((split, file))
+    for group in alike.values():
+        (split, first), *others = sorted(group, key=lambda one: formats.natural(one[1].as_posix()))
+        for other, second in others:
+            if other != split:
+                raise InputError(f"{first} in {split} and {second} in {other}: are the same, byte by byte; remove one")
+
+
+def _middle(file: Path) -> bytes:
+    with open(file, "rb") as opened:
+        opened.seek(file.stat().st_size // 2)
+        return opened.read(4096)
+
+
+def _digest(file: Path) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str], sides: dict[str, list[File]]) -> list[File]:

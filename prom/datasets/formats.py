@@ -7,6 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import IO
 
@@ -96,6 +97,34 @@ def read_labels(path: Path, shape: tuple[int, ...], images: str, named: bool) ->
     with decoding(path, kind):
         found = content(path, kind, None, None if own else partial(_axes_of_labels, expected=shape, images=images, named=named))
         return _labels(path, arranged(found).squeeze((1, 2)), shape)
+
+
+def check_place(path: Path, other: Path) -> None:
+    """Refuse two volumes, an image and its label or a further contrast, whose headers say that their voxels lie elsewhere in space.
+
+    Half a voxel is tolerated. Formats without an orientation, and without voxels of one number, are not compared.
+
+    Raises
+    ------
+    InputError
+        Where a corner of the one lies elsewhere than that of the other, as where one of them is flipped.
+    """
+    import nibabel
+
+    if {kind_of(path), kind_of(other)} - {"NIfTI", "MGH"}:
+        return
+    with decoding(other, kind_of(other)):
+        one, two = nibabel.load(path), nibabel.load(other)
+        if one.shape[:3] != two.shape[:3] or len(one.shape) < 3:
+            return  # what follows says it
+        corners = np.array([*product(*((0, length - 1) for length in one.shape[:3]))])
+        places = [nibabel.affines.apply_affine(volume.affine, corners) for volume in (one, two)]
+    apart = np.linalg.norm(places[1] - places[0], axis=1).max()
+    if apart > np.linalg.norm(one.affine[:3, :3], axis=0).min() / 2:
+        raise InputError(
+            f"{other}: lies {apart:.3g} mm from {path.name!r} by their headers; if their voxels are in one order, save it with that one's "
+            "affine, else reorient or resample it"
+        )
 
 
 def _axes_of_labels(path: Path, shape: Sequence[int], usual: str, expected: tuple[int, ...], images: str, named: bool) -> str:
@@ -192,10 +221,11 @@ def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
     volume = nibabel.load(path)
     if (offset := getattr(volume.dataobj, "offset", 0)) > NIFTI_OFFSET:
         raise InputError(f"{path}: its voxels begin at byte {offset}, behind more than any header; it is damaged")
-    axes = check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
+    guessed, axes = axes is None, check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     zooms = volume.header.get_zooms()
     spacing = pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")])
-    return Content(np.asanyarray(volume.dataobj), axes, spacing=spacing, thickness=float(zooms[axes.index("N")]) if "N" in axes else None)
+    thickness = float(zooms[axes.index("N")]) if "N" in axes else None
+    return Content(np.asanyarray(volume.dataobj), axes, spacing=spacing, thickness=thickness, guessed=guessed)
 
 
 def _read_analyze(path: Path, _: str | None, axes: Axes) -> Content:
@@ -210,9 +240,9 @@ def _read_analyze(path: Path, _: str | None, axes: Axes) -> Content:
 
 def _read_npy(path: Path, _: str | None, axes: Axes) -> Content:
     with open(path, "rb") as file:
-        axes = check_axes(path, *_header(path, file), axes, FIRST)
+        guessed, axes = axes is None, check_axes(path, *_header(path, file), axes, FIRST)
     array = np.load(path, mmap_mode="r", allow_pickle=False)  # mapped: a truncated file fails at once
-    return Content(array, axes, domain=_domain(path, "", array.dtype))
+    return Content(array, axes, domain=_domain(path, "", array.dtype), guessed=guessed)
 
 
 def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
@@ -235,14 +265,14 @@ def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
             stored[name] = min(member.compress_size, path.stat().st_size)
     others = [name for name in arrays if name != "labels"]
     chosen = _choose(path, arrays, dataset_name, ["images"] if "images" in arrays else others)
-    axes = check_axes(path, *arrays[chosen], axes, FIRST, stored[chosen])
+    guessed, axes = axes is None, check_axes(path, *arrays[chosen], axes, FIRST, stored[chosen])
     labels = None
     with np.load(path, allow_pickle=False) as members:
         if "labels" in arrays:
             check_declared(path, *arrays["labels"], stored["labels"], axes=(2, 3, 4) if "T" in axes else (2, 3))
             lengths = dict(zip(axes, arrays[chosen][0], strict=True))
             labels = _labels(path, members["labels"], tuple(lengths.get(letter, 1) for letter in ("NTHW" if "T" in axes else "NHW")))
-        return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]))
+        return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]), guessed=guessed)
 
 
 def _labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -290,9 +320,7 @@ def _read_hdf5(
         if domain and axes is None and "ismrmrd_header" in arrays and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
             axes, keep = FASTMRI_AXES[len(shape)], fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
             known_by = "its name and ismrmrd_header"
-        elif domain and axes is None and len(shape) == 4:
-            raise InputError(f"{path}: {name!r} of shape {shape} is k-space, of coils or of channels; give axes=NKHW or axes=NCHW")
-        axes = check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
+        guessed, axes = axes is None, check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
         array = dataset[()]
     if array.dtype.names:
@@ -300,7 +328,7 @@ def _read_hdf5(
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
-    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep, known_by=known_by)
+    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep, known_by=known_by, guessed=guessed)
 
 
 def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
@@ -352,8 +380,8 @@ def _read_matlab(path: Path, dataset_name: str | None, axes: Axes) -> Content:
         return _read_hdf5(path, dataset_name, axes, matlab_order=True)
     with matlab.unpacked(path, dataset_name) as (arrays, load):
         name = _choose(path, arrays, dataset_name)
-        axes = check_axes(path, *arrays[name], axes, LAST)
-        return Content(load(name), axes, domain=_domain(path, name, arrays[name][1]))
+        guessed, axes = axes is None, check_axes(path, *arrays[name], axes, LAST)
+        return Content(load(name), axes, domain=_domain(path, name, arrays[name][1]), guessed=guessed)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ image formats

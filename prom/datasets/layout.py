@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
@@ -17,6 +17,8 @@ IMAGE_FOLDERS = {
 }
 LABEL_FOLDERS = {"labelstr", "labelsts", "labels", "label", "masks", "seg", "segs", "segmentation", "segmentations", "annotations", "gt"}
 LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "annotation", "lesion", "roi"}
+PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
+SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
 CONTRASTS = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
@@ -38,8 +40,8 @@ class Name:
     """What the name of one file says.
 
     ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image and
-    its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs, ``phase`` whether the values are
-    angles.
+    its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs, ``unread`` why it is no image by
+    itself, else "".
     """
 
     patient: str
@@ -47,7 +49,7 @@ class Name:
     label: bool
     volume: str
     sure: bool = True
-    phase: bool = False
+    unread: str = ""
 
 
 def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = None) -> list[Name]:
@@ -61,7 +63,8 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     Raises
     ------
     InputError
-        Where folders hold files of the same names, so that either could be the patient, or all patients would be sessions or dates.
+        Where folders hold files of the same names, or several names have the same numbers at their end, so that either could be the
+        patient, or all patients would be sessions or dates.
 
     >>> paths = ["imagesTr/la_1.nii", "labelsTr/la_1.nii", "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii", "B1/B1_t1.nii", "B1/B1_seg.nii"]
     >>> found = names([PurePath(p) for p in paths], [PurePath(p).stem for p in paths])
@@ -73,6 +76,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     folders = [tuple(part for part in file.parts[:-1] if not says_what(part)) for file in files]
     if how is None:
         _refuse_unclear(files, folders, words)
+        _refuse_numbered(files, folders, words)
         patients = [_patient(*facts) for facts in zip(files, folders, words, strict=True)]
         if len(set(patients)) > 1 and all(is_session(patient) for patient in patients):
             raise InputError(
@@ -80,10 +84,19 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
                 "patient=file where each is a patient, else leave the patient's own folder on the path and give patient=1"
             )
     else:
-        patients = [_chosen_patient(file, word, how) for file, word in zip(files, words, strict=True)]
+        numbered = _numbered(files, folders, words)
+        patients = [_chosen_patient(file, word, how, numbered) for file, word in zip(files, words, strict=True)]
+    imaginary = {stem[: -len("imaginary")] for stem in stems if stem.lower().endswith("imaginary")}
     return [
-        Name(patient, word.contrast, word.label, "/".join((*folder, word.volume)), patient != (word.case or file.name), _is_phase(file))
-        for patient, folder, word, file in zip(patients, folders, words, files, strict=True)
+        Name(
+            patient,
+            word.contrast,
+            word.label,
+            "/".join((*folder, word.volume)),
+            patient != (word.case or file.name),
+            _unread(stem, imaginary),
+        )
+        for patient, folder, word, file, stem in zip(patients, folders, words, files, stems, strict=True)
     ]
 
 
@@ -126,9 +139,17 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
     return _Words(case, case + "".join(after), contrast, label)
 
 
-def _is_phase(file: PurePath) -> bool:
-    """Whether a name's last word is that of a phase image; with a number it is one of the heart's cycle."""
-    return re.split(r"[-_. ]+", file.name.split(".")[0])[-1].lower() in {"phase", "pha"}
+def _unread(stem: str, imaginary: Collection[str]) -> str:
+    """Why a name, as dcm2niix, BIDS or a reconstruction gives it, is not that of an image, or "". With a number, phase is one of the
+    heart's cycle. ``imaginary``: the names that end so, without that word.
+    """
+    last = re.split(r"[-_. ]+", stem)[-1].lower()
+    part = re.search(r"(?<![A-Za-z])part-(phase|real|imag)(?![A-Za-z])", stem, re.I)
+    if last in PHASE_WORDS or (part and part[1].lower() == "phase"):
+        return "a phase, by its name"
+    if part or last == "imaginary" or (last == "real" and stem[: -len("real")] in imaginary):
+        return "a real or imaginary part, by its name; save both as one complex array"
+    return "coil sensitivities, by its name" if last in SENSITIVITY_WORDS else ""
 
 
 def _joined(words: list[_Words]) -> list[_Words]:
@@ -209,9 +230,9 @@ def _owner(folder: str) -> str:
     return _words(PurePath(folder), folder, channels=False).case or folder
 
 
-def _chosen_patient(file: PurePath, words: _Words, how: str) -> str:
+def _chosen_patient(file: PurePath, words: _Words, how: str, numbered: dict[str, str]) -> str:
     if how == "name":
-        return words.case or file.name
+        return numbered.get(words.case, words.case) or file.name
     if how == "file" or (how == "folder" and len(file.parts) == 1):
         return file.as_posix()
     return by_folder(file, how)
@@ -251,4 +272,32 @@ def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]
         raise InputError(
             f"{first}/{one}, {first}/{two} and {second}/{one}, {second}/{two}: whether {first!r} or {one!r} is a patient is unclear; "
             "give patient=folder, or patient=name where files of one name in several folders are of one patient"
+        )
+
+
+def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> dict[str, str]:
+    """Of names that are all that says whose a file is: those that end in a number which another one has too, without it.
+
+    >>> paths = [PurePath(f"P{i}_{n}.npy") for i in (1, 2) for n in (0, 1)]
+    >>> _numbered(paths, [()] * 4, [_words(path, path.stem, False) for path in paths])
+    {'P1_0': 'P1', 'P1_1': 'P1', 'P2_0': 'P2', 'P2_1': 'P2'}
+    """
+    cases = {word.case for file, folder, word in zip(files, folders, words, strict=True) if not folder and not file.name.startswith("sub-")}
+    starts: dict[str, set[str]] = defaultdict(set)
+    for case in cases:
+        start, between, end = _last(case)
+        if between and end.isdecimal():
+            starts[end].add(start)
+    return {case: _last(case)[0] for case in sorted(cases) if len(starts.get(_last(case)[2], ())) > 1}
+
+
+def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:
+    """P1_0, P1_1, P2_0, P2_1: slices of two patients, or four of two hospitals?"""
+    numbered = _numbered(files, folders, words)
+    if numbered:
+        case, start = next(iter(numbered.items()))
+        other = next(name for name in numbered if numbered[name] != start and _last(name)[2] == _last(case)[2])
+        raise InputError(
+            f"{case} and {other}: whether {case!r} or {start!r} is a patient is unclear; give patient=name where {start!r} is one, or "
+            "patient=file"
         )

@@ -17,6 +17,7 @@ import numpy as np
 from prom.datasets import twix
 from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
 from prom.datasets.arrays import Content, check_axes
+from prom.datasets.measured import CERTAIN, central_shares
 from prom.datasets.reading import check_declared, pixel_spacing, read_text
 from prom.errors import InputError
 
@@ -30,9 +31,7 @@ FRAMES = ("phase", "repetition")  # counters of which one may be time
 BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
-CENTRE = 8  # a 1/8 of each axis is its centre
 PATTERNS = ("columns", "rows", "points")  # what prom writes of its masks
-CERTAIN = 5  # so many times the share of energy makes it certain which domain has its energy in the centre
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- ISMRMRD
@@ -395,22 +394,6 @@ def _domain(path: Path, array: np.ndarray, axes: str) -> str:
             "transform's; save it as npy and name the domain"
         )
     return "kspace" if itself > other else "image"
-
-
-def central_shares(array: np.ndarray) -> tuple[float, float]:
-    """The share of energy in the centre of ``(..., H, W)``, and in that of its transform: k-space has a high one itself, images the other.
-
-    >>> [round(share, 2) for share in central_shares(np.ones((16, 16)))]
-    [0.04, 1.0]
-    """
-    transformed = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(array, axes=(-2, -1))), axes=(-2, -1))
-    return _central_share(array), _central_share(transformed)
-
-
-def _central_share(array: np.ndarray) -> float:
-    energy = np.abs(array.astype(np.complex128)) ** 2
-    centre = tuple(slice(n // 2 - n // (2 * CENTRE), n // 2 + n // (2 * CENTRE) + 1) for n in array.shape[-2:])
-    return float(energy[(..., *centre)].sum() / max(energy.sum(), np.finfo(float).tiny))
 
 
 # ------------------------------------------------------------------------------------------------------------------------- what all share

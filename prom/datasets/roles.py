@@ -18,7 +18,9 @@ from prom.errors import InputError
 LABELS = ("auto", "only", "none")
 MOST_LABELS = 24  # different values; a picture of an anatomy has more
 LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
-PARTLY = ("NIfTI", "npy")  # formats that can be read in part
+PARTLY = ("NIfTI", "MGH", "Analyze", "npy")  # formats that can be read in part
+WHOLE = ("HDF5", "MATLAB", "npz")  # that cannot, and are read where they are not large
+LARGE = 2**26  # bytes
 
 LeftOut = tuple[Path, str]
 
@@ -70,8 +72,8 @@ def assigned(
     names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
     found, labelled = [], []
     for (path, kind), where, name in zip(readable, relative, names, strict=True):
-        if name.phase and not name.label:
-            left_out.append((path, "a phase, by its name"))
+        if name.unread and not name.label:
+            left_out.append((path, name.unread))
             continue
         subject = where.as_posix()
         if kind == "image" and any(not layout.says_what(part) for part in where.parts[:-1]):
@@ -155,7 +157,7 @@ def _values_are_labels(file: File) -> bool:
 
 def _stored(file: File) -> np.ndarray:
     """The array of a file, read where it is looked at if the format allows; its first axis is the last of NIfTI, that of slices."""
-    if file.kind == "NIfTI":
+    if file.kind in ("NIfTI", "MGH", "Analyze"):
         import nibabel
 
         return _Turned(nibabel.load(file.path).dataobj)
@@ -184,7 +186,7 @@ def _labels_by_value(found: Sequence[File]) -> set[Path]:
     """The files with values of labels, where another one of the patient's, on the same grid, has those of an image."""
     patients: dict[str, list[File]] = defaultdict(list)
     for file in found:
-        if file.kind in PARTLY:
+        if file.kind in PARTLY or (file.kind in WHOLE and file.path.stat().st_size < LARGE):
             patients[file.patient].append(file)
     labels: set[Path] = set()
     for files in patients.values():

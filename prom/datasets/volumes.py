@@ -15,7 +15,7 @@ import torch
 
 from prom import options
 from prom.datasets import measured
-from prom.datasets.arrays import LEAST, Content, Spacing, arranged, domain_of, numbers
+from prom.datasets.arrays import LEAST, Content, Spacing, arranged, check_axes_of_kspace, domain_of, numbers
 from prom.datasets.measured import NEAR, SHARE
 from prom.datasets.reading import pixel_spacing
 from prom.errors import InputError
@@ -141,13 +141,16 @@ def cut(
     if len(volume) < 2:
         raise InputError(f"{path}: has one slice of {volume.shape[3]} x {volume.shape[4]}, so it is no volume; leave out volume")
     ends = (len(volume) // 2, 0)  # where k-space has its energy, if it is centred and if it is not
-    [domain] = {domain_of(path, replace(content, array=volume[place : place + 1], axes="NCKHW"), domain) for place in ends}
+    slices = [replace(content, array=volume[place : place + 1], axes="NCKHW") for place in ends]
+    [_] = {domain_of(path, one, domain, sure=False) for one in slices}
+    domain = domain_of(path, slices[0], domain)
     readout = content.readout if readout is None else readout
     array = turned(volume, readout)
     begin, end = positions or (0, len(array))
     if domain == "kspace":
         if array.dtype.kind != "c":
             raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array")
+        check_axes_of_kspace(path, content)
         if not content.volume:
             _check_partitions(path, content, volume)
         array = _transformed(path, _without_empty(path, array, empty), begin, end, nan)

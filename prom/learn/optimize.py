@@ -13,6 +13,7 @@ from prom import objectives
 from prom.datasets.base import SliceDataset
 from prom.engine.replay import replayed
 from prom.engine.threads import spread
+from prom.errors import InputError
 from prom.learn.batches import shuffled_batches
 from prom.learn.history import History
 from prom.learn.iterate import iterate
@@ -88,6 +89,8 @@ def optimize(
     >>> int(result.mask[0].sum()), bool(result.mask[:, 7:9].all())
     (4, True)
     """
+    if not isinstance(recipe, Recipe):
+        raise InputError(f"recipe {str(recipe)[:40]!r}: must be a Recipe, e.g. prom.DEFAULT or prom.PAPER")
     demands = Demands.of(demands, named)
     return learn(Problem.of(data, acceleration, pattern, objective, device, reconstruction, demands), recipe, check_seed(seed), callback)
 

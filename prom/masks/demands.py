@@ -15,7 +15,7 @@ from torch import Tensor
 from prom import options
 from prom.errors import InputError, unknown
 from prom.kspace.fourier import offsets
-from prom.kspace.patterns import Lines, Readouts
+from prom.kspace.patterns import Lines, Readouts, count_of
 from prom.masks import gaps
 from prom.masks.feasible import Feasible
 
@@ -236,6 +236,8 @@ class Demands:
             raise InputError(f"max_gap {self.max_gap}: is for lines; use pattern columns or rows, or leave it out")
         elif self.calibration_shape != "square" and not self.calibration:
             raise InputError(f"calibration_shape {self.calibration_shape}: is that of calibration, which is 0; set both, or leave it out")
+        elif self.axis and self.partial_fourier == 1 and self.segments == 1:
+            raise InputError(f"axis {self.axis}: is that of partial_fourier and segments, and neither is set; set one, or leave it out")
         for name in MASKS:
             if (mask := getattr(self, name)) is not None:
                 _of_pattern(name, mask, lines)
@@ -433,7 +435,7 @@ def acceleration_of(size: int, count: int) -> str:
     """
     for digits in (0, *range(2, 13)):
         alpha = math.floor(size / count * 10**digits) / 10**digits
-        if alpha >= 1 and math.floor(size / alpha) == count:
+        if alpha >= 1 and count_of(size, alpha) == count:
             return f"{alpha:.12g}"
     return repr(size / count)
 
@@ -455,10 +457,20 @@ def _mask(name: str, mask: object) -> Tensor | None:
 
 def _of_pattern(name: str, mask: Tensor, lines: Lines) -> Tensor:
     """A mask as bool of theta's shape; it may have that shape already, or be that of every frame."""
-    if tuple(mask.shape) == tuple(lines.shape):
-        return mask
+    of_theta = tuple(mask.shape) == tuple(lines.shape)
     if lines.frames and tuple(mask.shape) == lines.frame.samples:
-        return lines.in_frames(_of_pattern(name, mask, lines.frame))
+        try:
+            found = lines.in_frames(_of_pattern(name, mask, lines.frame))
+        except InputError:
+            if not of_theta:
+                raise
+            return mask
+        if of_theta and not torch.equal(found, mask):
+            shape = " x ".join(map(str, lines.samples))
+            raise InputError(f"{name}: whether its first axis is rows or frames, of which there are as many, is unclear; give all {shape}")
+        return found
+    if of_theta:
+        return mask
     try:
         return lines.select(mask)
     except InputError as error:

@@ -125,6 +125,8 @@ def fewest(gap: int, mandatory: np.ndarray, forbidden: np.ndarray) -> int | None
     >>> fewest(8, nothing, nothing), fewest(3, nothing, np.arange(128) % 8 < 4)
     (16, None)
     """
+    if forbidden.all():
+        return None
     walk = _Walk.of(gap, mandatory, forbidden, None)
     end, place, count = len(walk.allowed) - 1, 0, 0
     while walk.lowest[end] > place:

@@ -265,7 +265,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         for what in ("fingerprint", "objective", "reconstruction", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
-    seeds = [result.seed for result in results]
+    seeds = [seed for result in results for seed in result.provenance.get("seeds", [result.seed])]  # of averages those of all members
     if len(set(seeds)) < len(seeds):
         raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
     members = first.recipe["members"]

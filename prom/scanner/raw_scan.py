@@ -15,6 +15,7 @@ from torch import Tensor
 
 from prom.datasets import raw
 from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
+from prom.datasets.measured import CERTAIN, central_shares
 from prom.datasets.reading import decoding
 from prom.datasets.signatures import check_signature
 from prom.errors import InputError
@@ -284,8 +285,8 @@ def _bart(path: Path) -> RawScan:
         filled = (kspace != 0).any(axis=1)
         _check_alike(path, list(range(len(filled))), filled)
         measured = filled[0]
-        itself, other = raw.central_shares(kspace[len(kspace) // 2])
-        if other > raw.CERTAIN * itself:
+        itself, other = central_shares(kspace[len(kspace) // 2])
+        if other > CERTAIN * itself:
             raise InputError(f"{path}: is images, which have their energy all over, not k-space; give the raw data")
     mask = torch.from_numpy(np.ascontiguousarray(measured))
     return RawScan(torch.from_numpy(np.ascontiguousarray(kspace, np.complex64)), mask, lines_of(mask), "BART k-space")

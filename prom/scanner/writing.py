@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,13 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     ending = path.suffix.lower()
     if ending not in (*options.FORMATS, *options.SCANNER_FORMATS):
         raise unknown("output format", path.suffix, (*options.FORMATS, *options.SCANNER_FORMATS))
-    ordered = bool(settings) or ending in options.SCANNER_FORMATS
+    ordered, names = bool(settings) or ending in options.SCANNER_FORMATS, None
     if result is not None and ordered and result.lines.frames:
         return _write_series(result, path, ending, settings)
     if result is not None and ordered and result.mask.ndim == 3 and result.trajectory is None:
         if "readout" in settings:
             raise InputError(f"readout {settings['readout']}: the mask of a volume says itself how long its lines are; leave it out")
+        names = ("row" if result.lines.readout == (-1,) else "column", "partition")
         result, readout = across(result)
         settings |= {"readout": readout}
     if ending in options.SCANNER_FORMATS:
@@ -71,7 +73,7 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
         raise InputError(f"option {next(iter(settings))}: {ending} has no order of measurement; use .seq, .mrd or .csv, or leave it out")
     made = _ordered(result, Protocol(**settings))
     with atomic(path) as temporary:
-        table(made).to_csv(temporary, index=False, lineterminator="\n")
+        table(made, names).to_csv(temporary, index=False, lineterminator="\n")
     return made
 
 
@@ -102,12 +104,13 @@ def _ordered(result: MaskResult, protocol: Protocol) -> ScanPlan:
     return make(result, protocol).plan if protocol.kind == "tse" else plan(result, protocol)
 
 
-def table(made: ScanPlan) -> pd.DataFrame:
-    """The plan as a table, one line a measured line, point or readout, in the order of measurement."""
+def table(made: ScanPlan, names: Sequence[str] | None = None) -> pd.DataFrame:
+    """The plan as a table, one line a measured line, point or readout, in the order of measurement. ``names``: of its axes, by default
+    those of a slice's; a volume has others."""
     if isinstance(made, ReadoutPlan):
         numbers = {"frame": made.frame.numpy()} if made.frame is not None else {}
         return pd.DataFrame({**numbers, **described(made.trajectory, made.steps[:, 0]), "shot": made.shot.numpy()})
-    names = [AXES[axis] for axis in {"columns": (-1,), "rows": (-2,), "points": (-2, -1)}[made.pattern]]
+    names = names or [AXES[axis] for axis in {"columns": (-1,), "rows": (-2,), "points": (-2, -1)}[made.pattern]]
     numbers = {name: made.steps[:, place].numpy() for place, name in enumerate(names)}
     offsets = {f"{name}_offset": numbers[name] - made.matrix[1 + place] // 2 for place, name in enumerate(names)}
     counters = {"shot": made.shot.numpy(), "echo": made.echo.numpy(), "calibration": made.calibration.numpy().astype(int)}

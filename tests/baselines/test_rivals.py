@@ -10,6 +10,7 @@ from prom import InputError, SliceDataset, baselines, fft2c, ifft2c
 from prom.baselines import RIVALS
 from prom.baselines.rivals import igs, loupe, rescale, score_prune
 from prom.kspace.patterns import make
+from prom.masks.demands import Demands
 
 QUICK = {"igs": {"batch_size": 5}, "loupe": {"iterations": 8, "learning_rate": 0.3}}
 QUICK |= dict.fromkeys(("score_prune", "bass"), {"iterations": 8})
@@ -153,3 +154,10 @@ def test_bad_input(blobs):
     ):
         with pytest.raises(InputError, match=message):
             bad()
+
+
+def test_loupe_of_demands_that_leave_nothing_to_choose():
+    outside = torch.tensor([1, 1, 0, 0, 0, 0, 1, 1]).bool().expand(8, 8).contiguous()
+    data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
+    mask = loupe(data, 2, "columns", iterations=2, demands=Demands(calibration=4, forbid=outside))
+    assert torch.equal(mask, ~outside)

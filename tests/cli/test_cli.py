@@ -16,7 +16,9 @@ import pytest
 import torch
 
 from prom import baselines, load, load_mask
+from prom import options as prom_options
 from prom.cli import main, report_mask, strict_json
+from prom.datasets import folder
 
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -69,6 +71,31 @@ def test_from_a_folder_to_a_picture(work, here):
     for run, ending in ((here, "npy"), (prom, "png")):
         assert run("export", "mask.h5", "--output", f"mask.{ending}", cwd=work).returncode == 0
     assert np.array_equal(np.load(work / "mask.npy"), load_mask(work / "mask.h5").mask.numpy())
+
+
+def test_what_is_read_is_not_overwritten(here, tmp_path):
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).random((4, 32, 32)))
+    before = (tmp_path / "images.npy").read_bytes()
+    baseline = ("baseline", "energy", "images.npy", "-a", "4", "--split", "all", "-o")
+    for name in ("one.h5", "two.h5", "one.h5"):  # a mask may be made anew
+        assert here(*baseline, name, cwd=tmp_path).returncode == 0
+    for command, message in (
+        ((*baseline, "images.npy"), "a mask file is HDF5; name it images.h5, and prom export makes .npy"),
+        (("inspect", "images.npy", "--png", "images.npy"), "exists among the files that are read"),
+        (("average", "one.h5", "two.h5", "-o", "one.h5"), "would overwrite a file that is read"),
+    ):
+        done = here(*command, cwd=tmp_path)
+        assert done.returncode == 2 and message in done.stderr
+    (tmp_path / "images.npy").rename(tmp_path / "images")
+    (tmp_path / "other.npy").write_bytes(before)
+    done = here("baseline", "energy", "other.npy", "-a", "4", "--split", "all", "-o", "images", cwd=tmp_path)
+    assert done.returncode == 2 and "exists and is no mask" in done.stderr and (tmp_path / "images").read_bytes() == before
+
+
+def test_a_series_is_chosen_by_its_description_as_by_its_number():
+    known = prom_options.names(folder.plan, without=())
+    for value in ("T2 TSE", "3", "1.2.840.1"):
+        assert prom_options.parse(f"series={value}", known, "a folder") == ("series", value)
 
 
 @pytest.mark.slow

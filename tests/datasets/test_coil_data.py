@@ -459,12 +459,14 @@ def test_one_coil_has_the_sensitivity_1_and_its_noise_is_found(tmp_path):
     smooth = torch.tensor(np.hanning(128)[:, None] * np.hanning(128)).float() ** 8
     kspace = fft2c(torch.tensor(sigpy.shepp_logan((128, 128)), dtype=torch.complex64)) * smooth + 0.02 * complex_normal(2, 128, 128)
     np.save(tmp_path / "kspace.npy", kspace.numpy())
-    data = load(tmp_path, coils="keep")
+    assert "whether it is of slices or of coils is unclear; give axes=NHW or axes=KHW" in error(tmp_path, coils="keep")
+    keep = {"coils": "keep", "axes": "NHW"}
+    data = load(tmp_path, **keep)
     assert data.kspace.shape == (2, 1, 128, 128) and torch.equal(data.sensitivities, torch.ones(1, 128, 128) + 0j)
     assert data.noise == pytest.approx(0.02, rel=0.05) and torch.allclose(data.images, ifft2c(kspace)[:, None], atol=1e-6)
-    small = load(tmp_path, coils="keep", size=64, size_in="kspace")
+    small = load(tmp_path, **keep, size=64, size_in="kspace")
     assert small.noise == pytest.approx(data.noise / 2) and torch.allclose(small.kspace, data.kspace[..., 32:96, 32:96] / 2)
-    cut = load(tmp_path, coils="keep", size=64)
+    cut = load(tmp_path, **keep, size=64)
     assert cut.noise == data.noise and torch.allclose(cut.images, data.images[..., 32:96, 32:96], atol=1e-6)
     assert torch.allclose(cut.kspace, fft2c(cut.images), atol=1e-6)
 
@@ -530,7 +532,7 @@ def test_magnitudes_and_images_of_no_coil_have_no_k_space_to_keep(tmp_path):
     np.save(tmp_path / "scan.npy", np.random.default_rng(0).random((2, 4, 16, 16)))
     assert "has float64 images; coils=keep needs k-space or complex" in error(tmp_path, coils="keep", axes="NKHW")
     np.save(tmp_path / "scan.npy", complex_normal(2, 16, 16).numpy())
-    assert "complex64 images without an axis of coils, K" in error(tmp_path, coils="keep", axes="NHW")
+    assert "complex64 images without an axis of coils, K" in error(tmp_path, coils="keep", axes="NHW", domain="image")
 
 
 def test_without_sigpy_the_way_out_is_named(tmp_path, monkeypatch):

@@ -128,7 +128,8 @@ def test_hdf5_chooses_the_dataset(tmp_path):
     with h5py.File(path, "w") as file:
         file["kspace"], file["reconstruction_rss"], file["header"] = kspace, rss, b"<xml/>"
     equal(load(path), rss[:, None])
-    assert torch.equal(load(path, dataset_name="kspace").images, ifft2c(torch.from_numpy(kspace[:, None])))  # by its name
+    named = {"dataset_name": "kspace", "axes": "NHW"}  # k-space by its name
+    assert torch.equal(load(path, **named).images, ifft2c(torch.from_numpy(kspace[:, None])))
     equal(load(path, dataset_name="kspace", domain="image"), kspace[:, None])
     with h5py.File(path, "a") as file:
         file["reconstruction_esc"] = esc

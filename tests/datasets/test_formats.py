@@ -366,11 +366,11 @@ def test_kspace_becomes_its_images(tmp_path, shape):
     images = random(3, 2, *shape, dtype=np.complex128)
     kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(2, 3)), norm="ortho"), axes=(2, 3))
     np.save(tmp_path / "a.npy", kspace)
-    data = load(tmp_path, domain="kspace")
+    data = load(tmp_path, domain="kspace", axes="NCHW")
     assert data.images.dtype == torch.complex64 and np.allclose(data.images, images, atol=1e-5)
     assert "k-space" in data.source and "as stored" not in data.source and "as stored" in load(tmp_path).source
     np.save(tmp_path / "a.npy", np.abs(kspace))
-    assert "a.npy" in (message := error(tmp_path, domain="kspace")) and "complex" in message
+    assert "a.npy" in (message := error(tmp_path, domain="kspace")) and "complex" in message and "axes=NRHW where" in message
     assert "did you mean 'kspace'" in error(tmp_path, domain="k-space")
 
 

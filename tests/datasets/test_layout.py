@@ -240,6 +240,77 @@ def test_what_this_package_wrote_is_never_input(tmp_path):
     )
 
 
+def test_numbers_at_the_end_of_names_are_asked_about(tmp_path):
+    names = [f"P{i:02d}_{n:03d}" for i in range(3) for n in range(4)]
+    for name in names:
+        save(tmp_path / f"{name}.npy", image())
+    assert "whether 'P00_000' or 'P00' is a patient is unclear; give patient=name" in message(tmp_path)
+    assert [len(side) for side in sides(tmp_path, patient="name")] == [2, 1]
+    assert len(set().union(*sides(tmp_path, patient="file"))) == 12
+    for name in names[4:]:
+        (tmp_path / f"{name}.npy").unlink()
+    assert len(set().union(*sides(tmp_path))) == 4  # one start: these are numbered patients
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("sub-01_part-phase_T2starw.nii.gz", "a phase"),
+        ("gre_e1_ph.nii.gz", "a phase"),
+        ("sub-01_phasediff.nii.gz", "a phase"),
+        ("sub-01_part-imag_bold.nii.gz", "a real or imaginary part"),
+        ("sens.npy", "coil sensitivities"),
+    ],
+)
+def test_what_is_no_image_by_its_name_is_left_out(tmp_path, name, why):
+    save(tmp_path / "sub-01_part-mag_T2starw.nii.gz", image())
+    save(tmp_path / name, image())
+    plan = folder.plan(tmp_path, "all")
+    assert [path.name for path, reason in plan.left_out if reason.startswith(why)] == [name]
+
+
+def test_an_image_without_its_imaginary_part_is_an_image(tmp_path):
+    save(tmp_path / "e1_real.npy", image())
+    assert len(prom.load(tmp_path, "all")) == 3
+    save(tmp_path / "e1_imaginary.npy", image())
+    assert "is a real or imaginary part, by its name; save both as one complex array" in message(tmp_path)
+
+
+def test_labels_and_channels_lie_where_their_image_lies(tmp_path):
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 15  # the same voxels in space, stored in the other order
+    save(tmp_path / "P0_t1.nii", image())
+    nibabel.save(nibabel.Nifti1Image(label(), flipped), tmp_path / "P0_seg.nii")
+    assert "lies 15 mm from 'P0_t1.nii' by their headers" in message(tmp_path)
+    assert len(prom.load(tmp_path, "all", labels="none")) == 3
+    nibabel.save(nibabel.Nifti1Image(label(), np.diag([1.0, 1, 1.1, 1])), tmp_path / "P0_seg.nii")  # rounding, as programs do
+    assert prom.load(tmp_path, "all").labels is not None
+    nibabel.save(nibabel.Nifti1Image(image(), flipped), tmp_path / "P0_t2.nii")
+    assert "P0_t2.nii: lies 15 mm" in message(tmp_path, channels="t1,t2", labels="none")
+
+
+def test_one_image_is_in_one_split(tmp_path):
+    stack = image()
+    for number in range(4):
+        save(tmp_path / f"scan{number}.npy", stack if number < 2 else image())
+    assert "scan0.npy in train and " in (text := message(tmp_path)) and "scan1.npy in test: are the same, byte by byte" in text
+    save(tmp_path / "scan1.npy", stack + 1)
+    assert len(prom.load(tmp_path, "all")) == 12
+
+
+@pytest.mark.parametrize("ending", ["mat", "h5", "mgz"])
+def test_labels_are_known_by_their_values_in_every_format(tmp_path, ending):
+    for name, array in (("P0_one", image()), ("P0_two", label())):
+        if ending == "mat":
+            scipy.io.savemat(tmp_path / f"{name}.mat", {"a": array})
+        elif ending == "mgz":
+            nibabel.save(nibabel.MGHImage(array, np.eye(4)), tmp_path / f"{name}.mgz")
+        else:
+            with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+                file["a"] = np.moveaxis(array, -1, 0)
+    assert prom.load(tmp_path, "all").labels.shape == (3, 16, 12)
+
+
 def test_phase_images_are_not_read_as_images(tmp_path):
     save(tmp_path / "p1_mag.nii", image())
     save(tmp_path / "p1_phase.nii", image())
@@ -311,6 +382,49 @@ def test_images_and_kspace_are_told_apart(tmp_path):
     assert len(prom.load(tmp_path, "all", domain="image")) == 6
 
 
+def test_complex_numbers_are_images_or_kspace_or_refused(tmp_path):
+    """An echo off the centre, noise, a small object, DC shifted along one axis, one axis transformed: none of them is read as images."""
+    x = np.linspace(-1, 1, 32)
+    small = np.zeros((6, 40, 32))
+    small[:, 16:24, 12:20] = 1 + anatomy()[:, 16:24, 12:20]
+    noise = np.random.default_rng(0).normal(size=(2, 6, 40, 32))
+    one_axis = np.fft.fft(anatomy(), axis=-1).astype("c8")
+    arrays = [kspace(anatomy() * np.exp(3j * np.pi * x)), kspace(anatomy()) + 0.2 * (noise[0] + 1j * noise[1]), kspace(small), one_axis]
+    for array in [*arrays, np.fft.ifftshift(kspace(anatomy()), axes=-1), kspace(anatomy())]:
+        np.save(tmp_path / "a.npy", array)
+        assert "domain=kspace" in message(tmp_path)
+    np.save(tmp_path / "a.npy", np.fft.ifftshift(kspace(anatomy()), axes=-1))
+    assert "at two edges" in message(tmp_path, domain="kspace", axes="NHW")
+    for phase in (0, np.pi * x, 3 * x**2):
+        images = (anatomy() * np.exp(1j * phase)).astype("c8") + np.complex64(0.01) * noise[0].astype("f4")
+        np.save(tmp_path / "a.npy", images)
+        assert np.array_equal(prom.load(tmp_path, "all").images[:, 0].numpy(), images)
+        assert "as images have, not k-space; give domain=image" in message(tmp_path, domain="kspace", axes="NHW")
+
+
+def test_coils_are_not_taken_for_slices_or_channels(tmp_path):
+    y, x = np.mgrid[-1:1:40j, -1:1:32j]
+    maps = np.stack([np.exp(-((x - a) ** 2) - (y - b) ** 2) for a, b in ((-1, 0), (1, 0), (0, 1))])
+    of_coils = kspace(anatomy()[:, None] * maps)
+    np.savez(tmp_path / "P0.npz", kspace=of_coils)
+    assert "of channels or of coils is unclear; give axes=NCHW or axes=NKHW" in message(tmp_path)
+    assert prom.load(tmp_path, "all", axes="NKHW").images.shape == (6, 1, 40, 32)
+    (tmp_path / "P0.npz").unlink()
+    np.save(tmp_path / "kspace.npy", of_coils[0])
+    assert "of slices or of coils is unclear; give axes=NHW or axes=KHW" in message(tmp_path)
+    assert prom.load(tmp_path, "all", axes="KHW").images.shape == (1, 1, 40, 32)
+    scipy.io.savemat(tmp_path / "kspace.mat", {"k": of_coils[0].transpose(1, 2, 0)})
+    (tmp_path / "kspace.npy").unlink()
+    assert "give axes=HWN or axes=HWK" in message(tmp_path)
+
+
+def test_real_and_imaginary_part_are_not_taken_for_channels(tmp_path):
+    images = anatomy() * np.exp(1j)
+    np.save(tmp_path / "a.npy", np.stack([images.real, images.imag], axis=1) * np.array([1, -1])[:, None, None])
+    assert "give axes=NCHW or axes=NRHW" in message(tmp_path)
+    assert prom.load(tmp_path, "all", axes="NRHW").images.is_complex() and prom.load(tmp_path, "all", axes="NCHW").images.shape[1] == 2
+
+
 def fastmri(path, k, header="<xml/>"):
     with h5py.File(path, "w") as file:
         file["kspace"], file["ismrmrd_header"] = k, header
@@ -354,10 +468,10 @@ def test_the_source_says_of_every_file_what_was_done(tmp_path):
     np.save(tmp_path / "a_kspace.npy", kspace(anatomy()))
     np.save(tmp_path / "b.npy", anatomy().astype("c8"))
     done = "inverse Fourier transform of fully sampled k-space"
-    assert prom.load(tmp_path, "all").source.endswith(f"; {done}, recognised by its name; intensities as stored")
+    assert prom.load(tmp_path, "all", axes="NHW").source.endswith(f"; {done}, recognised by its name; intensities as stored")
     assert prom.load(tmp_path, "all", domain="image").source.endswith("; intensities as stored")
     (tmp_path / "b.npy").unlink()
-    assert prom.load(tmp_path, "all", domain="kspace").source.endswith(f"; {done}")
+    assert prom.load(tmp_path, "all", domain="kspace", axes="NHW").source.endswith(f"; {done}")
 
 
 def test_kspace_that_was_not_fully_sampled(tmp_path):

@@ -15,6 +15,7 @@ from prom import InputError, fft2c
 from prom.kspace.encoding import Fourier, FourierUpToPhase
 from prom.kspace.fourier import to_centred, to_native
 from prom.kspace.patterns import PATTERNS, Lines, make
+from prom.masks.demands import acceleration_of
 
 sizes = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
@@ -103,7 +104,16 @@ def test_budget_is_the_floor(grid, acceleration):
     pattern = make("points", grid)
     if acceleration <= pattern.size:
         budget = pattern.budget(acceleration)
-        assert budget <= pattern.size / acceleration < budget + 1 and budget >= 1
+        assert budget <= pattern.size / acceleration * (1 + 1e-11) and pattern.size / acceleration < budget + 1 and budget >= 1
+
+
+@pytest.mark.parametrize("full", [9, 110, 168, 255, 672])
+def test_the_acceleration_of_a_count_makes_that_count(full):
+    """Also where the quotient is not exact: 168 / 2.24 is 74.99999999999999."""
+    lines = make("columns", (1, full))
+    for count in range(1, full + 1):
+        for acceleration in (full / count, float(acceleration_of(full, count))):
+            assert lines.budget(acceleration) == count
 
 
 @pytest.mark.parametrize("acceleration", [0.5, 0, -3, float("nan"), 26])

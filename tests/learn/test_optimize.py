@@ -167,6 +167,14 @@ def test_bad_arguments(blobs, arguments, message):
         optimize(blobs, **{"acceleration": 4, **arguments})
 
 
+def test_what_are_no_images_or_recipe_is_named(blobs):
+    for data, message in (("im.npy", "data 'im.npy': must be images, not their path"), (np.array([{}]), "data of type object")):
+        with pytest.raises(InputError, match=message):
+            optimize(data, 4)
+    with pytest.raises(InputError, match="recipe 'default': must be a Recipe, e.g. prom.DEFAULT"):
+        optimize(blobs, 4, recipe="default")
+
+
 def test_bad_images():
     with pytest.raises(InputError, match="NaN"):
         optimize(torch.full((1, 8, 8), float("nan")), 2)

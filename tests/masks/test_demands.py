@@ -300,6 +300,8 @@ def test_what_cannot_be_met_is_refused_in_one_line_with_ways_out_that_work(
         ({"calibration_shape": "disc"}, "columns", 8, "calibration_shape disc: is for points"),
         ({"calibration_shape": "disc"}, "points", 8, "calibration_shape disc: is that of calibration, which is 0; set both, or"),
         ({"segments": 2}, "columns", 4.1, "makes 31 columns, which cannot be divided equally (1 would be left over); take segments 1, or"),
+        ({"axis": "rows"}, "points", 8, "axis rows: is that of partial_fourier and segments, and neither is set; set one, or"),
+        ({"max_gap": 20, "forbid": torch.ones(128, 128).bool()}, "columns", 8, "forbid leaves 0 columns, and x8 of 128 needs 16"),
         ({"axis": "rows"}, "columns", 8, "axis rows: is for points; pattern columns has the phase-encode axis columns"),
         ({"forbid": torch.eye(128).bool()}, "columns", 8, "forbid: mask: has columns that are measured in part"),
         ({"forbid": torch.eye(12).bool()}, "points", 8, "forbid: mask of (12, 12): does not fit the slices"),
@@ -308,6 +310,29 @@ def test_what_cannot_be_met_is_refused_in_one_line_with_ways_out_that_work(
 def test_messages_name_the_demand_the_numbers_and_the_way_out(demands, pattern, acceleration, message):
     with pytest.raises(InputError, match=re.escape(message)):
         Demands(**demands).feasible(make(pattern, (128, 128)), acceleration)
+
+
+@pytest.mark.parametrize("frames", [7, 8])
+def test_a_mask_of_every_frame_is_not_taken_for_one_of_all_frames(frames):
+    """Of rows of 8 x 8 in 8 frames both have the shape 8 x 8."""
+    lines = make("rows", (frames, 8, 8), frames=True)
+    forbid = torch.zeros(8, 8, dtype=torch.bool)
+    forbid[:3] = True  # rows 0 to 2, in every frame
+    whole = forbid.expand(frames, 8, 8)
+    expected = Demands(forbid=whole).feasible(lines, 2).forbidden
+    assert expected[:, :3].all() and not expected[:, 3:].any()
+    if frames == 7:
+        assert torch.equal(Demands(forbid=forbid).feasible(lines, 2).forbidden, expected)
+    else:
+        with pytest.raises(InputError, match="forbid: whether its first axis is rows or frames.* give all 8 x 8 x 8"):
+            Demands(forbid=forbid).feasible(lines, 2)
+
+
+@pytest.mark.parametrize("acceleration", [2.24, 2.239, 168 / 75])
+def test_baselines_of_every_frame_have_its_budget(acceleration):
+    series = SliceDataset("cine", "train", torch.rand(1, 1, 4, 8, 168), ["a"], [0], kind="series")
+    mask = baselines.low_pass(series, acceleration, pattern="columns", demands=Demands(per_frame=True))
+    assert mask[:, 0].sum(dim=-1).tolist() == [75] * 4
 
 
 @pytest.mark.parametrize(

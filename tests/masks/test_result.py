@@ -324,10 +324,14 @@ def test_average_of_independent_solutions(blobs):
     assert torch.allclose(ensemble.theta, expected) and ensemble.recipe["members"] == 3
     assert int(ensemble.mask.sum()) == 256 and expected[ensemble.mask].min() >= expected[~ensemble.mask].max()
     assert ensemble.history["member"].unique().tolist() == [0, 1, 2] and ensemble.provenance["seeds"] == [0, 1, 2]
+    pairs = [masks.average(members[:2]), masks.average(members[1:])]
+    third = masks.average([optimize(blobs, 4, recipe=recipe, seed=seed) for seed in (2, 3)])
+    assert masks.average([pairs[0], third]).provenance["seeds"] == [0, 1, 2, 3]
     again = optimize(blobs, 4, recipe=recipe, seed=0)
     for wrong, message in (
         (members[:1], "at least two"),
         ([members[0], again], "seeds \\[0, 0\\]"),
+        (pairs, "seeds \\[0, 1, 1, 2\\]"),
         ([members[0], optimize(blobs, 8, recipe=recipe, seed=1)], "acceleration 8.0"),
         ([members[0], optimize(blobs, 4, recipe=replace(recipe, samples=2), seed=1)], "only seeds may differ"),
         ([members[0], optimize(blobs.scaled(2), 4, recipe=recipe, seed=1)], "fingerprint"),

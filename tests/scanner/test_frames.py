@@ -82,6 +82,13 @@ def test_lines_of_a_volume_are_a_3d_scan(pattern, tmp_path):
         rebuilt[(partition, slice(None), step) if pattern == "columns" else (partition, step)] = True
     np.testing.assert_array_equal(rebuilt, result.mask.numpy())
     assert write_scan(result, tmp_path / "scan.seq", **SETTINGS).plan.matrix == scan.plan.matrix
+    write_scan(result, tmp_path / "order.csv", order="linear")
+    rows = pd.read_csv(tmp_path / "order.csv")
+    place, size = pattern.removesuffix("s"), result.mask.shape[2 if pattern == "columns" else 1]
+    listed = torch.zeros(4, size, dtype=torch.bool)
+    listed[rows["partition"].to_numpy(), rows[place].to_numpy()] = True
+    assert torch.equal(listed, result.mask[:, 0] if pattern == "columns" else result.mask[:, :, 0])
+    assert (rows[f"{place}_offset"] == rows[place] - size // 2).all() and (rows["partition_offset"] == rows["partition"] - 2).all()
 
 
 @pytest.mark.parametrize(
