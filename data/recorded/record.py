@@ -41,7 +41,7 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
             run["options"] = json.dumps(options)
             run.setdefault("tuning_steps", 0)
             runs.append(run)
-            slices.append(pd.read_csv(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
+            slices.append(results.read(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
             if any(fnmatch(file.stem, pattern) for pattern in masks):
                 label = "-".join([name, *(f"{option}{value}" for option, value in options.items()), file.stem])
                 compress(file.with_suffix(".h5"), HERE / "masks" / f"{label}.h5")

@@ -543,7 +543,9 @@ class SliceDataset:
         scale = math.sqrt(math.prod(new) / math.prod(old))  # of the orthonormal transform
         images = ifftc(fftc(self.images, self.axes)[..., *kept], self.axes).abs() * scale
         without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise", "trajectory"))
-        return replace(self, images=images, label_names=(), **without)
+        larger = [n / m for n, m in zip(old[-2:], new[-2:], strict=True)]
+        spacing = [known and (known[0] * larger[0], known[1] * larger[1]) for known in self.spacing]
+        return replace(self, images=images, label_names=(), spacing=spacing, **without)
 
     def hold_out(self, fraction: float) -> tuple[SliceDataset, SliceDataset]:
         """Split off whole patients, for anything that needs early stopping: (the rest, the held-out part, called "validation").

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from prom.datasets import load, mni_brain
 from prom.datasets.base import SliceDataset
+from prom.datasets.seeded import generator
 from prom.errors import InputError, unknown
 from prom.kspace.coils import combine, estimated, simulated
 from prom.kspace.fourier import ifft2c
@@ -132,7 +133,11 @@ def estimated_maps(data: SliceDataset) -> SliceDataset:
 
 def _in_a_ring(data: SliceDataset, most: int, size: int, coils: int, noise: float) -> SliceDataset:
     """Magnitudes of the first channel of at most ``most`` entries, up to 1, with simulated sensitivities and this level of noise."""
-    data = data.thinned(most).cropped(size)
+    data = data.thinned(most)
+    data = replace(data, images=data.images[:, :1]).cropped(size)
     data = data.scaled(1 / float(data.images.abs().max()))
-    maps = simulated(coils, data.shape[-2:])
-    return replace(data, images=data.images[:, :1].to(torch.complex64), sensitivities=maps, noise=noise)
+    data = replace(data, images=data.images.to(torch.complex64), sensitivities=simulated(coils, data.shape[-2:]), noise=noise)
+    if not noise:
+        return data
+    drawn = [data.samples([number], generator("noise", data.split, number)) for number in range(len(data))]
+    return replace(data, kspace=torch.cat(drawn), source=f"{data.source}; {coils} simulated coils with noise {noise:g}")

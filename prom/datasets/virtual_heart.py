@@ -451,7 +451,8 @@ def _series(seed: int, number: int, level: int, frames: int, size: int, breathin
         part = labels[:, box[0], box[1]]
         part[cover > 0.5] = label
     step = n // size
-    return values / np.abs(values).max(), np.ascontiguousarray(labels[:, ::step, ::step])
+    first = n // 2 - size // 2 * step  # so that the centres of both grids are one place, also where size is odd
+    return values / np.abs(values).max(), np.ascontiguousarray(labels[:, first::step, first::step])
 
 
 def _cut(values: np.ndarray, size: int) -> np.ndarray:

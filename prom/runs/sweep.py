@@ -370,7 +370,11 @@ def collect(sweep: Sweep) -> pd.DataFrame:
     found = records(sweep)
     same = {name: next(iter(sweep.expected.values()))[name] for name in SHARED_FIELDS}
     others = {path.stem: _read(path) for path in sorted(sweep.folder.glob("*.json")) if path.stem not in sweep.runs}
-    others = {name: record for name, record in others.items() if same.items() <= record.items()}
+    others = {
+        name: record
+        for name, record in others.items()
+        if same.items() <= record.items() and (sweep.folder / f"{name}.csv").exists()  # else it was not copied as a whole
+    }
     if found:
         everything = {**others, **found}
         with atomic(sweep.table) as temporary:
@@ -384,7 +388,7 @@ def collect(sweep: Sweep) -> pd.DataFrame:
 
 def _slices(path: Path, record: Mapping[str, object]) -> pd.DataFrame:
     """The scores of the test slices of a run, with what distinguishes it from other runs, except the seed."""
-    return pd.read_csv(path).assign(**{name: record[name] for name in IDENTIFYING_FIELDS})
+    return results.read(path).assign(**{name: record[name] for name in IDENTIFYING_FIELDS})
 
 
 def summary(table: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ from conftest import SHARED, error, load
 
 import prom
 from prom import InputError, SliceDataset
-from prom.datasets import cache
+from prom.datasets import cache, emulated
 from prom.datasets.base import Part, Plan
 from prom.kspace import coils
 from prom.kspace.coils import combine, compress, compression, mixed, noise_level, simulated
@@ -564,3 +564,27 @@ def test_the_noise_of_a_real_scanner_is_that_of_its_background():
         ends = (slice(12), slice(-12, None))
         air = torch.cat([data.images[..., rows, columns].flatten() for rows in ends for columns in ends])
         assert data.coils == 1 and data.noise == pytest.approx(float(air.abs().square().median() / np.log(2)) ** 0.5, rel=0.12)
+
+
+def test_emulated_coils_of_a_folder_have_the_noise_that_is_asked_for(tmp_path):
+    """Of several channels the first, scaled to 1 by itself, with noise in the k-space that everything is learnt and scored from."""
+    generator = np.random.default_rng(0)
+    for number in range(6):
+        images = generator.random((2, 2, 64, 64))
+        images[:, 0] *= 0.1
+        np.save(tmp_path / f"scan{number}.npy", images)
+    wanted = {"axes": "NCHW", "most": 4, "size": 32, "coils": 4, "root": None}
+    clean, noisy, again, test = (
+        emulated.by_coils(str(tmp_path), split, noise=level, **wanted)
+        for split, level in (("train", 0), *[("train", 0.05)] * 2, ("test", 0.05))
+    )
+    assert float(clean.images.abs().max()) == pytest.approx(1, abs=1e-6) and torch.equal(noisy.kspace, again.kspace)
+    added = noisy.samples(range(4)) - clean.samples(range(4))
+    assert float(added.abs().square().mean().sqrt()) == pytest.approx(0.05, rel=0.05) and "noise 0.05" in noisy.source
+    others = test.samples([0]) - emulated.by_coils(str(tmp_path), "test", noise=0, **wanted).samples([0])
+    assert not torch.allclose(others[0], added[0], atol=0.01)  # no noise is in both splits
+
+
+def test_pixels_of_cropped_k_space_are_larger():
+    data = SliceDataset("demo", "train", torch.rand(2, 1, 64, 48), ["a", "b"], [0, 0], spacing=[(1.0, 2.0), None])
+    assert data.cropped(16).spacing == [(4.0, 6.0), None]

@@ -219,3 +219,13 @@ def test_bad_values_are_named(arguments, message):
     with pytest.raises(InputError) as caught:
         virtual_heart.load(**arguments)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_labels_lie_where_the_image_lies_at_any_size():
+    """In mm from the centre of the grid, [size // 2, size // 2]."""
+    centres = []
+    for size in (64, 65):
+        data = prom.load("virtual_heart", "test", subjects=1, size=size, frames=2)
+        places = (data.labels[0, 0] > 1).nonzero().double().mean(dim=0) - size // 2
+        centres.append(places * 64 / size)
+    assert torch.allclose(*centres, atol=0.2)  # of a pixel

@@ -356,3 +356,16 @@ def test_segmentation(work, tmp_path):
     assert abs(loss["greedy"] - loss["image"]) > 1e-6 and loss["task"] < min(loss["greedy"], loss["image"]) + 1e-6  # it starts from both
     with pytest.raises(InputError, match="name the network"):
         results.make("task-polished", data, 4)
+
+
+def test_subjects_keep_their_names_in_a_table_of_slices(tmp_path):
+    """001 and 01 are two subjects, NA is one; and a record whose scores were not copied does not stop the table."""
+    same = dict.fromkeys(sweep.SHARED_FIELDS, "x")
+    record = {**same, **dict.fromkeys(sweep.IDENTIFYING_FIELDS, "y"), "seed": 0, "psnr": 30.0}
+    for name in ("one", "lost"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(record))
+    pd.DataFrame({"subject": ["NA", "001", "01"], "slice": 0, "psnr": [20.0, 30.0, 40.0]}).to_csv(tmp_path / "one.csv", index=False)
+    plan = sweep.Sweep(tmp_path, "reconstruction", {"one": {}}, {"one": {**same, "seed": 0}})
+    assert len(sweep.collect(plan)) == 1
+    table = results.read(plan.slices)
+    assert table["subject"].tolist() == ["NA", "001", "01"] and table["psnr"].tolist() == [20, 30, 40]
