@@ -17,6 +17,7 @@ IMAGE_FOLDERS = {
 }
 LABEL_FOLDERS = {"labelstr", "labelsts", "labels", "label", "masks", "seg", "segs", "segmentation", "segmentations", "annotations", "gt"}
 LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "annotation", "lesion", "roi"}
+IMAGE_WORDS = {"image", "img", "recon", "reconstruction"}  # P1_image is the image of P1
 PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
 SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
 CONTRASTS = {
@@ -56,8 +57,8 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     """What the paths of all files of a folder, relative to it, say of each. ``stems``: their names without the extension.
 
     The patient is, in this order: ``sub-XX`` where BIDS names it; the folder whose name the file's name begins with (BraTS); the topmost
-    folder, so that no folder is torn apart; else the file, without words for contrast, label, session, echo
-    or frame at its end. Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
+    folder, so that no folder is torn apart; else the file, without words for contrast, label, image, session, echo or frame at its end.
+    Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
     "file", "name" (of the file, the words at its end stripped), "folder" (the innermost), or the number of a folder on the path, from 1.
 
     Raises
@@ -123,6 +124,8 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
             label = True
         elif word in CONTRASTS:
             contrast = contrast or word
+        elif word in IMAGE_WORDS:
+            pass  # no part of any name
         elif PART.fullmatch(word):
             after = kept[-2:] + after
         elif word.isdecimal() and len(kept) > 4 and PART.fullmatch(kept[-3]):  # ses-1, of two words

@@ -81,6 +81,7 @@ def assigned(
         order = formats.natural(where.name) if kind == "image" else ()
         file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume)
         (labelled if name.label else found).append(file)
+    _refuse_twice(root, found)
     if labelled and not found:
         if all(_values_are_labels(file) for file in labelled):
             one = labelled[0].path.name
@@ -90,6 +91,18 @@ def assigned(
     found, labelled = [file for file in found if file.path not in more], labelled + [file for file in found if file.path in more]
     found = _chosen(root, found, contrast, channels, left_out)
     return _paired(root, found, labelled, labels, left_out), left_out
+
+
+def _refuse_twice(root: Path, found: Sequence[File]) -> None:
+    """P1.cfl and P1_image.nii: of one volume, as where the one was reconstructed from the other."""
+    known: dict[tuple[str, str, str], File] = {}
+    for file in found:
+        other = known.setdefault((file.patient, file.volume, file.contrast), file)
+        names = [formats.without_extension(one.path).name.lower() for one in (other, file)]
+        if any(name.startswith(start) and name[len(start) :].strip("-_. ") in layout.IMAGE_WORDS for start, name in (names, names[::-1])):
+            raise InputError(
+                f"{other.path.relative_to(root)} and {file.path.relative_to(root)}: seem to be one image, once reconstructed; remove one"
+            )
 
 
 def _not_an_image(path: Path, kind: str) -> str | None:

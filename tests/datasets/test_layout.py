@@ -269,6 +269,19 @@ def test_what_is_no_image_by_its_name_is_left_out(tmp_path, name, why):
     assert [path.name for path, reason in plan.left_out if reason.startswith(why)] == [name]
 
 
+def test_what_was_reconstructed_from_a_file_beside_it_is_not_another_patient(tmp_path):
+    for number in range(6):
+        save(tmp_path / f"P{number}.npy", image())
+    test = sides(tmp_path)[1]
+    save(tmp_path / "P1_image.nii.gz", image())
+    assert "P1.npy and P1_image.nii.gz: seem to be one image, once reconstructed; remove one" in message(tmp_path)
+    (tmp_path / "P1.npy").unlink()
+    assert sides(tmp_path)[1] == test  # the split stays as it was
+    for number in range(6):
+        save(tmp_path / f"P{number}_label.nii.gz", label())
+    assert folder.plan(tmp_path, "all", labels="only").sides.keys() == {"train", "test"}
+
+
 def test_an_image_without_its_imaginary_part_is_an_image(tmp_path):
     save(tmp_path / "e1_real.npy", image())
     assert len(prom.load(tmp_path, "all")) == 3
