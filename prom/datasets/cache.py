@@ -32,6 +32,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom.datasets.base import Part, Plan, SliceDataset
+from prom.datasets.reading import sha256
 from prom.engine.workers import call
 from prom.errors import InputError
 from prom.files import replacing
@@ -348,7 +349,7 @@ def _digests(files: Sequence[Path], folder: Path) -> list[tuple[Path, str]]:
         name, stamp = str(file.resolve()), _stamp(file)
         entry = known.get(name)
         if not entry or entry[:-1] != stamp:
-            entry = [*stamp, _digest(file)]
+            entry = [*stamp, sha256(file)]
             if _stamp(file) != stamp:
                 raise _changed(file)
             fresh[name] = entry
@@ -375,14 +376,6 @@ def _recent(stamp: Sequence[int]) -> bool:
     return max(stamp[1:3]) > time.time_ns() - COARSE
 
 
-def _digest(file: Path) -> str:
-    try:
-        with open(file, "rb") as opened:
-            return hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
-
-
 def _changed(file: Path) -> InputError:
     return InputError(f"{file}: was changed while it was read; run this again when it is complete")
 
@@ -390,7 +383,7 @@ def _changed(file: Path) -> InputError:
 def _check_unchanged(stamps: Sequence[tuple[Path, list[int], bool]], digests: Sequence[tuple[Path, str]]) -> None:
     """Refuse a store one of whose files has changed since its digest was taken."""
     for (file, stamp, recent), (_, digest) in zip(stamps, digests, strict=True):
-        if _stamp(file) != stamp or (recent and _digest(file) != digest):
+        if _stamp(file) != stamp or (recent and sha256(file) != digest):
             raise _changed(file)
 
 

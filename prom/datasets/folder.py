@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Iterable, Sequence
@@ -23,7 +22,7 @@ from prom.datasets.arrays import Coils, Content, arranged, coil_kspace, fitted, 
 from prom.datasets.base import Part, Plan
 from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED
 from prom.datasets.measured import EMPTY
-from prom.datasets.reading import decoding, inside
+from prom.datasets.reading import decoding, inside, sha256
 from prom.datasets.roles import File
 from prom.errors import InputError, unknown
 from prom.kspace.coils import CALIBRATION, CROP
@@ -398,6 +397,9 @@ def read(
 ) -> Part:
     """One subject: the slices of its files, numbered through, a piece of its volume, or its series (``time`` is not None)."""
     first = item[0].path
+    for file in item:
+        for other in (*file.others, *([file.label] if file.label else [])):
+            formats.check_place(file.path, other)
     maps = None if sensitivities is None else formats.read_sensitivities(sensitivities, axes, volume)
     stacks, labels, positions, spacings, values = [], [], [], set(), []
     kept_coils: list[tuple[Coils, np.ndarray, int]] = []
@@ -412,8 +414,6 @@ def read(
         values.append(what)
     for file, contents in pieces:
         channels = [file.path, *file.others]
-        for other in (*file.others, *([file.label] if file.label else [])):
-            formats.check_place(file.path, other)
         if time is not None:
             count = _frames(channels, contents, count if stacks else None)
         by_coil = None
@@ -579,8 +579,6 @@ def _volume(
     by_file = [_contents(one, dataset_name, axes, part, volume=True) for one in item]
     wholes = [volumes.joined(paths, contents, thickness) for contents in zip(*by_file, strict=True)]
     sides = tuple(arranged(wholes[0]).shape[place] for place in (0, 3, 4))
-    for other in (*file.others, *([file.label] if file.label else [])):
-        formats.check_place(file.path, other)
     if file.label is not None:
         found = formats.read_labels(file.label, sides, wholes[0].axes, wholes[0].axes == axes)
         wholes[0] = replace(wholes[0], labels=found)
@@ -746,7 +744,7 @@ def _refuse_copies(sides: dict[str, list[File]]) -> None:
         for file in files:
             if file.kind not in ("image", "DICOM"):
                 alike.setdefault(file.path.stat().st_size, []).append((split, file.path))
-    for key in (_middle, _digest):  # little of a file is read, unless another one has that too
+    for key in (_middle, sha256):  # little of a file is read, unless another one has that too
         groups, alike = [group for group in alike.values() if len({split for split, _ in group}) > 1], {}
         for number, group in enumerate(groups):
             for split, file in group:
@@ -762,11 +760,6 @@ def _middle(file: Path) -> bytes:
     with open(file, "rb") as opened:
         opened.seek(file.stat().st_size // 2)
         return opened.read(4096)
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str], sides: dict[str, list[File]]) -> list[File]:

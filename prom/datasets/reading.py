@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,21 @@ LARGEST = 64 * 2**30  # bytes a file may declare; more is a damaged header rathe
 EXPANSION = 1100  # deflate shrinks by 1032 at most, so whatever declares more than this many times its bytes on disk is damaged
 SUSPICIOUS, DENSE = 512 * 2**20, 100  # more bytes than these in memory must be no more than DENSE times those on disk
 SMALL_TEXT = 64 * 2**20  # bytes of a text file (json, csv, cfg)
+
+
+def sha256(file: Path) -> str:
+    """The SHA-256 of a file's bytes.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read.
+    """
+    try:
+        with open(file, "rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); take it from the official archive") from error
 
 
 def inside(path: Path, root: Path) -> Path:

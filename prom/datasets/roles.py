@@ -109,8 +109,7 @@ def _not_an_image(path: Path, kind: str) -> str | None:
     """Why a file is no image by itself, or None. One that cannot be opened is left to its reader, which says what is wrong."""
     try:
         if kind == "HDF5":
-            with h5py.File(path, "r") as file:
-                return "a mask of this package" if "prom mask" in str(file.attrs.get("format")) else None
+            return "a mask of this package" if is_mask(path) else None
         if kind == "npy":
             return "a mask: true and false" if np.load(path, mmap_mode="r", allow_pickle=False).dtype == bool else None
         if kind == "MATLAB":
@@ -123,6 +122,12 @@ def _not_an_image(path: Path, kind: str) -> str | None:
     except Exception:
         return None
     return None
+
+
+def is_mask(path: Path) -> bool:
+    """Whether an HDF5 file is a mask of this package. Raises OSError for another file."""
+    with h5py.File(path, "r") as file:
+        return "prom mask" in str(file.attrs.get("format"))
 
 
 def _starts_with_a_mask(path: Path) -> bool:

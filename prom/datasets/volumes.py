@@ -141,9 +141,9 @@ def cut(
     if len(volume) < 2:
         raise InputError(f"{path}: has one slice of {volume.shape[3]} x {volume.shape[4]}, so it is no volume; leave out volume")
     ends = (len(volume) // 2, 0)  # where k-space has its energy, if it is centred and if it is not
-    slices = [replace(content, array=volume[place : place + 1], axes="NCKHW") for place in ends]
-    [_] = {domain_of(path, one, domain, sure=False) for one in slices}
-    domain = domain_of(path, slices[0], domain)
+    middle, first = (replace(content, array=volume[place : place + 1], axes="NCKHW") for place in ends)
+    domain_of(path, first, domain, sure=False)
+    domain = domain_of(path, middle, domain)
     readout = content.readout if readout is None else readout
     array = turned(volume, readout)
     begin, end = positions or (0, len(array))

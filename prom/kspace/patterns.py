@@ -200,12 +200,13 @@ class Readouts(Lines):
 
 
 def count_of(full: int, acceleration: float) -> int:
-    """floor(D / alpha), also where a quotient that is whole comes out a last bit lower: 168 / 2.24 is 74.99999999999999.
+    """floor(D / alpha), and S where alpha is D / S, also if the quotient comes out a last bit lower: 168 / 2.24 is 74.99999999999999.
 
     >>> count_of(168, 2.24), count_of(9, 9 / 7)
     (75, 7)
     """
-    return math.floor(full / acceleration * (1 + 1e-12))
+    count = math.floor(full / acceleration)
+    return count + (full / (count + 1) == acceleration)
 
 
 NAMES = {(): "points", (-2,): "columns", (-1,): "rows"}

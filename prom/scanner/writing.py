@@ -55,7 +55,7 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     if result is not None and ordered and result.mask.ndim == 3 and result.trajectory is None:
         if "readout" in settings:
             raise InputError(f"readout {settings['readout']}: the mask of a volume says itself how long its lines are; leave it out")
-        names = ("row" if result.lines.readout == (-1,) else "column", "partition")
+        names = [AXES[axis] for axis in (-1, -2, -3) if axis not in result.lines.readout]
         result, readout = across(result)
         settings |= {"readout": readout}
     if ending in options.SCANNER_FORMATS:

@@ -104,7 +104,8 @@ def test_budget_is_the_floor(grid, acceleration):
     pattern = make("points", grid)
     if acceleration <= pattern.size:
         budget = pattern.budget(acceleration)
-        assert budget <= pattern.size / acceleration * (1 + 1e-11) and pattern.size / acceleration < budget + 1 and budget >= 1
+        exact = pattern.size / budget == acceleration or budget <= pattern.size / acceleration
+        assert exact and pattern.size / acceleration < budget + 1 and budget >= 1
 
 
 @pytest.mark.parametrize("full", [9, 110, 168, 255, 672])
