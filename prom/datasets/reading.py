@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,15 +47,18 @@ def inside(path: Path, root: Path) -> Path:
     Raises
     ------
     InputError
-        Where a link leads out of the folder, or is of git-annex and its content is not there.
+        Where a link leads out of the folder or nowhere, as one of git-annex whose content was not downloaded.
 
     >>> inside(Path("/data/ACDC/a.nii"), Path("/data/ACDC")).as_posix()
     '/data/ACDC/a.nii'
     """
-    if "annex/objects" in path.resolve().as_posix() and not path.exists():
+    target = Path(os.path.realpath(path))  # of links in a circle too, for which Path.resolve has an error of its own
+    if "annex/objects" in target.as_posix() and not path.exists():
         raise InputError(f"{path}: is a link of git-annex, the file itself was not downloaded; run git annex get")
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{path}: is a link to {path.resolve()}, outside the folder; copy what it points to into the folder")
+    if not target.is_relative_to(root.resolve()):
+        raise InputError(f"{path}: is a link to {target}, outside the folder; copy what it points to into the folder")
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: is a link to {os.readlink(path)}, which is not there; restore that file or remove the link")
     return path
 
 

@@ -368,6 +368,13 @@ def test_links_out_of_the_folder_are_refused(tmp_path):
     assert "outside the folder" in error(inside)
 
 
+@pytest.mark.parametrize("target", ["gone.npy", "b.npy"])
+def test_links_to_nothing_are_refused(tmp_path, target):
+    np.save(tmp_path / "a.npy", random(8, 8))
+    (tmp_path / "b.npy").symlink_to(target)  # a patient that is not read would change the split without a word
+    assert f"b.npy: is a link to {target}, which is not there" in error(tmp_path)
+
+
 def test_links_within_the_folder_are_read_once(tmp_path):
     array = random(8, 8)
     np.save(tmp_path / "b.npy", array)
