@@ -1,4 +1,4 @@
-# Everything in data/recorded, from the project's folder: sh data/recorded/record.sh
+# The tables of chapters 4 to 7 in data/recorded, from the project's folder: sh data/recorded/record.sh
 #
 # Needs data/ACDC and data/Task01_BrainTumour (see data/README.md), and for the last part knee_complex, cardiac_complex and multicoil_head in
 # $PHASE. Goes on where it was stopped. PROM is the command, JOBS the number of runs at a time, SEEDS those of Table 1, and MASKS of Table 2.
@@ -9,7 +9,7 @@ sweep() { "$PROM" sweep reconstruction --jobs "$JOBS" "$@"; }
 FREE="energy conjugate_energy low_pass igs gaussian gaussian:protect_centre=true equispaced equispaced:exact_budget=false poisson_disc"
 LEARNT="loupe score_prune default polished"
 
-# the authors' procedure at its full length: 4 to 20 minutes a run, on one core
+# the authors' procedure at its full length: on one core 7 minutes a run in the median, and up to 23 on a busy machine
 ONE="--dataset acdc --output results/paper --methods paper:members=1" ALL="--ensembles paper:members=1"
 sweep $ONE $ALL --accelerations 32 16 8 4 --seeds 10
 sweep $ONE $ALL --patterns columns --accelerations 8 --seeds 3

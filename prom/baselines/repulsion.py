@@ -45,7 +45,7 @@ def repulsion(
               K(\delta) = \frac{\sum_{c,c'} |F(\bar S_c S_{c'})(\delta)|^2}{\sum_{c,c'} |F(\bar S_c S_{c'})(0)|^2},
 
     with P the spectrum (:func:`prom.reconstruction.sense.spectrum`), :math:`\sigma` the noise, m the samples taken so far and K what a
-    sample tells of its neighbours: the weight of a pair in Levine and Hargreaves, arXiv 1710.07837. v is what is not known yet of each
+    sample reveals about its neighbours: the weight of a pair in Levine and Hargreaves, arXiv 1710.07837. v is what is not known yet of each
     frequency, and the sum is by how much a further sample lowers it, to first order: A-optimal design, that is the mask of least mean
     error of :class:`prom.reconstruction.sense.Sense`, with the inverse of its matrix taken as diagonal. :math:`\mu` makes up for that: what
     two samples tell overlaps. Of lines, v is that of every sample, and K the sum along the line.
@@ -53,7 +53,7 @@ def repulsion(
     Where K has no reach, as with one even coil, what is left is the order of the mean power: :func:`prom.baselines.energy`, exactly.
     Nothing is trained and nothing is random; ``seed`` is not used.
 
-    *Series.* P is of spatial and temporal frequency, and what a sample tells of other frames follows from it:
+    *Series.* P is of spatial and temporal frequency, and what a sample reveals about other frames follows from it:
     :class:`prom.baselines.repulsion_in_time.Knowledge`, of which this is the case T = 1. That has something to tell of one coil too, where
     :math:`\mu` is 1. Of several frames, the gain is by how much the sum falls in fact; single samples are exchanged afterwards as long as
     it falls; and of two such searches, the second of which begins with a lattice in k and t
@@ -138,7 +138,7 @@ def repulsion(
 
 
 def reach(sensitivities: Tensor, lines: Lines) -> Tensor:
-    """K, how much a sample tells of another at each distance along the axes of a pattern: float64 of its shape, centred, 1 at distance 0.
+    """K, how much a sample reveals about another at each distance along a pattern's axes: float64 of its shape, centred, 1 at distance 0.
 
     ``sensitivities``: ``(K, H, W)``, or ``(N, K, H, W)``, of which at most 16 slices, evenly spaced, are taken. Of series, the axes of a
     frame.

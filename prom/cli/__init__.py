@@ -1,4 +1,4 @@
-"""The command line: ``prom datasets | inspect | optimize | evaluate | baseline | export | reconstruct | segment | sweep | records``.
+"""The command line: ``prom`` with a command, from ``datasets`` to ``records``.
 
 What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
 do not wait for PyTorch.
@@ -203,7 +203,10 @@ def on_trajectory(
 
 def reconstruction_option(what: str) -> Callable:
     """The option for a registered reconstruction."""
-    text = f"{what}: {', '.join(RECONSTRUCTIONS)}. All except the first use all coils, and weigh samples by what the training data show."
+    text = (
+        f"{what}: {', '.join(RECONSTRUCTIONS)}. sense, wavelet and tv use all coils, and weigh samples by what the training data show; "
+        "view-sharing is for series, and gridding for readouts off the grid."
+    )
     return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
 
 
@@ -641,8 +644,8 @@ def records_command(folder, strict, json) -> None:
     """Count the results in FOLDER that come from code which makes the same masks as this installation. [default: results/sweep]
 
     Tables, records and masks name a golden hash, which stands for the masks that every method makes of one small input. A result is
-    current where its hash is that of this installation. It has no hash where it is older than the hash, or names no versions. A recipe is
-    another where its settings have changed since.
+    current where its hash is that of this installation. "no hash" counts results that are older than the hash or name no versions, and
+    "other recipe" those whose recipe has had its settings changed since.
     """
     table = prom.records.survey(folder)
     counts = table[prom.records.COUNTS].sum()

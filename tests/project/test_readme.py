@@ -26,7 +26,7 @@ def headline() -> list[str]:
         (f"ours, polished, mean over {seeds.iloc[0]} seeds", ours, "**"),
     ):
         mean = runs.groupby("acceleration")[["psnr_db", "ssim"]].mean()
-        cells = [f"{mark}{mean.loc[a, 'psnr_db']:.2f} / {mean.loc[a, 'ssim']:.3f}{mark}" for a in ACCELERATIONS]
+        cells = [f"{mark}{mean.loc[a, 'psnr_db']:.2f}{mark} / {mean.loc[a, 'ssim']:.3f}" for a in ACCELERATIONS]
         rows.append(f"| {label} | {' | '.join(cells)} |")
     return rows
 
