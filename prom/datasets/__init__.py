@@ -80,8 +80,8 @@ def load(
         files; (K, H, W) in npy, npz and HDF5 files. The noise of each split has a seed of its own.
     grid
         Whether the slices of each subject become one volume of which a mask chooses single points of all three axes
-        (:meth:`SliceDataset.as_volumes`), as in spectroscopic imaging; they must fit into memory. For 3D scans with a readout see the
-        reader's ``volume``.
+        (:meth:`SliceDataset.as_volumes`), as in spectroscopic imaging; they must fit into memory. DICOM files go by position. For 3D
+        scans with a readout see the reader's ``volume``.
     settings
         Passed to the reader: see ``plan`` of :mod:`prom.datasets.acdc`, :mod:`prom.datasets.brain_tumour`,
         :mod:`prom.datasets.fastmri_knee`, :mod:`prom.datasets.lowfield` and :mod:`prom.datasets.folder`, and
@@ -107,21 +107,21 @@ def load(
             raise unknown(f"option of data set {name}", option, known)
     if maps is None and maps_noise:
         raise InputError(f"maps_noise {maps_noise}: is of coils that are put on the images; give maps=")
-    if grid:
-        given = {"validation": validation, "store": store, "scale": scale, "maps": maps, "maps_noise": maps_noise}
-        return load(name, split, root, **given, **settings).as_volumes()
+    if grid and name not in REGISTRY:
+        settings["stacked"] = True
     coils = None if maps is None else _read_maps(Path(maps))  # first, for the data may take long
+    finished = partial(_finished, maps=coils, noise=maps_noise, grid=grid)
     if name in MADE:
         if validation or store:
             raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
-        return _emulated(REGISTRY[name].load(split, **settings).scaled(scale), coils, maps_noise)
+        return finished(REGISTRY[name].load(split, **settings).scaled(scale))
     if name in REGISTRY:
         settings["root"] = data_root(name) if root is None else Path(root)
     whole = cache.read(_plan_of(name)(split="train" if validation and split == "validation" else split, **settings), store).scaled(scale)
     if not validation or split not in ("train", "validation"):
-        return _emulated(whole, coils, maps_noise)
+        return finished(whole)
     rest, held = whole.hold_out(validation)
-    return _emulated(held if split == "validation" else rest, coils, maps_noise)
+    return finished(held if split == "validation" else rest)
 
 
 def _read_maps(path: Path) -> Tensor:
@@ -133,8 +133,9 @@ def _read_maps(path: Path) -> Tensor:
     return found
 
 
-def _emulated(data: SliceDataset, maps: Tensor | None, noise: float) -> SliceDataset:
-    return data if maps is None else data.with_coils(maps, noise, seed=SEEDS[data.split])
+def _finished(data: SliceDataset, maps: Tensor | None, noise: float, grid: bool) -> SliceDataset:
+    data = data if maps is None else data.with_coils(maps, noise, seed=SEEDS[data.split])
+    return data.as_volumes() if grid else data
 
 
 def _plan_of(name: str) -> Callable:
@@ -143,7 +144,7 @@ def _plan_of(name: str) -> Callable:
 
 def _options(name: str) -> dict[str, str]:
     """The options that a data set takes in addition to split and root, each with its type."""
-    of_reader = options.names(REGISTRY[name].load if name in MADE else _plan_of(name), without=("split", "root"))
+    of_reader = options.names(REGISTRY[name].load if name in MADE else _plan_of(name), without=("split", "root", "stacked"))
     return {"scale": "float", "maps": "str", "maps_noise": "float", "grid": "bool"} | of_reader
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,8 @@ class Content:
     ``keep`` (rows, columns) to which images are cut, around their centre, where the file says that the rest is readout oversampling.
     ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
     k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0. ``guessed``:
-    whether the axes are the usual ones, which neither the file nor anybody named.
+    whether the axes are the usual ones, which neither the file nor anybody named. ``steps``: the least and the greatest distance of
+    neighbouring slices, where positions are known.
     """
 
     array: np.ndarray
@@ -50,6 +52,7 @@ class Content:
     volume: bool = False
     readout: int = 0
     guessed: bool = False
+    steps: tuple[float, float] | None = None
 
     @property
     def frames(self) -> int:
@@ -179,14 +182,29 @@ def domain_of(path: Path, content: Content, domain: str | None = None, sure: boo
         )
     if where and not known:
         raise InputError(f"{path}: has its energy at the centre, as k-space has; give domain=kspace, or, if these are images, domain=image")
-    if sure and array.dtype.kind == "c" and min(array.shape[-2:]) >= measured.SMALLEST:
+    if sure and array.dtype.kind == "c":
         seems = measured.surely(array)
+        if seems != "kspace" and not (seems == "image" and not known):
+            for number, image in enumerate(array):
+                _finite(path, number, image)  # which would hide what they are
         if known and seems == "image":
             why = "" if domain else f", which {content.known_by} says that it is"
             raise InputError(f"{path}: has its energy all over, as images have, not k-space{why}; give domain=image")
-        if not known and seems != "image":
+        if not known and seems != "image" and array.any():
             raise InputError(f"{path}: whether its complex numbers are images or k-space is unclear; give domain=image or domain=kspace")
     return known or "image"
+
+
+def without_nan(content: Content, nan: float | None) -> Content:
+    """The same with ``nan`` in place of values that are NaN, unless that is None.
+
+    >>> without_nan(Content(np.array([[1, np.nan]]), "HW"), 0).array
+    array([[1., 0.]])
+    """
+    array = content.array
+    if nan is None or array.dtype.kind not in "fc":
+        return content
+    return replace(content, array=np.where(np.isnan(array), np.asarray(nan, array.dtype), array))
 
 
 def check_axes_of_kspace(path: Path, content: Content, slices: int = 1) -> None:
@@ -241,10 +259,8 @@ def slices(
 
 def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: float | None) -> tuple[np.ndarray, str, Sequence[int]]:
     """The array (N, C, K, H, W), its domain, and the rows and columns of its images."""
-    array = arranged(content)
-    if nan is not None:
-        array = np.where(np.isnan(array), np.asarray(nan, array.dtype), array) if array.dtype.kind in "fc" else array
-    domain = domain_of(path, content, domain)
+    content = without_nan(content, nan)
+    array, domain = arranged(content), domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
         pair = f", give axes={content.axes.replace('C', 'R')} where the two channels are real and imaginary part" * (array.shape[1] == 2)
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
@@ -387,10 +403,10 @@ def sides_of(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     >>> sides_of(64), sides_of([64, 56])
     ((64, 64), (64, 56))
     """
-    sides = () if size is None else (size,) if isinstance(size, int) else tuple(size)
-    if size is not None and (len(sides) not in (1, 2) or not all(isinstance(side, int) and 8 <= side <= 2**14 for side in sides)):
+    sides = () if size is None else tuple(size) if isinstance(size, Iterable) else (size,)
+    if size is not None and (len(sides) not in (1, 2) or not all(isinstance(side, Integral) and 8 <= side <= 2**14 for side in sides)):
         raise InputError(f"size {size}: must be rows and columns, or one number for both, each from 8 to {2**14}, e.g. 256,256")
-    return (sides * 2)[:2] or None
+    return tuple(int(side) for side in (sides * 2)[:2]) or None
 
 
 def centred(images: Tensor, sides: Sequence[int]) -> Tensor:
@@ -441,7 +457,7 @@ def fitted(images: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
     """Images (..., H, W) of ``size``, cut or filled up with zeros around the centre, in "image" space or in "kspace".
 
     In image space the pixels stay what they are and the field of view changes; in k-space the field of view stays, the pixels change, and
-    the grey value of a uniform region does not. Magnitude images stay magnitude images.
+    the grey value of a uniform region does not. Magnitude images stay magnitude images, and real ones with negative values stay real.
 
     >>> fitted(np.ones((1, 4, 4), np.float32), (2, 6), "kspace").round(3).tolist()
     [[[1.0, 1.0, 1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]]]
@@ -451,4 +467,4 @@ def fitted(images: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:
         return centred(stack, size).contiguous().numpy()
     scale = math.sqrt(math.prod(size) / math.prod(stack.shape[-2:]))  # of the orthonormal transform
     changed = ifft2c(centred(fft2c(stack), size)) * scale
-    return (changed if stack.is_complex() else changed.abs()).numpy()
+    return (changed if stack.is_complex() else changed.real.contiguous() if (stack < 0).any() else changed.abs()).numpy()

@@ -112,7 +112,7 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
         What to read.
     store
         True: through a store, which is made if there is none; False: into memory; None: through a store where the source files have
-        more than 256 MiB. Of a store, up to 512 MiB of images are read into memory, more stay on disk (:class:`StoredRows`).
+        more than 64 MiB. Of a store, up to 512 MiB of images are read into memory, more stay on disk (:class:`StoredRows`).
     processes
         How many read at a time while a store is made; default: one a core, or one alone where there is little to read.
 

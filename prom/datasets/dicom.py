@@ -535,16 +535,25 @@ def read(path: Path, part: str | None = None, second: Path | None = None) -> Con
         raise InputError(f"{path}: does not say clearly whether it is magnitude or phase; split it, e.g. to NIfTI with dcm2niix")
     first, other = _components(str(path), set(components), None if second else part) if len(places) > 1 else (components[0], None)
     chosen = [number for number, component in enumerate(components) if component == first]
-    images = np.stack([frames[number][0] for number in _ordered(path, chosen, places)])
+    chosen = _ordered(path, chosen, places)
+    images = np.stack([frames[number][0] for number in chosen])
     if other is not None:
         seconds = _ordered(path, [number for number, component in enumerate(components) if component == other], places)
-        if [places[n][0] for n in seconds] != [places[n][0] for n in _ordered(path, chosen, places)]:
+        if [places[n][0] for n in seconds] != [places[n][0] for n in chosen]:
             raise InputError(f"{path}: its {first} and {other} frames are not at the same positions; use part='magnitude'")
         images = _joined(path, images, other, [frames[number] for number in seconds])
     elif second is not None:
         images = _join_file(path, images, second)
     spacing = (_of_frame(data, 0, "PixelMeasuresSequence") or data).get("PixelSpacing")
-    return Content(images, "NHW", spacing=pixel_spacing(*spacing) if np.size(spacing) == 2 else None, domain="image")
+    known = len(chosen) > 1 and places[chosen[0]][0] is not None
+    apart = np.diff([places[number][0] for number in chosen]) if known else None
+    return Content(
+        images,
+        "NHW",
+        spacing=pixel_spacing(*spacing) if np.size(spacing) == 2 else None,
+        domain="image",
+        steps=None if apart is None else (float(apart.min()), float(apart.max())),
+    )
 
 
 def _join_file(path: Path, images: np.ndarray, second: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ from math import ceil
 import torch
 from tqdm import tqdm
 
+from prom import options
 from prom.datasets import load, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.datasets.seeded import generator
@@ -64,6 +65,7 @@ def by_coils(
     """
     if maps not in MAPS:
         raise unknown("maps", maps, MAPS)
+    most, size = _sizes(most, size)
     if maps == "estimated":
         return estimated_maps(by_coils(dataset, split, most, size, coils, noise, root, **settings))
     if dataset == "mni_brain":
@@ -131,13 +133,20 @@ def estimated_maps(data: SliceDataset) -> SliceDataset:
     return replace(data, images=images, sensitivities=maps, kspace=kspace, source=source, known_fingerprint=None)
 
 
+def _sizes(most: int, size: int) -> tuple[int, int]:
+    return options.check("most", most, "[1, 1e9]", whole=True), options.check("size", size, "[8, 16384]", whole=True)
+
+
 def _in_a_ring(data: SliceDataset, most: int, size: int, coils: int, noise: float) -> SliceDataset:
     """Magnitudes of the first channel of at most ``most`` entries, up to 1, with simulated sensitivities and this level of noise."""
+    most, size = _sizes(most, size)
     data = data.thinned(most)
-    data = replace(data, images=data.images[:, :1]).cropped(size)
+    data = replace(data, images=data.images[:][:, :1]).cropped(size)
     data = data.scaled(1 / float(data.images.abs().max()))
-    data = replace(data, images=data.images.to(torch.complex64), sensitivities=simulated(coils, data.shape[-2:]), noise=noise)
+    source = f"{data.source}; {coils} simulated coils with noise {noise:g}"
+    maps = simulated(coils, data.shape[-2:])
+    data = replace(data, images=data.images.to(torch.complex64), sensitivities=maps, noise=noise, source=source)
     if not noise:
         return data
     drawn = [data.samples([number], generator("noise", data.split, number)) for number in range(len(data))]
-    return replace(data, kspace=torch.cat(drawn), source=f"{data.source}; {coils} simulated coils with noise {noise:g}")
+    return replace(data, kspace=torch.cat(drawn))

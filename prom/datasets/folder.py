@@ -10,7 +10,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -62,6 +62,7 @@ def plan(
     readout: int | None = None,
     time: bool = False,
     frames: int | None = None,
+    stacked: bool = False,
 ) -> Plan:
     """Your own images: a folder of them, or one file, of any supported format.
 
@@ -196,6 +197,8 @@ def plan(
         Whether raw data or DICOM files are series in time. Of array files the axis T says it.
     frames
         The first so many frames of each series, 2 or more; by default all, of which all series must have as many.
+    stacked
+        Whether a subject's DICOM files come by position and must be evenly apart, as :func:`prom.load` asks with ``grid``.
 
     Returns
     -------
@@ -224,8 +227,12 @@ def plan(
         raise unknown("split", split, SPLITS)
     if domain not in (None, *DOMAINS):
         raise unknown("domain", domain, DOMAINS)
-    if not path.exists():
-        raise InputError(f"{path}: does not exist; give a folder of images or one file")
+    try:
+        path.stat()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: does not exist; give a folder of images or one file") from error
+    except OSError as error:
+        raise InputError(f"{str(path)[:80]}: cannot be read ({error.strerror}); check its name and its permissions") from error
     if not (path.is_dir() or path.is_file()):
         raise InputError(f"{path}: is neither a folder nor a file; give a folder of images or one file")
     for option, value, choices in (("empty", empty, EMPTY), ("labels", labels, roles.LABELS), ("size_in", size_in, ("image", "kspace"))):
@@ -245,7 +252,7 @@ def plan(
     if contrast is not None and channels is not None:
         raise InputError(f"contrast {contrast!r} and channels {channels!r}: give one of them")
     channels = channels.split(",") if isinstance(channels, str) else channels
-    size = sides_of(size)
+    size, nan = sides_of(size), None if nan is None else options.check("nan", nan, "(-1e30, 1e30)")
     volumes.check(volume, readout)
     if not isinstance(time, bool):
         raise InputError(f"time {time!r}: must be true or false")
@@ -280,6 +287,7 @@ def plan(
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
     settings |= {"skip_constant": skip_constant, "part": part, **kept}
     settings |= {"volume": volume, "readout": readout} if volume else {}
+    settings |= {"stacked": True} if stacked else {}
     settings |= {"time": time, "frames": frames} if in_time else {}
     if in_time:
         _check_series(path, files, axes)
@@ -394,6 +402,7 @@ def read(
     readout: int | None = None,
     time: bool | None = None,
     frames: int | None = None,
+    stacked: bool = False,
 ) -> Part:
     """One subject: the slices of its files, numbered through, a piece of its volume, or its series (``time`` is not None)."""
     first = item[0].path
@@ -405,6 +414,7 @@ def read(
     kept_coils: list[tuple[Coils, np.ndarray, int]] = []
     begin = following = (item[0].positions or (0, 0))[0]
     count = 1
+    item = _in_order(item)[0] if stacked else item
     pieces: Iterable[tuple[File, list[Content]]] = ((file, _contents(file, dataset_name, axes, part)) for file in item)
     if time is not None:
         pieces = _series(item, dataset_name, axes, part, frames)
@@ -414,6 +424,8 @@ def read(
         values.append(what)
     for file, contents in pieces:
         channels = [file.path, *file.others]
+        if stacked:
+            _check_even(str(file.path), contents[0].steps)
         if time is not None:
             count = _frames(channels, contents, count if stacks else None)
         by_coil = None
@@ -433,6 +445,8 @@ def read(
         if file.label is not None:
             grid = (len(samples), *samples.shape[2:]) if by_coil else (len(stack), *stack.shape[2:])  # before size
             label = formats.read_labels(file.label, grid, contents[0].axes, contents[0].axes == axes)
+        if label is not None and label.shape != (len(stack), *(samples.shape[2:] if by_coil else stack.shape[2:])):
+            raise InputError(f"{file.path}: labels of {label.shape} for images of {(len(stack), *stack.shape[2:])}; give labels=none")
         if size:
             stack = stack if by_coil else fitted(stack, size, size_in)
             if label is not None and size_in == "kspace":
@@ -577,6 +591,8 @@ def _volume(
     item, thickness = _in_order(item)
     file, paths = item[0], [file.path for file in item]
     by_file = [_contents(one, dataset_name, axes, part, volume=True) for one in item]
+    for one, contents in zip(item, by_file, strict=True):
+        _check_even(str(one.path), contents[0].steps)
     wholes = [volumes.joined(paths, contents, thickness) for contents in zip(*by_file, strict=True)]
     sides = tuple(arranged(wholes[0]).shape[place] for place in (0, 3, 4))
     if file.label is not None:
@@ -609,12 +625,17 @@ def _in_order(item: list[File]) -> tuple[list[File], float | None]:
         return item, None
     order = np.argsort(places)
     steps = np.diff(places[order])
-    if steps.min() < EVEN * steps.max():
-        raise InputError(
-            f"{where}: its slices are {steps.min():.3g} to {steps.max():.3g} mm apart; those of a volume must be evenly spaced, one at "
-            "each position"
-        )
+    _check_even(where, (steps.min(), steps.max()))
     return [item[place] for place in order], float(steps.mean())
+
+
+def _check_even(where: str, steps: tuple[float, float] | None) -> None:
+    """Refuse slices whose neighbours are not equally far apart. ``steps``: the least and the greatest distance, or None."""
+    if steps is not None and steps[0] < EVEN * steps[1]:
+        raise InputError(
+            f"{where}: its slices are {steps[0]:.3g} to {steps[1]:.3g} mm apart; those of a volume must be evenly spaced, one at each "
+            "position"
+        )
 
 
 def _shape(images: np.ndarray) -> str:
@@ -653,13 +674,16 @@ def _walk(root: Path) -> list[Path]:
     return list(chosen.values())
 
 
-def _unreadable(error: OSError) -> None:
+def _unreadable(error: OSError) -> NoReturn:
     raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error
 
 
 def _split_folders(root: Path) -> dict[str, str]:
     """The split of each sub-folder of the root that is named after one."""
-    names = [f.name for f in sorted(root.iterdir()) if f.is_dir()]
+    try:
+        names = [f.name for f in sorted(root.iterdir()) if f.is_dir()]
+    except OSError as error:
+        _unreadable(error)
     found = {name: layout.SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in layout.SPLIT_FOLDERS}
     if not found and {"imagesTr", "imagesTs"} <= set(names):
         found = {f"{what}{side}": split for what in ("images", "labels") for side, split in (("Tr", "train"), ("Ts", "test"))}
@@ -757,9 +781,12 @@ def _refuse_copies(sides: dict[str, list[File]]) -> None:
 
 
 def _middle(file: Path) -> bytes:
-    with open(file, "rb") as opened:
-        opened.seek(file.stat().st_size // 2)
-        return opened.read(4096)
+    try:
+        with open(file, "rb") as opened:
+            opened.seek(file.stat().st_size // 2)
+            return opened.read(4096)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be opened ({error.strerror}); check its permissions") from error
 
 
 def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str], sides: dict[str, list[File]]) -> list[File]:

@@ -29,6 +29,7 @@ PART = re.compile(
     r"(ses|session|visit|day|week|month|pre|post|bl|fu|baseline|followup|mr|mpr|sa|la|run|scan|acq|rec|echo|frame|phase|time|tp|timepoint|slice|sl|z|4d|ed|es|part|dir|copy|orig|anon|left|right|lh|rh)-?[a-z]?\d*",
     re.I,
 )
+PIECE = re.compile(r"(slice|sl|z|frame|echo|phase|time)[-_ ]?\d+", re.I)  # likewise, where it is all that a name says
 OF_NAMES = ("file", "name")  # what else than folders may say whose a file is
 SESSION = re.compile(
     r"(ses|session|visit|day|week|month|baseline|followup|timepoint|tp|bl|fu|pre|post)[-_]?\d*|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d", re.I
@@ -42,7 +43,7 @@ class Name:
 
     ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image and
     its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs, ``unread`` why it is no image by
-    itself, else "".
+    itself, else "", ``parts`` the words for session, echo, frame and the like.
     """
 
     patient: str
@@ -51,6 +52,7 @@ class Name:
     volume: str
     sure: bool = True
     unread: str = ""
+    parts: frozenset[str] = frozenset()
 
 
 def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = None) -> list[Name]:
@@ -65,7 +67,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     ------
     InputError
         Where folders hold files of the same names, or several names have the same numbers at their end, so that either could be the
-        patient, or all patients would be sessions or dates.
+        patient, or all patients would be sessions or dates, or numbered slices or frames that no folders train and test divide.
 
     >>> paths = ["imagesTr/la_1.nii", "labelsTr/la_1.nii", "sub-02/ses-1/anat/sub-02_ses-1_T1w.nii", "B1/B1_t1.nii", "B1/B1_seg.nii"]
     >>> found = names([PurePath(p) for p in paths], [PurePath(p).stem for p in paths])
@@ -84,6 +86,12 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
                 f"{', '.join(sorted(set(patients))[:3])}: are named as sessions, so that all may be of one patient; give patient=folder or "
                 "patient=file where each is a patient, else leave the patient's own folder on the path and give patient=1"
             )
+        divided = all(file.parts[0].lower() in SPLIT_FOLDERS for file in files)
+        if len(set(patients)) > 1 and not divided and all(PIECE.fullmatch(PurePath(patient).stem) for patient in patients):
+            raise InputError(
+                f"{', '.join(sorted(set(patients))[:3])}: are named as slices or frames, so that all may be of one patient; give "
+                "patient=file where each is a patient, else put those of each patient into a folder"
+            )
     else:
         numbered = _numbered(files, folders, words)
         patients = [_chosen_patient(file, word, how, numbered) for file, word in zip(files, words, strict=True)]
@@ -96,6 +104,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
             "/".join((*folder, word.volume)),
             patient != (word.case or file.name),
             _unread(stem, imaginary),
+            word.parts | {part.lower() for part in file.parts[:-1] if is_session(part)},
         )
         for patient, folder, word, file, stem in zip(patients, folders, words, files, stems, strict=True)
     ]
@@ -107,6 +116,7 @@ class _Words:
     volume: str  # without words for contrast and label only
     contrast: str
     label: bool
+    parts: frozenset[str] = frozenset()
 
 
 def _words(file: PurePath, stem: str, channels: bool) -> _Words:
@@ -139,7 +149,8 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
         return _Words("", "", contrast or stem.lower(), label)
     if len(tokens) == 1 and stem.lower() in LABEL_WORDS:
         return _Words("", "", contrast, True)
-    return _Words(case, case + "".join(after), contrast, label)
+    parts = frozenset(re.findall(r"[a-z]+[-_. ]?\d*", "".join(after).lower()))
+    return _Words(case, case + "".join(after), contrast, label, parts)
 
 
 def _unread(stem: str, imaginary: Collection[str]) -> str:

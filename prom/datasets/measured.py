@@ -57,7 +57,8 @@ def surely(array: np.ndarray) -> str | None:
     """What complex numbers (..., H, W) are: "image" or "kspace", or None where that is not certain.
 
     K-space has its energy in its centre, wherever the FFT may have put that, and an image in that of its Fourier transform. It is certain
-    where the one share is five times the other. Slices count by their energy, so that empty ones do not.
+    where the one share is five times the other, of slices of at least 16 rows and columns. They count by their energy, so that empty ones
+    do not.
 
     >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]
     >>> disc = (np.hypot(x, y) < 0.6) * np.exp(3j * x)
@@ -65,12 +66,14 @@ def surely(array: np.ndarray) -> str | None:
     ('image', 'kspace', None)
     """
     found = np.zeros(1 + len(HALVES))
+    if min(array.shape[-2:]) < SMALLEST:
+        return None
     for image in _some(array):  # one by one, for memory
         if not (energy := np.square(np.abs(image.astype(np.complex128))).sum()) < np.inf:
             continue  # its reader says what is wrong
         found += [energy * central_shares(image)[1], *(energy * _central_share(np.fft.fftshift(image, axes)) for _, axes in HALVES)]
     other, itself = found[0], found[1:].max()
-    if max(itself, other) < CERTAIN * min(itself, other):
+    if max(itself, other) <= CERTAIN * min(itself, other):  # so that nothing but zeros is nothing
         return None
     return "kspace" if itself > other else "image"
 
@@ -155,7 +158,11 @@ def checked(path: Path, array: np.ndarray, empty: str) -> np.ndarray:
 
 
 def _middle(line: np.ndarray) -> slice:
-    """The part around the centre, n // 2, that leaves out the empty ends, as much on both sides as the fuller one has."""
-    n, (found,) = len(line), np.nonzero(line)
-    half = max(n // 2 - int(found[0]), int(found[-1]) - (n - 1) // 2)
-    return slice(n // 2 - half, min(n, n // 2 - half + 2 * half + (n % 2)))
+    """The part that leaves out the empty ends, of m samples of which [m // 2] is the centre, [n // 2], again.
+
+    >>> [_middle(np.isin(np.arange(8), measured)) for measured in ([2, 3, 4, 5], [3, 4, 5], [0, 4], [4, 7])]
+    [slice(2, 6, None), slice(3, 6, None), slice(0, 8, None), slice(1, 8, None)]
+    """
+    centre, (found,) = len(line) // 2, np.nonzero(line)
+    before, after = centre - int(found[0]), int(found[-1]) - centre
+    return slice(centre - before, centre + before) if before > after else slice(centre - after, centre + after + 1)

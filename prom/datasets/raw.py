@@ -383,12 +383,16 @@ def cfl_array(path: Path, shape: Sequence[int]) -> np.ndarray:
 
 
 def _domain(path: Path, array: np.ndarray, axes: str) -> str:
-    middle = array[tuple(slice(None) if letter in "HW" else length // 2 for letter, length in zip(axes, array.shape, strict=True))]
-    if "K" in axes:
-        coils = [slice(None) if letter in "HWK" else length // 2 for letter, length in zip(axes, array.shape, strict=True)]
-        middle = np.moveaxis(array[tuple(coils)], [letter for letter in axes if letter in "HWK"].index("K"), 0)
-    itself, other = central_shares(middle)
-    if max(itself, other) < CERTAIN * min(itself, other) or not math.isfinite(itself * other):
+    kept = [letter for letter in axes if letter in "HWK"]
+    looped = [axis for axis, letter in enumerate(axes) if letter not in "HWK"]
+    places = np.ndindex(*(array.shape[axis] for axis in looped))
+    for place in sorted(places, key=lambda at: sum(abs(i - array.shape[axis] // 2) for i, axis in zip(at, looped, strict=True))):
+        chosen = dict(zip(looped, place, strict=True))
+        middle = array[tuple(chosen.get(axis, slice(None)) for axis in range(array.ndim))]
+        if middle.any():  # an empty slice says nothing
+            break
+    itself, other = central_shares(np.moveaxis(middle, kept.index("K"), 0) if "K" in kept else middle)
+    if max(itself, other) <= CERTAIN * min(itself, other) or not math.isfinite(itself * other):
         raise InputError(
             f"{path}: whether it is k-space or images is unclear, the centre has {itself:.0%} of its energy and {other:.0%} of its "
             "transform's; save it as npy and name the domain"

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -15,12 +16,16 @@ import numpy as np
 from prom.datasets import formats, layout
 from prom.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 LABELS = ("auto", "only", "none")
 MOST_LABELS = 24  # different values; a picture of an anatomy has more
 LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
 PARTLY = ("NIfTI", "MGH", "Analyze", "npy")  # formats that can be read in part
 WHOLE = ("HDF5", "MATLAB", "npz")  # that cannot, and are read where they are not large
 LARGE = 2**26  # bytes
+BLACK_AND_WHITE = "a picture in black and white: a mask or a label"
 
 LeftOut = tuple[Path, str]
 
@@ -29,9 +34,9 @@ LeftOut = tuple[Path, str]
 class File:
     """One file that is read as images: by which reader, whose it is, and where it comes in that subject's slices.
 
-    ``sure``: the patient's name means the same one in every folder. ``label``: the file with its labels. ``others``: the files with the
-    further channels. ``second``: of DICOM the file with the phase or imaginary part, if they are joined. ``positions``: of a volume that is
-    read in pieces, the first position along the readout and that after the last.
+    ``sure``: the patient's name means the same one in every folder. ``parts``: the words for session, echo and the like. ``label``: the
+    file with its labels. ``others``: the files with the further channels. ``second``: of DICOM the file with the phase or imaginary part,
+    if they are joined. ``positions``: of a volume that is read in pieces, the first position along the readout and that after the last.
     """
 
     path: Path
@@ -46,6 +51,7 @@ class File:
     others: tuple[Path, ...] = ()
     second: Path | None = None
     positions: tuple[int, int] | None = None
+    parts: frozenset[str] = frozenset()
 
 
 def assigned(
@@ -79,8 +85,9 @@ def assigned(
         if kind == "image" and any(not layout.says_what(part) for part in where.parts[:-1]):
             subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume
         order = formats.natural(where.name) if kind == "image" else ()
-        file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume)
+        file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume, parts=name.parts)
         (labelled if name.label else found).append(file)
+    _refuse_empty_slices(root, found, [path for path, reason in left_out if reason == BLACK_AND_WHITE])
     _refuse_twice(root, found)
     if labelled and not found:
         if all(_values_are_labels(file) for file in labelled):
@@ -91,6 +98,21 @@ def assigned(
     found, labelled = [file for file in found if file.path not in more], labelled + [file for file in found if file.path in more]
     found = _chosen(root, found, contrast, channels, left_out)
     return _paired(root, found, labelled, labels, left_out), left_out
+
+
+def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[Path]) -> None:
+    """0 and 1 may be a mask, and the noise of a slice beside the object, where the other pictures of the folder are slices."""
+    from PIL import Image
+
+    folders = {file.path.parent for file in found if root / file.subject == file.path.parent}
+    for path in left_out:
+        if path.parent in folders:
+            with Image.open(path) as image:
+                if image.mode == "L" and image.getextrema() == (0, 1):
+                    raise InputError(
+                        f"{path}: has the values 0 and 1 alone, as a mask and a slice without an object have, among the slices of a "
+                        "folder; name it ..._mask, or remove it"
+                    )
 
 
 def _refuse_twice(root: Path, found: Sequence[File]) -> None:
@@ -118,7 +140,7 @@ def _not_an_image(path: Path, kind: str) -> str | None:
             part = np.fromfile(path, "<c8", count=LARGEST_MASK)
             return "a mask: ones and zeros" if set(np.unique(part)) <= {0, 1} else None
         if kind == "image":
-            return "a picture in black and white: a mask or a label" if _black_and_white(path) else None
+            return BLACK_AND_WHITE if _black_and_white(path) else None
     except Exception:
         return None
     return None
@@ -141,16 +163,18 @@ def _starts_with_a_mask(path: Path) -> bool:
 
 
 def _black_and_white(path: Path) -> bool:
-    """Whether the first page has the two values 0 and 255 (or 0 and 1) only."""
-    from PIL import Image
+    """Whether all pages have the two values 0 and 255 (or 0 and 1) only."""
+    from PIL import Image, ImageSequence
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of sizes that the reader refuses
         with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
-            if image.mode not in ("1", "L"):
-                return False
-            colours = image.getcolors(2)
-            return colours is not None and sorted(value for _, value in colours) in ([0, 255], [0, 1])
+            return all(_two_values(page) for page in ImageSequence.Iterator(image))
+
+
+def _two_values(page: Image.Image) -> bool:
+    colours = page.getcolors(2) if page.mode in ("1", "L") else None
+    return colours is not None and sorted(value for _, value in colours) in ([0, 255], [0, 1])
 
 
 def _values_are_labels(file: File) -> bool:
@@ -212,17 +236,19 @@ def _labels_by_value(found: Sequence[File]) -> set[Path]:
             continue
         like = {file.path: _values_are_labels(file) for file in files}
         for file in files:
-            if like[file.path] and any(not like[other.path] and _grid(other) == _grid(file) for other in files):
+            if like[file.path] and any(not like[other.path] and _grids(other) & _grids(file) for other in files):
                 labels.add(file.path)
     return labels
 
 
-def _grid(file: File) -> tuple[int, ...] | None:
-    """Height, width and slices; the channels do not matter."""
+def _grids(file: File) -> set[tuple[int, ...]]:
+    """Height, width and slices, in the order stored: the first three axes, or, of four where slices may come first, all but the second.
+    The channels do not matter."""
     try:
-        return tuple(_stored(file).shape[:3])
+        shape = tuple(_stored(file).shape)
     except Exception:
-        return None
+        return set()
+    return {shape[:3]} | ({(shape[0], *shape[2:])} if len(shape) == 4 and file.kind in ("npy", "npz", "HDF5") else set())
 
 
 def _chosen(root: Path, found: list[File], contrast: str | None, channels: Sequence[str] | None, left_out: list[LeftOut]) -> list[File]:
@@ -281,6 +307,9 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
             raise InputError(
                 f"{theirs[0].path} and {theirs[1].path}: are both labels of {file.path.name!r}; remove one, or give labels=none"
             )
+        if theirs and file.parts - theirs[0].parts and theirs[0].parts - file.parts:
+            one, other = theirs[0].path.relative_to(root), file.path.relative_to(root)
+            raise InputError(f"{one}: whether it is the label of {other}, a part of another name, is unclear; rename it, or labels=none")
         (paired if theirs else without).append(replace(file, label=theirs[0].path) if theirs else file)
         used |= {label.path for label in theirs}
     left_out += [(file.path, "a label without an image") for file in labelled if file.path not in used]

@@ -15,7 +15,7 @@ import torch
 
 from prom import options
 from prom.datasets import measured
-from prom.datasets.arrays import LEAST, Content, Spacing, arranged, check_axes_of_kspace, domain_of, numbers
+from prom.datasets.arrays import LEAST, Content, Spacing, arranged, check_axes_of_kspace, domain_of, numbers, without_nan
 from prom.datasets.measured import NEAR, SHARE
 from prom.datasets.reading import pixel_spacing
 from prom.errors import InputError
@@ -141,7 +141,7 @@ def cut(
     if len(volume) < 2:
         raise InputError(f"{path}: has one slice of {volume.shape[3]} x {volume.shape[4]}, so it is no volume; leave out volume")
     ends = (len(volume) // 2, 0)  # where k-space has its energy, if it is centred and if it is not
-    middle, first = (replace(content, array=volume[place : place + 1], axes="NCKHW") for place in ends)
+    middle, first = (without_nan(replace(content, array=volume[place : place + 1], axes="NCKHW"), nan) for place in ends)
     domain_of(path, first, domain, sure=False)
     domain = domain_of(path, middle, domain)
     readout = content.readout if readout is None else readout

@@ -28,6 +28,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
+import prom
 from prom import InputError
 from prom.datasets import dicom, folder
 
@@ -356,6 +357,27 @@ def test_frames_come_by_position(tmp_path, where):
     array, order = pixels(4, 8, 6), (3, 1, 4, 2)
     write_frames(tmp_path / "IM_0001", array, [frame(**{where: at}) for at in order])
     assert np.array_equal(load(tmp_path).images[:, 0], 2 * array[[1, 3, 0, 2]].astype(np.float32) - 4096)
+
+
+def test_stacks_go_by_position_and_are_even(tmp_path):
+    """Of a volume, and of a grid: not in the order of their numbers, in which slices are often measured interleaved."""
+    array = pixels(6, 10, 8)
+    for instance, place in enumerate((0, 2, 4, 1, 3, 5), 1):
+        for patient in ("P1", "P2"):
+            head = {"ImagePositionPatient": [0, 0, place], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+            write(tmp_path / "files" / f"{patient}_{instance}", array[place], instance, patient, **head)
+    expected = torch.from_numpy(array.astype(np.float32))
+    assert all(torch.equal(volume[0], expected) for volume in prom.load(tmp_path / "files", "all", grid=True).images)
+    for place in (7, 5.01):
+        gap = [0, 1, 2, 3, 4, place]
+        write_frames(tmp_path / f"{place}" / "a", array, [frame(at) for at in gap])
+        asked = {"grid": {"grid": True}, "volume": {"volume": True, "readout": 1}}
+        for options in asked.values():
+            if place == 7:
+                with pytest.raises(InputError, match="1 to 3 mm apart"):
+                    prom.load(tmp_path / f"{place}", "all", **options)
+            else:
+                assert prom.load(tmp_path / f"{place}", "all", **options).images.numel() == array.size
 
 
 @pytest.mark.parametrize(

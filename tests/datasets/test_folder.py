@@ -89,7 +89,7 @@ def test_nifti(tmp_path, extension, shape, dtype):
     array = random(*shape, dtype=dtype)
     nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), tmp_path / f"a{extension}")
     full = array.reshape(*shape, *(1,) * (4 - len(shape)))
-    data = load(tmp_path)
+    data = load(tmp_path, domain="image")
     equal(data, full.transpose(2, 3, 0, 1).astype(np.complex64 if dtype == np.complex64 else np.float32))
     assert data.subjects == [f"a{extension}"] * len(data) and data.slices == list(range(len(data)))
 
@@ -117,7 +117,7 @@ def test_npy_npz_and_hdf5(tmp_path, ndim, dtype):
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["group/only"] = array
     expected = array.reshape(AS_STACK[ndim]).astype(np.complex64 if array.dtype.kind == "c" else np.float32)
-    data = load(tmp_path)
+    data = load(tmp_path, domain="image")
     equal(data, np.concatenate([expected] * 4))
     assert data.subjects == [name for name in ("a.npy", "b.npz", "c.npz", "d.h5") for _ in expected]
 
@@ -488,7 +488,7 @@ def test_empty_arrays_and_text(tmp_path):
 def test_mixed_sizes_channels_and_types_name_both_files(tmp_path, other):
     np.save(tmp_path / "a.npy", random(2, 8, 8))
     np.save(tmp_path / "b.npy", other)
-    message = error(tmp_path)
+    message = error(tmp_path, domain="image")
     assert str(tmp_path / "a.npy") in message and str(tmp_path / "b.npy") in message and "8 x 8" in message
 
 
@@ -510,8 +510,9 @@ def test_constant_slices_are_refused_or_left_out_by_wish(tmp_path, value):
     array = random(4, 8, 8, dtype=np.complex64)
     array[1] = value
     np.savez(tmp_path / "a.npz", images=array, labels=np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((1, 8, 8), np.uint8))
-    assert "slice 1" in (message := error(tmp_path)) and "skip_constant" in message and "a.npz" in message
-    data = load(tmp_path, skip_constant=True)
+    message = error(tmp_path, domain="image")
+    assert "slice 1" in message and "skip_constant" in message and "a.npz" in message
+    data = load(tmp_path, domain="image", skip_constant=True)
     equal(data, array[[0, 2, 3], None])
     assert list(data.slices) == [0, 2, 3] and data.labels[:, 0, 0].tolist() == [0, 2, 3] and "1 constant" in data.source
     np.savez(tmp_path / "a.npz", images=np.ones((2, 8, 8)))

@@ -137,9 +137,9 @@ def test_version_73_is_the_same_as_version_5(tmp_path, shape, dtype):
     array = random(*shape, dtype=dtype)
     save_v5(tmp_path / "old.mat", **{"data.images": array, "data.TE": [[1.0, 2.0]]})
     save_v73(tmp_path / "new.mat", **{"data.images": array, "data.TE": [[1.0, 2.0]]})
-    old = load(tmp_path / "old.mat")
+    old = load(tmp_path / "old.mat", domain="image")
     for name in (None, "data.images"):
-        new = load(tmp_path / "new.mat", dataset_name=name)
+        new = load(tmp_path / "new.mat", dataset_name=name, domain="image")
         assert torch.equal(old.images, new.images) and old.images.shape[2:] == (11, 9) and len(old) == (*shape, 1)[2]
         assert torch.equal(old.images[0, 0], torch.from_numpy(array.reshape(11, 9, -1)[..., 0].astype(new.images.numpy().dtype)))
 
@@ -172,7 +172,7 @@ def test_named_axes_give_the_same_slices_in_any_order_and_format(tmp_path_factor
         letters = letters[:-1]  # MATLAB drops them
     assert stored.squeeze().shape == tuple(lengths[letter] for letter in letters if letter != "1")
     if name != "a.mat" or scipy.io.loadmat(path)["x"].ndim == len(letters):
-        assert torch.equal(load(path, axes="".join(letters)).images, torch.from_numpy(array[..., 0]))
+        assert torch.equal(load(path, axes="".join(letters), domain="image").images, torch.from_numpy(array[..., 0]))
 
 
 @pytest.mark.parametrize("axes", ["", "HW", "HWX", "hwn", "HHW", "WNC", "HWNN", "HW1", "HWNC", "1HW", "HWN\n"])
@@ -293,7 +293,7 @@ def test_complex_numbers_as_pairs(tmp_path, names, dtype):
         array[name] = random(2, 10, 8, dtype=np.uint8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["images"] = array
-    data = load(tmp_path)
+    data = load(tmp_path, domain="image")
     expected = array[names[0]].astype(float) + 1j * array[names[1]].astype(float)
     assert data.images.dtype == torch.complex64 and np.array_equal(data.images[:, 0], expected)
 
@@ -368,19 +368,59 @@ def test_kspace_becomes_its_images(tmp_path, shape):
     np.save(tmp_path / "a.npy", kspace)
     data = load(tmp_path, domain="kspace", axes="NCHW")
     assert data.images.dtype == torch.complex64 and np.allclose(data.images, images, atol=1e-5)
-    assert "k-space" in data.source and "as stored" not in data.source and "as stored" in load(tmp_path).source
+    assert "k-space" in data.source and "as stored" not in data.source and "as stored" in load(tmp_path, domain="image").source
     np.save(tmp_path / "a.npy", np.abs(kspace))
     assert "a.npy" in (message := error(tmp_path, domain="kspace")) and "complex" in message and "axes=NRHW where" in message
     assert "did you mean 'kspace'" in error(tmp_path, domain="k-space")
 
 
+def test_few_complex_numbers_and_none_but_zeros_say_nothing_of_their_domain(tmp_path):
+    """12 rows are too few to tell k-space from images, and NaN must not hide which of both they are."""
+    y, x = np.mgrid[-1:1:32j, -1:1:32j]
+    disc = np.stack([(np.hypot(x, y) < radius) * (1.0 + 0.1j * x) for radius in (0.5, 0.6)])
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(disc, axes=(1, 2)), norm="ortho"), axes=(1, 2))
+    np.save(tmp_path / "a.npy", kspace[:, 10:22, 10:22])
+    assert "domain=kspace" in error(tmp_path)
+    kspace[:, 0, 0] = np.nan
+    np.save(tmp_path / "a.npy", kspace)
+    assert "nan=0" in error(tmp_path) and "nan=0" in error(tmp_path, domain="kspace", axes="NHW")
+    assert "energy at the centre" in error(tmp_path, nan=0)
+    assert np.allclose(load(tmp_path, nan=0, domain="kspace", axes="NHW", empty="keep").images[:, 0], disc, atol=0.02)
+    np.save(tmp_path / "a.npy", 0 * kspace)
+    assert "empty" in error(tmp_path, domain="kspace", axes="NHW") and "constant" in error(tmp_path)
+
+
+@pytest.mark.parametrize("rows", [15, 16])
+def test_padding_is_cut_off_odd_and_even_numbers_of_rows(tmp_path, rows):
+    padded = np.zeros((2, 32, 32), np.complex64)
+    padded[:, 16 - rows // 2 : 16 - rows // 2 + rows] = random(2, rows, 32, dtype=np.complex64)
+    np.save(tmp_path / "a.npy", padded)
+    assert load(tmp_path, domain="kspace", axes="NHW", empty="crop").images.shape == (2, 1, rows, 32)
+
+
+def test_units_of_nifti_and_labels_of_another_shape(tmp_path):
+    image = nibabel.Nifti1Image(random(10, 8, 3), np.diag([500, 500, 2000, 1]))
+    image.header.set_xyzt_units("micron")
+    nibabel.save(image, tmp_path / "a.nii")
+    assert load(tmp_path).spacing == [(0.5, 0.5)] * 3
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "a.npz", images=random(3, 10, 8), labels=np.zeros((3, 10, 9), np.uint8))
+    assert "a.npz" in error(tmp_path / "in")
+
+
+def test_real_images_with_negative_values_stay_real_in_kspace(tmp_path):
+    np.save(tmp_path / "a.npy", image := random(3, 16, 16) - 0.5)
+    assert np.allclose(load(tmp_path, size=16, size_in="kspace").images[:, 0], image, atol=1e-6)
+    assert (load(tmp_path, size=np.int64(12), size_in="kspace").images < 0).any()
+
+
 def test_coils_without_sensitivities_become_their_root_sum_of_squares(tmp_path):
     array = random(3, 4, 10, 8, dtype=np.complex64)
     np.save(tmp_path / "a.npy", array)
-    data = load(tmp_path, axes="NKHW")
+    data = load(tmp_path, axes="NKHW", domain="image")
     assert data.images.dtype == torch.float32 and data.images.shape == (3, 1, 10, 8) and "root sum of squares" in data.source
     assert np.allclose(data.images[:, 0], np.linalg.norm(array, axis=1), rtol=1e-6)
-    assert torch.equal(load(tmp_path).images, torch.from_numpy(array))  # an axis that is not named is channels
+    assert torch.equal(load(tmp_path, domain="image").images, torch.from_numpy(array))  # an axis that is not named is channels
     np.save(tmp_path / "a.npy", fft2c(torch.from_numpy(array)).numpy())
     assert torch.allclose(load(tmp_path, axes="NKHW", domain="kspace").images, data.images, atol=1e-5)
 
@@ -404,7 +444,7 @@ def test_sensitivities_are_part_of_what_a_store_depends_on(tmp_path, monkeypatch
     np.save(tmp_path / "in" / "a.npy", array := random(1, 2, 10, 8, dtype=np.complex64))
     for _ in range(2):
         np.save(tmp_path / "maps.npy", maps := random(2, 10, 8, dtype=np.complex64))
-        plan = folder.plan(tmp_path / "in", "train", axes="NKHW", sensitivities=tmp_path / "maps.npy")
+        plan = folder.plan(tmp_path / "in", "train", axes="NKHW", domain="image", sensitivities=tmp_path / "maps.npy")
         stored = cache.read(pickle.loads(pickle.dumps(plan)), store=True)
         assert torch.equal(stored.images[:, 0], combine(torch.from_numpy(array), torch.from_numpy(maps)))
 
@@ -412,18 +452,21 @@ def test_sensitivities_are_part_of_what_a_store_depends_on(tmp_path, monkeypatch
 def test_sensitivities_that_do_not_fit(tmp_path):
     np.save(tmp_path / "a.npy", random(2, 4, 10, 8, dtype=np.complex64))
     maps = tmp_path / "maps.npy"
-    assert "no file" in error(tmp_path, axes="NKHW", sensitivities=maps)
+
+    def refused(axes="NKHW", sensitivities=maps):
+        return error(tmp_path, axes=axes, domain="image", sensitivities=sensitivities)
+
+    assert "no file" in refused()
     for shape in ((3, 10, 8), (4, 8, 10)):
         np.save(maps, random(*shape, dtype=np.complex64))
-        message = error(tmp_path, axes="NKHW", sensitivities=maps)
-        assert "a.npy" in message and str(shape) in message and "(4, 10, 8)" in message
+        assert "a.npy" in (message := refused()) and str(shape) in message and "(4, 10, 8)" in message
     np.save(maps, random(1, 4, 10, 8, dtype=np.complex64))
-    assert "'KHW'" in (message := error(tmp_path, axes="NKHW", sensitivities=maps)) and "(1, 4, 10, 8)" in message and "maps.npy" in message
+    assert "'KHW'" in (message := refused()) and "(1, 4, 10, 8)" in message and "maps.npy" in message
     np.save(maps, np.full((4, 10, 8), np.nan))
-    assert "maps.npy" in (message := error(tmp_path, axes="NKHW", sensitivities=maps)) and "NaN" in message
-    assert "axes='NKHW'" in error(tmp_path, sensitivities=maps) and "axes='NKHW'" in error(tmp_path, axes="NCHW", sensitivities=maps)
+    assert "maps.npy" in (message := refused()) and "NaN" in message
+    assert "axes='NKHW'" in refused(axes=None) and "axes='NKHW'" in refused(axes="NCHW")
     Image.fromarray(random(8, 8, dtype=np.uint8)).save(tmp_path / "maps.png")
-    assert "maps.png" in error(tmp_path, axes="NKHW", sensitivities=tmp_path / "maps.png")
+    assert "maps.png" in refused(sensitivities=tmp_path / "maps.png")
 
 
 def test_values_that_are_not_finite_do_not_hide_behind_sensitivities_of_0(tmp_path):

@@ -11,7 +11,9 @@ import nibabel
 import numpy as np
 import pytest
 import scipy.io
+import tifffile
 import torch
+from PIL import Image
 from test_dicom import write as write_dicom
 
 import prom
@@ -365,11 +367,69 @@ def test_axes_are_understood_where_there_is_one_way(shape, dtype, default, axes)
             found()
 
 
+@pytest.mark.parametrize("word", ["slice_", "sl-", "frame", "echo-", "Z"])
+def test_names_of_slices_alone_are_no_patients(tmp_path, word):
+    for number in range(4):
+        save(tmp_path / f"{word}{number:03}.npy", image())
+    assert "patient=file" in message(tmp_path)
+    assert sides(tmp_path, patient="file") == [{f"{word}{n:03}.npy" for n in (0, 2, 3)}, {f"{word}001.npy"}]
+    for name, split in (("train", (0, 1)), ("test", (2, 3))):
+        for number in split:
+            save(tmp_path / "divided" / name / f"{word}{number:03}.npy", image())
+    assert [len(side) for side in sides(tmp_path / "divided")] == [2, 2]
+
+
+@pytest.mark.parametrize(("one", "other"), [("p1_ED.npy", "p1_ES_gt.npy"), ("sub-01_ses-1_T1w.npy", "sub-01_ses-2_dseg.npy")])
+def test_the_label_of_another_part_is_not_taken(tmp_path, one, other):
+    save(tmp_path / one, image())
+    save(tmp_path / other, label())
+    assert one in (found := message(tmp_path)) and other in found
+    assert prom.load(tmp_path, "all", labels="none").labels is None
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 16, 12), (3, 2, 16, 12)])
+def test_a_label_by_its_values_beside_channels(tmp_path, shape):
+    for patient in ("P1", "P2"):
+        (tmp_path / patient).mkdir()
+        np.save(tmp_path / patient / "scan.npy", RNG.random(shape).astype(np.float32))
+        np.save(tmp_path / patient / "classes.npy", RNG.choice(np.array([0, 3], np.uint8), (3, 16, 12)))
+    data = prom.load(tmp_path, "all")
+    assert len(data) == 6 and set(data.labels.unique().tolist()) == {0, 3}
+
+
+def test_a_slice_of_two_values_is_not_left_out_in_silence(tmp_path):
+    bright, dark = (RNG.integers(0, high, (4, 16, 16), np.uint8) for high in (200, 2))
+    for patient in ("P1", "P2"):
+        (tmp_path / "stacks").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "stacks" / f"{patient}.tif", np.concatenate([dark[:1], bright]), photometric="minisblack")
+        (tmp_path / "folders" / patient).mkdir(parents=True)
+        for number, picture in enumerate([dark[0], *bright]):
+            Image.fromarray(picture).save(tmp_path / "folders" / patient / f"s{number}.png")
+    assert len(prom.load(tmp_path / "stacks", "all")) == 10
+    assert "s0.png" in message(tmp_path / "folders")
+    tifffile.imwrite(tmp_path / "stacks" / "more.tif", dark, photometric="minisblack")
+    assert len(prom.load(tmp_path / "stacks", "all")) == 10
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_named(tmp_path):
+    save(tmp_path / "in" / "a.npy", image())
+    (tmp_path / "in").chmod(0)
+    try:
+        assert "permissions" in message(tmp_path / "in") and "permissions" in message(tmp_path / "in" / "a.npy")
+    finally:
+        (tmp_path / "in").chmod(0o700)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path):
+    assert "cannot be read" in message(tmp_path / ("x" * 300))
+
+
 def test_the_complex_pair(tmp_path):
     values = RNG.normal(size=(3, 16, 12)) + 1j * RNG.normal(size=(3, 16, 12))
     np.save(tmp_path / "a.npy", np.stack([values.real, values.imag], -1).astype("f4"))
     assert "NHWR" in message(tmp_path)
-    assert np.array_equal(prom.load(tmp_path, "all", axes="NHWR").images[:, 0].numpy(), values.astype("c8"))
+    assert np.array_equal(prom.load(tmp_path, "all", axes="NHWR", domain="image").images[:, 0].numpy(), values.astype("c8"))
     assert "R" in message(tmp_path, axes="RNHW")
 
 
