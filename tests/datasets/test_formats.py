@@ -386,7 +386,7 @@ def test_few_complex_numbers_and_none_but_zeros_say_nothing_of_their_domain(tmp_
     assert "nan=0" in error(tmp_path) and "nan=0" in error(tmp_path, domain="kspace", axes="NHW")
     assert "energy at the centre" in error(tmp_path, nan=0)
     assert np.allclose(load(tmp_path, nan=0, domain="kspace", axes="NHW", empty="keep").images[:, 0], disc, atol=0.02)
-    np.save(tmp_path / "a.npy", 0 * kspace)
+    np.save(tmp_path / "a.npy", np.zeros_like(kspace))
     assert "empty" in error(tmp_path, domain="kspace", axes="NHW") and "constant" in error(tmp_path)
 
 
