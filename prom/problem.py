@@ -16,6 +16,7 @@ from prom.engine import distributed
 from prom.engine.device import choose_device
 from prom.errors import InputError
 from prom.kspace import patterns
+from prom.masks import as_mask
 from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
 from prom.objectives.reconstructed import Reconstructed
@@ -101,7 +102,7 @@ class Problem:
         InputError
             As above, or where the mask does not fit the data, is not made of whole lines, or does not meet the demands.
         """
-        device = choose_device(device)
+        device, mask = choose_device(device), as_mask(mask, data.grid, data.name)
         lines = data.choices(pattern)
         selected = lines.select(mask)
         count, demands = int(selected.sum()), demands or Demands()
@@ -170,7 +171,9 @@ def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
     if isinstance(data, str | os.PathLike):
         raise InputError(f"data {str(data)!r}: must be images, not their path; read them with prom.load")
     try:
-        images = torch.as_tensor(data)
+        if isinstance(data, np.ndarray):
+            data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))  # which PyTorch needs
+        images = torch.as_tensor(data).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         kind = getattr(data, "dtype", type(data).__name__)
         raise InputError(f"data of type {kind}: must be an array of numbers, a tensor, or what prom.load has read") from error

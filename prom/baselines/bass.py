@@ -14,7 +14,6 @@ from prom.datasets.base import SliceDataset
 from prom.engine.device import choose_device
 from prom.engine.threads import spread
 from prom.errors import unknown
-from prom.kspace.encoding import Coils
 from prom.masks import bernoulli
 from prom.masks.demands import Demands
 from prom.objectives import whole_loss, whole_set
@@ -144,7 +143,7 @@ def importance(train: SliceDataset, reconstruction: Reconstruction, mask: Tensor
     """
     energy, ratio = torch.zeros(train.shape), torch.zeros(train.shape)
     for index in range(len(train)):
-        encoding, samples = Coils(train.maps([index])[0]), train.samples([index])[0]
+        encoding, samples = train.encoding(index), train.samples([index])[0]
         found, _ = reconstruction(samples, mask.float(), encoding)
         rest, power = (part.abs().square() for part in (samples - encoding.forward(found), samples))
         floor = FLOOR * power.mean()

@@ -67,7 +67,9 @@ def repeat(
     [[0, 4, 4], [1, 4, 4], [2, 4, 4]]
     """
     lines, demands = train.lines(pattern), options.pop("demands", None)
-    demands = demands and demands.of_frame(lines, 0)
+    if demands:
+        demands.feasible(lines, acceleration)  # of all frames
+        demands = demands.of_frame(lines, 0)
     mask = function(frames(train), acceleration, lines.frame.name, seed, demands=demands, **options)
     return mask.expand(train.shape).contiguous()
 

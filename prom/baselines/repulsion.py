@@ -96,6 +96,10 @@ def repulsion(
     if train.trajectory is not None:
         return repulsion_off_grid(train, acceleration, pattern, strength, demands, exact, passes)
     in_time = train.kind == "series"
+    moves = in_time and train.lines(pattern).apart and train.lines(pattern).samples[0] > 1
+    for name, value in {"exact": exact, "passes": passes}.items():
+        if value is not None and not moves:
+            raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
     if train.sensitivities is None and not in_time:
         return energy(train, acceleration, pattern, seed, demands)
     no_volumes("repulsion", train)
@@ -111,10 +115,6 @@ def repulsion(
     power, feasible = _by_parameter(spectrum(train), lines), allowed(lines, acceleration, demands)
     kernel = kernel.numpy().reshape(power.shape[-3:-1])
 
-    moves = lines.apart and lines.samples[0] > 1
-    for name, value in {"exact": exact, "passes": passes}.items():
-        if value is not None and not moves:
-            raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
     exact = moves if exact is None else exact
     tried = ((0, PASSES) if moves else (0,)) if passes is None else (options.check("passes", passes, "[0, 1000]", whole=True),)
 

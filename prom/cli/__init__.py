@@ -22,7 +22,7 @@ import click
 
 import prom
 from prom import methods, options
-from prom.cli.common import check_mask_output, check_output, example, json_option, strict_json, threads_option
+from prom.cli.common import check_mask_output, check_output, check_outside, example, json_option, strict_json, threads_option
 from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
 from prom.cli.reconstructing import reconstruct_command
@@ -117,6 +117,7 @@ def input_options(split: str) -> Callable:
                 given |= dict(prom.datasets.parse_option(dataset, text) for text in settings)
                 return prom.load(dataset, split, root, validation, **given)
 
+            read.place = root or dataset
             return command(dataset=read, **rest)
 
         reading.__name__, reading.__doc__ = command.__name__, command.__doc__
@@ -225,6 +226,8 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
         raise click.UsageError(f"{folders[0]}: only --clear-cache takes folders; leave it out, or add --clear-cache")
     registry = prom.datasets.REGISTRY
     roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
+    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
+        raise click.UsageError(f"{missing[0] or repr('')}: no such folder; nothing was removed")
     if clear_cache:
         removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])
         click.echo(strict_json([str(path) for path in removed]) if json else f"removed {len(removed)} preprocessed data set(s)")
@@ -279,14 +282,15 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     It shows the patients of each split, slices, axes, k-space or images, coils, values, labels and empty k-space. It names the files that
     are left out or refused, with the reason. The exit code is 2 if a file is refused.
     """
-    if png:
-        check_writable(png)
-        if Path(png).exists() and (Path(png).samefile(folder) or Path(folder).resolve() in Path(png).resolve().parents):
-            raise click.UsageError(f"--png {png}: exists among the files that are read; name another file")
     if folder in prom.datasets.REGISTRY:
         raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
+    if png:
+        check_writable(png)
+        check_outside(png, folder, "--png")
     given = {"dataset_name": key, "skip_constant": skip_constant, "volume": volume, "readout": readout}
     given |= dict(prom.datasets.parse_option(folder, text) for text in settings)
+    if of_load := sorted({"scale", "maps", "maps_noise", "grid"} & set(given)):
+        raise click.UsageError(f"--set {of_load[0]}: is of what is made of the images that are read, which this shows; leave it out")
     found = prom.inspection.inspect(folder, **given)
     if png and found["pictures"]:
         prom.inspection.picture(found, png)
@@ -507,6 +511,8 @@ def segment_group() -> None:
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out to choose the best weights."""
     check_output(output, start, *masks)
+    if Path(output).suffix != ".pt":
+        check_outside(output, dataset.place)
     check_writable(f"{output}.part")
     prom.device.choose_device(device)
     import torch

@@ -43,6 +43,13 @@ def check_output(output: str, *read: str | None) -> None:
             raise click.UsageError(f"--output {output}: would overwrite a file that is read; name another file")
 
 
+def check_outside(output: str, read: str, option: str = "--output") -> None:
+    """Refuse an output among the images that are read, one of which it would replace, or become."""
+    place, target = Path(read).resolve(), Path(output).resolve()
+    if place.exists() and (target == place or place in target.parents):
+        raise click.UsageError(f"{option} {output}: lies among the files that are read; name one elsewhere")
+
+
 def check_mask_output(output: str, *read: str | None) -> None:
     """Likewise of a mask, which overwrites nothing but a mask, and is called as one."""
     check_output(output, *read)

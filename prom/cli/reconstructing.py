@@ -8,7 +8,7 @@ import click
 
 import prom
 from prom import options
-from prom.cli.common import check_output, example, json_option, strict_json, threads_option
+from prom.cli.common import check_output, check_outside, example, json_option, strict_json, threads_option
 from prom.cli.types import real, whole
 from prom.errors import unknown
 from prom.reconstruction import RECONSTRUCTIONS
@@ -87,10 +87,12 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     if settings and not train:
         raise click.UsageError(f"--set {settings[0]}: is an option of training data; give --train, or leave it out")
     check_output(output, raw, asked, maps, train)
+    if train:
+        check_outside(output, train)
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
-    compared = prom.difference.difference(wanted[0], scan.mask) if wanted else None
+    compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
     data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
     images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration, compress)
     record = described(raw, scan, images, reconstruction, phase)

@@ -97,6 +97,8 @@ def load(
     prom.errors.InputError: data set 'acd' is not known; did you mean 'acdc'? (known: acdc, brain_tumour, fastmri_knee, ...)
     """
     name = os.fspath(name)
+    if not name:
+        raise InputError("data set '': must be a registered name, or the path of a folder or file")
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
         raise InputError(f"root {root}: {name} has none; a folder of your own is given as the data set itself")
     if name not in REGISTRY and {"/", os.sep}.isdisjoint(name) and not Path(name).exists():

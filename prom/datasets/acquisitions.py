@@ -88,6 +88,8 @@ class Grid:
         Where a centre is None, it is ``n // 2``.
     outside
         What a line outside the matrix means, for the message.
+    way
+        What can be done where there are several phases or repetitions, for the message.
 
     Attributes
     ----------
@@ -97,8 +99,8 @@ class Grid:
         By number ``(lines, partitions)``.
     """
 
-    def __init__(self, path: Path, geometry: Geometry, outside: str) -> None:
-        self.path, self.geometry, self.outside = path, geometry, outside
+    def __init__(self, path: Path, geometry: Geometry, outside: str, way: str = "") -> None:
+        self.path, self.geometry, self.outside, self.way = path, geometry, outside, way
         self.first: dict[str, int] = {}
         self.segments: dict[tuple[int, int, int], int] = {}
         self.slices: dict[int, np.ndarray] = {}
@@ -109,7 +111,7 @@ class Grid:
         self.first = self.first or counters
         for name, value in counters.items():
             if value != self.first[name]:
-                way = "give time=true, which makes series of them, or " if name in ("phase", "repetition") else ""
+                way = self.way if name in ("phase", "repetition") else ""
                 raise InputError(f"{self.path}: has several {name}s ({self.first[name]}, {value}, ...); {way}save one of them alone")
 
     def add(self, line: Line) -> None:

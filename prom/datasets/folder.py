@@ -222,6 +222,8 @@ def plan(
     >>> test.images.shape, set(test.subjects)
     (torch.Size([4, 1, 16, 16]), {'scan1.npy'})
     """
+    if not os.fspath(path):
+        raise InputError("path '': must be that of a folder or file; the folder at hand is '.'")
     path = Path(path)
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)

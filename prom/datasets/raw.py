@@ -428,6 +428,7 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
         path,
         geometry if volume else replace(geometry, centres=(geometry.centres[0], 0)),
         "k-space is not symmetric (partial Fourier); reconstruct it first",
+        "give time=true, which makes series of them, or ",
     )
     with closing(lines):  # or the file stays open where an error is kept
         for line in lines:

@@ -50,12 +50,13 @@ def parallel(function: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 def added(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The sum of what :func:`parallel` returned, in that order whoever made it; in the memory of the first.
+    """The sum of what :func:`parallel` returned, in that order whoever made it.
 
     >>> added([torch.ones(2), torch.ones(2)])
     tensor([2., 2.])
     """
     total, *others = parts
+    total = total.clone()  # which may be the caller's own
     for other in others:
         total += other
     return total

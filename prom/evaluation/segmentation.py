@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -254,6 +255,8 @@ def train(
         if masks is None:
             raise InputError("reconstruction without masks: fully sampled images need none; give masks too, or leave it out")
         settings |= metadata_of(reconstruction)
+    seen = None if masks is None else hashlib.sha256(masks.cpu().numpy().tobytes()).hexdigest()
+    asked = settings | {"masks": seen, "start": start and start.fingerprint(), "regions": regions}  # to know an interrupted one again
     device = choose_device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -271,7 +274,7 @@ def train(
     if checkpoint:
         check_writable(checkpoint)
         if Path(checkpoint).is_file():
-            state = _resume(Path(checkpoint), settings, network, adam, schedule)
+            state = _resume(Path(checkpoint), asked, network, adam, schedule)
             for _ in range(state["step"]):  # the same draws as before
                 _batch(data, labels, masks, batches, generator, reconstruction, images=False)
     vary = augmentation() if augment else None
@@ -301,7 +304,7 @@ def train(
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
                 live = {"network": network.state_dict(), "adam": adam.state_dict(), "schedule": schedule.state_dict()}
-                network_files.write(checkpoint, {**state, **live, "asked": settings})
+                network_files.write(checkpoint, {**state, **live, "asked": asked})
     bar.close()
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
@@ -428,7 +431,9 @@ class _PReLU(nn.PReLU):
 
 
 def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
-    """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known."""
+    """Refuse data that a network of :func:`train` cannot take; of other networks nothing is known but that they take slices."""
+    if data.kind != "slices":
+        raise InputError(f"{data.name}: has {data.kind}, and the network segments slices; leave out what makes {data.kind} of them")
     if "channels" not in metadata:
         return
     channels, halvings = data.images.shape[1], 2 ** (len(metadata["channels"]) - 1)
@@ -480,10 +485,10 @@ def _validate(segmenter: Segmenter, validation: SliceDataset, masks: Tensor | No
     return float(sum(table["dice"].mean() for table in tables) / len(tables))
 
 
-def _resume(path: Path, settings: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
+def _resume(path: Path, asked: Mapping[str, Any], network: nn.Module, adam: Any, schedule: Any) -> dict[str, Any]:
     try:
         state = torch.load(network_files.checked(path), map_location="cpu", weights_only=True)
-        same = state.pop("asked") == settings
+        same = state.pop("asked") == asked
         if same:
             network.load_state_dict(state.pop("network"))
             adam.load_state_dict(state.pop("adam"))
@@ -491,5 +496,5 @@ def _resume(path: Path, settings: Mapping[str, Any], network: nn.Module, adam: A
     except Exception as error:  # a damaged file fails in any of many ways
         raise InputError(f"checkpoint {path}: cannot be read; remove it to start again") from error
     if not same:
-        raise InputError(f"checkpoint {path}: is of a training with other data or settings; remove it, or name another file")
+        raise InputError(f"checkpoint {path}: is of a training with other data, masks or settings; remove it, or name another file")
     return state

@@ -46,7 +46,7 @@ def expected_gradient(
         masks = pattern.forward(hard)
         loss, by_mask = objective.loss_and_gradient(images, masks)
         if curvature is not None:
-            by_mask = torch.addcmul(by_mask, 0.5 - masks, curvature, value=1 / masks.shape[:-2].numel())
+            by_mask = torch.addcmul(by_mask, 0.5 - masks, curvature, value=1 / masks.shape[: -len(pattern.samples)].numel())
         gradient = bernoulli.pull_back(pattern.adjoint(by_mask).flatten(-theta.ndim), slope)
         return loss, gradient, hard.mean()
 
@@ -62,4 +62,5 @@ def expected_gradient(
     parts = parallel(of_group, groups) if objective.concurrent else [of_group(group) for group in groups]
     part = len(groups[0][0]) / len(batch)  # groups are of one size
     loss, gradient, active = distributed.total(*(added(sums).mul_(part) for sums in zip(*parts, strict=True)))
+    loss = loss.where(gradient.isfinite().all() | loss.isinf(), torch.nan)  # a step would hide it
     return loss, gradient.reshape(pattern.shape), active

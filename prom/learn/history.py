@@ -47,6 +47,7 @@ class History:
         loss, active = self.measured.cpu().double().T.numpy()
         if not np.isfinite(loss).all():
             wrong = loss[~np.isfinite(loss)][0]
-            raise InputError(f"{self.problem.data.name}: the loss is {wrong:g}; change the objective, or the unit of the images by scale")
+            what = f"the loss is {wrong:g}" if np.isinf(wrong) else "the loss, or its gradient, is nan"
+            raise InputError(f"{self.problem.data.name}: {what}; change the objective, or the unit of the images by scale")
         table = pd.DataFrame(self.rows, columns=["member", "iteration", "budget"])
         return table.assign(loss=loss * self.problem.objective.loss_unit, active_fraction=active)

@@ -142,6 +142,21 @@ class MaskLayer(nn.Module):
             self.theta.register_hook(_divided)
         return self
 
+    def get_extra_state(self) -> dict[str, int]:
+        """How many masks were drawn, so that a training that goes on draws the next ones."""
+        return {"drawn": self.drawn}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Likewise."""
+        self.drawn = int(state["drawn"])
+
+    def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *more: object) -> None:
+        theta = self.theta
+        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
+        super()._load_from_state_dict(state_dict, prefix, *more)
+        if self.theta is not theta:  # with assign=True
+            self.theta.register_hook(_divided)
+
     def __setstate__(self, state: dict[str, object]) -> None:
         """Of a copy: hooks are not copied."""
         super().__setstate__(state)

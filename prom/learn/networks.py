@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -13,7 +14,6 @@ from prom.datasets.base import SliceDataset
 from prom.datasets.units import unit
 from prom.engine.device import choose_device
 from prom.errors import InputError
-from prom.kspace.encoding import Coils
 from prom.learn.batches import shuffled_batches
 from prom.learn.layer import MaskLayer
 from prom.masks import as_mask
@@ -84,8 +84,13 @@ def train_network(
     options.check("mask_learning_rate", mask_learning_rate, "[0, 1e6]")
     device = choose_device(device)
     generator = torch.Generator().manual_seed(options.check_seed(seed))
+    if train.kind != "slices" or train.trajectory is not None:
+        what = train.kind if train.trajectory is None else "readouts off the grid"
+        raise InputError(f"{train.name}: has {what}, and a network is trained on slices of a grid; leave out what makes {what} of them")
     layer = masks.to(device).train() if isinstance(masks, MaskLayer) else None
     if layer is None:
+        if not isinstance(masks, Tensor | np.ndarray) or masks.ndim not in (2, 3) or not len(masks):
+            raise InputError(f"masks of type {type(masks).__name__}: must be a mask (H, W), several as (M, H, W), or a MaskLayer")
         masks = torch.stack([as_mask(mask, train.shape, train.name) for mask in (masks if masks.ndim == 3 else masks[None])]).to(device)
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
@@ -104,7 +109,7 @@ def train_network(
         samples, target = (samples / scale.unsqueeze(-3)).to(device), (target / scale).to(device)
         picked = None if layer else torch.randint(len(masks), (len(indices),), generator=generator)
         mask = layer.sample() if layer else masks[picked].unsqueeze(1)
-        found = network(samples, mask, Coils(train.maps(indices).to(device)))
+        found = network(samples, mask, train.encoding(indices, device))
         loss = ((found - target).abs().sum(dim=(-2, -1)) / target.abs().sum(dim=(-2, -1))).mean()
         if not loss.isfinite():
             raise InputError(f"{train.name}: the loss is {loss.item():g} in step {step + 1}; use a lower learning rate")

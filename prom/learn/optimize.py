@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.replay import replayed
 from prom.engine.threads import spread
 from prom.errors import InputError
+from prom.learn import centre
 from prom.learn.batches import shuffled_batches
 from prom.learn.history import History
 from prom.learn.iterate import iterate
@@ -63,7 +65,7 @@ def optimize(
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     callback
-        Called as ``callback(iteration, theta)`` after every iteration, for figures.
+        Called as ``callback(iteration, theta)`` after every iteration, for figures; of a run that is repeated, again.
     reconstruction
         What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet" or "tv", made
         of the data for a typical mask of this acceleration, or an object (:mod:`prom.reconstruction`). By default zero-filling of the
@@ -74,7 +76,9 @@ def optimize(
     Returns
     -------
     MaskResult
-        Mask (Eq. 8; where the recipe polishes, improved from there), probabilities, history and provenance.
+        Mask (Eq. 8; where the recipe polishes, improved from there), probabilities, history and provenance. Where a recipe with curvature
+        ends without DC, it is run again with ``calibration=1``, and the mask of the lower training loss is the result; its provenance says
+        so.
 
     Raises
     ------
@@ -97,7 +101,20 @@ def optimize(
 
 @spread()
 def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
-    """Algorithm 1, for a problem that has been made already."""
+    """Algorithm 1, for a problem that has been made already; again with DC demanded, where curvature has lost it and the loss falls so."""
+    result = descend(problem, recipe, seed, callback)
+    again = centre.demanded(problem, result.mask) if recipe.curvature else None
+    if again is None:
+        return result
+    other, images = descend(again, recipe, seed, callback), range(len(problem.data))
+    losses = [objectives.whole_loss(problem.objective, images, one.mask.float().to(problem.device)) for one in (result, other)]
+    if not losses[1] < losses[0]:
+        return result
+    return replace(other, recipe=result.recipe, provenance=other.provenance | {"centre": "learnt again with DC demanded"})
+
+
+def descend(problem: Problem, recipe: Recipe, seed: int, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
+    """Algorithm 1, once."""
     refuse_what_fails(problem, recipe)
     generator = torch.Generator(problem.device).manual_seed(seed)
     history, solutions, feasible = History(problem, recipe, callback), [], problem.feasible

@@ -12,6 +12,8 @@ from prom import objectives, options
 from prom.datasets.base import SliceDataset
 from prom.engine.threads import spread
 from prom.kspace.fourier import opposite
+from prom.learn.start import mean_power
+from prom.masks import as_mask
 from prom.masks.demands import Demands
 from prom.objectives import evenly, whole_loss, whole_set
 from prom.objectives.curvature import measure_scale
@@ -106,6 +108,7 @@ def polish(
     options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
     options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
     options.check("hold_out", hold_out, "[0, 1)")
+    mask = as_mask(mask, train.grid, train.name)
     problem = Problem.around(mask, train, pattern, objective, device, reconstruction, demands)
     return improve(mask, problem, evaluations, exhaustive, slices, hold_out)
 
@@ -134,8 +137,7 @@ def improve(
     if curvature is not None:
         curvature = pattern.adjoint(curvature)
     else:
-        power = objectives.Measurements(train.images, device, keep=False, axes=train.axes).power(most=objectives.CURVATURE_IMAGES)
-        curvature = pattern.adjoint(power)
+        curvature = pattern.adjoint(mean_power(train, device))
         if left and selected.any():
             curvature = curvature * measure_scale(evaluate, selected, loss, gradient, curvature)
     # For every parameter the index of the one at the opposite frequency; DC's own, and that of a Nyquist frequency, is itself.

@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prom.datasets.base import SliceDataset
 from prom.engine import distributed
 from prom.errors import InputError
 from prom.learn.recipes import Recipe
-from prom.objectives import CURVATURE_IMAGES
+from prom.objectives import CURVATURE_IMAGES, Measurements
 from prom.problem import Problem
 
 
@@ -16,8 +17,22 @@ def start(problem: Problem, recipe: Recipe, generator: torch.Generator) -> Tenso
     """theta of the pattern's shape: U(0, 1) (section 4), or evenly from 0 to 1 in the order of the mean power spectrum."""
     theta = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
     if recipe.initialisation == "energy":
-        return energy_order(problem.pattern.adjoint(problem.objective.data.power(most=CURVATURE_IMAGES)))
+        return energy_order(problem.pattern.adjoint(mean_power(problem.data, problem.device)))
     return theta
+
+
+def mean_power(data: SliceDataset, device: torch.device | str) -> Tensor:
+    """The mean power spectrum of the images, or off the grid that of the samples, over coils, of at most ``CURVATURE_IMAGES`` entries.
+
+    >>> data = SliceDataset("demo", "train", torch.ones(2, 1, 2, 2), ["a", "b"], [0, 0])
+    >>> mean_power(data, "cpu").tolist()
+    [[0.0, 0.0], [0.0, 4.0]]
+    """
+    if data.trajectory is None:
+        return Measurements(data.images, device, keep=False, axes=data.axes).power(most=CURVATURE_IMAGES)
+    some = data.thinned(CURVATURE_IMAGES)
+    power = sum(some.samples([index])[0].abs().square().sum(dim=0) for index in range(len(some)))
+    return (power / len(some)).to(device)
 
 
 def energy_order(power: Tensor) -> Tensor:

@@ -81,14 +81,17 @@ class Demands:
     segments: int = 1
     axis: str | None = None
     per_frame: bool = False
+    _off_grid = frozenset()  # of the masks, those whose file says that they are of readouts off the grid
 
     def __post_init__(self) -> None:
+        given = {name: _mask(name, getattr(self, name)) for name in MASKS}
+        object.__setattr__(self, "_off_grid", frozenset(name for name, (_, off_grid) in given.items() if off_grid))
         checked = {
             "calibration": options.check("calibration", self.calibration, "[0, 1e6]", whole=True),
             "partial_fourier": options.check("partial_fourier", self.partial_fourier, "(0.5, 1]"),
             "max_gap": options.check("max_gap", self.max_gap, "[0, 1e6]", whole=True),
             "segments": options.check("segments", self.segments, "[1, 1e6]", whole=True),
-            **{name: _mask(name, getattr(self, name)) for name in MASKS},
+            **{name: mask for name, (mask, _) in given.items()},
         }
         for name in ("shutter", "per_frame"):
             if not isinstance(getattr(self, name), bool):
@@ -216,6 +219,8 @@ class Demands:
         frame = lines.frame
         if isinstance(lines, Readouts) and (wrong := [name for name, _ in self._given() if name not in OFF_GRID]):
             raise InputError(f"{wrong[0]}: is of a grid, and {lines.name} are not on one; leave it out, or use require and forbid")
+        if self._off_grid and not isinstance(lines, Readouts):
+            raise InputError(f"{min(self._off_grid)}: is of readouts off the grid, and {lines.name} are not; give a mask of {lines.name}")
         if self.per_frame and not lines.apart:
             what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
             raise InputError(f"per_frame: {what}; leave it out")
@@ -223,7 +228,8 @@ class Demands:
             name = "partial_fourier" if self.partial_fourier < 1 else "segments"
             raise InputError(f"{name}: of {lines.name} of a volume the phase-encode axis is not certain; cut the volume along its readout")
         if self.max_gap and frame.readout and len(lines.shape) > 1:
-            raise InputError(f"max_gap {self.max_gap}: is for lines of one axis; use still-columns or still-rows, or leave it out")
+            still = "use still-columns or still-rows, or " if lines.frames else ""
+            raise InputError(f"max_gap {self.max_gap}: is for lines of one axis; {still}leave it out")
         if frame.readout:
             axis = "rows" if frame.name == "rows" else "columns"
             if self.shutter:
@@ -250,7 +256,7 @@ class Demands:
 
     def _left_out(self, lines: Lines) -> int:
         """How many indices partial Fourier leaves out."""
-        return round((1 - self.partial_fourier) * self._along(lines)[1])
+        return round(round((1 - self.partial_fourier) * self._along(lines)[1], 9))  # the inner one mends 1 - 0.95
 
     def _sides(self, lines: Lines) -> dict[str, dict[str, Tensor]]:
         """What each demand wants, and what each forbids, bool of theta's shape, by the demand with its value."""
@@ -440,19 +446,20 @@ def acceleration_of(size: int, count: int) -> str:
     return repr(size / count)
 
 
-def _mask(name: str, mask: object) -> Tensor | None:
-    """A mask in memory or in a file, as bool."""
+def _mask(name: str, mask: object) -> tuple[Tensor | None, bool]:
+    """A mask in memory or in a file, as bool; and whether the file says that it is of readouts off the grid."""
     if isinstance(mask, str | os.PathLike):
-        from prom.masks.mask_files import read  # here: masks have demands, and are what such files hold
+        from prom.masks.mask_files import read_with_trajectory  # here: masks have demands, and are what such files hold
 
-        return read(mask)
+        found, trajectory = read_with_trajectory(mask)
+        return found, trajectory is not None
     if mask is None:
-        return None
+        return None, False
     mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(f"{name} of type {kind}: must be a bool mask, or the path of a mask file")
-    return mask.detach().cpu()
+    return mask.detach().cpu(), False
 
 
 def _of_pattern(name: str, mask: Tensor, lines: Lines) -> Tensor:

@@ -96,6 +96,20 @@ def difference(asked: Tensor, measured: Tensor) -> Difference:
     return Difference(pattern, int(one.sum()), int(other.sum()), missing, unasked, explanation)
 
 
+def of_scan(asked: Tensor, pattern: str, measured: Tensor) -> Tensor:
+    """The lines of a volume ``(D, H, W)`` as the points ``(lines, D)`` of the 3D scan that measures them, where ``measured`` has that
+    shape; else the mask as it is.
+
+    >>> asked = torch.eye(4, 6).bool()[:, None].expand(4, 5, 6)
+    >>> of_scan(asked, "columns", torch.ones(6, 4).bool()).shape, of_scan(asked, "columns", torch.ones(5, 6).bool()).shape
+    (torch.Size([6, 4]), torch.Size([4, 5, 6]))
+    """
+    if asked.ndim == 3 and measured.ndim == 2 and pattern in ("columns", "rows"):
+        points = asked.any(dim=-2 if pattern == "columns" else -1).T
+        return points if points.shape == measured.shape else asked
+    return asked
+
+
 def lines_of(mask: Tensor) -> str:
     """What a mask, ``(H, W)`` bool or with a third axis before, consists of: columns, rows or points. Everything, and nothing, is rows.
 

@@ -16,7 +16,7 @@ from prom.datasets import matlab
 from prom.errors import InputError
 from prom.kspace.patterns import LARGEST_MASK
 from prom.kspace.trajectories import Trajectory
-from prom.masks import load_mask
+from prom.masks import MaskResult, load_mask
 from prom.masks.difference import lines_of
 
 
@@ -31,6 +31,8 @@ def _mat(path: Path) -> np.ndarray:
     with matlab.unpacked(path, "mask") as (arrays, load):
         if "mask" not in arrays:
             raise ValueError(f"has no variable mask, only {', '.join(sorted(arrays)[:10]) or 'none that is numeric'}")
+        if "trajectory" in arrays:
+            raise ValueError("chooses among readouts off the grid; give prom's own .h5")
         return load("mask")
 
 
@@ -53,12 +55,13 @@ def read(path: str | os.PathLike) -> Tensor:
     """The mask in a file, ``(H, W)`` bool, centred, of volumes ``(D, H, W)`` and of series ``(T, H, W)``; the ending says what it is.
 
     ``.npy`` holds an array of 0 and 1, ``.mat`` a variable ``mask`` of 0 and 1, ``.png`` a picture in which white is measured. Any other
-    file must be one of prom (:func:`prom.load_mask`).
+    file must be one of prom (:func:`prom.load_mask`). Of readouts off the grid an ``.npy`` file cannot say that it is; others do.
 
     Raises
     ------
     InputError
-        Where the file is missing or damaged, or what it holds is no mask: other values, neither 2D nor 3D, or nothing measured.
+        Where the file is missing or damaged, or what it holds is no mask: other values, neither 2D nor 3D, or nothing measured; or where
+        the mask chooses among readouts off the grid.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +73,7 @@ def read(path: str | os.PathLike) -> Tensor:
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        return load_mask(path).mask
+        return _on_grid(path).mask
     if not path.is_file():
         raise InputError(f"mask {path}: no such file; make one with 'prom export'")
     try:
@@ -85,6 +88,13 @@ def read(path: str | os.PathLike) -> Tensor:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"mask {path}: is no mask as 'prom export' writes it ({cause})") from error
     return torch.from_numpy(array.astype(bool))
+
+
+def _on_grid(path: str | os.PathLike) -> MaskResult:
+    result = load_mask(path)
+    if result.trajectory is not None:
+        raise InputError(f"mask {path}: chooses among {result.pattern}, which are off the grid; give one of points or lines")
+    return result
 
 
 def read_with_trajectory(path: str | os.PathLike) -> tuple[Tensor, Trajectory | None]:
@@ -110,7 +120,7 @@ def read_with_pattern(path: str | os.PathLike) -> tuple[Tensor, str]:
         As :func:`read`.
     """
     if Path(path).suffix.lower() not in READERS:
-        result = load_mask(path)
+        result = _on_grid(path)
         return result.mask, result.pattern
     mask = read(path)
     return mask, lines_of(mask)

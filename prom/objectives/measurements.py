@@ -10,6 +10,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom.engine.device import asynchronous
+from prom.errors import InputError
 from prom.kspace.encoding import FourierUpToPhase
 from prom.kspace.fourier import IMAGE_AXES
 
@@ -58,6 +59,8 @@ class Measurements:
         self.axes = axes
         in_memory = isinstance(images, Tensor)
         peak = _largest(images if in_memory else images[:TRANSFORM_CHUNK])
+        if peak == math.inf:
+            raise InputError("images: have values too large for single precision; divide them by a unit")
         self.unit = 2.0 ** math.floor(math.log2(peak)) if peak > 0 else 1.0
         self.device = device
         self.images, self._kept, self._arrays = images, None, None

@@ -50,6 +50,8 @@ def survey(folder: str | os.PathLike) -> pd.DataFrame:
     ...     survey(folder).values.tolist()
     [['runs.csv', 2, 0, 1, 1, 0, ''], ['speed.json', 1, 1, 0, 0, 0, 'znver4']]
     """
+    if not os.fspath(folder):
+        raise InputError("folder '': must be that of records; the folder at hand is '.'")
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"folder {folder}: does not exist; name the folder of records, such as the one 'prom sweep' was given as --output")

@@ -215,8 +215,9 @@ def plan(
     for method in ensembles:
         if method not in methods:
             raise unknown("ensemble", method, methods)
-        if not results.recipe_of(method).get("members") or seeds < 2:
-            raise InputError(f"ensemble {method}: needs a recipe, and at least 2 seeds")
+        recipe = results.recipe_of(method)
+        if not recipe.get("members") or recipe.get("polish") or seeds < 2:
+            raise InputError(f"ensemble {method}: needs a recipe of probabilities, which are not polished, and at least 2 seeds")
 
     of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))

@@ -123,7 +123,7 @@ class Readout:
         if amplitude > limits.max_grad:
             most = math.floor(NS / (ceil(NS / (fov * limits.max_grad), ADC_RASTER) * samples))
             raise InputError(
-                f"bandwidth {bandwidth:g} Hz per pixel: over a field of view of {fov * 1000:g} mm needs "
+                f"bandwidth {bandwidth:g} Hz per pixel: steps of 1/({fov * 1000:g} mm) need "
                 f"{amplitude / GAMMA * 1000:.1f} mT/m, where max_grad is {protocol.max_grad:g}; use bandwidth={most} or less, or a larger "
                 "fov"
             )

@@ -124,7 +124,7 @@ class Curves:
                     f"bandwidth {protocol.bandwidth:g} Hz per pixel: makes readouts longer than {LONGEST_READOUT / 1e6:g} ms; use "
                     f"bandwidth={math.ceil(1.05 * NS / LONGEST_READOUT)} or more"
                 )
-            self.dwell = round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER) * ADC_RASTER
+            self.dwell = max(1, round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER)) * ADC_RASTER
             if not self._fits(self.dwell):
                 most = math.floor(1000 * NS / (shortest * self.samples)) / 1000
                 raise InputError(

@@ -221,8 +221,8 @@ def geometry(result: MaskResult, grid: Lines, protocol: Protocol) -> tuple[tuple
     given = tuple(value / 1000 for value in protocol.fov)
     if len(given) > 1 and len(given) != 2 + points:
         raise InputError(
-            f"fov of {len(given)} values: a mask of {grid.name} makes a {2 + points}D sequence, so give 1 or "
-            f"{'3 (readout, height, width)' if points else '2 (height, width)'}"
+            f"fov of {len(given)} values: this mask makes a {2 + points}D sequence, so give 1 or "
+            f"{'3 (readout, lines, partitions)' if points else '2 (height, width)'}"
         )
     fov = given * (2 + points) if len(given) == 1 else given
     if points:

@@ -33,8 +33,8 @@ class Protocol:
         ``gre``, a spoiled gradient echo, 2D for lines, spokes and spirals, 3D for points and kooshball; or ``tse``, a 2D turbo spin echo,
         for lines.
     fov
-        Field of view in mm: one value for all axes, or for 2D height and width of the image, for 3D the extent along the readout, height
-        and width, where a kooshball has its depth first.
+        Field of view in mm: one value for all axes, or for 2D height and width of the image; for 3D the extent along the readout, the
+        lines and the partitions (of a mask of points its height and width), of a kooshball depth, height and width.
     tr, te
         Repetition and echo time in ms; the latter of a turbo spin echo is the effective one. By default the shortest (gre), or 3000 and
         the shortest at which the middle echo meets the centre (tse).
@@ -109,7 +109,7 @@ class Protocol:
         self._check_kind()
         fov = self.fov if isinstance(self.fov, Sequence) else (self.fov,)
         if not 1 <= len(fov) <= 3:
-            raise InputError(f"fov of {len(fov)} values: must be 1, 2 (height, width) or 3 (readout, height, width), in mm")
+            raise InputError(f"fov of {len(fov)} values: must be 1, 2 (height, width) or 3 (readout, lines, partitions), in mm")
         object.__setattr__(self, "fov", tuple(options.check("fov", value, "[1, 1000]") for value in fov))
         for name, raster in (("tr", GRADIENT_RASTER), ("te", RF_RASTER), ("pulse", GRADIENT_RASTER)):
             value = getattr(self, name)

@@ -68,6 +68,8 @@ def write(
     library = ismrmrd()
     count, width = len(made.steps), made.samples
     frames = 1 if made.frame is None else int(made.frame.max()) + 1
+    if isinstance(made, ReadoutPlan) and int(made.steps.max()) > MOST:
+        raise InputError(f"candidate {int(made.steps.max())}: raw data count to {MOST}; use fewer candidates")
     if max(*made.matrix, *made.lengths, int(made.shot.max()), frames, samples.shape[1] if samples is not None else 0) > MOST:
         raise InputError(f"matrix {made.matrix} with {int(made.shot.max()) + 1} shots: raw data count to {MOST}; use a smaller one")
     channels = 0 if samples is None else samples.shape[1]

@@ -91,6 +91,8 @@ def read(path: str | os.PathLike, group: str | None = None, pattern: str | None 
         raise InputError(f"raw data {path}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
     if not path.is_file():
         raise InputError(f"raw data {path}: no such file")
+    if group is not None and kind in ("BART", "twix"):
+        raise InputError(f"key {group!r}: names a measurement of an HDF5 file, and {path} is {kind}; leave it out")
     with decoding(path, kind):
         check_signature(path)
         if kind == "BART":
@@ -176,7 +178,7 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
 
 
 def _pattern(path: Path, geometry: Geometry, asked: str | None) -> str:
-    points = geometry.matrix[2] > 1
+    points = geometry.matrix[2] > 1 or geometry.pattern == "points"  # of one partition, where a volume has no more
     if geometry.pattern is not None and (geometry.pattern == "points") != points:
         raise InputError(f"{path}: its header has the pattern {geometry.pattern} and {geometry.matrix[2]} partitions; mend the header")
     if points:
@@ -277,7 +279,11 @@ def _bart(path: Path) -> RawScan:
     array = np.asarray(raw.cfl_array(path, shape)).reshape(*shape[: COILS + 1], shape[SLICES], order="F")
     if len(image) == 3:
         kspace = array[..., 0].transpose(3, 1, 2, 0)  # coils, lines, partitions, samples
-        measured = (kspace != 0).any(axis=(0, 3))
+        filled = (kspace != 0).any(axis=0)
+        measured = filled.any(axis=2)
+        if (filled != measured[..., None]).any():
+            raise InputError(f"{path}: has zeros along its first axis, which must be the readout; move the readout there, or save it whole")
+        _refuse_images(path, kspace[..., shape[0] // 2])
         kspace = np.stack([raw.readout_image(coil, shape[0]) for coil in kspace]).transpose(3, 0, 1, 2)
     else:
         [single] = set(range(COILS)) - set(image)
@@ -285,8 +291,12 @@ def _bart(path: Path) -> RawScan:
         filled = (kspace != 0).any(axis=1)
         _check_alike(path, list(range(len(filled))), filled)
         measured = filled[0]
-        itself, other = central_shares(kspace[len(kspace) // 2])
-        if other > CERTAIN * itself:
-            raise InputError(f"{path}: is images, which have their energy all over, not k-space; give the raw data")
+        _refuse_images(path, kspace[len(kspace) // 2])
     mask = torch.from_numpy(np.ascontiguousarray(measured))
     return RawScan(torch.from_numpy(np.ascontiguousarray(kspace, np.complex64)), mask, lines_of(mask), "BART k-space")
+
+
+def _refuse_images(path: Path, plane: np.ndarray) -> None:
+    itself, other = central_shares(plane)
+    if other > CERTAIN * itself:
+        raise InputError(f"{path}: is images, which have their energy all over, not k-space; give the raw data")

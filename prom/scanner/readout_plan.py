@@ -121,7 +121,7 @@ def plan(result: MaskResult, protocol: Protocol) -> ReadoutPlan:
 
 
 def resolved(trajectory: Trajectory) -> tuple[int, int, int]:
-    """The matrix that the candidates resolve, x first: of R even steps along a line R times their length, of curves twice their reach.
+    """The matrix that the candidates resolve, x first: twice their reach, and of R even steps along a line at least R times their length.
 
     >>> from prom.kspace.trajectories import kooshball, spirals
     >>> resolved(kooshball(50, size=9)), resolved(spirals(50, size=16))
@@ -129,7 +129,9 @@ def resolved(trajectory: Trajectory) -> tuple[int, int, int]:
     """
     points = trajectory.points.double()
     count, axes = points.shape[1:]
-    ends = (points[:, -1] - points[:, 0]) * count / max(1, count - 1) if straight(points) else 2 * points.flatten(0, 1)
+    ends = 2 * points.flatten(0, 1)
+    if straight(points):
+        ends = torch.cat([ends, (points[:, -1] - points[:, 0]) * count / max(1, count - 1)])
     own = ends.abs().amax(dim=0) if trajectory.kind == "readouts" else ends.norm(dim=-1).amax().expand(axes)
     sizes = [max(1, round(float(size))) for size in own.flip(0)]
     return (*sizes, 1)[:3]

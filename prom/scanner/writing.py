@@ -30,7 +30,7 @@ def write_scan(result: MaskResult, path: str | os.PathLike, **settings: object) 
     - ``.mrd``: headers of its acquisitions without data (:func:`prom.scanner.raw_data.write`), likewise.
     - ``.csv`` with settings: the list of :func:`prom.masks.export.to_csv` in the order of measurement, with the columns shot and echo,
       counted from 0, and calibration, 0 or 1 (of readouts off the grid with shot alone); its :class:`~prom.scanner.plan.ScanPlan` is
-      returned.
+      returned. Of a gradient echo the order alone is settled: whether its times and gradients can be met, ``.seq`` and ``.mrd`` say.
     - any other, and ``.csv`` without settings: as :func:`prom.masks.export.export`, which knows no settings.
 
     A volume's lines are a 3D scan, whose partitions are the volume's. A series is measured frame after frame, with the frame as the counter
@@ -90,6 +90,8 @@ def _write_series(result: MaskResult, path: Path, ending: str, settings: dict[st
             table(made).to_csv(temporary, index=False, lineterminator="\n")
         return made
     scans = [make(one, protocol, path.stem) for one in frames]
+    if len({times(scan) for scan in scans}) > 1:
+        raise InputError("frames: take different times for their readouts, and raw data have one dwell time and TR; set bandwidth and tr")
     begins = np.cumsum([0.0, *(scan.duration for scan in scans)])
     made = joined([scan.plan for scan in scans])
     at = np.concatenate([begin + acquisition_times(scan) for begin, scan in zip(begins, scans, strict=False)])

@@ -120,6 +120,7 @@ def look(
     >>> view.scores["acceleration"], view.scores["stray"], bool(view.error.max() < 1e-5)
     (1.0, 0.0, True)
     """
+    refuse_all_but_slices(data)
     if not 0 <= channel < data.images.shape[1]:
         raise InputError(f"channel {channel}: {data.name} has channels 0 to {data.images.shape[1] - 1}")
     if not mask.any():
@@ -149,6 +150,13 @@ def look(
     decibels = 20 * (spread / spread.max()).clamp(min=1e-6).log10()
     names = tuple(segmenter.regions) if segmenter else ()
     return View(mask, decibels, picture / peak, image, scores, truth, regions, names)
+
+
+def refuse_all_but_slices(data: SliceDataset) -> None:
+    """Raise InputError for what is no picture of rows and columns: volumes, series, and readouts off the grid."""
+    if data.kind != "slices" or data.trajectory is not None:
+        what = data.kind if data.trajectory is None else data.trajectory.kind
+        raise InputError(f"{data.name}: has {what}, and the explorer shows slices of a grid; leave out what makes {what} of them")
 
 
 def pictures(

@@ -39,6 +39,7 @@ from prom.show.views import (
     colour_steps,
     look,
     pictures,
+    refuse_all_but_slices,
     region_colour,
 )
 
@@ -252,6 +253,7 @@ def explore(
     """
     widgets = optional.ipywidgets()
     train = data if train is None else train
+    refuse_all_but_slices(data)
     if train.shape != data.shape:
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
     for acceleration in accelerations:

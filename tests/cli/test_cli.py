@@ -81,7 +81,13 @@ def test_what_is_read_is_not_overwritten(here, tmp_path):
         assert here(*baseline, name, cwd=tmp_path).returncode == 0
     for command, message in (
         ((*baseline, "images.npy"), "a mask file is HDF5; name it images.h5, and prom export makes .npy"),
-        (("inspect", "images.npy", "--png", "images.npy"), "exists among the files that are read"),
+        (("inspect", "images.npy", "--png", "images.npy"), "lies among the files that are read"),
+        (("inspect", ".", "--png", "look.png"), "lies among the files that are read"),
+        (("segment", "train", ".", "--steps", "1", "-o", "images.npy"), "lies among the files that are read"),
+        (("inspect", "nosuch", "--png", "one.png"), "does not exist"),
+        (("inspect", "images.npy", "--set", "scale=2"), "leave it out"),
+        (("baseline", "energy", "", "-a", "4", "-o", "new.h5"), "data set ''"),
+        (("datasets", "--clear-cache", "nosuch"), "nothing was removed"),
         (("average", "one.h5", "two.h5", "-o", "one.h5"), "would overwrite a file that is read"),
     ):
         done = here(*command, cwd=tmp_path)

@@ -13,6 +13,8 @@ import prom
 from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize, polish
 from prom.engine.device import choose_device
 from prom.learn.batches import shuffled_batches
+from prom.learn.gradient import expected_gradient
+from prom.problem import Problem, as_dataset
 
 QUICK = replace(DEFAULT, iterations=120)
 QUICK_PAPER = replace(PAPER, iterations=60, members=1, batch_size=4)
@@ -111,9 +113,47 @@ def test_history_follows_the_schedule(blobs):
     assert history["active_fraction"].iloc[-1] == pytest.approx(1 / 8, abs=0.02)
 
 
+def test_dc_is_not_lost_where_the_object_fills_the_field_of_view():
+    """Without it every image is at 3 dB. As in a crop from the middle of a body: bright all over."""
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    generator = np.random.default_rng(0)
+    shapes = generator.uniform(-0.8, 0.8, (12, 6, 4))
+    images = [1 + sum(0.2 * w * (np.hypot(x - u, y - v) < abs(s) + 0.1) for u, v, s, w in one) for one in shapes]
+    data = torch.tensor(np.stack(images), dtype=torch.float32)
+    for pattern, seeds in (("columns", 6), ("points", 2)):
+        for seed in range(seeds):
+            result = optimize(data, 8, pattern, recipe=replace(DEFAULT, iterations=60), seed=seed)
+            assert result.mask[24, 24] and result.demands.plain and prom.evaluate(result.mask, as_dataset(data))["psnr"].mean() > 20
+    assert not optimize(data, 8, recipe=replace(DEFAULT, iterations=60), forbid=torch.eye(48).bool()).mask[24, 24]
+
+
+def test_a_gradient_that_is_not_a_number_is_an_error(blobs):
+    """Of one blank image among others: a step takes it for 0."""
+    blank = torch.cat([blobs.images, torch.zeros_like(blobs.images[:1])])
+    with pytest.raises(InputError, match="gradient, is nan"):
+        optimize(blank, 8, objective=lambda a, b: (a.sqrt() - b.sqrt()).square().mean(), recipe=replace(QUICK, iterations=5))
+
+
+@pytest.mark.parametrize("kind", ["volumes", "series"])
+def test_curvature_counts_the_masks_not_the_planes_of_one(kind, monkeypatch):
+    """The term is (1/2 - m) h, whatever the number of partitions or frames."""
+    data = SliceDataset("demo", "train", torch.rand(3, 1, 5, 16, 16), ["a", "b", "c"], [0] * 3, kind=kind)
+    problem = Problem.of(data, 4)
+    h = torch.full(problem.pattern.samples, 1e6)
+    monkeypatch.setattr(type(problem.objective), "curvature", lambda self: h)
+    theta = torch.ones(problem.pattern.shape)
+    gradient = expected_gradient(problem, [0, 1], theta, 1.0, DEFAULT, torch.Generator().manual_seed(0))[1]
+    assert torch.allclose(gradient, -h / 2, rtol=1e-3)
+
+
 def test_callback_sees_every_iteration(blobs):
     seen = []
-    optimize(blobs, 4, recipe=replace(QUICK, iterations=7), callback=lambda iteration, theta: seen.append((iteration, theta.shape)))
+    optimize(
+        blobs,
+        4,
+        recipe=replace(QUICK, iterations=7, curvature=False),
+        callback=lambda iteration, theta: seen.append((iteration, theta.shape)),
+    )
     assert seen == [(i, (32, 32)) for i in range(7)]
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prom import InputError, SliceDataset, baselines, fft2c, ifft2c, load
+from prom import DEFAULT, InputError, SliceDataset, baselines, fft2c, ifft2c, load, optimize
 from prom.kspace.fourier import opposite
 from prom.kspace.patterns import make
 from prom.learn.polish import RELATIVE_TOLERANCE, _one_of_each_pair, polish
@@ -138,7 +138,8 @@ def test_scale_of_the_images_does_not_matter(blobs):
 def test_bad_input(blobs):
     mask = baselines.energy(blobs, 8)
     for bad, message in (
-        (lambda: polish(mask.float(), blobs), "must be bool"),
+        (lambda: polish(255 * mask, blobs), "value 255"),
+        (lambda: polish(optimize(blobs, 8, recipe=replace(DEFAULT, iterations=2)), blobs), "use its .mask"),
         (lambda: polish(mask[:16], blobs), "does not fit"),
         (lambda: polish(mask, blobs, pattern="columns"), "columns that are measured in part"),
         (lambda: polish(mask, blobs, evaluations=0), "evaluations 0"),

@@ -41,10 +41,10 @@ HOSTILE = [
     ("half", "kind=tse te=15", "te 15 ms: is no multiple of an echo spacing of"),
     ("half", "kind=tse tr=50", "tr 50 ms: is too short; the least is"),
     # geometry
-    ("columns", "fov=1", "bandwidth 500 Hz per pixel: over a field of view of 1 mm needs 187"),
+    ("columns", "fov=1", "bandwidth 500 Hz per pixel: steps of 1/(1 mm) need 187"),
     ("columns", "fov=2000", "fov 2000.0: must be >= 1 and <= 1000"),
-    ("columns", "fov=220,220,220", "fov of 3 values: a mask of columns makes a 2D sequence"),
-    ("points", "fov=220,220", "fov of 2 values: a mask of points makes a 3D sequence"),
+    ("columns", "fov=220,220,220", "fov of 3 values: this mask makes a 2D sequence"),
+    ("points", "fov=220,220", "fov of 2 values: this mask makes a 3D sequence"),
     ("columns", "fov=1,2,3,4", "fov of 4 values: must be 1, 2"),
     ("columns", "fov=0", "fov 0.0: must be >= 1"),
     ("columns", "fov=wide", "fov of a sequence must be numbers, e.g. fov=220,180.5"),

@@ -213,7 +213,7 @@ def test_what_is_not_read(tmp_path):
         (lines, header((8, 7, 1), centres=(3, 0)), "line 7 of 7 with the centre at 3: is outside"),
         (lines, header((8, 12, 1), centres=(0, 0)), "is outside; mend the header"),
         (lines, header((8, 10**7, 1), centres=(5 * 10**6, 0)), "declares shape"),
-        (lines, header((8, 12, 1), extra=USER.format("points")), "has the pattern points and 1 partitions"),
+        (lines, header((8, 12, 1), extra=USER.format("points")), "3D raw data of 2 slabs"),
         (lines, header((8, 12, 2), extra=USER.format("rows")), "has the pattern rows and 2 partitions"),
         (lines, header((8, 12, 2)), "3D raw data of 2 slabs"),
         (lines, "nothing", "no ISMRMRD header"),
