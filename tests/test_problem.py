@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,7 +12,7 @@ import prom
 from prom import InputError, baselines, masks
 from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective, whole_loss
 from prom.objectives.reconstructed import Reconstructed
-from prom.problem import Problem
+from prom.problem import Problem, as_dataset
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
 
@@ -104,3 +105,10 @@ def test_what_does_not_go_together_is_refused(blobs):
 def test_a_problem_around_a_mask_has_its_size(blobs):
     problem = Problem.around(baselines.energy(blobs, 8, "columns"), blobs, "columns", device="cpu")
     assert problem.feasible.budget == 4 and problem.acceleration == 8 and problem.device.type == "cpu"
+
+
+def test_arrays_in_any_order_of_memory_and_bytes():
+    array = np.random.default_rng(0).random((4, 8, 8)).astype(np.float32)
+    for other in (array[:, ::-1][:, ::-1], array.astype(">f4"), np.asfortranarray(array), torch.tensor(array, requires_grad=True)):
+        assert torch.equal(as_dataset(other).images[:, 0], torch.from_numpy(array))
+    assert torch.equal(as_dataset(array[:, ::-1]).images[:, 0], torch.from_numpy(array).flip(1))

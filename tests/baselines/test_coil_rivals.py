@@ -36,6 +36,21 @@ def coiled(blobs) -> SliceDataset:
     return SliceDataset("coiled", "train", images, ["a", "b"], [0, 0], sensitivities=simulated(4, (16, 16)), noise=0.01)
 
 
+@pytest.mark.parametrize("kind", ["series", "volumes"])
+@pytest.mark.parametrize("coils", [1, 3])
+def test_importance_of_series_and_volumes_sums_over_coils(kind, coils):
+    """By zero-filling all that is left is what was not measured."""
+    images = torch.randn(2, 1, 4, 8, 8, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    maps = None if coils == 1 else simulated(coils, (8, 8)) if kind == "series" else simulated(coils, (8, 8))[:, None].expand(-1, 4, -1, -1)
+    data = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], kind=kind, sensitivities=maps)
+    mask = torch.rand(4, 8, 8, generator=torch.Generator().manual_seed(1)) < 0.3
+    left = data.samples([0, 1]).abs().square().sum(dim=(0, 1))
+    energy, _ = importance(data, ZeroFilled(), mask)
+    if coils == 1:
+        assert torch.allclose(energy, left * ~mask, rtol=1e-3, atol=1e-3 * float(left.max()))
+    assert energy.shape == mask.shape
+
+
 @pytest.mark.parametrize("power", [0.0, 2.0, 6.0])
 def test_polynomial_draws_by_its_density(power):
     """One line of nine, drawn 1000 times, against (1 - r)^p; the edge, where r is 1, is never drawn."""

@@ -105,6 +105,9 @@ def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment
     assert checkpoint.exists()
     with pytest.raises(InputError, match="is of a training with other data, masks or settings"):
         segmentation.train(TRAIN, VALIDATION, **short, seed=3, device="cpu", checkpoint=checkpoint)
+    for other in ({"start": first, "regions": None}, {"masks": mask[None]}):
+        with pytest.raises(InputError, match="is of a training with other data, masks or settings"):
+            segmentation.train(TRAIN, VALIDATION, **{**short, **other}, device="cpu", checkpoint=checkpoint)
     resumed = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
     assert len(calls) == 7 + 4 and same(first, resumed) and not checkpoint.exists()
     checkpoint.write_bytes(b"not a checkpoint")

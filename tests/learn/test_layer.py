@@ -169,3 +169,19 @@ def test_what_is_demanded_is_in_every_mask():
         for mask in (layer.sample().detach().bool(), layer.mask()):
             assert mask[6:10, 6:10].all() and not mask[0, 0] and not mask[-1, -1]
     assert int(layer.mask().sum()) == 64
+
+
+def test_a_training_that_goes_on_draws_the_next_masks():
+    first = MaskLayer((8, 8), 4)
+    drawn = [first.sample().detach() for _ in range(4)]
+    for assign in (False, True):
+        again = MaskLayer((8, 8), 4)
+        stopped = MaskLayer((8, 8), 4)
+        assert all(torch.equal(stopped.sample(), one) for one in drawn[:2])
+        again.load_state_dict(stopped.state_dict(), assign=assign)
+        assert all(torch.equal(again.sample(), one) for one in drawn[2:])
+        again.theta.grad = None
+        (1000 * again.sample()).sum().backward()
+        assert again.theta.grad.abs().max() == 1
+    older = {"theta": first.state_dict()["theta"]}
+    MaskLayer((8, 8), 4).load_state_dict(older)

@@ -63,3 +63,14 @@ def test_masks_that_do_not_fit_are_refused(measured):
         train_network(network(), measured, MaskLayer((8, 8), 4), device="cpu")
     with pytest.raises(InputError, match="mask of"):
         train_network(network(), measured, torch.ones(8, 8), device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["series", "volumes"])
+def test_what_a_network_is_not_trained_on(measured, kind):
+    images = measured.images[:, :, None].expand(-1, -1, 3, -1, -1).contiguous()
+    stacked = replace(measured, images=images, sensitivities=None, kind=kind)
+    with pytest.raises(InputError, match=f"has {kind}"):
+        train_network(network(), stacked, MaskLayer((16, 16), 4), steps=1, **SETTINGS)
+    for masks in ([torch.ones(16, 16)], torch.zeros(0, 16, 16), "mask.h5"):
+        with pytest.raises(InputError, match="masks of type"):
+            train_network(network(), measured, masks, steps=1, **SETTINGS)

@@ -465,3 +465,16 @@ def test_the_shutter_touches_the_edges(height, width):
     assert inside[height // 2, width // 2]
     if height > 3 and width > 3:
         assert not inside[0, 0] and abs(float(inside.double().mean()) - np.pi / 4) < 0.25
+
+
+@pytest.mark.parametrize(("share", "size", "left_out"), [(0.95, 10, 0), (0.95, 50, 2), (0.9, 15, 2), (0.7, 15, 4), (0.75, 16, 4)])
+def test_a_half_is_rounded_to_even(share, size, left_out):
+    kept = ~Demands(partial_fourier=share).feasible(make("columns", (4, size)), 2).forbidden if left_out else torch.ones(size)
+    assert int(kept.sum()) == size - left_out
+
+
+def test_still_patterns_are_advised_for_series_alone():
+    for frames, advice in ((True, True), (False, False)):
+        with pytest.raises(InputError, match="lines of one axis") as caught:
+            Demands(max_gap=4).feasible(make("columns", (4, 8, 10), frames), 2)
+        assert ("still-columns" in str(caught.value)) == advice

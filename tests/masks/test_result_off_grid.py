@@ -11,7 +11,12 @@ import torch
 
 import prom
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, optimize
+from prom.kspace.patterns import make
 from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
+from prom.learn import start
+from prom.masks import mask_files
+from prom.masks.demands import Demands
+from prom.masks.export import export
 from prom.reconstruction.sense import Sense
 
 
@@ -141,3 +146,28 @@ def test_what_does_not_fit_together_is_not_written(result, tmp_path, changes, me
     with pytest.raises(InputError, match=message):
         replace(result, **changes).save(tmp_path / "mask.h5")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mask.h5", "mask.mat"])
+def test_it_is_no_mask_of_lines(tmp_path, name):
+    """12 spokes of 12 samples have the shape of rows of a grid."""
+    result = made(data(spokes(12, 8, samples=12)))
+    result.save(tmp_path / "mask.h5")
+    export(result, tmp_path / name) if name != "mask.h5" else None
+    for read in (mask_files.read, mask_files.read_with_pattern):
+        with pytest.raises(InputError, match="off the grid"):
+            read(tmp_path / name)
+    demands = Demands(require=tmp_path / "mask.h5")
+    assert demands.feasible(result.lines, 1).mandatory.sum() == result.theta.sum()
+    for pattern in ("points", "rows"):
+        with pytest.raises(InputError, match="off the grid"):
+            demands.feasible(make(pattern, (12, 12)), 1)
+
+
+def test_polishing_knows_the_energy_of_a_readout():
+    train = data(spokes(12, 8))
+    power = start.mean_power(train, "cpu")
+    assert torch.allclose(power, train.samples([0])[0].abs().square().sum(dim=0))
+    for recipe in (replace(DEFAULT, iterations=4, polish=3), replace(DEFAULT, iterations=4, initialisation="energy")):
+        found = optimize(train, 2, pattern="spokes", recipe=recipe, reconstruction=Sense(0.01))
+        assert int(found.lines.select(found.mask).sum()) == 4  # half of a full scan, of 8

@@ -180,6 +180,7 @@ def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
         ({"ensembles": ["default"]}, "ensemble .default. is not known"),
         ({"ensembles": ["energy"], "seeds": 2}, "ensemble energy: needs a recipe"),
         ({"methods": ["default"], "ensembles": ["default"]}, "at least 2 seeds"),
+        ({"methods": ["polished"], "ensembles": ["polished"], "seeds": 2}, "are not polished"),
         ({"dataset": "mni_brian"}, "did you mean 'mni_brain'"),
         ({"methods": ["task-energy"]}, "task-energy"),
         ({"methods": ["task-default"]}, "task-default: is learnt through a network"),

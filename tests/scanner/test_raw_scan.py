@@ -395,6 +395,16 @@ def test_bart_that_is_refused(tmp_path):
     rows, columns = np.mgrid[:32, :32]
     write_cfl(path, (np.hypot(rows - 16, columns - 16) < 12)[None, ..., None] + 0.01 * numbers(1, 32, 32, 2))
     assert "is images" in error(path)
+    planes = np.arange(32)[:, None, None]
+    ball = np.hypot(np.hypot(rows - 16, columns - 16), planes - 16) < 12
+    write_cfl(path, ball[..., None] + 0.01 * numbers(32, 32, 32, 2))
+    assert "is images" in error(path)
+    volume = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(ball)))[..., None] * np.ones(2)
+    volume[:8] = 0  # an asymmetric echo
+    write_cfl(path, volume)
+    assert "first axis, which must be the readout" in error(path)
+    with pytest.raises(InputError, match="key 'two'"):
+        read(path, "two")
     path.with_suffix(".hdr").write_text("# Dimensions\n1 33 32 2\n")
     assert "its header declares" in error(path)
     path.with_suffix(".hdr").unlink()

@@ -20,6 +20,7 @@ from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.masks import MaskResult
 from prom.scanner import seq_files, virtual
 from prom.scanner.protocol import Protocol
+from prom.scanner.readout_plan import resolved
 from prom.scanner.sequence import Scan, make, write
 from prom.scanner.writing import write_scan
 from prom.show.diagrams import order_figure, sequence_diagram
@@ -382,3 +383,31 @@ def test_what_only_grids_have(tmp_path):
     assert [axes.get_ylabel().partition("\n")[0] for axes in figure.axes] == ["RF", "x", "y", "z", "ADC"]
     assert {text.get_text() for text in figure.axes[4].texts} == {str(number) for number in made.plan.steps[:2, 0].tolist()}
     plt.close(figure)
+
+
+def test_the_matrix_of_own_readouts_is_what_they_reach():
+    """Of a stack of stars, of half spokes, and of lines of a grid: also along axes on which no readout moves."""
+    angles, along, planes = torch.arange(8) * torch.pi / 8, torch.arange(-8.0, 8), torch.arange(-8.0, 8)
+    star = torch.stack([0 * angles[:, None] + 0 * along, angles.sin()[:, None] * along, angles.cos()[:, None] * along], dim=-1)
+    stack = torch.cat([star + torch.tensor([plane, 0, 0]) for plane in planes])
+    lines = torch.stack(torch.meshgrid(torch.arange(-16.0, 16), torch.arange(-16.0, 16), indexing="ij"), dim=-1)
+    for points, matrix in ((stack, (16, 16, 16)), (lines, (32, 32, 1))):
+        assert resolved(Trajectory(points, "readouts", 8)) == matrix
+    assert resolved(spokes(12, 31)) == (31, 31, 1) and resolved(half_spokes())[:2] == (28, 20)
+
+
+def test_counters_and_dwell_times_that_raw_data_cannot_hold(tmp_path):
+    many = kooshball(70_000, 4)
+    theta = torch.zeros(70_000)
+    theta[[5, 65_536]] = 1
+    mask = theta.bool()[None, :, None].expand(1, -1, many.points.shape[1]).contiguous()
+    result = MaskResult(mask, mask.float(), theta, "kooshball", 9.0, {"name": "drawn"}, 0, trajectory=many)
+    with pytest.raises(InputError, match="candidate 65536"):
+        write_scan(result, tmp_path / "a.mrd")
+    with pytest.raises(InputError, match="use bandwidth="):
+        make(of(spirals(8, 64)), Protocol(bandwidth=20_000))
+    wide, narrow = waves().points, waves().points * torch.tensor([0.1, 0.3])
+    own = of(Trajectory(torch.cat([wide, narrow])[[0, 3, 1, 4]], "readouts", 20), every=2, frames=2)
+    with pytest.raises(InputError, match="different times"):
+        write_scan(own, tmp_path / "b.mrd")
+    assert not list(tmp_path.iterdir())

@@ -387,3 +387,12 @@ def test_a_missing_package_is_named(blobs, monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     with pytest.raises(InputError, match=r"ipywidgets, which is not installed: pip install"):
         widgets.explore(blobs)
+
+
+@pytest.mark.parametrize("kind", ["series", "volumes"])
+def test_only_slices_are_explored(blobs, kind):
+    stacked = replace(blobs, images=blobs.images[:, :, None].expand(-1, -1, 3, -1, -1).contiguous(), labels=None, kind=kind)
+    with pytest.raises(InputError, match=f"has {kind}, and the explorer shows slices"):
+        widgets.explore(stacked)
+    with pytest.raises(InputError, match=f"has {kind}, and the explorer shows slices"):
+        views.look(stacked, 0, torch.ones(stacked.shape, dtype=torch.bool))
