@@ -38,7 +38,7 @@ class Content:
     ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
     k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0. ``guessed``:
     whether the axes are the usual ones, which neither the file nor anybody named. ``steps``: the least and the greatest distance of
-    neighbouring slices, where positions are known.
+    neighbouring slices, where positions are known, and their unit.
     """
 
     array: np.ndarray
@@ -52,7 +52,7 @@ class Content:
     volume: bool = False
     readout: int = 0
     guessed: bool = False
-    steps: tuple[float, float] | None = None
+    steps: tuple[float, float, str] | None = None
 
     @property
     def frames(self) -> int:

@@ -545,6 +545,7 @@ def read(path: Path, part: str | None = None, second: Path | None = None) -> Con
     elif second is not None:
         images = _join_file(path, images, second)
     spacing = (_of_frame(data, 0, "PixelMeasuresSequence") or data).get("PixelSpacing")
+    in_space = "ImagePositionPatient" in (_of_frame(data, 0, "PlanePositionSequence") or ())
     known = len(chosen) > 1 and places[chosen[0]][0] is not None
     apart = np.diff([places[number][0] for number in chosen]) if known else None
     return Content(
@@ -552,7 +553,7 @@ def read(path: Path, part: str | None = None, second: Path | None = None) -> Con
         "NHW",
         spacing=pixel_spacing(*spacing) if np.size(spacing) == 2 else None,
         domain="image",
-        steps=None if apart is None else (float(apart.min()), float(apart.max())),
+        steps=None if apart is None else (float(apart.min()), float(apart.max()), "mm" if in_space else "numbers in the stack"),
     )
 
 

@@ -627,16 +627,16 @@ def _in_order(item: list[File]) -> tuple[list[File], float | None]:
         return item, None
     order = np.argsort(places)
     steps = np.diff(places[order])
-    _check_even(where, (steps.min(), steps.max()))
+    _check_even(where, (steps.min(), steps.max(), "mm"))
     return [item[place] for place in order], float(steps.mean())
 
 
-def _check_even(where: str, steps: tuple[float, float] | None) -> None:
-    """Refuse slices whose neighbours are not equally far apart. ``steps``: the least and the greatest distance, or None."""
+def _check_even(where: str, steps: tuple[float, float, str] | None) -> None:
+    """Refuse slices whose neighbours are not equally far apart. ``steps``: the least and the greatest distance, and its unit, or None."""
     if steps is not None and steps[0] < EVEN * steps[1]:
         raise InputError(
-            f"{where}: its slices are {steps[0]:.3g} to {steps[1]:.3g} mm apart; those of a volume must be evenly spaced, one at each "
-            "position"
+            f"{where}: its slices are {steps[0]:.3g} to {steps[1]:.3g} {steps[2]} apart; those of a volume must be evenly spaced, one at "
+            "each position"
         )
 
 

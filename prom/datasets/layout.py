@@ -11,6 +11,7 @@ from pathlib import PurePath
 from prom.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
+DIVIDED = {*SPLIT_FOLDERS, "imagestr", "imagests", "labelstr", "labelsts"}  # no rule divides what lies in these
 IMAGE_FOLDERS = {
     *("imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "dicom", "dicoms", "dcm"),
     *("anat", "func", "dwi", "mri", "mr"),
@@ -86,11 +87,11 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
                 f"{', '.join(sorted(set(patients))[:3])}: are named as sessions, so that all may be of one patient; give patient=folder or "
                 "patient=file where each is a patient, else leave the patient's own folder on the path and give patient=1"
             )
-        divided = all(file.parts[0].lower() in SPLIT_FOLDERS for file in files)
-        if len(set(patients)) > 1 and not divided and all(PIECE.fullmatch(PurePath(patient).stem) for patient in patients):
+        divided = all(file.parts[0].lower() in DIVIDED for file in files)
+        if len(set(patients)) > 1 and not divided and not any(folders) and all(PIECE.fullmatch(PurePath(one).stem) for one in patients):
             raise InputError(
                 f"{', '.join(sorted(set(patients))[:3])}: are named as slices or frames, so that all may be of one patient; give "
-                "patient=file where each is a patient, else put those of each patient into a folder"
+                "patient=name where each is a patient, else put those of each patient into a folder"
             )
     else:
         numbered = _numbered(files, folders, words)
@@ -126,7 +127,8 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
     label = any(part in LABEL_FOLDERS for part in parents)
     tokens = re.split(r"([-_. ]+)", stem)  # with what stands between them
     if channels and not label and (found := CHANNEL.fullmatch(stem)):
-        return _Words(found[1], found[1], found[2], False)
+        words = _words(file.with_name(found[1]), found[1], channels=False)  # as its label has it, which is called the same
+        return replace(words, contrast=found[2], label=False)
     kept, after = list(tokens), []  # ``after``: session, frame and the like, which a volume keeps
     while len(kept) > 1:
         word = kept[-1].lower()
@@ -205,6 +207,37 @@ def _channels(files: Sequence[PurePath], stems: Sequence[str]) -> bool:
 def says_what(folder: str) -> bool:
     """Whether a folder says what lies in it, rather than whose it is."""
     return folder.lower() in {*SPLIT_FOLDERS, *IMAGE_FOLDERS, *LABEL_FOLDERS, *CONTRASTS}
+
+
+def says_label(file: PurePath) -> bool:
+    """Whether a word of the name, or a folder, says that it is a label.
+
+    >>> says_label(PurePath("P1/s0_mask.png")), says_label(PurePath("masks/s0.png")), says_label(PurePath("P1/s0.png"))
+    (True, True, False)
+    """
+    words = re.split(r"[-_. ]+", file.stem.lower())
+    return bool(LABEL_WORDS & set(words)) or any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1])
+
+
+def of_different_parts(one: Collection[str], other: Collection[str]) -> bool:
+    """Whether words of two names, as in :class:`Name`, say that they are of different sessions, frames or phases.
+
+    >>> of_different_parts({"ses-1"}, {"ses-02"}), of_different_parts({"ses-1"}, {"ses01", "orig"}), of_different_parts({"ed"}, {"es"})
+    (True, False, True)
+    """
+    found: list[dict[str, set[int]]] = []
+    for parts in (one, other):
+        numbers: dict[str, set[int]] = defaultdict(set)
+        for part in parts:
+            word, digits = re.fullmatch(
+                r"([a-z]*)(.*)", part.lower().replace("-", "").replace("_", "").replace(".", "").replace(" ", "")
+            ).groups()
+            if word in ("ed", "es"):  # ends of diastole and systole
+                word, digits = "phase of the heart", str(int(word == "es"))
+            if digits.isdecimal():
+                numbers[word].add(int(digits))
+        found.append(numbers)
+    return any(not found[0][word] & found[1][word] for word in found[0].keys() & found[1].keys())
 
 
 def is_session(folder: str) -> bool:

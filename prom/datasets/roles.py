@@ -106,7 +106,7 @@ def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[P
 
     folders = {file.path.parent for file in found if root / file.subject == file.path.parent}
     for path in left_out:
-        if path.parent in folders:
+        if path.parent in folders and not layout.says_label(path.relative_to(root)):
             with Image.open(path) as image:
                 if image.mode == "L" and image.getextrema() == (0, 1):
                     raise InputError(
@@ -307,7 +307,7 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
             raise InputError(
                 f"{theirs[0].path} and {theirs[1].path}: are both labels of {file.path.name!r}; remove one, or give labels=none"
             )
-        if theirs and file.parts - theirs[0].parts and theirs[0].parts - file.parts:
+        if theirs and layout.of_different_parts(file.parts, theirs[0].parts):
             one, other = theirs[0].path.relative_to(root), file.path.relative_to(root)
             raise InputError(f"{one}: whether it is the label of {other}, a part of another name, is unclear; rename it, or labels=none")
         (paired if theirs else without).append(replace(file, label=theirs[0].path) if theirs else file)

@@ -255,8 +255,9 @@ def train(
         if masks is None:
             raise InputError("reconstruction without masks: fully sampled images need none; give masks too, or leave it out")
         settings |= metadata_of(reconstruction)
+    named = {name: [int(value) for value in values] for name, values in regions.items()}
     seen = None if masks is None else hashlib.sha256(masks.cpu().numpy().tobytes()).hexdigest()
-    asked = settings | {"masks": seen, "start": start and start.fingerprint(), "regions": regions}  # to know an interrupted one again
+    asked = settings | {"masks": seen, "start": start and start.fingerprint(), "regions": named}  # to know an interrupted one again
     device = choose_device(device)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):

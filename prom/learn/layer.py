@@ -85,7 +85,7 @@ class MaskLayer(nn.Module):
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
         self.theta = nn.Parameter(self.feasible.project(begin))
-        self.theta.register_hook(_divided)
+        self._watch()
         self.seed, self.drawn = SAMPLE_STREAM + check_seed(seed), 0
 
     def forward(self, images: Tensor) -> Tensor:
@@ -139,28 +139,24 @@ class MaskLayer(nn.Module):
         theta = self.theta
         super()._apply(kept, recurse)
         if self.theta is not theta:
-            self.theta.register_hook(_divided)
+            self._watch()
         return self
 
-    def get_extra_state(self) -> dict[str, int]:
-        """How many masks were drawn, so that a training that goes on draws the next ones."""
-        return {"drawn": self.drawn}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Likewise."""
-        self.drawn = int(state["drawn"])
-
-    def _load_from_state_dict(self, state_dict: dict[str, object], prefix: str, *more: object) -> None:
+    def _load_from_state_dict(self, *state: object) -> None:
+        """With ``assign=True`` theta is another tensor."""
         theta = self.theta
-        state_dict.setdefault(f"{prefix}_extra_state", self.get_extra_state())
-        super()._load_from_state_dict(state_dict, prefix, *more)
-        if self.theta is not theta:  # with assign=True
-            self.theta.register_hook(_divided)
+        super()._load_from_state_dict(*state)
+        if self.theta is not theta:
+            self._watch()
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Of a copy: hooks are not copied."""
         super().__setstate__(state)
-        self.theta.register_hook(_divided)
+        self._watch()
+
+    def _watch(self) -> None:
+        if self.theta.requires_grad:  # else it has been frozen, and gets no gradient
+            self.theta.register_hook(_divided)
 
 
 def _divided(gradient: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ def optimize(
     device
         "cpu", "cuda", or "auto": CUDA where there is one.
     callback
-        Called as ``callback(iteration, theta)`` after every iteration, for figures; of a run that is repeated, again.
+        Called as ``callback(iteration, theta)`` after every iteration, for figures. A run that is watched is not repeated.
     reconstruction
         What makes the image of the samples of all coils (without coils: of one that is 1 everywhere): "sense", "wavelet" or "tv", made
         of the data for a typical mask of this acceleration, or an object (:mod:`prom.reconstruction`). By default zero-filling of the
@@ -103,10 +103,10 @@ def optimize(
 def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
     """Algorithm 1, for a problem that has been made already; again with DC demanded, where curvature has lost it and the loss falls so."""
     result = descend(problem, recipe, seed, callback)
-    again = centre.demanded(problem, result.mask) if recipe.curvature else None
+    again = centre.demanded(problem, result.mask) if recipe.curvature and callback is None else None
     if again is None:
         return result
-    other, images = descend(again, recipe, seed, callback), range(len(problem.data))
+    other, images = descend(again, recipe, seed), range(len(problem.data))
     losses = [objectives.whole_loss(problem.objective, images, one.mask.float().to(problem.device)) for one in (result, other)]
     if not losses[1] < losses[0]:
         return result

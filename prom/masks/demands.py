@@ -6,7 +6,7 @@ import base64
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
@@ -81,11 +81,12 @@ class Demands:
     segments: int = 1
     axis: str | None = None
     per_frame: bool = False
-    _off_grid = frozenset()  # of the masks, those whose file says that they are of readouts off the grid
+    off_grid: frozenset[str] = field(default=frozenset(), repr=False)  # those of the masks whose file says that it is of readouts
 
     def __post_init__(self) -> None:
         given = {name: _mask(name, getattr(self, name)) for name in MASKS}
-        object.__setattr__(self, "_off_grid", frozenset(name for name, (_, off_grid) in given.items() if off_grid))
+        of_readouts = {name for name, (mask, off_grid) in given.items() if mask is not None and (off_grid or name in self.off_grid)}
+        object.__setattr__(self, "off_grid", frozenset(of_readouts))
         checked = {
             "calibration": options.check("calibration", self.calibration, "[0, 1e6]", whole=True),
             "partial_fourier": options.check("partial_fourier", self.partial_fourier, "(0.5, 1]"),
@@ -116,7 +117,7 @@ class Demands:
         Traceback (most recent call last):
         prom.errors.InputError: demand 'calibratoin' is not known; did you mean 'calibration'? (known: axis, ...)
         """
-        known = [field.name for field in fields(cls)]
+        known = [one.name for one in fields(cls) if one.repr]
         for name in named:
             if name not in known:
                 raise unknown("demand", name, known)
@@ -209,18 +210,18 @@ class Demands:
 
     def _given(self) -> Iterator[tuple[str, object]]:
         """Names and values of what is not left at its default."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Tensor) or value != field.default:
-                yield field.name, value
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.repr and (isinstance(value, Tensor) or value != one.default):
+                yield one.name, value
 
     def _check_pattern(self, lines: Lines) -> None:
         """What goes with points only, and what with lines only."""
         frame = lines.frame
         if isinstance(lines, Readouts) and (wrong := [name for name, _ in self._given() if name not in OFF_GRID]):
             raise InputError(f"{wrong[0]}: is of a grid, and {lines.name} are not on one; leave it out, or use require and forbid")
-        if self._off_grid and not isinstance(lines, Readouts):
-            raise InputError(f"{min(self._off_grid)}: is of readouts off the grid, and {lines.name} are not; give a mask of {lines.name}")
+        if self.off_grid and not isinstance(lines, Readouts):
+            raise InputError(f"{min(self.off_grid)}: is of readouts off the grid, and {lines.name} are not; give a mask of {lines.name}")
         if self.per_frame and not lines.apart:
             what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
             raise InputError(f"per_frame: {what}; leave it out")

@@ -281,5 +281,5 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},
         history=pd.concat(histories, ignore_index=True),
-        provenance={**first.provenance, "seeds": seeds, **spent},
+        provenance={name: value for name, value in first.provenance.items() if name != "centre"} | {"seeds": seeds, **spent},
     )

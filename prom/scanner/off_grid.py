@@ -42,7 +42,7 @@ class Spokes:
     def __init__(self, points: np.ndarray, protocol: Protocol, limits: pulseq.Opts) -> None:
         self.samples, self.centre = points.shape[1], nearest(points)
         steps = (points[:, -1] - points[:, 0]) / (self.samples - 1)
-        self.readout = Readout.of(self.samples, 1 / np.linalg.norm(steps, axis=-1).max(), protocol, limits)
+        self.readout = Readout.of(self.samples, 1 / np.linalg.norm(steps, axis=-1).max(), protocol, limits, "along these readouts")
         self.amplitudes = np.vectorize(kept)(steps * NS / self.readout.dwell)
         self.middle = points[:, self.centre]  # is met exactly; amplitudes have six digits, so the ends are up to N / 2 times 5e-6 off
 

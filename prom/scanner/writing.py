@@ -91,7 +91,9 @@ def _write_series(result: MaskResult, path: Path, ending: str, settings: dict[st
         return made
     scans = [make(one, protocol, path.stem) for one in frames]
     if len({times(scan) for scan in scans}) > 1:
-        raise InputError("frames: take different times for their readouts, and raw data have one dwell time and TR; set bandwidth and tr")
+        raise InputError(
+            "frames: take different times for their readouts, and raw data have one dwell time, TE and TR; set bandwidth, te and tr"
+        )
     begins = np.cumsum([0.0, *(scan.duration for scan in scans)])
     made = joined([scan.plan for scan in scans])
     at = np.concatenate([begin + acquisition_times(scan) for begin, scan in zip(begins, scans, strict=False)])

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from prom.datasets import folder, measured
-from prom.datasets.arrays import arranged, domain_of
+from prom.datasets.arrays import arranged, domain_of, without_nan
 from prom.datasets.base import Part, Plan
 from prom.datasets.roles import File
 from prom.errors import InputError
@@ -117,7 +117,7 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
         try:
             how = (settings.get(name) for name in ("dataset_name", "axes", "part"))
             content = folder.content_of(file, file.path, *how, *(bool(settings.get(name)) for name in ("volume", "time")))
-            domain = domain_of(file.path, content, settings.get("domain"))
+            domain = domain_of(file.path, without_nan(content, settings.get("nan")), settings.get("domain"))
         except InputError:
             continue  # among those refused
         array = arranged(content)

@@ -25,6 +25,7 @@ from PIL import Image
 from prom.datasets import cache, folder, matlab
 from prom.kspace.coils import combine, root_sum_of_squares
 from prom.kspace.fourier import fft2c
+from prom.show import inspection
 
 RNG = np.random.default_rng(1)
 
@@ -385,6 +386,7 @@ def test_few_complex_numbers_and_none_but_zeros_say_nothing_of_their_domain(tmp_
     np.save(tmp_path / "a.npy", kspace)
     assert "nan=0" in error(tmp_path) and "nan=0" in error(tmp_path, domain="kspace", axes="NHW")
     assert "energy at the centre" in error(tmp_path, nan=0)
+    assert inspection.inspect(tmp_path, nan=0, domain="kspace", axes="NHW", empty="keep")["understood"][0]["domain"] == "kspace"
     assert np.allclose(load(tmp_path, nan=0, domain="kspace", axes="NHW", empty="keep").images[:, 0], disc, atol=0.02)
     np.save(tmp_path / "a.npy", np.zeros_like(kspace))
     assert "empty" in error(tmp_path, domain="kspace", axes="NHW") and "constant" in error(tmp_path)
@@ -403,6 +405,9 @@ def test_units_of_nifti_and_labels_of_another_shape(tmp_path):
     image.header.set_xyzt_units("micron")
     nibabel.save(image, tmp_path / "a.nii")
     assert load(tmp_path).spacing == [(0.5, 0.5)] * 3
+    image.header["xyzt_units"] = 5  # of no unit
+    nibabel.save(image, tmp_path / "a.nii")
+    assert load(tmp_path).spacing == [(500, 500)] * 3
     (tmp_path / "in").mkdir()
     np.savez(tmp_path / "in" / "a.npz", images=random(3, 10, 8), labels=np.zeros((3, 10, 9), np.uint8))
     assert "a.npz" in error(tmp_path / "in")

@@ -371,8 +371,8 @@ def test_axes_are_understood_where_there_is_one_way(shape, dtype, default, axes)
 def test_names_of_slices_alone_are_no_patients(tmp_path, word):
     for number in range(4):
         save(tmp_path / f"{word}{number:03}.npy", image())
-    assert "patient=file" in message(tmp_path)
-    assert sides(tmp_path, patient="file") == [{f"{word}{n:03}.npy" for n in (0, 2, 3)}, {f"{word}001.npy"}]
+    assert "patient=name" in message(tmp_path)
+    assert sides(tmp_path, patient="name") == [{f"{word}{n:03}" for n in (0, 2, 3)}, {f"{word}001"}]
     for name, split in (("train", (0, 1)), ("test", (2, 3))):
         for number in split:
             save(tmp_path / "divided" / name / f"{word}{number:03}.npy", image())
@@ -385,6 +385,32 @@ def test_the_label_of_another_part_is_not_taken(tmp_path, one, other):
     save(tmp_path / other, label())
     assert one in (found := message(tmp_path)) and other in found
     assert prom.load(tmp_path, "all", labels="none").labels is None
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("sub-01_ses-1_T1w.npy", "sub-01_ses-1_space-orig_dseg.npy"),
+        ("P1_T1_anon.npy", "P1_lh_seg.npy"),
+        ("P1/ses-01/T1.npy", "P1/P1_ses1_seg.npy"),
+        ("phase1/img.npy", "phase1/seg.npy"),
+        ("imagesTr/slice_000_0000.npy", "labelsTr/slice_000.npy"),
+    ],
+)
+def test_labels_of_the_same_part_in_other_words(tmp_path, one, other):
+    save(tmp_path / one, image())
+    save(tmp_path / other, label())
+    assert prom.load(tmp_path, "all").labels is not None
+
+
+def test_frames_of_nnunet_are_of_one_patient(tmp_path):
+    """ACDC as nnU-Net has it: two frames of a patient, whose labels are called the same without the channel."""
+    for patient in range(1, 6):
+        for frame in ("01", "12")[: 1 + patient % 2]:
+            save(tmp_path / "imagesTr" / f"patient{patient:03}_frame{frame}_0000.npy", image())
+            save(tmp_path / "labelsTr" / f"patient{patient:03}_frame{frame}.npy", label())
+    train, test = sides(tmp_path)
+    assert test == {"patient002"} and len(train) == 4 and prom.load(tmp_path, "all").labels is not None
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 16, 12), (3, 2, 16, 12)])
@@ -407,6 +433,9 @@ def test_a_slice_of_two_values_is_not_left_out_in_silence(tmp_path):
             Image.fromarray(picture).save(tmp_path / "folders" / patient / f"s{number}.png")
     assert len(prom.load(tmp_path / "stacks", "all")) == 10
     assert "s0.png" in message(tmp_path / "folders")
+    for picture in (tmp_path / "folders").glob("*/s0.png"):
+        picture.rename(picture.with_name("s1_mask.png"))
+    assert len(prom.load(tmp_path / "folders", "all")) == 8
     tifffile.imwrite(tmp_path / "stacks" / "more.tif", dark, photometric="minisblack")
     assert len(prom.load(tmp_path / "stacks", "all")) == 10
 

@@ -41,7 +41,7 @@ HOSTILE = [
     ("half", "kind=tse te=15", "te 15 ms: is no multiple of an echo spacing of"),
     ("half", "kind=tse tr=50", "tr 50 ms: is too short; the least is"),
     # geometry
-    ("columns", "fov=1", "bandwidth 500 Hz per pixel: steps of 1/(1 mm) need 187"),
+    ("columns", "fov=1", "bandwidth 500 Hz per pixel: over a field of view of 1 mm needs 187"),
     ("columns", "fov=2000", "fov 2000.0: must be >= 1 and <= 1000"),
     ("columns", "fov=220,220,220", "fov of 3 values: this mask makes a 2D sequence"),
     ("points", "fov=220,220", "fov of 2 values: this mask makes a 3D sequence"),

@@ -400,6 +400,9 @@ def test_bart_that_is_refused(tmp_path):
     write_cfl(path, ball[..., None] + 0.01 * numbers(32, 32, 32, 2))
     assert "is images" in error(path)
     volume = np.fft.fftshift(np.fft.fftn(np.fft.ifftshift(ball)))[..., None] * np.ones(2)
+    volume[0, 3, 4] = volume[20, 7, 9] = 0  # by chance
+    write_cfl(path, volume)
+    assert read(path).mask.all()
     volume[:8] = 0  # an asymmetric echo
     write_cfl(path, volume)
     assert "first axis, which must be the readout" in error(path)
