@@ -150,6 +150,8 @@ def _of(
             raise InputError(
                 f"reconstruction {reconstruction!r}: must be a name ({', '.join(RECONSTRUCTIONS)}) or an object that makes images"
             )
+        if name in ("view-sharing", "ViewSharing"):
+            raise InputError(f"reconstruction {name}: has no gradient by the mask; learn through sense, and score with it")
         if not isinstance(objective, str) or objective not in THROUGH:
             what = objective if isinstance(objective, str) else getattr(objective, "__name__", type(objective).__name__)
             raise InputError(f"reconstruction {name}: goes with objective {' or '.join(THROUGH)}, not with {what}; leave one of them out")

@@ -202,11 +202,13 @@ def on_trajectory(
     return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES))
 
 
-def reconstruction_option(what: str) -> Callable:
-    """The option for a registered reconstruction."""
+def reconstruction_option(what: str, learning: bool = False) -> Callable:
+    """The option for a registered reconstruction, or only for those through which a mask can be learnt."""
+    names = [name for name in RECONSTRUCTIONS if not (learning and name == "view-sharing")]
+    in_time = "" if learning else "view-sharing is for series, and "
     text = (
-        f"{what}: {', '.join(RECONSTRUCTIONS)}. sense, wavelet and tv use all coils, and weigh samples by what the training data show; "
-        "view-sharing is for series, and gridding for readouts off the grid."
+        f"{what}: {', '.join(names)}. sense, wavelet and tv use all coils, and weigh samples by what the training data show; "
+        f"{in_time}gridding is for readouts off the grid."
     )
     return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
 
@@ -326,7 +328,7 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     "then improved for the network, with a fifth of the patients held out (chapter 5). With --recipe, learn from scratch through the "
     "network.",
 )
-@reconstruction_option("The reconstruction whose error is minimised")
+@reconstruction_option("The reconstruction whose error is minimised", learning=True)
 @demand_options
 @tr_option
 @seed_option
@@ -599,7 +601,7 @@ class Lists(click.Command):
     multiple=True,
     default=["points"],
     show_default=True,
-    help=f"What masks switch on: {', '.join(patterns.PATTERNS)}.",
+    help=f"What masks switch on: {', '.join(patterns.PATTERNS)}; the still ones for the baseline repeated of series.",
 )
 @click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="The nominal accelerations.")
 @click.option(
@@ -649,7 +651,8 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
 def records_command(folder, strict, json) -> None:
     """Count the results in FOLDER that come from code which makes the same masks as this installation. [default: results/sweep]
 
-    Tables, records and masks name a golden hash, which stands for the masks that every method makes of one small input. A result is
+    Tables, records and masks name a golden hash, which stands for the masks that recipes and the baselines for one coil make of one small
+    input. A result is
     current where its hash is that of this installation. "no hash" counts results that are older than the hash or name no versions, and
     "other recipe" those whose recipe has had its settings changed since.
     """

@@ -8,6 +8,7 @@ from functools import wraps
 import click
 
 import prom
+from prom.cli.common import check_output
 from prom.cli.types import real, whole
 
 NAMES = ("calibration", "calibration_shape", "shutter", "partial_fourier", "max_gap", "require", "forbid", "segments", "axis", "per_frame")
@@ -24,6 +25,7 @@ def demand_options(command: Callable) -> Callable:
     @wraps(command)
     def demanding(**given):
         named = {name: given.pop(name) for name in NAMES}
+        check_output(given["output"], named["require"], named["forbid"])
         return command(demands=lambda: prom.demands.Demands(**named), **given)
 
     for option in (

@@ -8,8 +8,11 @@ import click
 
 import prom
 from prom import options
+from prom.cli.common import check_output
 from prom.cli.demands import duration
-from prom.files import check_writable
+from prom.errors import InputError
+
+CERTAIN = (".h5", ".npy", ".mat", ".png")  # formats of which a file shows whether it is a mask
 
 EXAMPLE = """\b
 Example:
@@ -42,15 +45,27 @@ def export_command(mask, output, settings) -> None:
     """Write a mask for another program or a scanner. DC is at row H // 2, column W // 2.
 
     For spokes, spirals and kooshball, .csv has their numbers and angles or directions. The files .npy and .mat have the mask (candidates,
-    samples), .mat with the trajectory. The file .cfl has BART's trajectory of the measured readouts, and .mrd that of every acquisition.
+    samples), after an axis of 1 for kooshball and of frames for series; .mat has the trajectory too. The file .cfl has BART's trajectory
+    of the measured readouts, and .mrd that of every acquisition.
     """
-    check_writable(output)
+    check_output(output, mask)
+    if Path(output).is_file() and Path(output).suffix.lower() in CERTAIN:
+        _check_mask(output)
     result = prom.load_mask(mask)
     known = prom.protocol.NAMES
     made = prom.writing.write_scan(result, output, **dict(options.parse(text, known, "a sequence") for text in settings))
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
     if hasattr(made, "sequence"):
         click.echo(described(made))
+
+
+def _check_mask(output: str) -> None:
+    """Refuse to replace what is no mask."""
+    try:
+        prom.mask_files.read_with_trajectory(output)
+    except InputError as error:
+        if "off the grid" not in str(error):
+            raise click.UsageError(f"--output {output}: exists and is no mask; name another file") from error
 
 
 def described(scan: prom.sequence.Scan) -> str:

@@ -14,6 +14,8 @@ from prom.errors import unknown
 from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
 
+HERE = [name for name in RECONSTRUCTIONS if name not in ("view-sharing", "gridding")]  # those are of series, and off the grid
+
 
 def check_ending(output: str) -> None:
     """Refuse the name of a file that is none of an image's formats, before anything is read."""
@@ -42,14 +44,15 @@ def check_ending(output: str) -> None:
     "--reconstruction",
     default="sense",
     show_default=True,
-    help=f"The reconstruction: {', '.join(RECONSTRUCTIONS)}. Without --train, sense weighs samples by their own noise and power, and "
+    help=f"The reconstruction: {', '.join(HERE)}. Without --train, sense weighs samples by their own noise and power, and "
     "the threshold of wavelet and tv is a quarter of the noise. Zero-filled makes the root sum of squares of the coils.",
 )
 @click.option("--train", metavar="DATASET", help="Choose the settings of the reconstruction on training slices of the same size.")
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the reader of --train, as coils=keep.")
 @click.option(
     "--maps",
-    help="Coil sensitivities (coils, rows, columns), .npy, .cfl, .h5 or .mat. [default: those of ESPIRiT from the fully measured centre]",
+    help="Coil sensitivities: .npy or .h5 (coils, rows, columns), .mat (rows, columns, coils), or .cfl with BART's axes. [default: "
+    "those of ESPIRiT from the fully measured centre]",
 )
 @click.option(
     "--calibration",

@@ -89,6 +89,9 @@ def test_what_is_read_is_not_overwritten(here, tmp_path):
         (("baseline", "energy", "", "-a", "4", "-o", "new.h5"), "data set ''"),
         (("datasets", "--clear-cache", "nosuch"), "nothing was removed"),
         (("average", "one.h5", "two.h5", "-o", "one.h5"), "would overwrite a file that is read"),
+        ((*baseline, "one.h5", "--require", "one.h5"), "would overwrite a file that is read"),
+        (("export", "one.h5", "-o", "one.h5"), "would overwrite a file that is read"),
+        (("export", "one.h5", "-o", "images.npy"), "exists and is no mask"),
     ):
         done = here(*command, cwd=tmp_path)
         assert done.returncode == 2 and message in done.stderr
