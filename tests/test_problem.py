@@ -9,7 +9,8 @@ import pytest
 import torch
 
 import prom
-from prom import InputError, baselines, masks
+from prom import InputError, SliceDataset, baselines, masks
+from prom.kspace.trajectories import Trajectory, spokes
 from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective, whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem, as_dataset
@@ -112,3 +113,33 @@ def test_arrays_in_any_order_of_memory_and_bytes():
     for other in (array[:, ::-1][:, ::-1], array.astype(">f4"), np.asfortranarray(array), torch.tensor(array, requires_grad=True)):
         assert torch.equal(as_dataset(other).images[:, 0], torch.from_numpy(array))
     assert torch.equal(as_dataset(array[:, ::-1]).images[:, 0], torch.from_numpy(array).flip(1))
+
+
+def test_entries_are_chosen_by_numbers_alone():
+    data = SliceDataset("demo", "train", torch.rand(4, 1, 8, 8), list("abca"), [0, 0, 0, 1])
+    for wrong in (np.array(data.subjects) == "a", [True, False, True, False], torch.tensor([True, False, False, True])):
+        for choose in (data.select, data.samples):
+            with pytest.raises(InputError, match="numpy.flatnonzero"):
+                choose(wrong)
+    assert data.select(np.flatnonzero(np.array(data.subjects) == "a")).subjects == ["a", "a"]
+
+
+def test_subjects_and_slices_from_numpy_are_the_same_data():
+    images = torch.rand(4, 1, 8, 8)
+    one = SliceDataset("demo", "train", images, list("abca"), [0, 0, 0, 1])
+    for slices in (np.arange(4) // 3, list(np.arange(4) // 3)):
+        other = SliceDataset("demo", "train", images, np.array(list("abca")), slices)
+        assert other.fingerprint() == one.fingerprint() and len(other.hold_out(0.3)[0]) > 0 and other.thinned(2).subjects == ["a", "a"]
+
+
+def test_what_does_not_fit_a_trajectory_is_refused():
+    images = torch.rand(2, 1, 8, 8) + 0j
+    along = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], noise=0.01).along(spokes(8, size=8))
+    with pytest.raises(InputError, match="put coils on the images first"):
+        along.with_coils(torch.ones(2, 8, 8) + 0j, noise=0.01)
+    with pytest.raises(InputError, match="trajectory of 2 axes: is of slices and series"):
+        replace(along, images=images[None, :1], subjects=["a"], slices=[0], kind="volumes", kspace=None, sensitivities=None)
+    halved = replace(along.trajectory, points=along.trajectory.points / 2)
+    fresh = Trajectory(halved.points, "spokes", halved.full, halved.turns)
+    bare = SliceDataset("demo", "train", images, ["a", "b"], [0, 0])
+    assert torch.equal(bare.along(halved).samples([0]), bare.along(fresh).samples([0]))

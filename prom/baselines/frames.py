@@ -149,7 +149,7 @@ def frames(train: SliceDataset, which: list[int] | None = None) -> SliceDataset:
         repeated(train.slices),
         source=train.source,
         patients=repeated(train.patients),
-        sensitivities=train.sensitivities.repeat_interleave(len(which), dim=0) if train.own_maps else train.sensitivities,
+        sensitivities=train.sensitivities[:].repeat_interleave(len(which), dim=0) if train.own_maps else train.sensitivities,
         kspace=None if train.kspace is None else unfolded(train.kspace[:]),
         noise=train.noise,
     )

@@ -104,6 +104,8 @@ class SliceDataset:
     trajectory: Trajectory | None = None
 
     def __post_init__(self) -> None:
+        for what in ("subjects", "slices", "patients", "spacing"):
+            object.__setattr__(self, what, _plain(getattr(self, what)))
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
         letters = KINDS[self.kind]
@@ -121,6 +123,10 @@ class SliceDataset:
                 raise InputError(f"{self.name}: {len(self.images)} images, but {len(getattr(self, what))} entries of {what}: must be equal")
         if self.labels is not None and tuple(self.labels.shape) != (len(self.images), *self.shape):
             raise InputError(f"{self.name}: labels of shape {tuple(self.labels.shape)}: must be {(len(self.images), *self.shape)}")
+        if self.trajectory is not None and (axes := self.trajectory.points.shape[-1]) != len(self.axes):
+            way = "read them with grid=True" if axes == 3 else "use one of 3 axes, e.g. kooshball"
+            of = "volumes" if axes == 3 else "slices and series"
+            raise InputError(f"{self.name}: trajectory of {axes} axes: is of {of}, and these are {self.kind}; {way}")
         self._check_coils()
         if not isinstance(self.images, Tensor):
             return  # a store was checked when it was made
@@ -386,6 +392,8 @@ class SliceDataset:
             )
         if not isinstance(self.images, Tensor):
             raise InputError(f"{self.name}: is too large for memory; take fewer slices before coils are put on it")
+        if self.trajectory is not None:
+            raise InputError(f"{self.name}: is along {self.trajectory.kind}; put coils on the images first, and then go along them")
         noise = options.check("noise", noise, "[0, 1e30]")
         sensitivities = resampled(maps, self.shape[-2:])
         images = self.images.where(sensitivities.abs().sum(dim=0) > 0, 0)
@@ -453,7 +461,7 @@ class SliceDataset:
 
     def select(self, indices: Sequence[int]) -> SliceDataset:
         """The data set of these entries only, in this order. What is stored on disk stays there."""
-        indices = [int(i) for i in indices]
+        indices = _listed(indices)
 
         def picked(entries: Any) -> Any:
             if isinstance(entries, Tensor):
@@ -541,7 +549,7 @@ class SliceDataset:
         new = tuple(min(n, size) for n in old)
         kept = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(old, new, strict=True))
         scale = math.sqrt(math.prod(new) / math.prod(old))  # of the orthonormal transform
-        images = ifftc(fftc(self.images, self.axes)[..., *kept], self.axes).abs() * scale
+        images = ifftc(fftc(self.images[:], self.axes)[..., *kept], self.axes).abs() * scale
         without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise", "trajectory"))
         larger = [n / m for n, m in zip(old[-2:], new[-2:], strict=True)]
         spacing = [known and (known[0] * larger[0], known[1] * larger[1]) for known in self.spacing]
@@ -583,7 +591,16 @@ class SliceDataset:
 
 def _listed(indices: Sequence[int]) -> list[int]:
     """Indices as tensors and stored rows both take them."""
-    return [int(i) for i in indices]
+    found = list(indices)
+    if any(isinstance(i, bool | np.bool_) or (isinstance(i, Tensor) and i.dtype == torch.bool) for i in found):
+        raise InputError("entries of True and False: must be numbers; use numpy.flatnonzero(...) of them")
+    return [int(i) for i in found]
+
+
+def _plain(entries: Sequence) -> Sequence:
+    """Entries as Python has them, not NumPy, whose text in a fingerprint is another."""
+    entries = entries.tolist() if hasattr(entries, "tolist") else entries
+    return [entry.item() if isinstance(entry, np.generic) else entry for entry in entries] if len(entries) else entries
 
 
 @dataclass(frozen=True)

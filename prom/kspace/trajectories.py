@@ -52,7 +52,7 @@ class Trajectory:
     kind: str = "readouts"
     full: int = 1
     turns: Tensor | None = None
-    _made: dict[tuple[int, ...], NonUniform] = field(default_factory=dict, repr=False)
+    _made: dict[tuple[int, ...], NonUniform] = field(default_factory=dict, init=False, repr=False)  # none is handed on by replace
 
     def __post_init__(self) -> None:
         shape = tuple(self.points.shape)

@@ -55,6 +55,7 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     >>> project(torch.tensor([0.9, 0.9]), 1.0, cost=torch.tensor([1.0, 2.0]))
     tensor([0.5600, 0.2200])
     """
+    theta = theta if theta.dtype.is_floating_point else theta.double()
     most = theta.numel() if cost is None else float(cost.double().sum()) * (1 + 1e-9)  # of a sum, which rounds
     if not isinstance(budget, Tensor) and not 0 <= budget <= most:
         what = "the number of k-space samples" if cost is None else "what all samples cost"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prom.engine import network_files
 from prom.engine.threads import gathered
 from prom.errors import InputError
-from prom.kspace.encoding import Encoding, FourierUpToPhase
+from prom.kspace.encoding import Encoding, FourierUpToPhase, check_slices
 
 
 class Through:
@@ -63,6 +63,7 @@ class Through:
         """
         if isinstance(getattr(encoding, "fourier", encoding), FourierUpToPhase):
             raise InputError("images up to a phase: a network needs their own; use prom.objectives.reconstructed.Reconstructed")
+        check_slices(encoding, "networks")
         self.network.to(samples.device)
         batch = torch.broadcast_shapes(samples.shape, mask.shape)[:-3]
         weight = mask.to(samples.real.dtype).expand(*batch, 1, *samples.shape[-2:])
