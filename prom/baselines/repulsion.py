@@ -95,8 +95,8 @@ def repulsion(
         options.check("strength", strength, "[0, 1e6]")
     if train.trajectory is not None:
         return repulsion_off_grid(train, acceleration, pattern, strength, demands, exact, passes)
-    in_time = train.kind == "series"
-    moves = in_time and train.lines(pattern).apart and train.lines(pattern).samples[0] > 1
+    in_time, lines = train.kind == "series", train.lines(pattern)
+    moves = in_time and lines.apart and lines.samples[0] > 1
     for name, value in {"exact": exact, "passes": passes}.items():
         if value is not None and not moves:
             raise InputError(f"{name} {value}: is for series with a mask for each frame; leave it out")
@@ -105,7 +105,6 @@ def repulsion(
     no_volumes("repulsion", train)
     if not train.noise:
         raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
-    lines = train.lines(pattern)
     kernel = reach(
         torch.ones(1, *lines.frame.samples, dtype=torch.complex64) if train.sensitivities is None else train.sensitivities, lines
     )

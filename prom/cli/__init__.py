@@ -652,9 +652,8 @@ def records_command(folder, strict, json) -> None:
     """Count the results in FOLDER that come from code which makes the same masks as this installation. [default: results/sweep]
 
     Tables, records and masks name a golden hash, which stands for the masks that recipes and the baselines for one coil make of one small
-    input. A result is
-    current where its hash is that of this installation. "no hash" counts results that are older than the hash or name no versions, and
-    "other recipe" those whose recipe has had its settings changed since.
+    input. A result is current where its hash is that of this installation. "no hash" counts results that are older than the hash or name
+    no versions, and "other recipe" those whose recipe has had its settings changed since.
     """
     table = prom.records.survey(folder)
     counts = table[prom.records.COUNTS].sum()

@@ -184,13 +184,14 @@ def domain_of(path: Path, content: Content, domain: str | None = None, sure: boo
         raise InputError(f"{path}: has its energy at the centre, as k-space has; give domain=kspace, or, if these are images, domain=image")
     if sure and array.dtype.kind == "c":
         seems = measured.surely(array)
-        if seems != "kspace" and not (seems == "image" and not known):
+        wrong = seems == "image" if known else seems != "image"
+        if wrong:
             for number, image in enumerate(array):
                 _finite(path, number, image)  # which would hide what they are
-        if known and seems == "image":
+        if wrong and known:
             why = "" if domain else f", which {content.known_by} says that it is"
             raise InputError(f"{path}: has its energy all over, as images have, not k-space{why}; give domain=image")
-        if not known and seems != "image" and array.any():
+        if wrong and array.any():
             raise InputError(f"{path}: whether its complex numbers are images or k-space is unclear; give domain=image or domain=kspace")
     return known or "image"
 

@@ -591,16 +591,16 @@ class SliceDataset:
 
 def _listed(indices: Sequence[int]) -> list[int]:
     """Indices as tensors and stored rows both take them."""
-    found = list(indices)
-    if any(isinstance(i, bool | np.bool_) or (isinstance(i, Tensor) and i.dtype == torch.bool) for i in found):
+    found = _plain(indices)
+    if any(isinstance(i, bool) for i in found):
         raise InputError("entries of True and False: must be numbers; use numpy.flatnonzero(...) of them")
     return [int(i) for i in found]
 
 
 def _plain(entries: Sequence) -> Sequence:
-    """Entries as Python has them, not NumPy, whose text in a fingerprint is another."""
+    """Entries as Python has them, not NumPy or PyTorch, whose text in a fingerprint is another."""
     entries = entries.tolist() if hasattr(entries, "tolist") else entries
-    return [entry.item() if isinstance(entry, np.generic) else entry for entry in entries] if len(entries) else entries
+    return [entry.item() if isinstance(entry, np.generic | Tensor) else entry for entry in entries] if len(entries) else entries
 
 
 @dataclass(frozen=True)

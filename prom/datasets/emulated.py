@@ -115,7 +115,7 @@ def hearts_by_coils(
     data = load(dataset, split, root or None, **settings)
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
-    return _in_a_ring(data, most, size, coils, noise)
+    return _in_a_ring(data, *_sizes(most, size), coils, noise)
 
 
 def estimated_maps(data: SliceDataset) -> SliceDataset:
@@ -139,7 +139,6 @@ def _sizes(most: int, size: int) -> tuple[int, int]:
 
 def _in_a_ring(data: SliceDataset, most: int, size: int, coils: int, noise: float) -> SliceDataset:
     """Magnitudes of the first channel of at most ``most`` entries, up to 1, with simulated sensitivities and this level of noise."""
-    most, size = _sizes(most, size)
     data = data.thinned(most)
     data = replace(data, images=data.images[:][:, :1]).cropped(size)
     data = data.scaled(1 / float(data.images.abs().max()))

@@ -444,11 +444,11 @@ def read(
                 raise InputError(f"{path}: {_shape(other)}, but {file.path}: {_shape(images[0])}; channels must be on one grid")
         stack = images[0] if len(images) == 1 else np.concatenate(images, axis=1)
         label = contents[0].labels
+        grid = (len(samples), *samples.shape[2:]) if by_coil else (len(stack), *stack.shape[2:])  # before size
         if file.label is not None:
-            grid = (len(samples), *samples.shape[2:]) if by_coil else (len(stack), *stack.shape[2:])  # before size
             label = formats.read_labels(file.label, grid, contents[0].axes, contents[0].axes == axes)
-        if label is not None and label.shape != (len(stack), *(samples.shape[2:] if by_coil else stack.shape[2:])):
-            raise InputError(f"{file.path}: labels of {label.shape} for images of {(len(stack), *stack.shape[2:])}; give labels=none")
+        if label is not None and label.shape != grid:
+            raise InputError(f"{file.path}: labels of {label.shape} for images of {grid}; give labels=none")
         if size:
             stack = stack if by_coil else fitted(stack, size, size_in)
             if label is not None and size_in == "kspace":

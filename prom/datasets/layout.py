@@ -229,9 +229,7 @@ def of_different_parts(one: Collection[str], other: Collection[str]) -> bool:
     for parts in (one, other):
         numbers: dict[str, set[int]] = defaultdict(set)
         for part in parts:
-            word, digits = re.fullmatch(
-                r"([a-z]*)(.*)", part.lower().replace("-", "").replace("_", "").replace(".", "").replace(" ", "")
-            ).groups()
+            word, digits = re.fullmatch(r"([a-z]*)(.*)", re.sub(r"[-_. ]", "", part.lower())).groups()
             if word in ("ed", "es"):  # ends of diastole and systole
                 word, digits = "phase of the heart", str(int(word == "es"))
             if digits.isdecimal():
