@@ -13,6 +13,7 @@ from prom.cli.types import real, whole
 from prom.errors import unknown
 from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
+from prom.scanner.reconstruct import CALIBRATION
 
 HERE = [name for name in RECONSTRUCTIONS if name not in ("view-sharing", "gridding")]  # those are of series, and off the grid
 
@@ -57,10 +58,8 @@ def check_ending(output: str) -> None:
 @click.option(
     "--calibration",
     type=whole("[8, 1e4]"),
-    default=24,
-    show_default=True,
     metavar="N",
-    help="Estimate sensitivities from at most N rows and columns of the centre.",
+    help=f"Estimate sensitivities from at most N rows and columns of the centre. [default: {CALIBRATION}]",
 )
 @click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Combine all coils into N virtual ones, which takes less time.")
 @click.option(
@@ -89,6 +88,9 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
         raise unknown("phase", phase, options.PHASES)
     if settings and not train:
         raise click.UsageError(f"--set {settings[0]}: is an option of training data; give --train, or leave it out")
+    if calibration and (maps or reconstruction == "zero-filled"):
+        why = f"sensitivities are given, --maps {maps}" if maps else "zero-filled needs none"
+        raise click.UsageError(f"--calibration {calibration}: is for estimating sensitivities, but {why}; leave it out")
     check_output(output, raw, asked, maps, train)
     if train:
         check_outside(output, train)
@@ -97,7 +99,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
     compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
     data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
-    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration, compress)
+    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration or CALIBRATION, compress)
     record = described(raw, scan, images, reconstruction, phase)
     if compared:
         record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}

@@ -49,7 +49,7 @@ class SliceDataset:
     patients
         Length N, where a patient has several volumes, each of them a subject; else empty, and a patient is a subject.
     known_fingerprint
-        Of data that come from a store, which has it written down.
+        Of data that come from a store, which has it written down. Data made of these by ``dataclasses.replace`` have none.
     sensitivities
         Of data with K coils, complex64: ``(K, H, W)``, the same for all slices, or ``(N, K, H, W)``; of volumes ``(K, D, H, W)`` or
         ``(N, K, D, H, W)``; of series, whose frames all have the same, as of slices; else None. ``images`` are then
@@ -96,7 +96,7 @@ class SliceDataset:
     source: str = ""
     spacing: Sequence[tuple[float, float] | None] = ()
     patients: Sequence[str] = ()
-    known_fingerprint: str | None = None
+    known_fingerprint: str | None = field(default=None, init=False, repr=False)
     sensitivities: Tensor | None = None
     kspace: Tensor | None = None
     noise: float | None = None
@@ -354,7 +354,6 @@ class SliceDataset:
             kspace=None if self.kspace is None else self.kspace[:] * factor,
             noise=None if self.noise is None else self.noise * factor,
             source=f"{self.source}; intensities times {factor:g}",
-            known_fingerprint=None,
         )
 
     def with_coils(self, maps: Tensor, noise: float = 0.0, seed: int = 0) -> SliceDataset:
@@ -412,7 +411,6 @@ class SliceDataset:
             kspace=kspace,
             noise=noise,
             source=f"{self.source}; {what}",
-            known_fingerprint=None,
         )
 
     def along(self, trajectory: Trajectory, seed: int = 0) -> SliceDataset:
@@ -452,7 +450,6 @@ class SliceDataset:
             kspace=None,
             trajectory=trajectory,
             source=f"{self.source}; emulated along {len(trajectory)} {trajectory.kind} of {trajectory.points.shape[1]} samples",
-            known_fingerprint=None,
         )
         generator = torch.Generator().manual_seed(options.check_seed(seed))
         if not self.noise:
@@ -471,7 +468,7 @@ class SliceDataset:
         per_slice = ["images", "subjects", "slices", "labels", "spacing", "patients", "kspace"]
         if self.own_maps:
             per_slice.append("sensitivities")
-        return replace(self, **{name: picked(getattr(self, name)) for name in per_slice}, known_fingerprint=None)
+        return replace(self, **{name: picked(getattr(self, name)) for name in per_slice})
 
     def thinned(self, count: int) -> SliceDataset:
         """At most ``count`` slices, spread evenly over the data set.
@@ -532,7 +529,6 @@ class SliceDataset:
             sensitivities=maps,
             kspace=None if self.kspace is None else fftc(stacked(self.kspace), (-3,)),
             source=f"{self.source}; the slices of a subject as one volume of {depth}",
-            known_fingerprint=None,
             kind="volumes",
         )
 
@@ -550,7 +546,7 @@ class SliceDataset:
         kept = tuple(slice(n // 2 - m // 2, n // 2 - m // 2 + m) for n, m in zip(old, new, strict=True))
         scale = math.sqrt(math.prod(new) / math.prod(old))  # of the orthonormal transform
         images = ifftc(fftc(self.images[:], self.axes)[..., *kept], self.axes).abs() * scale
-        without = dict.fromkeys(("labels", "known_fingerprint", "sensitivities", "kspace", "noise", "trajectory"))
+        without = dict.fromkeys(("labels", "sensitivities", "kspace", "noise", "trajectory"))
         larger = [n / m for n, m in zip(old[-2:], new[-2:], strict=True)]
         spacing = [known and (known[0] * larger[0], known[1] * larger[1]) for known in self.spacing]
         return replace(self, images=images, label_names=(), spacing=spacing, **without)

@@ -514,7 +514,8 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
             raise ValueError(f"{rows.path.name} has {size} bytes, not {expected}")
     spacing = [None if entry is None else tuple(entry) for entry in index["spacing"]]
     fields = {name: index[name] for name in ("name", "split", "subjects", "slices", "source", "patients", "kind")}
-    fields["label_names"], fields["known_fingerprint"] = tuple(index["label_names"]), index.get("known_fingerprint")
-    fields["noise"] = index.get("noise")
+    fields["label_names"], fields["noise"] = tuple(index["label_names"]), index.get("noise")
     whole = {name for name, rows in arrays.items() if not lazy or (name == "sensitivities" and rows.ndim == 3)}  # those of all slices
-    return SliceDataset(**{name: rows[:] if name in whole else rows for name, rows in arrays.items()}, spacing=spacing, **fields)
+    data = SliceDataset(**{name: rows[:] if name in whole else rows for name, rows in arrays.items()}, spacing=spacing, **fields)
+    object.__setattr__(data, "known_fingerprint", index.get("known_fingerprint"))
+    return data

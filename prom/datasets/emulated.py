@@ -130,7 +130,7 @@ def estimated_maps(data: SliceDataset) -> SliceDataset:
     maps = torch.stack([estimated(samples) for samples in bar])
     source = f"{data.source}; sensitivities by ESPIRiT"
     images = torch.stack([combine(ifft2c(samples), own) for samples, own in zip(kspace, maps, strict=True)]).unsqueeze(1)
-    return replace(data, images=images, sensitivities=maps, kspace=kspace, source=source, known_fingerprint=None)
+    return replace(data, images=images, sensitivities=maps, kspace=kspace, source=source)
 
 
 def _sizes(most: int, size: int) -> tuple[int, int]:

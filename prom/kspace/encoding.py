@@ -42,6 +42,18 @@ def check_slices(encoding: Encoding, what: str) -> None:
         raise InputError(f"{what}: are for slices, and these samples have three axes, {encoding.samples}; use the reconstruction sense")
 
 
+def check_coils(encoding: Encoding, what: str) -> None:
+    """Refuse an encoding without sensitivities where something needs them.
+
+    >>> check_coils(Fourier((4, 4)), "sense")
+    Traceback (most recent call last):
+    prom.errors.InputError: sense: needs an encoding by coils, and this is Fourier; use prom.objectives.reconstructed.Reconstructed
+    """
+    if not isinstance(encoding, Coils):
+        kind, way = type(encoding).__name__, "use prom.objectives.reconstructed.Reconstructed"
+        raise InputError(f"{what}: needs an encoding by coils, and this is {kind}; {way}")
+
+
 def check_grid(encoding: Encoding, what: str) -> None:
     """Refuse samples off the grid where something needs their opposites.
 

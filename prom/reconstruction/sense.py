@@ -14,7 +14,7 @@ from prom.engine import coils
 from prom.engine.device import asynchronous
 from prom.engine.threads import parallel
 from prom.errors import InputError
-from prom.kspace.encoding import Coils
+from prom.kspace.encoding import Coils, check_coils
 from prom.kspace.fourier import fftc
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
@@ -98,6 +98,7 @@ class Sense:
         As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``, and where samples have
         three axes ``(..., 1, T, H, W)`` or ``(T, H, W)``.
         """
+        check_coils(encoding, "sense")
         if encoding.unshifted is not None:  # a phase takes less time than shifts do
             plain, *phases = encoding.unshifted
             phase, of_samples = (each.to(samples) for each in phases)

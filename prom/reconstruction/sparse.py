@@ -12,7 +12,7 @@ from torch import Tensor
 from prom import options
 from prom.datasets.base import SliceDataset
 from prom.errors import unknown
-from prom.kspace.encoding import Coils, Fourier, check_slices
+from prom.kspace.encoding import Coils, Fourier, check_coils, check_slices
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
@@ -190,6 +190,7 @@ class Sparse:
         InputError
             Where wavelets do not fit the size.
         """
+        check_coils(encoding, "wavelet and tv")
         check_slices(encoding, "wavelet and tv")
         terms = _Terms(self, samples, mask, encoding)
         fourier = terms.fourier

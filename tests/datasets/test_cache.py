@@ -73,7 +73,8 @@ def test_a_store_holds_what_is_read_into_memory(tmp_path, monkeypatch, lazy, lab
         assert data.labels is None if expected.labels is None else torch.equal(data.labels[:], expected.labels)
         for name in ("name", "split", "subjects", "slices", "label_names", "source", "spacing", "patients"):
             assert getattr(data, name) == getattr(expected, name), name
-        assert data.known_fingerprint == expected.fingerprint() == replace(data, known_fingerprint=None).fingerprint()
+        assert data.known_fingerprint == expected.fingerprint() == replace(data).fingerprint()
+        assert replace(data, images=data.images[:] + 1).fingerprint() != data.fingerprint()
 
 
 @pytest.mark.slow

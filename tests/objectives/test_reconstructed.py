@@ -10,9 +10,10 @@ from torch.nn import functional
 
 import prom
 from prom import InputError
-from prom.objectives import whole_loss, whole_set
+from prom.objectives import ImageLoss, whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
+from prom.reconstruction.sparse import Sparse
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,13 @@ def test_psnr_is_that_of_evaluate(brains):
     mask = prom.baselines.gaussian(brains, 3)
     expected = prom.evaluate(mask, brains, reconstruction=sense)["psnr"].mean()
     assert -whole_loss(Reconstructed(brains, sense, criterion="psnr"), range(6), mask.float()) == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("reconstruction", [Sense(1e-3), Sparse("tv", 0.1)])
+def test_a_loss_of_bare_images_refuses_what_needs_coils(reconstruction):
+    objective = ImageLoss(torch.rand(2, 1, 8, 8), torch.nn.functional.l1_loss, reconstruction=reconstruction)
+    with pytest.raises(InputError, match="needs an encoding by coils"):
+        objective.loss_and_gradient([0], torch.ones(1, 8, 8))
 
 
 @pytest.mark.parametrize("factor", [1e-15, 1e15])

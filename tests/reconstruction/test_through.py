@@ -39,7 +39,7 @@ class Known(nn.Module):
 def measured(blobs) -> SliceDataset:
     """Six slices, seen by four coils."""
     few = blobs.select(range(6))
-    return replace(few, images=few.images + 0j, sensitivities=simulated(4, few.shape), labels=None, known_fingerprint=None)
+    return replace(few, images=few.images + 0j, sensitivities=simulated(4, few.shape), labels=None)
 
 
 @pytest.mark.parametrize("known", [ZeroFilled(), Sense(0.3, iterations=300, tolerance=1e-13)], ids=["zero-filled", "sense"])

@@ -25,6 +25,13 @@ def test_a_record_can_be_repeated(blobs, tmp_path):
     assert table["method"].tolist() == ["default", "energy"] and table["true_acceleration"].tolist() == [4.0, 8.0]
 
 
+def test_names_that_look_like_numbers_stay_words(tmp_path):
+    written = {"dataset": "001", "commit": "1234567", "fingerprint_test": "12e4567890123456", "psnr": 31.5}
+    results.append(tmp_path / "runs.csv", written)
+    results.append(tmp_path / "runs.csv", written)
+    assert results.read(tmp_path / "runs.csv").to_dict("records") == [written, written]
+
+
 def test_complex_images_are_polished_for_a_task_too():
     """The closed form, of which polishing may start, exists for real images alone."""
     data = SliceDataset("complex", "train", torch.rand(4, 1, 16, 16) * torch.exp(6j * torch.rand(4, 1, 16, 16)), list("abcd"), [0] * 4)

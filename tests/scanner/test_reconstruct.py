@@ -395,6 +395,8 @@ def test_partial_fourier_is_hinted_at(prom, tmp_path):
         ("raw.h5 -o image.nii --phase hard", "phase 'hard' is not known"),
         ("raw.h5 -o image.nii --noise 0", "must be > 0"),
         ("raw.h5 -o image.nii --calibration 4", "must be >= 8"),
+        ("raw.h5 -o image.nii --calibration 16 --maps maps.npy", "sensitivities are given, --maps maps.npy"),
+        ("raw.h5 -o image.nii --calibration 16 --reconstruction zero-filled", "zero-filled needs none; leave it out"),
         ("raw.h5 -o image.nii --set coils=keep", "give --train"),
         ("raw.h5 -o image.nii --mask none.h5", "no such file"),
         ("raw.h5 -o image.nii --maps none.npy", "no such file"),
