@@ -319,8 +319,9 @@ def _read_hdf5(
         stored = min(dataset.id.get_storage_size(), path.stat().st_size)
         domain = _domain(path, name, dtype)
         keep, known_by = None, "its name"
-        if domain and axes is None and "ismrmrd_header" in arrays and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
-            axes, keep = FASTMRI_AXES[len(shape)], fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
+        layout = FASTMRI_AXES.get(len(shape))
+        if domain and layout and axes in (None, layout) and "ismrmrd_header" in arrays:  # the layout of fastMRI is known
+            axes, keep = layout, fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
             known_by = "its name and ismrmrd_header"
         guessed, axes = axes is None, check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole

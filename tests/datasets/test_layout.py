@@ -557,6 +557,7 @@ def test_readout_oversampling_is_cut_off(tmp_path):
     fastmri(tmp_path / "a.h5", kspace(wide), header)
     data = prom.load(tmp_path, "all")
     assert data.source.endswith("recognised by its name and ismrmrd_header, readout oversampling cut off")
+    assert torch.equal(prom.load(tmp_path, "all", axes="NHW").images, data.images)  # named, they are the same axes
     found = data.images[:, 0].abs().numpy()
     assert found.shape == (6, 40, 32) and np.allclose(found, wide[:, 20:60], atol=1e-5)
     columns = np.abs(np.arange(32) - 15.5) < 10
