@@ -25,8 +25,8 @@ def g_factor(reconstruction: Reconstruction, mask: Tensor, maps: Tensor, replica
     2008, doi:10.1002/mrm.21728. As the reconstruction is linear, the image drops out, and noise alone is reconstructed; as both use the
     same noise, full sampling gives exactly 1. Noise is white, and equal and uncorrelated in the coils.
 
-    Without regularisation g is at least 1. Regularisation lowers it, also below 1, since it trades noise for blur and aliasing: compare
-    masks through the same reconstruction only.
+    Of SENSE without regularisation g is at least 1. Regularisation lowers it, also below 1, since it trades noise for blur and
+    aliasing: compare masks through the same reconstruction only.
 
     Parameters
     ----------

@@ -46,7 +46,8 @@ def demand_costs(rows: pd.DataFrame, score: str = "psnr") -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by ``place, pattern, method, demand``, in the order of the rows: ``mean``, ``cost``, ``low``, ``high``, ``subjects``.
+        Indexed by ``place, pattern, method, demand``, each in the order of its first row: ``mean``, ``cost``, ``low``, ``high``,
+        ``subjects``.
 
     Raises
     ------

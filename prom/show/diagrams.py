@@ -223,7 +223,7 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     Raises
     ------
     InputError
-        Of readouts off the grid, whose order their angles show.
+        Of readouts off the grid, whose order their angles show, and of series, whose frames are scans of their own.
 
     >>> import torch
     >>> from prom.baselines import as_result
@@ -236,6 +236,8 @@ def order_figure(plan: ScanPlan, width: float = 7.0) -> Figure:
     """
     if isinstance(plan, ReadoutPlan):
         raise InputError(f"plan of {plan.pattern}: this figure is of lines and points; draw the angles over the order instead")
+    if plan.frame is not None:
+        raise InputError("plan of a series: this figure is of one frame; draw the plan of one, plan(frames_of(result)[0], protocol)")
     narrow = width < NARROW
     with plt.rc_context({"font.size": 7 if narrow else 9, "axes.titlesize": 7 if narrow else 9, "axes.grid": False, "axes.linewidth": 0.6}):
         if plan.three_dimensional:

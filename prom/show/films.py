@@ -150,12 +150,14 @@ def _arranged(panels: Sequence[np.ndarray], titles: Sequence[str], passed: float
         draw.text((left + panel.shape[1] / 2, 2), _fitting(draw, title, font, panel.shape[1]), fill=0, font=font, anchor="ma")
         left += panel.shape[1] + GAP
     draw.rectangle((0, top + height, width, top + height + BAR), fill=221)
-    draw.rectangle((0, top + height, round(passed * width) - 1, top + height + BAR), fill=0)
+    if done := round(passed * width):  # a film may have more frames than the bar has pixels
+        draw.rectangle((0, top + height, done - 1, top + height + BAR), fill=0)
     return picture
 
 
 def _fitting(draw: ImageDraw.ImageDraw, title: str, font: ImageFont.ImageFont, width: int) -> str:
-    """As much of the title as fits."""
+    """As much of the title as fits in one line."""
+    title = " ".join(title.split())
     while title and draw.textlength(title, font=font) > width:
         title = title[:-1]
     return title
@@ -298,7 +300,7 @@ def profiles(
     for column, (title, picture) in enumerate(drawn.items()):
         show_image(axes[0, column], picture, title, limits)
         if errors is not None:
-            show_map(axes[1, column], np.abs(picture - truth) / limits[1], "", (0, errors))
+            show_map(axes[1, column], np.abs(picture.astype(float) - truth.astype(float)) / limits[1], "", (0, errors))
     ticks = np.arange(0, truth.shape[1], max(1, truth.shape[1] // 4))
     for ax in axes.ravel():
         ax.set_aspect("auto")  # a frame is wider than a pixel, as there are fewer of them

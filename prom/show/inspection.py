@@ -198,7 +198,8 @@ def picture(found: dict[str, object], path: str | os.PathLike) -> None:
         ax.axis("off")
     for ax, (subject, image) in zip(axes, pictures, strict=False):
         ax.imshow(image, cmap="gray", vmin=0, vmax=float(image.max()) or 1, interpolation="nearest")
-        ax.set_title(subject if len(subject) <= 28 else f"...{subject[-25:]}", fontsize=8)
+        name = subject.encode(errors="replace").decode()  # of a file whose name is not UTF-8
+        ax.set_title(name if len(name) <= 28 else f"...{name[-25:]}", fontsize=8, parse_math=False)
     with atomic(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
+from prom.errors import InputError
 from prom.kspace.nonuniform import NonUniform
 from prom.kspace.trajectories import Trajectory
 from prom.show.figures import COLOURS, show_map
@@ -49,9 +48,16 @@ def show_point_spread(axes: Axes, encoding: NonUniform, mask: Tensor, title: str
     return show_map(axes, point_spread(encoding, mask), title, (-DECADES, 0), "magma")
 
 
+def _degrees(trajectory: Trajectory) -> Tensor:
+    """Of spokes, which these pictures are of: half a turn is all of it."""
+    if trajectory.kind != "spokes" or trajectory.degrees is None:
+        raise InputError(f"trajectory of {trajectory.kind}: this picture is of the angles of spokes; draw its paths with show_paths")
+    return trajectory.degrees
+
+
 def show_rose(axes: Axes, trajectory: Trajectory, mask: Tensor, title: str = "", colour: str = COLOURS["default"]) -> None:
     """The angles of the spokes of a mask, ``(K, R)``, on polar axes: a line through the centre for each, as it lies in k-space."""
-    angles = math.pi * trajectory.turns[mask.any(dim=-1)].numpy()
+    angles = np.radians(_degrees(trajectory)[mask.any(dim=-1)].numpy())
     for angle in angles:
         axes.plot([angle, angle + np.pi], [1, 1], color=colour, lw=1)
     axes.set_theta_direction(-1)  # rows count downwards
@@ -65,7 +71,9 @@ def show_gaps(axes: Axes, trajectory: Trajectory, masks: dict[str, Tensor], colo
     """The angle from each spoke of a mask to the next, in degrees, against the angle in the middle between them."""
     least = 180.0
     for name, mask in masks.items():
-        angles = 180 * trajectory.turns[mask.any(dim=-1)].numpy()
+        angles = _degrees(trajectory)[mask.any(dim=-1)].numpy()
+        if not len(angles):
+            raise InputError(f"mask {name!r}: measures nothing")
         after = np.append(angles[1:], angles[0] + 180)
         least = min(least, float((after - angles).min()))
         axes.plot((angles + after) / 2 % 180, after - angles, "o", ms=4, color=colours[name], label=name)
@@ -77,6 +85,6 @@ def show_gaps(axes: Axes, trajectory: Trajectory, masks: dict[str, Tensor], colo
 def show_angles_over_time(axes: Axes, trajectory: Trajectory, mask: Tensor, title: str = "", colour: str = COLOURS["default"]) -> None:
     """The angles of every frame of a series, ``(T, K, R)``: a dot for each spoke."""
     frames, places = mask.any(dim=-1).nonzero().T.numpy()
-    axes.plot(frames + 1, 180 * trajectory.turns.numpy()[places], "o", ms=3, color=colour)
+    axes.plot(frames + 1, _degrees(trajectory).numpy()[places], "o", ms=3, color=colour)
     axes.set(xlabel="frame", ylim=(0, 180), title=title)
     axes.set_yticks(range(0, 181, 45))

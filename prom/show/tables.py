@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -200,6 +201,8 @@ class Table:
 
     def summary(self) -> str:
         """How many runs there are, on which slices, through which network, and which devices computed their masks: two lines."""
+        if not len(self.runs):
+            return "0 runs"
         first = self.runs.iloc[0]
         devices = ", ".join(f"{name}, {count} runs" for name, count in self.runs["device"].value_counts().items())
         network = f"; network {first['network']}" if "network" in self.runs else f", fingerprint {first['fingerprint_test']}"
@@ -377,14 +380,18 @@ def _unscaled(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def bca_interval(differences: pd.Series) -> tuple[float, float]:
-    """95 % interval of a mean by the bias-corrected and accelerated bootstrap, 9999 draws; (0, 0) where all differences are 0.
+    """95 % interval of a mean by the bias-corrected and accelerated bootstrap, 9999 draws.
+
+    Where all differences are equal it has the width 0, and of a single one it is not known, (NaN, NaN).
 
     >>> low, high = bca_interval(pd.Series([1.0, 2.0, 3.0, 4.0]))
     >>> 1 <= low < 2.5 < high <= 4
     True
     """
-    if not differences.any():
-        return 0.0, 0.0
+    if len(differences) < 2:
+        return math.nan, math.nan
+    if differences.nunique() == 1:
+        return float(differences.iloc[0]), float(differences.iloc[0])
     low, high = stats.bootstrap((differences,), np.mean, rng=np.random.default_rng(0)).confidence_interval
     return float(low), float(high)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from prom import options
 from prom.datasets.base import SliceDataset
 from prom.datasets.units import unit
 from prom.errors import InputError
@@ -123,9 +125,12 @@ def look(
     refuse_all_but_slices(data)
     if not 0 <= channel < data.images.shape[1]:
         raise InputError(f"channel {channel}: {data.name} has channels 0 to {data.images.shape[1] - 1}")
+    options.check("index", index, f"[0, {len(data) - 1}]", whole=True)
     if not mask.any():
         raise InputError("mask: measures nothing")
     one = data.select([index])
+    if not one.images[0, channel].any():
+        raise InputError(f"{data.describe(index)}: channel {channel} is 0 everywhere; choose another")
     kept = None if reconstruction is None else _Kept(reconstruction)
     table = evaluate(mask, one, reconstruction=kept)
     delta = torch.zeros(data.shape)
@@ -157,6 +162,15 @@ def refuse_all_but_slices(data: SliceDataset) -> None:
     if data.kind != "slices" or data.trajectory is not None:
         what = data.kind if data.trajectory is None else data.trajectory.kind
         raise InputError(f"{data.name}: has {what}, and the explorer shows slices of a grid; leave out what makes {what} of them")
+
+
+def dice(score: float) -> str:
+    """The score of regions in words; NaN where there are none.
+
+    >>> dice(0.5), dice(float("nan"))
+    ('Dice 0.500', 'Dice undefined, as there is no region')
+    """
+    return "Dice undefined, as there is no region" if math.isnan(score) else f"Dice {score:.3f}"
 
 
 def pictures(
@@ -224,7 +238,7 @@ def pictures(
     if noise is not None:
         made = {"noise" if part == "spread" else part: picture for part, picture in made.items()} | {"noise": _noise(noise, through)}
     if view.regions is not None:
-        missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", f"Dice {scores['dice']:.3f}"
+        missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", dice(scores["dice"])
         colours = [region_colour(number) for number in range(len(view.names) + 1)]
         wrong = torch.where(view.truth == view.regions, (view.truth > 0).int(), 2)
         made |= {

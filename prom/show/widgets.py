@@ -37,6 +37,7 @@ from prom.show.views import (
     Picture,
     View,
     colour_steps,
+    dice,
     look,
     pictures,
     refuse_all_but_slices,
@@ -163,6 +164,11 @@ def page(
                 "line": score_line(view),
             }
     image, method, acceleration = start or (next(iter(images)), methods[0], accelerations[0])
+    for what, value, known in (("image", image, images), ("method", method, methods)):
+        if value not in known:
+            raise unknown(what, value, known)
+    if acceleration not in accelerations:
+        raise InputError(f"acceleration {acceleration:g}: is not among those of the masks, {', '.join(f'{a:g}' for a in accelerations)}")
     if segmenter and images[image].labels is None:
         raise InputError(f"image {image!r}: has no labels; begin with one that has")
     key = f"{method}|{acceleration:g}"
@@ -256,6 +262,8 @@ def explore(
     refuse_all_but_slices(data)
     if train.shape != data.shape:
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
+    if not accelerations:
+        raise InputError("accelerations: none is given; leave them out for x4 to x32")
     for acceleration in accelerations:
         make("points", data.shape).budget(acceleration)
     wide = {"style": {"description_width": "7rem"}, "layout": {"width": "min(30rem, 95%)"}}
@@ -316,7 +324,7 @@ def score_line(view: View) -> str:
     """
     scores = view.scores
     line = f"PSNR {scores['psnr']:.1f} dB, SSIM {scores['ssim']:.3f}, true acceleration x{scores['acceleration']:.2f}"
-    return line + (f", Dice {scores['dice']:.3f}" if "dice" in scores else "")
+    return line + (f", {dice(scores['dice'])}" if "dice" in scores else "")
 
 
 def _offered(data: SliceDataset, train: SliceDataset) -> dict[str, Callable[[SliceDataset], Reconstruction | None]]:
@@ -372,7 +380,8 @@ def _tile(name: str, png: str, alt: str, note: str, title: str = "", regions: Se
 
 
 def _select(name: str, label: str, values: Sequence[str] | Mapping[str, object], chosen: str) -> str:
-    options = "".join(f"<option{' selected' if value == chosen else ''}>{escape(value)}</option>" for value in values)
+    # With a value of its own: of the text alone a browser drops blanks, and then names no frame.
+    options = "".join(f'<option value="{escape(v)}"{" selected" if v == chosen else ""}>{escape(v)}</option>' for v in values)
     return f'<label><span>{label}</span><select name="{name}">{options}</select></label>'
 
 
@@ -439,7 +448,8 @@ CHOICE = {
 }
 
 SCRIPT = """(() => {
-  const root = document.getElementById("IDENTITY"), content = CONTENT;
+  const nearest = document.currentScript?.closest(".prom-explorer");  // an id is of the first, where a page is shown twice
+  const root = nearest ?? document.getElementById("IDENTITY"), content = CONTENT;
   const form = root.querySelector("form"), chosen = name => form.elements[name].value;
   form.innerHTML = content.form;  // made here: where no script may run, no dead controls are seen
   form.setAttribute("autocomplete", "off");
@@ -466,10 +476,12 @@ SCRIPT = """(() => {
     root.querySelector("[role=status]").textContent = frame.line;
     const score = segmenting ? "dice" : "psnr", rows = [...form.elements.method.options].map(option => option.value);
     const scores = rows.map(method => content.frames[[picture, method, chosen("acceleration")].join("|")ITS_FRAME].scores[score]);
+    const most = Math.max(...scores.filter(Number.isFinite), 0);  // Dice is NaN where the slice shows no region
     ranking.firstElementChild.textContent = segmenting ? "All methods by Dice" : "All methods by PSNR (dB)";
     ranking.querySelectorAll("button").forEach((button, row) => {
-      button.querySelector("b").textContent = scores[row].toFixed(segmenting ? 3 : 1);
-      button.querySelector("i").style.width = 100 * scores[row] / Math.max(...scores) + "%";
+      const there = Number.isFinite(scores[row]);
+      button.querySelector("b").textContent = there ? scores[row].toFixed(segmenting ? 3 : 1) : "–";
+      button.querySelector("i").style.width = (there && most ? 100 * scores[row] / most : 0) + "%";
       button.setAttribute("aria-pressed", rows[row] === chosen("method"));
     });
   };

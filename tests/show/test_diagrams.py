@@ -8,11 +8,12 @@ import pytest
 import torch
 from matplotlib.collections import PathCollection
 
-from prom import InputError
+from prom import InputError, MaskResult
 from prom.baselines import as_result
 from prom.scanner.plan import plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import make
+from prom.scanner.writing import write_scan
 from prom.show.diagrams import order_figure, sequence_diagram
 
 
@@ -118,6 +119,16 @@ def test_orders(width):
     assert np.array_equal(~np.ma.getmaskarray(np.ma.masked_invalid(drawn)), made.mask())
     assert (np.diff(points_of(right)[:, 1]) >= 0).all()
     assert bar.get_xlabel() == "share of the scan"
+
+
+def test_a_plan_of_a_series_is_refused(tmp_path):
+    mask = torch.zeros(3, 12, 14, dtype=torch.bool)
+    mask[:, :, ::3] = mask[:, :, 7] = True
+    lines = mask[:, 0].float()
+    result = MaskResult(mask, mask.float(), lines, "columns", 2.8, {"name": "regular"}, 0, provenance={"kind": "series"})
+    made = write_scan(result, tmp_path / "order.csv", order="linear")
+    with pytest.raises(InputError, match="plan of a series"):
+        order_figure(made)
 
 
 def test_calibration_is_outlined():

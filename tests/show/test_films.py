@@ -53,6 +53,13 @@ def test_a_film_holds_the_numbers_of_every_frame(series):
         assert image.is_animated and image.info["duration"] == 70 and image.info["loop"] == 0
 
 
+def test_a_film_of_more_frames_than_pixels_and_a_title_of_two_lines():
+    many = torch.rand(40, 16, 16, generator=torch.Generator().manual_seed(0))
+    shown = frames_of(films.film([("one\nline", many)], alt="noise", scale=1).png)
+    black = (shown[:, -1] == 0).sum(axis=1)
+    assert len(shown) == 40 and black[0] == 0 and (np.diff(black.astype(int)) >= 0).all()
+
+
 def test_a_notebook_shows_it_as_a_picture(series):
     from IPython.core.formatters import DisplayFormatter
 
@@ -147,6 +154,10 @@ def test_profiles_are_lines_of_the_image(series):
     assert np.array_equal(films.profile(series, 3), series[:, 3].T) and np.array_equal(
         films.profile(series, 3, rows=False), series[:, :, 3].T
     )
+    whole = {"truth": np.full((3, 4, 4), 120, np.uint8), "other": np.full((3, 4, 4), 100, np.uint8)}
+    for names in (["truth", "other"], ["other", "truth"]):  # differences of unsigned numbers do not wrap round
+        axes = films.profiles({name: whole[name] for name in names}, 2, limits=(0, 200), errors=0.25).axes
+        np.testing.assert_allclose(axes[3].images[0].get_array(), 0.1)
     figure = films.profiles({"truth": series, "other": series / 2}, 7, errors=0.25)
     error = figure.axes[3].images[0]
     np.testing.assert_allclose(error.get_array(), (series[:, 7] / 2).T, rtol=1e-6)

@@ -8,6 +8,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,6 +26,10 @@ from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
 from prom.reconstruction.zero_filled import ZeroFilled
 from prom.show import views, widgets
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "book"))
+
+from browser import opened
 
 
 class Threshold(torch.nn.Module):
@@ -138,6 +143,8 @@ def test_words_say_what_is_seen(blobs):
         ({"mask": torch.zeros(32, 32, dtype=torch.bool)}, "measures nothing"),
         ({"mask": torch.ones(16, 16, dtype=torch.bool)}, "does not fit"),
         ({"channel": 1}, "channel 1: blobs has channels 0 to 0"),
+        ({"index": 24}, "index 24: must be "),
+        ({"data": SliceDataset("dark", "test", torch.zeros(1, 1, 32, 32), ["a"], [0])}, "channel 0 is 0 everywhere"),
         ({"segmenter": segmentation.Segmenter(Threshold(), {"bright": (1,)})}, "no labels"),
     ],
 )
@@ -292,7 +299,28 @@ def test_the_same_page_twice_is_the_same(choices):
     assert widgets.page(*choices) == widgets.page(*choices)
 
 
-@pytest.mark.parametrize("fault", ["nothing", "missing", "two slices", "no labels"])
+def test_names_and_regions_of_every_kind_can_be_chosen(labelled, blobs, network, tmp_path):
+    """Blanks in names, a slice without any region, and one page twice in a document."""
+    empty = replace(labelled.select([1]), labels=torch.zeros(1, 32, 32, dtype=torch.uint8))
+    images = {" two  blanks": labelled.select([0]), "no region ": empty}
+    masks = {(method, 4): widgets.make_mask(method, blobs, 4) for method in ("low-pass", "energy oracle")}
+    html = widgets.page(images, masks, network)
+    (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{html}{html}")
+    with opened() as context:
+        page, errors = context.new_page(), []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto((tmp_path / "page.html").as_uri())
+        for explorer in page.locator(".prom-explorer").all():
+            explorer.locator("select[name=picture]").select_option(index=1)
+            assert explorer.locator("[data-part=image] img").get_attribute("alt").startswith("Zero-filled no region  by low-pass at x4")
+            explorer.locator("input[value=segmentation]").check()
+            assert "there is no region" in explorer.locator(".prom-scores").inner_text()
+            assert explorer.locator(".prom-ranking button b").all_inner_texts() == ["–", "–"]
+            assert explorer.locator(".prom-ranking button i").evaluate_all("bars => bars.map(bar => bar.style.width)") == ["0%", "0%"]
+        assert page.locator(".prom-explorer select").count() == 4 and errors == []
+
+
+@pytest.mark.parametrize("fault", ["nothing", "missing", "two slices", "no labels", "no such image", "no such acceleration"])
 def test_pages_that_cannot_be_made(fault, choices, network, blobs):
     images, masks = choices
     arguments = {
@@ -300,6 +328,8 @@ def test_pages_that_cannot_be_made(fault, choices, network, blobs):
         "missing": (images, dict(list(masks.items())[1:])),
         "two slices": ({"two": blobs.select([0, 1])}, masks),
         "no labels": (images, masks, network, ("without labels", "low-pass", 4)),
+        "no such image": (images, masks, None, ("b", "low-pass", 4)),
+        "no such acceleration": (images, masks, None, ("without labels", "low-pass", 8)),
     }
     with pytest.raises(InputError):
         widgets.page(*arguments[fault])
@@ -376,6 +406,7 @@ def test_regions_are_shown_with_a_network(labelled, network):
     [
         ({"train": SliceDataset("other", "train", torch.rand(1, 1, 8, 8), ["a"], [0])}, "do not fit"),
         ({"accelerations": [0.5]}, "must be >= 1"),
+        ({"accelerations": []}, "none is given"),
     ],
 )
 def test_what_cannot_be_explored(change, message, blobs):

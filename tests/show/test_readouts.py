@@ -1,0 +1,39 @@
+"""Angles are drawn as they lie in k-space, and only of readouts that have them."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from prom import InputError
+from prom.kspace.trajectories import spirals, spokes
+from prom.show import figures, readouts
+
+
+@pytest.fixture
+def axes():
+    yield figures.grid(1, 1)[1][0, 0]
+    plt.close("all")
+
+
+def test_angles_of_spokes_over_time_and_their_gaps(axes):
+    candidates = spokes(8, size=16)
+    mask = torch.zeros(3, *candidates.points.shape[:2], dtype=torch.bool)
+    mask[0, 1] = mask[2, 6] = mask[2, 3] = True
+    readouts.show_angles_over_time(axes, candidates, mask)
+    [dots] = axes.lines
+    assert np.array_equal(dots.get_data(), [[1, 3, 3], [22.5, 67.5, 135.0]])
+    readouts.show_gaps(axes, candidates, {"two": mask[2]}, {"two": "black"})
+    assert np.allclose(axes.lines[1].get_data(), [[101.25, 11.25], [67.5, 112.5]])
+
+
+def test_what_has_no_angles_of_spokes_is_refused(axes):
+    arms = spirals(4, size=16, arms=4)
+    mask = torch.ones(arms.points.shape[:2], dtype=torch.bool)
+    for draw in (readouts.show_rose, readouts.show_angles_over_time):
+        with pytest.raises(InputError, match="trajectory of spirals"):
+            draw(axes, arms, mask[None])
+    with pytest.raises(InputError, match="mask 'none': measures nothing"):
+        readouts.show_gaps(axes, spokes(4, size=8), {"none": torch.zeros(4, 8, dtype=torch.bool)}, {"none": "black"})
