@@ -50,6 +50,7 @@ SECONDS = 600  # that a cell may take
 SOURCES = ("constraints.txt", "prom", "benchmarks", "data/paper", "data/recorded")
 # Of the environment: they choose another processor's code, and so the last bits.
 SETTINGS = ("NUMBA_CPU_NAME", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA")
+SETTINGS += ("PROM_ROUGH_TIMES",)  # and this one, times
 
 
 def executed(path: Path) -> NotebookNode:
@@ -93,9 +94,8 @@ def run(path: Path) -> NotebookNode:
         except CellExecutionError:
             pass  # the cell's outputs have it
         except (CellTimeoutError, DeadKernelError) as error:
-            cell = next(
-                cell for cell in code_cells(notebook) if not cell.execution_count
-            )
+            cells = code_cells(notebook)  # a cell has a count from its start on
+            cell = ([cell for cell in cells if cell.execution_count] or cells)[-1]
             name, text = type(error).__name__, str(error).splitlines()[0]
             output = new_output("error", ename=name, evalue=text, traceback=[text])
             cell.outputs.append(output)
@@ -160,6 +160,7 @@ def cache_of(digest: str) -> JupyterCacheBase:
 
 
 def main() -> None:
+    FAILURES.unlink(missing_ok=True)  # not known until the end
     stems = () if os.environ.get("PROM_ROUGH_TIMES") == "1" else ALONE
     together = [path for path in CHAPTERS if path.stem not in stems]
     together.sort(key=lambda path: path.stem not in LONGEST)

@@ -30,6 +30,7 @@ from prom import SliceDataset, baselines
 from prom.baselines.repulsion import STRENGTHS, greedy, reach
 from prom.baselines.tuned import tuned
 from prom.datasets import mni_brain
+from prom.errors import InputError
 from prom.files import atomic
 from prom.kspace.encoding import Coils
 from prom.kspace.patterns import make
@@ -339,6 +340,8 @@ def lowfield(
     root: Path | None, size: tuple[int, int] = (64, 56), unseen: tuple[str, ...] = ("Figure7B", "SupplementaryFigure6B")
 ) -> tuple[SliceDataset, dict[str, SliceDataset]]:
     """Patients to learn from, three of five, and those to test on, each volume divided by its largest value; and the measured brain."""
+    if root is None:
+        raise InputError("lowfield: is read from files; give --root, the folder that holds the data sets")
     noise, brain_file = 0.01, root / "espirit_brain_8ch" / "full.cfl"
     how = {"coils": "keep", "crop": 0}  # maps of all pixels: the patients' heads are larger
     brain = prom.load(brain_file, "all", size=size, size_in="kspace", **how)

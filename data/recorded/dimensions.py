@@ -36,6 +36,7 @@ from tqdm import tqdm
 import prom
 from prom import SliceDataset, baselines
 from prom.datasets import mni_brain, volumes
+from prom.errors import InputError
 from prom.kspace.coils import simulated
 from prom.kspace.fourier import fft2c
 from prom.learn.exchange import exchange
@@ -72,7 +73,9 @@ def virtual(coils: int, root: Path | None) -> Case:
 
 
 @cache
-def romeo(coils: int, root: Path) -> Case:
+def romeo(coils: int, root: Path | None) -> Case:
+    if root is None:
+        raise InputError("romeo: is read from files; give --root, the folder that holds the data sets")
     folder = root / "romeo_3d_multiecho"
     magnitude, phase = (np.asanyarray(nibabel.load(folder / f"{name}.nii").dataobj) for name in ("Mag", "Phase"))
     measured = magnitude / magnitude.max() * np.exp(1j * np.pi * phase / np.abs(phase).max())

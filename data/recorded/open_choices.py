@@ -63,7 +63,7 @@ def made(parent: int, dataset: str, root: str, method: str, unit: float, acceler
 def main(dataset: str, root: str, jobs: int) -> None:
     file = Path(__file__).with_suffix(".csv")
     keys = ["dataset", "method", "variant", "unit", "acceleration", "seed"]
-    done = set(results.read(file)[keys].itertuples(index=False, name=None)) if file.exists() else set()
+    done = set(results.read(file).fillna({"variant": ""})[keys].itertuples(index=False, name=None)) if file.exists() else set()
     left = [
         (method, unit, acceleration, seed)
         for method, unit, acceleration, seed in RUNS[dataset]
@@ -74,7 +74,8 @@ def main(dataset: str, root: str, jobs: int) -> None:
         for run in tqdm(as_completed(work), total=len(left), disable=None):
             results.append(file, run.result())
     rows = ["dataset", "method", "variant", "unit"]
-    print(results.read(file).pivot_table(index=rows, columns=["acceleration", "seed"], values="psnr").round(2).to_string())
+    table = results.read(file).fillna({"variant": ""})
+    print(table.pivot_table(index=rows, columns=["acceleration", "seed"], values="psnr").round(2).to_string())
 
 
 if __name__ == "__main__":

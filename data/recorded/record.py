@@ -31,7 +31,7 @@ SCORES = ["psnr", "ssim", "dice", "iou"]  # of a slice
 @click.option("--masks", multiple=True, help="Runs whose masks are wanted, e.g. 'default-points-*-seed0'.")
 @click.option("--add", is_flag=True, help="Keep the recorded runs of what no FOLDER has: they take hours.")
 def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool) -> None:
-    runs, slices = [], []
+    runs, slices, wanted = [], [], []
     for folder in folders:
         for file in sorted(folder.glob("*-code-*/*.json")):
             if file.name == "sweep.json" or not file.with_suffix(".csv").exists():
@@ -44,8 +44,11 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
             slices.append(results.read(file.with_suffix(".csv")).assign(**{key: run[key] for key in SAME}))
             if any(fnmatch(file.stem, pattern) for pattern in masks):
                 label = "-".join([name, *(f"{option}{value}" for option, value in options.items()), file.stem])
-                compress(file.with_suffix(".h5"), HERE / "masks" / f"{label}.h5")
-    networks = "network" in runs[0]
+                wanted.append((file.with_suffix(".h5"), HERE / "masks" / f"{label}.h5"))
+    kinds = {"network" in run for run in runs}
+    if len(kinds) != 1:
+        raise click.ClickException("the folders have runs with a network and without; name either" if runs else "the folders have no runs")
+    [networks] = kinds
     file = HERE / f"{name}_{'segmentation' if networks else 'reconstruction'}.csv"
     slices_file = HERE / f"{name}_{'segmentation_' if networks else ''}slices.csv.gz"
     same = SAME if networks else SAME[:-1]
@@ -64,6 +67,8 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
         raise click.ClickException("some runs are there twice; name each folder once")
     write(table if networks else table.drop(columns="tuning_steps", errors="ignore"), file)
     write(by_slice.sort_values([*same, "subject", "slice"], kind="stable"), slices_file)
+    for source, target in wanted:
+        compress(source, target)
     click.echo(f"{len(table)} runs, {len(by_slice)} mean scores of slices, {len(list((HERE / 'masks').glob(f'{name}-*.h5')))} masks")
 
 

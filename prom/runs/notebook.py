@@ -7,6 +7,7 @@ This is papermill, except that a misspelt parameter is an error instead of a war
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from traitlets.config import Config
 
 from prom.errors import unknown
 
+LONGEST_SOCKET = 103  # bytes of the name of a socket that every Unix takes
 FOLDER = Path(__file__).with_name("notebooks")
 HELP = """Run the notebook of a sweep with other parameters: reconstruction or segmentation.
 
@@ -58,8 +60,8 @@ def command(folder: Path, kind: str, text: str) -> click.Command:
         if source is None:
             raise click.UsageError(str(unknown(kind, name, notebooks)))
         try:
-            parameters = dict(yaml.safe_load(mapping) or {})
-            parameters |= {name: yaml.safe_load(value) for name, value in pairs}
+            parameters = dict(_parsed(mapping) or {})
+            parameters |= {name: _parsed(value) for name, value in pairs}
         except (yaml.YAMLError, TypeError, ValueError) as error:
             message = " ".join(str(error).split())
             raise click.UsageError(f"parameters are not YAML: {message}") from error
@@ -70,6 +72,14 @@ def command(folder: Path, kind: str, text: str) -> click.Command:
         execute(source, output, parameters)
 
     return main
+
+
+def _parsed(text: str) -> object:
+    """Read as JSON where it is that, else as YAML, for which 1e-05 is a word, as is half of a character that JSON writes in two."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return yaml.safe_load(text)
 
 
 def execute(source: Path, output: str | os.PathLike, parameters: dict[str, object]) -> None:
@@ -90,13 +100,13 @@ def kernel_of_its_own(folder: str) -> Config:
     """Settings by which a kernel is reached through files in ``folder``.
 
     Network ports are found free first and taken later, so that two kernels that start together may find the same. Windows has no such
-    files, and takes ports.
+    files, and takes ports; so does a folder whose name is too long for them.
 
     >>> kernel_of_its_own("folder").KernelManager.transport if os.name == "posix" else "ipc"
     'ipc'
     """
     config = Config()
-    if os.name == "posix":
+    if os.name == "posix" and len(os.fsencode(f"{folder}/kernel-00")) <= LONGEST_SOCKET:
         config.KernelManager.transport = "ipc"
         config.KernelManager.ip = f"{folder}/kernel"
     return config

@@ -1,8 +1,8 @@
-"""Which recorded results come from code that makes the masks of today's: those that name the golden hash of this installation.
+"""Which recorded results come from code that makes the golden masks of today: those that name the golden hash of this installation.
 
 Tables (.csv), records and measurements (.json) and masks (.h5) name the versions that they were computed with. The golden hash among these
-stands for the masks that every method makes (:mod:`prom.runs.golden`); results of before there was one name none. Where a recipe's settings
-have changed since, its method makes other masks by the same code.
+stands for the masks that methods make of one small input (:mod:`prom.runs.golden`); results of before there was one name none. Where a
+recipe's settings have changed since, its method makes other masks by the same code.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _other_recipe(result: dict[str, object]) -> bool:
     if not method or used.get("name") not in recipes.RECIPES:
         return False
     today = results.recipe_of(":".join(filter(None, (method, result.get("variant")))))
-    del today["members"]  # of an average of several runs: as many as there were
+    today.pop("members", None)  # of an average of several runs: as many as there were
     return any(today[field] != value for field, value in used.items() if field in today)
 
 

@@ -7,8 +7,9 @@ package, and the extra ``sweep`` (``pip install 'prom-mri[sweep]'``) brings what
     prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced --patterns points columns \\
         --accelerations 4 8 16 32 --seeds 10 --jobs 2
 
-Records lie in a folder whose name holds a key of the data and a key of the code, so that no result is ever taken from a run with other
-data or other code; every record is also checked against the sweep. You can interrupt a sweep and resume it with the same command.
+Records lie in a folder whose name holds a key of the data and one of the code: of the notebook, the packages' versions, and the masks that
+this installation makes of one small input (:mod:`prom.runs.golden`). No result is taken from a run with others of these, and every record
+is checked against the sweep. You can interrupt a sweep and resume it with the same command.
 
 On a SLURM cluster, where output, data and Python lie on a file system that all nodes share, every run is a job::
 
@@ -61,6 +62,8 @@ SNAKEFILE = HERE / "Snakefile"
 NOTEBOOKS = HERE / "notebooks"
 PACKAGES = ("snakemake", "papermill", "ipykernel")  # of the extra "sweep"
 LOG = "snakemake.log"
+LONGEST_NAME = 220  # bytes of a run's name: file systems take 255, of which endings and the names of temporary files take some
+FILES = ("sensitivities", "maps", "annotations")  # options of readers that name files
 SHARED_FIELDS = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
 IDENTIFYING_FIELDS = (
     "dataset",
@@ -90,6 +93,8 @@ def check_possible(executor: str = "local") -> None:
     for package in PACKAGES:
         if not find_spec(package):
             raise missing("sweeps", package, "sweep")
+    if not re.fullmatch(r"[a-z0-9_-]+", executor):
+        raise InputError(f"executor {executor!r}: must be a name such as local or slurm")
     plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
     if executor != "local" and not find_spec(plugin):
         raise InputError(f"executor {executor}: needs the Python package {plugin}; the extra sweep brings local and slurm")
@@ -212,6 +217,8 @@ def plan(
         if method.startswith(results.TASK) and not through:
             raise InputError(f"method {method}: is learnt through a network, and {kind} has none")
     check("tuning steps", tuning_steps, "[0, 1e9]", whole=True)
+    if tuning_steps and not through:
+        raise InputError(f"tuning steps {tuning_steps}: are of a network, and {kind} has none; leave them out")
     for method in ensembles:
         if method not in methods:
             raise unknown("ensemble", method, methods)
@@ -225,7 +232,8 @@ def plan(
         dict(zip(SHARED_FIELDS, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
         | of_network
     )
-    data = _key(*(str(value) for name, value in same.items() if name != "versions"))
+    patients = (repr(list(part.patients)) for part in (train, test) if part.patients)  # whom methods hold out
+    data = _key(*(str(value) for name, value in same.items() if name != "versions"), *patients)
     code = _key(same["versions"], (NOTEBOOKS / f"{kind}.ipynb").read_text())
     folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
 
@@ -233,7 +241,7 @@ def plan(
     place = _absolute(**typed)
     if through:
         typed |= {"network": network, "tuning_steps": tuning_steps}
-        place |= {"network": str(Path(network).resolve()), "tuning_steps": tuning_steps}
+        place |= {"network": os.path.abspath(network), "tuning_steps": tuning_steps}
     runs, expected = {}, {}
     averaged = [(*one, count) for one in wanted if one[0] in ensembles and one[-1] == 0 for count in range(2, seeds + 1)]
     for method, pattern, acceleration, seed, count in [*((*one, 1) for one in wanted), *averaged]:
@@ -246,7 +254,10 @@ def plan(
             name += f"-ensemble{count}"
         else:
             name += f"-seed{seed}"
-        again = ["python", "-m", "prom.runs.notebook", kind, "run.ipynb", "-y", json.dumps({**typed, **settings})]
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise InputError(f"method {method}: its options make too long a name for a file; set fewer, or run 'prom optimize'")
+        elsewhere = {"average": [str(Path(output, folder.name, file)) for file in settings["average"]]} if count > 1 else {}
+        again = ["python", "-m", "prom.runs.notebook", kind, "run.ipynb", "-y", json.dumps({**typed, **settings, **elsewhere})]
         runs[name] = {**place, **settings, "record": f"{name}.json", "command": shlex.join(again)}
         made = {"method": method.partition(":")[0], "variant": method.partition(":")[2], "recipe": json.dumps(recipe, sort_keys=True)}
         expected[name] = {"pattern": pattern, "acceleration": acceleration, "seed": seed, **made, **same}
@@ -260,11 +271,12 @@ def _key(*texts: str) -> str:
 
 def _absolute(dataset: str, root: str, options: Mapping[str, object]) -> dict[str, object]:
     """Where the data lie, for runs that do not start in this folder."""
-    files = {name: str(Path(value).resolve()) for name, value in options.items() if name in ("sensitivities", "maps")}
+    # A link is not followed: what it leads to may have another ending.
+    files = {name: os.path.abspath(value) for name, value in options.items() if name in FILES}
     if dataset not in REGISTRY:
-        dataset, root = str(Path(dataset).resolve()), ""
+        dataset, root = os.path.abspath(dataset), ""
     elif REGISTRY[dataset].FOLDER:
-        root = str(Path(root or data_root(dataset)).resolve())
+        root = os.path.abspath(root or data_root(dataset))
     return {"dataset": dataset, "root": root, "options": {**options, **files}}
 
 
@@ -328,10 +340,14 @@ def _locked(folder: Path) -> Iterator[TextIO]:
         raise InputError(f"output {folder}: cannot be written ({error.strerror}); name another folder with --output") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another sweep is running in {folder}; waiting for it", file=sys.stderr)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"another sweep is running in {folder}; waiting for it", file=sys.stderr)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            reason = f"its file system has no locks ({error.strerror})"
+            raise InputError(f"output {folder}: {reason}; name a folder on another with --output") from error
         yield file
 
 

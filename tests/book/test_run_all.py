@@ -60,6 +60,15 @@ def test_a_failing_cell_is_one_line_with_chapter_cell_and_reason(project, first)
     assert (project / "_build" / "failures.txt").read_text() == "02_fails, cell 1: AssertionError: assert x > 2\n"
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_kernel_that_dies_is_named_by_its_cell(project, tmp_path, last):
+    cells = [("x = 1", ""), ("import os, time; time.sleep(0.5); os._exit(1)", "")] + [("x = 3", "")] * (not last)
+    write(tmp_path / "chapter.ipynb", *cells)
+    run = "import sys, pathlib; sys.path.insert(0, 'notebooks'); import run_all; run_all.run(pathlib.Path(sys.argv[1]))"
+    done = called(project, "-c", run, str(tmp_path / "chapter.ipynb"))
+    assert "chapter: cell 1: DeadKernelError" in done.stdout and done.returncode == 0
+
+
 def test_the_comparison_runs_no_chapter_again_but_what_failed(project, first):
     assert len((project / "runs").read_text()) == 3
     done = called(project, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "notebooks")

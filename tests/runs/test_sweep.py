@@ -24,12 +24,14 @@ from prom.cli import main
 from prom.evaluation import segmentation
 from prom.kspace import patterns
 from prom.methods import named
-from prom.runs import results, sweep
+from prom.runs import notebook, results, sweep
 
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[2]
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
+SMALL = {"subjects": 2, "frames": 4, "size": 32}
+LONG = "default:" + ",".join(f"{name}=0.1" for name in ("exploration", "exploitation", "learning_rate", "momentum", "hold_out") * 3)
 UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
 
 
@@ -133,6 +135,49 @@ def test_runs_find_the_data_from_another_folder(work, monkeypatch):
     assert sweep._absolute("mni_brain", "", {}) == {"dataset": "mni_brain", "root": "", "options": {}}
 
 
+def test_links_and_files_of_readers_are_found_from_another_folder_too(work, monkeypatch):
+    """What a link leads to may have another ending, which says what a file is."""
+    monkeypatch.chdir(work)
+    (work / "link.npy").symlink_to("mine/subject1.npy")
+    place = sweep._absolute("link.npy", "", {"maps": "link.npy"})
+    assert place["dataset"] == place["options"]["maps"] == str(work / "link.npy")
+    assert sweep._absolute("fastmri_knee", "", {"annotations": "knee.csv"})["options"]["annotations"] == str(work / "knee.csv")
+
+
+def test_other_patients_have_another_folder(work, monkeypatch):
+    """Methods hold out patients."""
+    monkeypatch.chdir(work)
+    for part in ("train", "test"):
+        (work / "heads" / part).mkdir(parents=True)
+        for name in ("a1", "a2"):
+            np.save(work / "heads" / part / f"{part}{name}.npy", np.load(work / "mine" / "subject2.npy") + len(name + part))
+    plans = [sweep.plan("reconstruction", "heads", ["energy"], ["points"], [4], options={"patient": how}) for how in ("folder", "file")]
+    assert plans[0].folder != plans[1].folder
+
+
+def test_a_run_of_series_that_are_made_on_the_spot(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {**SMALL, "noise": 1e-05}
+    plan = sweep.plan("reconstruction", "virtual_heart", ["energy"], ["columns"], [4], options=options, output=tmp_path / "hearts")
+    [(name, parameters)] = plan.runs.items()
+    assert notebook._parsed(json.dumps(parameters)) == parameters
+    names: dict[str, object] = {}
+    cells = json.loads((sweep.NOTEBOOKS / "reconstruction.ipynb").read_text())["cells"]
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), names)
+            names |= parameters if "parameters" in cell["metadata"].get("tags", ()) else {}
+    plan.folder.mkdir(parents=True)
+    for file in tmp_path.glob(f"{name}.*"):
+        shutil.move(file, plan.folder)
+    assert sweep.records(plan)[name]["slices_test"] > 0
+
+
+def test_a_long_temporary_folder_takes_ports():
+    assert "transport" not in notebook.kernel_of_its_own("x" * 100).KernelManager
+    assert notebook.kernel_of_its_own("/tmp").KernelManager.transport == "ipc"
+
+
 def test_other_code_has_another_folder(planned, monkeypatch):
     folder = planned(2).folder
     assert planned(2).folder == folder
@@ -187,6 +232,8 @@ def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
         ({"kind": "segmentation"}, "a segmentation needs one"),
         ({"network": "net.pt"}, "a reconstruction has none"),
         ({"kind": "segmentation", "network": "net.pt", "tuning_steps": -1}, "tuning steps -1"),
+        ({"tuning_steps": 5}, "tuning steps 5: are of a network"),
+        ({"dataset": "virtual_heart", "options": SMALL, "methods": [LONG]}, "too long a name"),
         ({"kind": "segmentation", "network": "net.pt", "dataset": "mni_brain"}, "net.pt: no such file"),
     ],
 )
@@ -233,6 +280,7 @@ def test_bad_ways_to_run(planned, work):
     (work / "file").touch()
     for arguments, message in (
         ({"jobs": 0}, "jobs 0"),
+        ({"executor": "a.b"}, "executor 'a.b': must be a name"),
         ({"executor": "slum"}, "snakemake_executor_plugin_slum; the extra sweep brings local and slurm"),
         ({}, "cannot be written"),
     ):
@@ -245,6 +293,9 @@ def test_bad_ways_to_run(planned, work):
 def test_every_number_of_members_is_averaged(work, monkeypatch):
     monkeypatch.chdir(work)
     runs = sweep.plan("reconstruction", "mine", ["default", "energy"], ["points"], [4], seeds=3, ensembles=["default"]).runs
+    [command] = [run["command"] for run in runs.values() if len(run.get("average", ())) == 3]
+    wanted = json.loads(shlex.split(command)[-1])["average"]  # as the data, from the folder in which the sweep was started
+    assert [Path(path).parts[:2] for path in wanted] == [("results", "sweep")] * 3
     assert {name: run["average"] for name, run in runs.items() if "average" in run} == {
         f"default-points-x4-ensemble{count}": [f"default-points-x4-seed{seed}.h5" for seed in range(count)] for count in (2, 3)
     }
