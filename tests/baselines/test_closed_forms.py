@@ -8,7 +8,6 @@ import torch
 from prom import InputError, SliceDataset, baselines, fft2c
 
 
-@pytest.fixture(scope="module")
 def test_energy_minimises_the_complex_error(blobs):
     """Section 4 of the findings: the top-S of the power spectrum, against every swap of one sample."""
     power = fft2c(blobs.images).abs().square().mean(dim=(0, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from functools import partial
 
 import numpy as np
@@ -170,12 +171,18 @@ def test_bass_lowers_the_loss_and_finds_the_energy_oracle():
 
 @pytest.mark.parametrize("removal", ["ratio", "gradient"])
 @pytest.mark.parametrize("pattern", ["points", "columns"])
-def test_bass_learns_through_sense(coiled, pattern, removal):
-    losses = []
-    for count in (1, 12):
-        mask = bass(coiled, 4, pattern, iterations=count, removal=removal, device="cpu")
-        losses.append(float(Reconstructed(coiled, Sense.of(coiled)).loss(range(2), mask.float()[None])))
-    assert losses[1] < losses[0] or (pattern == "columns" and losses[1] == losses[0])  # of four lines the first may be the best
+def test_bass_learns_through_sense(coiled, pattern, removal, monkeypatch):
+    """Its maps of importance lead further than exchanges at random, which are kept under the same condition."""
+
+    def loss(count):
+        masks = [bass(coiled, 4, pattern, seed=seed, iterations=count, removal=removal, device="cpu") for seed in range(4)]
+        return np.mean([float(Reconstructed(coiled, Sense.of(coiled)).loss(range(2), mask.float()[None])) for mask in masks])
+
+    first, last = loss(1), loss(12)
+    assert last < 0.9 * first
+    generator = torch.Generator().manual_seed(0)
+    monkeypatch.setattr(sys.modules[bass.__module__], "importance", lambda *_: torch.rand(2, 16, 16, generator=generator).unbind())
+    assert pattern == "columns" or last < 0.9 * loss(12)  # of four lines there are too few to tell
 
 
 def test_the_best_setting_is_chosen(coiled):

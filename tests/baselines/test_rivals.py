@@ -131,6 +131,27 @@ def test_first_score_step_is_gradient_descent(blobs):
     assert torch.equal(mask[0], expected)
 
 
+def test_scores_are_pruned_step_by_step(blobs):
+    """Momentum, and a mask that falls from all lines to S along the cubic of A.1, written out over four iterations."""
+    scores = torch.rand(32, generator=(generator := torch.Generator().manual_seed(4)))
+    mean, batches = torch.zeros(32, dtype=torch.float64), []
+    while len(batches) < 4:
+        order = torch.randperm(12, generator=generator).tolist()
+        batches += [order[:6], order[6:]]
+    for iteration, batch in enumerate(batches, 1):
+        count = int(8 + 24 * (1 - iteration / 4) ** 3)
+        m = torch.zeros(32, dtype=torch.float64)
+        m[scores.argsort(descending=True)[:count]] = 1
+        m.requires_grad_()
+        (gradient,) = torch.autograd.grad(loss_of(m.expand(32, 32), blobs.select(batch)), m)
+        mean = 0.9 * mean + 0.1 * gradient
+        scores = scores - 0.2 * mean / mean.abs().max()
+    expected = torch.zeros(32, dtype=torch.bool)
+    expected[scores.argsort(descending=True)[:8]] = True
+    mask = score_prune(blobs, 4, pattern="columns", seed=4, iterations=4, batch_size=6, learning_rate=0.2, device="cpu")
+    assert torch.equal(mask[0], expected)
+
+
 def test_scores_do_not_depend_on_the_images_scale(blobs):
     scaled = SliceDataset("blobs", "train", blobs.images * 2.0**-30, blobs.subjects, blobs.slices)
     assert torch.equal(score_prune(blobs, 8, iterations=20), score_prune(scaled, 8, iterations=20))

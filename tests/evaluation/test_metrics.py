@@ -10,6 +10,7 @@ from skimage import metrics as skimage
 
 from prom import InputError, SliceDataset, evaluate
 from prom.evaluation.metrics import fastmri_scores, nmse, paper_scores, psnr, ssim
+from prom.reconstruction.zero_filled import undersample
 
 
 @pytest.fixture(params=[1, 3])
@@ -24,6 +25,23 @@ def test_psnr_and_ssim_are_monais(pair):
     theirs = SSIMMetric(spatial_dims=2, kernel_type="gaussian", win_size=7, kernel_sigma=1.0)(prediction, target).flatten()
     torch.testing.assert_close(ssim(prediction, target), theirs, atol=1e-5, rtol=0)
     torch.testing.assert_close(psnr(prediction, target), PSNRMetric(max_val=1.0)(prediction, target).flatten(), atol=1e-4, rtol=0)
+
+
+def test_ssim_of_a_dark_background_is_monais():
+    """There its constants are all there is."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2, 1, 24, 20, generator=generator)
+    target[:, :, :14] *= 0.01
+    prediction = (target + 0.02 * torch.rand(target.shape, generator=generator)).clamp(0, 1)
+    theirs = SSIMMetric(spatial_dims=2, kernel_type="gaussian", win_size=7, kernel_sigma=1.0)(prediction, target).flatten()
+    torch.testing.assert_close(ssim(prediction, target), theirs, atol=1e-5, rtol=0)
+
+
+def test_the_range_of_a_slice_is_that_of_all_its_channels(pair):
+    prediction, target = (images * torch.tensor([1.0, 0.3, 0.1])[: images.shape[1], None, None] for images in pair)
+    for score, p, t in zip(paper_scores(prediction, target)["psnr"], prediction.numpy(), target.numpy(), strict=True):
+        clamped = p.clip(t.min(), t.max())
+        assert float(score) == pytest.approx(10 * np.log10(np.ptp(t) ** 2 / np.square(clamped - t).mean()), abs=1e-3)
 
 
 def test_nmse_is_scikit_images(pair):
@@ -71,6 +89,10 @@ def test_evaluate_per_slice_and_per_volume(blobs):
     prediction = torch.fft.ifft2(torch.fft.ifftshift(prediction)).abs()
     expected = paper_scores(prediction[None, None], blobs.images[5:6])
     assert slices["psnr"][5] == pytest.approx(float(expected["psnr"]), abs=1e-2)
+    for row, subject in enumerate(volumes["subject"]):  # of the images of this subject, and no other
+        own = [index for index, name in enumerate(blobs.subjects) if name == subject]
+        p, t = undersample(blobs.images[own, 0], mask).numpy(), blobs.images[own, 0].numpy()
+        assert volumes["psnr"][row] == pytest.approx(skimage.peak_signal_noise_ratio(t, p, data_range=t.max()), abs=1e-2)
 
 
 def test_evaluate_refuses_what_has_no_score(blobs):

@@ -254,6 +254,15 @@ def test_the_noise_of_undersampled_kspace(share):
     assert measured_noise_level((signal + noise) * mask, mask) == pytest.approx(0.05, rel=0.1)
 
 
+def test_the_noise_of_oblong_kspace_is_from_what_lies_farthest_out_along_either_axis():
+    mask = torch.ones(32, 128, dtype=torch.bool)
+    noise = torch.randn(4, 32, 128, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    rows, columns = (torch.arange(32.0)[:, None] - 16).abs() / 16, (torch.arange(128.0) - 64).abs() / 64
+    corners = torch.hypot(rows, columns) > 1.1
+    assert int(corners.sum()) > 32 * 128 / 16  # as many as are taken
+    assert measured_noise_level(torch.where(corners, 0.05 * noise, 5 * noise), mask) == pytest.approx(0.05, rel=0.1)
+
+
 def test_noise_of_too_few_samples_is_refused():
     mask = torch.zeros(16, 16, dtype=torch.bool)
     mask[5:12, 5:12] = True

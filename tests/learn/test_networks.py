@@ -27,7 +27,7 @@ def measured(blobs) -> SliceDataset:
     """Four slices of a part of the image, seen by four coils, with noise."""
     few = blobs.select(range(4))
     images = few.images[..., 8:24, 8:24] + 0j
-    return replace(few, images=images, sensitivities=simulated(4, (16, 16)), labels=None, noise=0.01, known_fingerprint=None)
+    return replace(few, images=images, sensitivities=simulated(4, (16, 16)), labels=None, noise=0.01)
 
 
 def error(model: Unrolled, mask: torch.Tensor, data: SliceDataset) -> float:

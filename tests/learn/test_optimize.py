@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import prom
-from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, optimize, polish
+from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, fft2c, ifft2c, optimize, polish
 from prom.engine.device import choose_device
 from prom.learn.batches import shuffled_batches
 from prom.learn.gradient import expected_gradient
+from prom.masks import bernoulli
 from prom.problem import Problem, as_dataset
 
 QUICK = replace(DEFAULT, iterations=120)
@@ -90,11 +91,40 @@ def test_single_image_mode():
     assert result.provenance["slices"] == 1 and int(result.mask.sum()) == 8192
 
 
-def test_members_are_independent_and_averaged(blobs):
+def test_the_gradient_of_the_paper_is_that_of_its_expected_loss(blobs):
+    """Eq. 2 with Eq. 5, written out in float64: mean over images and masks of the loss's gradient at the hard mask times the soft slope."""
+    theta = 0.05 + 0.9 * torch.rand(32, 32, generator=torch.Generator().manual_seed(1))
+    recipe, batch, tau = replace(PAPER, samples=3), [0, 5, 7], 0.7
+    problem = Problem.of(blobs, 4, "points", "magnitude_mse", "cpu")
+    loss, gradient, active = expected_gradient(problem, batch, theta, tau, recipe, torch.Generator().manual_seed(2))
+    seeds = torch.randint(2**63 - 1, (len(batch),), generator=torch.Generator().manual_seed(2)).tolist()
+    losses, gradients, shares = [], [], []
+    for image, seed in zip(batch, seeds, strict=True):
+        target = blobs.images[image, 0].double()
+        hard, _ = bernoulli.relaxed_sample(theta, tau, torch.Generator().manual_seed(seed), 3)
+        uniform = torch.rand(3, 32 * 32, generator=torch.Generator().manual_seed(seed)).double().reshape(hard.shape)
+        place = theta.double().requires_grad_()
+        soft = torch.sigmoid((torch.logit(place) + torch.logit(uniform)) / tau)  # Eq. 4
+        assert torch.equal(hard > 0.5, soft > 0.5)
+        mask = hard.double() + soft - soft.detach()  # Eq. 5
+        each = (ifft2c(fft2c(target + 0j) * mask).abs() - target).square().mean(dim=(-2, -1))
+        losses += each.tolist()
+        gradients.append(torch.autograd.grad(each.sum(), place)[0])
+        shares.append(hard.mean())
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5) and float(active) == pytest.approx(np.mean(shares))
+    torch.testing.assert_close(gradient.double(), sum(gradients) / len(losses), rtol=1e-3, atol=1e-9)
+
+
+def test_members_are_independent_and_averaged(blobs, monkeypatch):
+    solutions, average = [], bernoulli.average
+    monkeypatch.setattr(bernoulli, "average", lambda members: average(solutions.append(list(members)) or members))
     recipe = replace(QUICK_PAPER, iterations=15)
     three = optimize(blobs, 4, recipe=replace(recipe, members=3))
+    [members] = solutions
+    assert len(members) == 3 and torch.equal(three.theta, torch.stack(members).mean(dim=0)) and not torch.equal(*members[:2])
     assert sorted(three.history["member"].unique()) == [0, 1, 2] and len(three.history) == 45
     one = optimize(blobs, 4, recipe=recipe)
+    assert torch.equal(members[0], one.theta)
     assert three.history["loss"][:15].equals(one.history["loss"])
     assert (three.history.groupby("member")["budget"].first() == 1024).all()
     chained = optimize(blobs, 4, recipe=replace(recipe, members=3, independent_members=False))

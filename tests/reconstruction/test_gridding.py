@@ -145,7 +145,7 @@ def test_nothing_measured_is_nothing():
     assert not found.any() and pullback(phantom()).isfinite().all()
 
 
-def test_masks_are_scored_and_learnt_through_it():
+def test_masks_are_scored_and_made_through_it():
     images = torch.stack([phantom().abs(), phantom().abs().flip(1)])[:, None].float()
     data = SliceDataset("demo", "train", images, ["a", "b"], [0, 0]).along(spokes(16, SIZE))
     named = reconstruction.named("gridding", data)

@@ -37,6 +37,16 @@ def test_it_is_the_dense_least_squares_solution(shape):
     assert np.allclose(found, phase.numpy() * expected, atol=1e-8)
 
 
+def test_a_smooth_phase_has_the_window_of_its_formula():
+    image, expected = normal(7, 10), np.zeros((7, 10))
+    for (y, x), _ in np.ndenumerate(expected):
+        share = [min(abs(y - 3) / 2, 1), min(abs(x - 5) / 4, 1)]  # reach 1 and 3
+        expected[y, x] = np.prod(np.cos(np.pi / 2 * np.array(share)) ** 2)
+    kspace = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(image.numpy())))
+    smooth = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(expected * kspace)))
+    assert np.allclose(smooth_phase(image, (1, 3)), smooth / np.abs(smooth), atol=1e-5)
+
+
 def test_its_gradient_is_that_of_finite_differences():
     shape = (4, 6)
     maps, samples, target = normal(2, *shape), normal(2, *shape), normal(*shape)

@@ -12,7 +12,7 @@ import prom
 from prom import InputError
 from prom.datasets.base import SliceDataset
 from prom.kspace.encoding import Coils, Fourier, FourierUpToPhase
-from prom.reconstruction.sense import Sense
+from prom.reconstruction.sense import Sense, spectrum
 
 SIZE = (8, 7)
 
@@ -129,3 +129,8 @@ def test_single_precision_image_by_image_is_double_precision_at_once():
     assert found[0].shape == (2, 4, 12, 10)
     torch.testing.assert_close(found[1].to(torch.complex128), found[0], atol=1e-3, rtol=0)
     torch.testing.assert_close(slopes[1].double(), slopes[0], atol=1e-2, rtol=0)
+
+
+def test_the_penalty_of_data_is_the_noise_over_their_power():
+    data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=4, phase=True, noise=0.02)
+    torch.testing.assert_close(Sense.of(data).penalty.double() * spectrum(data).double(), torch.full((32, 32), 0.02**2).double())

@@ -12,7 +12,6 @@ from prom.objectives import ImageLoss
 from prom.runs import results
 
 
-@pytest.fixture(scope="module")
 def test_a_record_can_be_repeated(blobs, tmp_path):
     record = results.run("default:iterations=10", blobs, blobs, 4, seed=1)
     again = results.run("default:iterations=10", blobs, blobs, 4, seed=1)

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 import torch
 
 from prom.errors import InputError
@@ -169,6 +170,10 @@ def test_intervals_cover_the_mean_as_often_as_they_promise():
     samples = [pd.Series(drawing.normal(0.3, 1, 50)) for _ in range(100)]
     for intervals in ([tables.bca_interval(s) for s in samples], [tables.percentile_interval(s, generator, 1000) for s in samples]):
         assert 85 <= sum(low < 0.3 < high for low, high in intervals) <= 99
+    method = {"rng": np.random.default_rng(1), "n_resamples": 9999, "confidence_level": 0.95}
+    for name, interval in (("BCa", tables.bca_interval(samples[0])), ("percentile", tables.percentile_interval(samples[0], generator))):
+        expected = scipy.stats.bootstrap((samples[0],), np.mean, method=name, **method).confidence_interval
+        assert interval == pytest.approx(tuple(expected), abs=0.02)  # one of 90 % would be narrower by .08
     same = pd.Series(np.zeros(5))
     assert tables.bca_interval(same) == tables.percentile_interval(same, generator) == (0, 0) and tables.signed_rank(same) == 1
     assert tables.bca_interval(same + 0.3) == (0.3, 0.3) and np.isnan(tables.bca_interval(same[:1])).all()
