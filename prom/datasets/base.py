@@ -457,7 +457,7 @@ class SliceDataset:
         return replace(bare, kspace=torch.cat([bare.samples([index], generator) for index in range(len(self))]))
 
     def select(self, indices: Sequence[int]) -> SliceDataset:
-        """The data set of these entries only, in this order. What is stored on disk stays there."""
+        """The data set of these entries only, in this order. What is stored on disk is read where it is no more than 512 MiB."""
         indices = _listed(indices)
 
         def picked(entries: Any) -> Any:

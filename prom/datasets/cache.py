@@ -90,8 +90,10 @@ class StoredRows:
         target = torch.empty(self.shape[1:], dtype=self.dtype) if target is None else target
         return target.copy_(torch.from_numpy(mapped))
 
-    def select(self, indices: Sequence[int]) -> StoredRows:
-        """These rows only, in this order; nothing is read."""
+    def select(self, indices: Sequence[int]) -> StoredRows | Tensor:
+        """These rows only, in this order: read into memory where they are few enough (``IN_MEMORY``), else not read."""
+        if len(indices) * int(np.prod(self.shape[1:])) * self._dtype.itemsize <= IN_MEMORY:
+            return self[indices]
         selected = StoredRows.__new__(StoredRows)
         selected.__dict__.update(self.__dict__)
         selected._rows = self._rows[np.asarray(indices, dtype=int)]

@@ -17,7 +17,8 @@ import papermill
 import yaml
 from traitlets.config import Config
 
-from prom.errors import unknown
+from prom.errors import InputError, unknown
+from prom.files import check_writable
 
 LONGEST_SOCKET = 103  # bytes of the name of a socket that every Unix takes
 FOLDER = Path(__file__).with_name("notebooks")
@@ -59,19 +60,38 @@ def command(folder: Path, kind: str, text: str) -> click.Command:
         source = notebooks.get(name.removesuffix(".ipynb"))
         if source is None:
             raise click.UsageError(str(unknown(kind, name, notebooks)))
+        check_output(source, output)
+        known = papermill.inspect_notebook(str(source))
+        words = [name for name, parameter in known.items() if parameter["inferred_type_name"] == "str"]
         try:
             parameters = dict(_parsed(mapping) or {})
-            parameters |= {name: _parsed(value) for name, value in pairs}
+            for name, text in pairs:
+                value = _parsed(text)
+                parameters[name] = text if name in words and not isinstance(value, str) else value
         except (yaml.YAMLError, TypeError, ValueError) as error:
             message = " ".join(str(error).split())
             raise click.UsageError(f"parameters are not YAML: {message}") from error
-        known = papermill.inspect_notebook(str(source))
         for parameter in parameters:
             if parameter not in known:
                 raise click.UsageError(str(unknown(f"parameter of {source.stem}", parameter, known)))
         execute(source, output, parameters)
 
     return main
+
+
+def check_output(source: Path, output: str) -> None:
+    """Refuse what is no name of a notebook, what cannot be written, and the notebook that is run."""
+    if not output.endswith(".ipynb"):
+        raise click.UsageError(f"output {output}: must end in .ipynb")
+    if os.path.exists(output) and os.path.samefile(source, output):
+        raise click.UsageError(f"output {output}: would overwrite the notebook that is run; name another")
+    folder = Path(output).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    try:
+        check_writable(folder / Path(output).name)
+    except InputError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _parsed(text: str) -> object:
