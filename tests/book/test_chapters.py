@@ -12,6 +12,8 @@ import papermill
 import pytest
 from click.testing import CliRunner
 
+from prom.runs import notebook
+
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).parents[2]
@@ -23,14 +25,21 @@ CHAPTERS = sorted(p.stem for p in (PROJECT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """Another data set: six subjects of 64 x 64 slices with labels, as files of a user."""
+    """Other data, as files of a user, of six subjects each: 64 x 64 slices with labels, as bright as a scanner writes them; slices that are
+    oblong; such with phase; and series in time."""
     folder = tmp_path_factory.mktemp("mine")
     generator = np.random.default_rng(1)
+    for name in ("bright", "oblong", "phase", "series"):
+        (folder / name).mkdir()
     y, x = np.mgrid[-1:1:64j, -1:1:64j]
     for i in range(6):
         shapes = [((x - u) ** 2 + (y - v) ** 2 * s < 0.3) * w for u, v, s, w in generator.uniform(0.2, 0.9, (5, 4))]
         images = (sum(shapes) + 0.01 * generator.random((3, 64, 64))).astype(np.float32)
-        np.savez(folder / f"subject{i}.npz", images=images, labels=(images > 0.5).astype(np.uint8))
+        np.savez(folder / "bright" / f"subject{i}.npz", images=1000 * images, labels=(images > 0.5).astype(np.uint8))
+        oblong = images[:, 4:60]
+        np.save(folder / "oblong" / f"subject{i}.npy", oblong)
+        np.save(folder / "phase" / f"subject{i}.npy", (oblong * np.exp(1j * (x + y * y)[4:60])).astype(np.complex64))
+        np.save(folder / "series" / f"subject{i}.npy", np.stack([np.roll(images[:1], t // 2, 1) for t in range(5)], axis=1))
     return folder
 
 
@@ -92,10 +101,17 @@ OTHER = {
 }
 
 
+DATA = {"01_theory": "oblong", "04_reconstruction_table": "phase", "09_your_own_data": "phase", "11_to_the_scanner": "oblong"}
+DATA |= {"10_several_coils": "oblong"}
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_runs_on_other_data_with_other_parameters(chapter, folder, tmp_path):
     """The command's own function: papermill is imported once for all chapters."""
-    parameters = json.dumps({"dataset": str(folder), **OTHER[chapter]})
+    parameters = {"dataset": str(folder / DATA.get(chapter, "bright")), **OTHER[chapter]}
+    if chapter in ("12_dimensions", "13_spokes"):
+        parameters |= {"series": str(folder / "series"), "series_options": {"axes": "NTHW"}}
+    parameters = json.dumps(parameters)
     done = CliRunner().invoke(run.main, [chapter, str(tmp_path / "run.ipynb"), "-y", parameters])
     assert done.exit_code == 0, f"{done.exception}\n{done.stderr[-3000:]}"
 
@@ -107,3 +123,27 @@ def test_misspelt_names_are_errors(chapter, parameters, message, tmp_path):
     command = [sys.executable, "notebooks/run.py", chapter, str(tmp_path / "run.ipynb"), "-y", json.dumps(parameters)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("mask.h5", "must end in .ipynb"), ("file/run.ipynb", "create it first"), ("one.ipynb", "would overwrite the notebook")],
+)
+def test_outputs_that_cannot_be_are_refused_before_anything_runs(output, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "execute", None)
+    (tmp_path / "file").write_text("")
+    source = PROJECT / "prom" / "runs" / "notebooks" / "reconstruction.ipynb"
+    (tmp_path / "one.ipynb").write_bytes(source.read_bytes())
+    done = CliRunner().invoke(notebook.command(tmp_path, "notebook", ""), ["one", str(tmp_path / output)])
+    assert done.exit_code == 2 and message in done.stderr
+    assert (tmp_path / "one.ipynb").read_bytes() == source.read_bytes() and (tmp_path / "file").read_text() == ""
+
+
+def test_words_that_look_like_numbers_stay_words(tmp_path, monkeypatch):
+    """A folder can be called 2024."""
+    seen = {}
+    monkeypatch.setattr(notebook, "execute", lambda source, output, parameters: seen.update(parameters))
+    pairs = {"dataset": "2024", "root": "", "seed": "3", "method": "'igs'"}
+    line = ["reconstruction", str(tmp_path / "run.ipynb"), *(word for pair in pairs.items() for word in ("-p", *pair))]
+    done = CliRunner().invoke(notebook.command(notebook.FOLDER, "notebook", ""), line)
+    assert done.exit_code == 0 and seen == {"dataset": "2024", "root": "", "seed": 3, "method": "igs"}

@@ -24,6 +24,7 @@ import prom
 from prom import InputError
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan
+from prom.show.views import look
 
 ROOT = Path(__file__).parents[2]
 
@@ -420,6 +421,18 @@ def test_optimising_from_disk_gives_the_mask_of_memory(tmp_path, monkeypatch):
         parts = stored.hold_out(0.5)
     for mine, theirs in zip(parts, memory.hold_out(0.5), strict=True):
         assert mine.fingerprint() == theirs.fingerprint() and mine.patients == theirs.patients
+
+
+def test_a_part_that_fits_into_memory_is_read(tmp_path, monkeypatch):
+    """So that few slices of a large set are what the figures and chapters know."""
+    plan = write_plan(tmp_path / "data", count=8)
+    monkeypatch.setattr(cache, "IN_MEMORY", 0)
+    stored = cache.read(plan, store=True)
+    monkeypatch.setattr(cache, "IN_MEMORY", 3 * stored.images[0].numel() * 4)
+    assert isinstance(stored.select([0, 1, 5, 6]).images, cache.StoredRows)
+    assert torch.equal(stored.select([6, 1, 4]).images, stored.images[[6, 1, 4]])
+    view = look(stored, 2, torch.ones(stored.shape, dtype=torch.bool))
+    torch.testing.assert_close(view.target, stored.images[2][0] / stored.images[2][0].max())
 
 
 def test_hold_out_keeps_patients_together(tmp_path):
