@@ -13,7 +13,6 @@ from prom.cli.types import real, whole
 from prom.errors import unknown
 from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
-from prom.scanner.reconstruct import CALIBRATION
 
 HERE = [name for name in RECONSTRUCTIONS if name not in ("view-sharing", "gridding")]  # those are of series, and off the grid
 
@@ -59,7 +58,7 @@ def check_ending(output: str) -> None:
     "--calibration",
     type=whole("[8, 1e4]"),
     metavar="N",
-    help=f"Estimate sensitivities from at most N rows and columns of the centre. [default: {CALIBRATION}]",
+    help="Estimate sensitivities from at most N rows and columns of the centre. [default: 24]",
 )
 @click.option("--compress", type=whole("[1, 1024]"), metavar="N", help="Combine all coils into N virtual ones, which takes less time.")
 @click.option(
@@ -99,7 +98,8 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
     compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
     data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
-    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, calibration or CALIBRATION, compress)
+    most = calibration or prom.reconstruct.CALIBRATION
+    images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, most, compress)
     record = described(raw, scan, images, reconstruction, phase)
     if compared:
         record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}
