@@ -20,7 +20,7 @@ import pytest
 from nbval.plugin import IPyNbFile
 from run_all import CHAPTERS, code_cells, executed
 
-TIMED = ("03_gpu_optimization", "07_convergence")  # chapters that measure times
+TIMED = ("03_gpu_optimization",)  # measures times
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Chapter | None:

@@ -94,8 +94,8 @@ def run(path: Path) -> NotebookNode:
         except CellExecutionError:
             pass  # the cell's outputs have it
         except (CellTimeoutError, DeadKernelError) as error:
-            cells = code_cells(notebook)  # a cell has a count from its start on
-            cell = ([cell for cell in cells if cell.execution_count] or cells)[-1]
+            cells = [cell for cell in code_cells(notebook) if cell.source.strip()]
+            cell = cells[max(client.code_cells_executed - 1, 0)]
             name, text = type(error).__name__, str(error).splitlines()[0]
             output = new_output("error", ename=name, evalue=text, traceback=[text])
             cell.outputs.append(output)

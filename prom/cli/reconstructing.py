@@ -10,7 +10,7 @@ import prom
 from prom import options
 from prom.cli.common import check_output, check_outside, example, json_option, strict_json, threads_option
 from prom.cli.types import real, whole
-from prom.errors import unknown
+from prom.errors import InputError, unknown
 from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
 
@@ -96,6 +96,8 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
+    if calibration and scan.kspace.shape[1] == 1:
+        raise InputError(f"calibration {calibration}: is for estimating sensitivities, and {raw} has one coil; leave it out")
     compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
     data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
     most = calibration or prom.reconstruct.CALIBRATION

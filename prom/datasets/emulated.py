@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from math import ceil
 
@@ -87,12 +88,12 @@ def hearts_by_coils(
     coils: int = 8,
     noise: float = 0.005,
     root: str | None = None,
-    **settings: object,
+    reader: Mapping[str, object] | None = None,
 ) -> SliceDataset:
     """At most ``most`` series of a split, of at most size x size points, with a ring of simulated coils and noise in every frame.
 
-    Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which ``settings`` of
-    their reader make series, the magnitude of the first channel is taken, scaled so that its largest value is 1.
+    Virtual hearts get a smooth phase and their measurement (:func:`prom.datasets.virtual_heart.load`). Of others, which their
+    ``reader`` makes series, the magnitude of the first channel is taken, scaled so that its largest value is 1.
 
     Parameters
     ----------
@@ -100,6 +101,8 @@ def hearts_by_coils(
         Of a virtual heart's cycle.
     dataset, split, most, size, coils, noise, root
         As :func:`by_coils`, ``most`` series.
+    reader
+        Options of the data set's reader, such as ``{"axes": "HWNT"}``.
 
     Raises
     ------
@@ -111,8 +114,9 @@ def hearts_by_coils(
     (torch.Size([1, 1, 4, 32, 32]), torch.Size([4, 32, 32]))
     """
     if dataset == "virtual_heart":
-        return load(dataset, split, size=size, frames=frames, coils=coils, phase=True, noise=noise, subjects=most, **settings)
-    data = load(dataset, split, root or None, **settings)
+        virtual = {"size": size, "frames": frames, "coils": coils, "phase": True, "noise": noise, "subjects": most}
+        return load(dataset, split, **virtual | dict(reader or {}))
+    data = load(dataset, split, root or None, **(reader or {}))
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
     return _in_a_ring(data, *_sizes(most, size), coils, noise)

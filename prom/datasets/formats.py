@@ -319,10 +319,11 @@ def _read_hdf5(
         stored = min(dataset.id.get_storage_size(), path.stat().st_size)
         domain = _domain(path, name, dtype)
         keep, known_by = None, "its name"
-        layout = FASTMRI_AXES.get(len(shape))
-        if domain and layout and axes in (None, layout) and "ismrmrd_header" in arrays:  # the layout of fastMRI is known
-            axes, keep = layout, fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
-            known_by = "its name and ismrmrd_header"
+        if domain and "ismrmrd_header" in arrays:
+            if axes is None and len(shape) in FASTMRI_AXES:  # the layout of fastMRI is known
+                axes, known_by = FASTMRI_AXES[len(shape)], "its name and ismrmrd_header"
+            if len(shape) == 2 if axes is None else axes.endswith("HW"):
+                keep = fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
         guessed, axes = axes is None, check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
         array = dataset[()]

@@ -47,11 +47,11 @@ def check_coils(encoding: Encoding, what: str) -> None:
 
     >>> check_coils(Fourier((4, 4)), "sense")
     Traceback (most recent call last):
-    prom.errors.InputError: sense: needs an encoding by coils, and this is Fourier; use prom.objectives.reconstructed.Reconstructed
+    prom.errors.InputError: sense: needs an encoding by Coils, and this is Fourier; a loss has it by prom.objectives.reconstructed
     """
     if not isinstance(encoding, Coils):
-        kind, way = type(encoding).__name__, "use prom.objectives.reconstructed.Reconstructed"
-        raise InputError(f"{what}: needs an encoding by coils, and this is {kind}; {way}")
+        way = "a loss has it by prom.objectives.reconstructed"
+        raise InputError(f"{what}: needs an encoding by Coils, and this is {type(encoding).__name__}; {way}")
 
 
 def check_grid(encoding: Encoding, what: str) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from prom import options
 from prom.errors import InputError
-from prom.kspace.encoding import Coils
+from prom.kspace.encoding import Coils, check_coils
 from prom.kspace.nonuniform import NonUniform
 
 KERNEL = {"width": 4, "beta": 14}  # Kaiser-Bessel: a fully sampled image is nearer to the truth than with SigPy's beta of 8 (its test)
@@ -77,6 +77,7 @@ class Gridding:
 
         As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, K, R)`` or ``(K, R)``, of whole readouts.
         """
+        check_coils(encoding, "gridding")
         if not isinstance(encoding.fourier, NonUniform):
             raise InputError("gridding: is for readouts off the grid, and these samples are on it; use zero-filled or sense")
         if find_spec("sigpy") is None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prom import options
-from prom.kspace.encoding import Coils, check_grid, check_slices
+from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sense import Sense
@@ -60,6 +60,7 @@ class PhaseConstrained:
 
         As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, H, W)`` or ``(H, W)``.
         """
+        check_coils(encoding, "constraint on the phase")
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
         weight = mask.to(samples.real.dtype)

@@ -30,7 +30,7 @@ This is papermill, except that a misspelt parameter is an error instead of a war
 python -m prom.runs.notebook reconstruction run.ipynb \\
     -p dataset mni_brain -p method energy -y '{"acceleration": 4}'
 """
-PAIR = "One parameter; the value is read as YAML."
+PAIR = "One parameter; a word is taken as it is, and any other value is read as YAML."
 MAPPING = "Several parameters as a YAML mapping, for lists."
 
 
@@ -65,9 +65,7 @@ def command(folder: Path, kind: str, text: str) -> click.Command:
         words = [name for name, parameter in known.items() if parameter["inferred_type_name"] == "str"]
         try:
             parameters = dict(_parsed(mapping) or {})
-            for name, text in pairs:
-                value = _parsed(text)
-                parameters[name] = text if name in words and not isinstance(value, str) else value
+            parameters |= {name: text if name in words and text[:1] not in "'\"" else _parsed(text) for name, text in pairs}
         except (yaml.YAMLError, TypeError, ValueError) as error:
             message = " ".join(str(error).split())
             raise click.UsageError(f"parameters are not YAML: {message}") from error

@@ -32,7 +32,7 @@ from prom.objectives import Objective, evenly, whole_loss
 from prom.problem import Problem
 
 WORDS = ("dataset", "subject", "patient")  # columns of words, also where these look like numbers, 001, or like nothing, NA
-DIGITS = ("commit", "fingerprint_train", "fingerprint_test")  # hexadecimal, also where these look like numbers, 12e45
+DIGITS = ("commit", "fingerprint_train", "fingerprint_test", "network")  # hexadecimal, also where these look like numbers, 12e45
 TASK = "task-"  # before a method's name: learnt through the network of a segmentation
 TASK_SETTINGS = {"polish": 12, "hold_out": 0.2}  # a fifth of the patients has a veto (chapter 5)
 # A start of polishing for a task: learnt while the budget falls slowly, so that it is another mask than the image's. Table 2 has it.

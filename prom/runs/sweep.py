@@ -241,7 +241,7 @@ def plan(
     place = _absolute(**typed)
     if through:
         typed |= {"network": network, "tuning_steps": tuning_steps}
-        place |= {"network": os.path.abspath(network), "tuning_steps": tuning_steps}
+        place |= {"network": str(Path(network).absolute()), "tuning_steps": tuning_steps}
     runs, expected = {}, {}
     averaged = [(*one, count) for one in wanted if one[0] in ensembles and one[-1] == 0 for count in range(2, seeds + 1)]
     for method, pattern, acceleration, seed, count in [*((*one, 1) for one in wanted), *averaged]:
@@ -271,12 +271,12 @@ def _key(*texts: str) -> str:
 
 def _absolute(dataset: str, root: str, options: Mapping[str, object]) -> dict[str, object]:
     """Where the data lie, for runs that do not start in this folder."""
-    # A link is not followed: what it leads to may have another ending.
-    files = {name: os.path.abspath(value) for name, value in options.items() if name in FILES}
+    # A link is not followed: what it leads to may have another ending. Nor is .. taken away, which behind a link is another folder.
+    files = {name: str(Path(value).absolute()) for name, value in options.items() if name in FILES}
     if dataset not in REGISTRY:
-        dataset, root = os.path.abspath(dataset), ""
+        dataset, root = str(Path(dataset).absolute()), ""
     elif REGISTRY[dataset].FOLDER:
-        root = os.path.abspath(root or data_root(dataset))
+        root = str(Path(root or data_root(dataset)).absolute())
     return {"dataset": dataset, "root": root, "options": {**options, **files}}
 
 

@@ -71,7 +71,7 @@ def show_gaps(axes: Axes, trajectory: Trajectory, masks: dict[str, Tensor], colo
     """The angle from each spoke of a mask to the next, in degrees, against the angle in the middle between them."""
     least = 180.0
     for name, mask in masks.items():
-        angles = _degrees(trajectory)[mask.any(dim=-1)].numpy()
+        angles = np.sort(_degrees(trajectory)[mask.any(dim=-1)].numpy())
         if not len(angles):
             raise InputError(f"mask {name!r}: measures nothing")
         after = np.append(angles[1:], angles[0] + 180)

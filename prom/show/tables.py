@@ -397,12 +397,14 @@ def bca_interval(differences: pd.Series) -> tuple[float, float]:
 
 
 def percentile_interval(differences: pd.Series, generator: torch.Generator, draws: int = 10_000) -> tuple[float, float]:
-    """95 % interval of a mean by the percentile bootstrap.
+    """95 % interval of a mean by the percentile bootstrap; (NaN, NaN) of a single difference.
 
     >>> low, high = percentile_interval(pd.Series([1.0, 2.0, 3.0, 4.0]), torch.Generator().manual_seed(0))
     >>> 1 <= low < 2.5 < high <= 4
     True
     """
+    if len(differences) < 2:
+        return math.nan, math.nan
     values: Tensor = torch.tensor(differences.to_numpy())
     means = values[torch.randint(len(values), (draws, len(values)), generator=generator)].mean(dim=1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()

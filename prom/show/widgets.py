@@ -262,7 +262,7 @@ def explore(
     refuse_all_but_slices(data)
     if train.shape != data.shape:
         raise InputError(f"train: slices of {train.shape} do not fit {data.name}, whose slices are {data.shape}")
-    if not accelerations:
+    if not len(accelerations):
         raise InputError("accelerations: none is given; leave them out for x4 to x32")
     for acceleration in accelerations:
         make("points", data.shape).budget(acceleration)

@@ -63,9 +63,10 @@ def test_a_failing_cell_is_one_line_with_chapter_cell_and_reason(project, first)
     assert (project / "_build" / "failures.txt").read_text() == "02_fails, cell 1: AssertionError: assert x > 2\n"
 
 
+@pytest.mark.parametrize("death", ["os._exit(1)", "time.sleep(0.5); os._exit(1)"])
 @pytest.mark.parametrize("last", [False, True])
-def test_a_kernel_that_dies_is_named_by_its_cell(project, tmp_path, last):
-    cells = [("x = 1", ""), ("import os, time; time.sleep(0.5); os._exit(1)", "")] + [("x = 3", "")] * (not last)
+def test_a_kernel_that_dies_is_named_by_its_cell(project, tmp_path, last, death):
+    cells = [("x = 1", ""), (f"import os, time; {death}", "")] + [("x = 3", "")] * (not last)
     write(tmp_path / "chapter.ipynb", *cells)
     run = "import sys, pathlib; sys.path.insert(0, 'notebooks'); import run_all; run_all.run(pathlib.Path(sys.argv[1]))"
     done = called(project, "-c", run, str(tmp_path / "chapter.ipynb"))

@@ -558,6 +558,12 @@ def test_readout_oversampling_is_cut_off(tmp_path):
     data = prom.load(tmp_path, "all")
     assert data.source.endswith("recognised by its name and ismrmrd_header, readout oversampling cut off")
     assert torch.equal(prom.load(tmp_path, "all", axes="NHW").images, data.images)  # named, they are the same axes
+    (tmp_path / "one").mkdir()
+    fastmri(tmp_path / "one" / "a.h5", kspace(wide)[:1], header)
+    assert torch.equal(prom.load(tmp_path / "one", "all", axes="KHW").images.abs(), data.images[:1].abs())  # of one coil
+    fastmri(tmp_path / "one" / "a.h5", kspace(wide)[0], header)
+    assert torch.equal(prom.load(tmp_path / "one", "all").images, data.images[:1])
+    (tmp_path / "one" / "a.h5").unlink()
     found = data.images[:, 0].abs().numpy()
     assert found.shape == (6, 40, 32) and np.allclose(found, wide[:, 20:60], atol=1e-5)
     columns = np.abs(np.arange(32) - 15.5) < 10

@@ -12,6 +12,8 @@ import prom
 from prom import InputError
 from prom.objectives import ImageLoss, whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.gridding import Gridding
+from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
 
@@ -40,10 +42,10 @@ def test_psnr_is_that_of_evaluate(brains):
     assert -whole_loss(Reconstructed(brains, sense, criterion="psnr"), range(6), mask.float()) == pytest.approx(expected, abs=0.1)
 
 
-@pytest.mark.parametrize("reconstruction", [Sense(1e-3), Sparse("tv", 0.1)])
+@pytest.mark.parametrize("reconstruction", [Sense(1e-3), Sparse("tv", 0.1), PhaseConstrained(1e-3, torch.ones(8, 8) + 0j), Gridding()])
 def test_a_loss_of_bare_images_refuses_what_needs_coils(reconstruction):
     objective = ImageLoss(torch.rand(2, 1, 8, 8), torch.nn.functional.l1_loss, reconstruction=reconstruction)
-    with pytest.raises(InputError, match="needs an encoding by coils"):
+    with pytest.raises(InputError, match="needs an encoding by Coils"):
         objective.loss_and_gradient([0], torch.ones(1, 8, 8))
 
 

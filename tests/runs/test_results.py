@@ -25,7 +25,7 @@ def test_a_record_can_be_repeated(blobs, tmp_path):
 
 
 def test_names_that_look_like_numbers_stay_words(tmp_path):
-    written = {"dataset": "001", "commit": "1234567", "fingerprint_test": "12e4567890123456", "psnr": 31.5}
+    written = {"dataset": "001", "commit": "1234567", "fingerprint_test": "12e4567890123456", "network": "0012", "psnr": 31.5}
     results.append(tmp_path / "runs.csv", written)
     results.append(tmp_path / "runs.csv", written)
     assert results.read(tmp_path / "runs.csv").to_dict("records") == [written, written]

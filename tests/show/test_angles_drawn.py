@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prom import InputError
-from prom.kspace.trajectories import spirals, spokes
+from prom.kspace.trajectories import Trajectory, spirals, spokes
 from prom.show import figures, readouts
 
 
@@ -25,8 +25,10 @@ def test_angles_of_spokes_over_time_and_their_gaps(axes):
     readouts.show_angles_over_time(axes, candidates, mask)
     [dots] = axes.lines
     assert np.array_equal(dots.get_data(), [[1, 3, 3], [22.5, 67.5, 135.0]])
-    readouts.show_gaps(axes, candidates, {"two": mask[2]}, {"two": "black"})
-    assert np.allclose(axes.lines[1].get_data(), [[101.25, 11.25], [67.5, 112.5]])
+    turned = Trajectory(candidates.points.flip(0), "spokes", 16, candidates.turns.flip(0))  # in whatever order they come
+    for number, (spokes_, chosen) in enumerate(((candidates, mask[2]), (turned, mask[2].flip(0))), 1):
+        readouts.show_gaps(axes, spokes_, {"two": chosen}, {"two": "black"})
+        assert np.allclose(axes.lines[number].get_data(), [[101.25, 11.25], [67.5, 112.5]])
 
 
 def test_what_has_no_angles_of_spokes_is_refused(axes):

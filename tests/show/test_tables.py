@@ -177,6 +177,7 @@ def test_intervals_cover_the_mean_as_often_as_they_promise():
     same = pd.Series(np.zeros(5))
     assert tables.bca_interval(same) == tables.percentile_interval(same, generator) == (0, 0) and tables.signed_rank(same) == 1
     assert tables.bca_interval(same + 0.3) == (0.3, 0.3) and np.isnan(tables.bca_interval(same[:1])).all()
+    assert np.isnan(tables.percentile_interval(same[:1], generator)).all()
     assert tables.signed_rank(pd.Series(drawing.normal(2, 1, 50))) < 1e-6
 
 
