@@ -109,7 +109,7 @@ def plan(
     *Volumes.* With ``volume`` the slices of a subject, in the order above (DICOM: by position), are one volume, of the axes N, H and W, and
     the data set has the slices perpendicular to its ``readout``: a mask then chooses among the two other axes, ky and kz of a 3D scan,
     and is the same at every position of the readout. They have the axes H and W of the volume (readout 0), N and W (1), or N and H (2).
-    K-space must have all three axes (of raw data: partitions, lines and samples; of BART: its third axis, its first and its second); it
+    K-space must have all three axes (of raw data: lines, partitions and samples; of BART: its second axis, its first and its third); it
     is transformed along the readout. Slices without any contrast, or of rounding alone, as there are beside the object, are left
     out, and ``source`` says how many. ``slices`` is the position along the readout.
 

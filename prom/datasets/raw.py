@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 AXES = "NKHW"  # slices, coils, lines, samples of a line
 SERIES = "NTKHW"  # with frames in time
-VOLUME = "KHNW"  # coils, lines, partitions, samples of a line
+VOLUME = "KNHW"  # coils, lines, partitions, samples of a line: a mask has lines as rows, as that of prom.scanner
 FRAMES = ("phase", "repetition")  # counters of which one may be time
 BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
@@ -332,7 +332,8 @@ def _twix_lines(found: dict[str, np.ndarray]) -> Lines:
 
 def read_cfl(path: Path, axes: str | None = None, volume: bool = False) -> Content:
     """The array of a BART file, .cfl with its .hdr: the two of the first three axes that are longer than 1 as rows and columns, coils,
-    slices; with ``volume`` the first three as rows, columns and partitions. A letter for each axis in ``axes`` names others.
+    slices; with ``volume`` the first three as samples of a line (H), lines (N) and partitions (W). A letter for each axis in ``axes`` names
+    others.
 
     It is k-space where its energy lies in the centre, and images where that of its Fourier transform does.
 
@@ -347,7 +348,7 @@ def read_cfl(path: Path, axes: str | None = None, volume: bool = False) -> Conte
     if axes is None:
         image = [axis for axis in range(min(3, len(shape))) if shape[axis] > 1]
         found = volume and len(image) == 3 and max(shape[4:], default=1) == 1
-        letters = {3: "K", **dict(enumerate("HWN"))} if found else BART_AXES | dict(zip(image, "HW", strict=False))
+        letters = {3: "K", **dict(enumerate("HNW"))} if found else BART_AXES | dict(zip(image, "HW", strict=False))
         if len(image) != (3 if found else 2) or any(length > 1 and axis not in letters for axis, length in enumerate(shape)):
             raise InputError(
                 f"{path}: what the axes of shape {tuple(shape)} are is unclear; name each, e.g. axes={'HW1KN1'[: len(shape)]!r}"
@@ -457,10 +458,10 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
     return Content(
         kspace[0],
         VOLUME,
-        spacing=None if lengths is None else pixel_spacing(lengths[1], lengths[0]),
+        spacing=None if lengths is None else pixel_spacing(lengths[2], lengths[0]),
         domain="kspace",
         known_by=known_by,
-        thickness=None if lengths is None else float(lengths[2]),
+        thickness=None if lengths is None else float(lengths[1]),
         volume=True,
         readout=2,
     )

@@ -16,9 +16,11 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 import prom
 from prom import InputError
 from prom.datasets import cache, folder, mni_brain, volumes
-from prom.kspace.coils import simulated
+from prom.kspace.coils import root_sum_of_squares, simulated
+from prom.kspace.fourier import ifft2c
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.zero_filled import ZeroFilled
+from prom.scanner import raw_scan
 from prom.show import inspection
 
 SHAPE = (12, 16, 10)  # N, H, W
@@ -115,21 +117,23 @@ def test_channels_labels_and_sizes_of_a_volume(tmp_path):
 
 XML = """<?xml version="1.0"?>
 <ismrmrdHeader xmlns="http://www.ismrm.org/ISMRMRD"><experimentalConditions><H1resonanceFrequency_Hz>63500000</H1resonanceFrequency_Hz>
-</experimentalConditions><encoding><encodedSpace><matrixSize><x>20</x><y>16</y><z>12</z></matrixSize>
-<fieldOfView_mm><x>60</x><y>32</y><z>60</z></fieldOfView_mm></encodedSpace><reconSpace><matrixSize><x>10</x><y>16</y><z>12</z></matrixSize>
-<fieldOfView_mm><x>30</x><y>32</y><z>60</z></fieldOfView_mm></reconSpace><encodingLimits/><trajectory>cartesian</trajectory></encoding>
+</experimentalConditions><encoding><encodedSpace><matrixSize><x>20</x><y>12</y><z>16</z></matrixSize>
+<fieldOfView_mm><x>60</x><y>60</y><z>32</z></fieldOfView_mm></encodedSpace><reconSpace><matrixSize><x>10</x><y>12</y><z>16</z></matrixSize>
+<fieldOfView_mm><x>30</x><y>60</y><z>32</z></fieldOfView_mm></reconSpace><encodingLimits>
+<kspace_encoding_step_1><minimum>0</minimum><maximum>11</maximum><center>6</center></kspace_encoding_step_1>
+<kspace_encoding_step_2><minimum>0</minimum><maximum>15</maximum><center>8</center></kspace_encoding_step_2></encodingLimits><trajectory>cartesian</trajectory></encoding>
 </ismrmrdHeader>"""
 
 
-def write_ismrmrd(path, coils, left_out=0, slab=0, depth=12):
-    """3D raw data of coil images (K, N, H, W) with twofold oversampling along W."""
+def write_ismrmrd(path, coils, left_out=0, slab=0, depth=16):
+    """3D raw data of coil images (K, N, H, W) with twofold oversampling along W; lines are along N, partitions along H."""
     wide = np.zeros((*coils.shape[:-1], 20), complex)
     wide[..., 5:15] = coils
     kspace = transform(wide, ALL).astype(np.complex64)
     with ismrmrd.Dataset(path / "a.h5", "dataset", mode="w") as file:
-        file.write_xml_header(XML.replace("<z>12", f"<z>{depth}").encode())
-        for partition, row in list(np.ndindex(12, 16))[left_out:]:
-            line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(kspace[:, partition, row]), center_sample=10)
+        file.write_xml_header(XML.replace("<z>16", f"<z>{depth}").encode())
+        for row, partition in list(np.ndindex(12, 16))[left_out:]:
+            line = ismrmrd.Acquisition.from_array(np.ascontiguousarray(kspace[:, row, partition]), center_sample=10)
             line.idx.kspace_encode_step_1, line.idx.kspace_encode_step_2, line.idx.slice = row, partition, slab * (partition % 2)
             file.append_acquisition(line)
 
@@ -300,8 +304,19 @@ def test_kspace_of_2d_slices_is_no_volume(tmp_path):
 def test_bart_says_itself_what_its_axes_are(tmp_path):
     write_cfl(tmp_path, phantom(3))
     data = load(tmp_path, volume=True)
-    assert torch.equal(data.images, load(tmp_path, volume=True, axes="HWNK", readout=1).images) and data.shape == (12, 10)
+    assert torch.equal(data.images, load(tmp_path, volume=True, axes="HNWK", readout=1).images) and data.shape == (10, 12)
     assert "unclear" in error(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["ISMRMRD", "BART"])
+def test_raw_volumes_are_those_that_prom_reconstruct_makes(tmp_path, kind):
+    """Lines are rows of the mask and partitions its columns, for the mask that is learnt and the scan that is reconstructed."""
+    RAW[kind][0](tmp_path, phantom(3))
+    data = load(tmp_path, volume=True)
+    scan = raw_scan.read(tmp_path / ("a.h5" if kind == "ISMRMRD" else "a.cfl"))
+    images = torch.stack([root_sum_of_squares(coils) for coils in ifft2c(scan.kspace)])
+    assert data.shape == tuple(scan.mask.shape) and torch.allclose(data.images[:, 0].abs(), images, atol=1e-5)
+    assert kind == "BART" or data.spacing[0] == pytest.approx(scan.voxel[:2]) == (5.0, 2.0)
 
 
 def test_sensitivities_of_a_volume_can_be_estimated(tmp_path):
@@ -337,7 +352,7 @@ def test_incomplete_and_damaged_kspace(tmp_path):
 def test_raw_data_of_another_kind(tmp_path):
     write_ismrmrd(tmp_path, phantom(2), left_out=1)
     assert "volume has 191 of 192 lines: it is undersampled" in error(tmp_path, volume=True)
-    assert "3D raw data (12 partitions); give volume=true" in error(tmp_path)
+    assert "3D raw data (16 partitions); give volume=true" in error(tmp_path)
     write_ismrmrd(tmp_path, phantom(2), slab=1)
     assert "has several slabs" in error(tmp_path, volume=True)
     write_ismrmrd(tmp_path, phantom(2), depth=1)
