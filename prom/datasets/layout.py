@@ -219,6 +219,16 @@ def says_label(file: PurePath) -> bool:
     return bool(LABEL_WORDS & set(words)) or any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1])
 
 
+def says_label_of(file: PurePath) -> bool:
+    """:func:`says_label`, and of what: by another word of the name, or by the folder. A name of that word alone may be a sampling mask's.
+
+    >>> says_label_of(PurePath("P1/s0_mask.png")), says_label_of(PurePath("masks/s0.png")), says_label_of(PurePath("P1/mask.png"))
+    (True, True, False)
+    """
+    words = set(re.split(r"[-_. ]+", file.stem.lower()))
+    return says_label(file) and (bool(words - LABEL_WORDS) or any(part.lower() in LABEL_FOLDERS for part in file.parts[:-1]))
+
+
 def of_different_parts(one: Collection[str], other: Collection[str]) -> bool:
     """Whether words of two names, as in :class:`Name`, say that they are of different sessions, frames or phases.
 

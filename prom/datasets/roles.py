@@ -70,9 +70,13 @@ def assigned(
         Where all files are labels, a contrast is missing, or (with "auto") only some of the images have a label.
     """
     left_out: list[LeftOut] = []
-    readable = []
+    readable, shades = [], set()
     for path, kind in paths:
-        reason = "of the derivatives of BIDS" if "derivatives" in path.relative_to(root).parts[:-1] else _not_an_image(path, kind)
+        where = path.relative_to(root)
+        reason = "of the derivatives of BIDS" if "derivatives" in where.parts[:-1] else _not_an_image(path, kind)
+        if reason == BLACK_AND_WHITE and layout.says_label_of(where):
+            shades.add(path)  # of one region, or of a slice with one: known as a label by its name alone
+            reason = None
         (left_out.append((path, reason)) if reason else readable.append((path, kind)))
     relative = [path.relative_to(root) for path, _ in readable]
     names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
@@ -86,11 +90,20 @@ def assigned(
             subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume
         order = formats.natural(where.name) if kind == "image" else ()
         file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume, parts=name.parts)
-        (labelled if name.label else found).append(file)
+        if path in shades and not name.label:
+            left_out.append((path, BLACK_AND_WHITE))
+        else:
+            (labelled if name.label else found).append(file)
+    said = [file.path for file in found if file.kind == "image" and layout.says_label(file.path.relative_to(root))]
+    if said and len(said) < len(found):
+        raise InputError(
+            f"{said[0]}: its name says that it is a label, but not at its end; rename it, e.g. {said[0].stem}_label{said[0].suffix}, "
+            "or put the labels into a folder labels"
+        )
     _refuse_empty_slices(root, found, [path for path, reason in left_out if reason == BLACK_AND_WHITE])
     _refuse_twice(root, found)
     if labelled and not found:
-        if all(_values_are_labels(file) for file in labelled):
+        if all(file.path in shades or _values_are_labels(file) for file in labelled):
             one = labelled[0].path.name
             raise InputError(f"{root}: all {len(labelled)} file(s), e.g. {one!r}, are labels; give a folder that has their images too")
         found, labelled = labelled, []  # gt: ground truth, which may be an image

@@ -373,7 +373,7 @@ def evaluate(
 
 
 def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
-    """Every label but the background by itself; of brain tumours the three nested regions of BraTS.
+    """Every label but the background by itself, without names those that occur; of brain tumours the three nested regions of BraTS.
 
     >>> data = SliceDataset("demo", "train", torch.rand(1, 1, 4, 4), ["a"], [0], torch.ones(1, 4, 4).byte(), ("background", "heart"))
     >>> default_regions(data)
@@ -381,8 +381,10 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
     """
     if data.name == "brain_tumour":
         return dict(TUMOUR_REGIONS)
-    names = data.label_names or [f"label {value}" for value in range(int(_labels(data).max()) + 1)]
-    return {name: (value,) for value, name in enumerate(names) if value}
+    labels = _labels(data)
+    if data.label_names:
+        return {name: (value,) for value, name in enumerate(data.label_names) if value}
+    return {f"label {value}": (value,) for value in sorted({value for one in labels for value in one.unique().tolist()}) if value}
 
 
 def augmentation() -> Any:

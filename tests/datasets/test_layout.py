@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from pathlib import Path, PurePath
@@ -435,7 +436,7 @@ def test_a_slice_of_two_values_is_not_left_out_in_silence(tmp_path):
     assert "s0.png" in message(tmp_path / "folders")
     for picture in (tmp_path / "folders").glob("*/s0.png"):
         picture.rename(picture.with_name("s1_mask.png"))
-    assert len(prom.load(tmp_path / "folders", "all")) == 8
+    assert "s2.png: has no label" in message(tmp_path / "folders") and len(prom.load(tmp_path / "folders", "all", labels="none")) == 8
     tifffile.imwrite(tmp_path / "stacks" / "more.tif", dark, photometric="minisblack")
     assert len(prom.load(tmp_path / "stacks", "all")) == 10
 
@@ -548,6 +549,41 @@ def test_multicoil_fastmri_without_options(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:  # of an unknown layout
         file["kspace"] = kspace(images[:, None] * maps)
     assert "axes=NKHW" in message(tmp_path)
+
+
+@pytest.mark.parametrize("low_high", [(0, 255), (0, 1)])
+@pytest.mark.parametrize("names", ["images/{}.png masks/{}.png", "{}.png {}_label.png", "P/{}.png P/{}_seg.png"])
+def test_label_pictures_of_one_region_are_labels(tmp_path, names, low_high):
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        for name, picture in zip(
+            names.split(),
+            (generator.integers(0, 200, (16, 16)), np.where(generator.random((16, 16)) < 0.3, low_high[1], low_high[0])),
+            strict=True,
+        ):
+            path = tmp_path / name.format(f"s{number}")
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture.astype(np.uint8)).save(path)
+    data = prom.load(tmp_path, "all")
+    assert len(data) == 3 and data.labels.unique().tolist() == list(low_high)
+
+
+def test_a_sampling_mask_among_pictures_is_no_label(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 200, (16, 16)).astype(np.uint8)).save(tmp_path / "s0.png")
+    Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    data = prom.load(tmp_path, "all")
+    assert len(data) == 1 and data.labels is None
+
+
+@pytest.mark.parametrize("name", ["{}_{}.png", "P/{}_{}.png"])
+def test_a_label_word_that_is_not_the_last_is_refused(tmp_path, name):
+    for number, (kind, most) in itertools.product(range(3), (("image", 200), ("label", 4))):
+        path = tmp_path / name.format(kind, number)
+        path.parent.mkdir(exist_ok=True)
+        picture = np.random.default_rng(number).integers(0, most, (16, 16)).astype(np.uint8)
+        Image.fromarray(picture).save(path)
+    with pytest.raises(InputError, match="its name says that it is a label, but not at its end"):
+        prom.load(tmp_path, "all", patient="file")
 
 
 def test_readout_oversampling_is_cut_off(tmp_path):

@@ -226,6 +226,14 @@ def test_masks_are_learnt_through_the_network():
     assert all(int(mask.sum()) == 64 for mask in masks) and min(stripes[:3]) > 1.5 * stripes[3]
 
 
+def test_regions_are_the_values_that_occur():
+    """0 and 255, or 0, 1, 2 and 4: without regions between them."""
+    labels = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    labels[0, 2:4], labels[1, 5:] = 255, 4
+    data = SliceDataset("own", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0], labels=labels)
+    assert segmentation.default_regions(data) == {"label 4": (4,), "label 255": (255,)}
+
+
 def test_bad_input_is_one_line():
     without = replace(TRAIN, labels=None)
     for call, message in (
