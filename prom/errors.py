@@ -15,6 +15,15 @@ class InputError(ValueError):
     """
 
 
+def unknown_noise(name: str, why: str) -> str:
+    """What to say where the noise of data is not known.
+
+    >>> print(unknown_noise("mine", "which SENSE needs"))
+    mine: its noise is not known, which SENSE needs; give its reader noise= (of coils=keep) or maps_noise= (of maps=)
+    """
+    return f"{name}: its noise is not known, {why}; give its reader noise= (of coils=keep) or maps_noise= (of maps=)"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest one that does.
 

@@ -10,7 +10,7 @@ from prom import options
 from prom.baselines.closed_forms import energy
 from prom.baselines.frames import one_frame
 from prom.datasets.base import SliceDataset
-from prom.errors import InputError
+from prom.errors import InputError, unknown_noise
 from prom.kspace.fourier import fft2c, ifft2c, offsets
 from prom.masks.demands import Demands, allowed
 from prom.reconstruction.sense import LEAST_POWER, mean_power
@@ -142,7 +142,7 @@ class Design:
     def of(cls, train: SliceDataset, pattern: str = "points") -> Design:
         """That of a data set, before any sample: parameters of the pattern are places."""
         if not train.noise:
-            raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
+            raise InputError(unknown_noise(train.name, "which the images are weighed against"))
         maps, power = train.maps(range(len(train))), mean_power(train)
         power = power.clamp(min=LEAST_POWER * power.max())
         if pattern == "rows":

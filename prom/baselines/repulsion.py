@@ -15,7 +15,7 @@ from prom.baselines.repulsion_off_grid import repulsion_off_grid
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
-from prom.errors import InputError
+from prom.errors import InputError, unknown_noise
 from prom.kspace.fourier import fft2c
 from prom.kspace.patterns import Lines
 from prom.masks.demands import Demands, allowed
@@ -104,7 +104,7 @@ def repulsion(
         return energy(train, acceleration, pattern, seed, demands)
     no_volumes("repulsion", train)
     if not train.noise:
-        raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
+        raise InputError(unknown_noise(train.name, "which the images are weighed against"))
     kernel = reach(
         torch.ones(1, *lines.frame.samples, dtype=torch.complex64) if train.sensitivities is None else train.sensitivities, lines
     )

@@ -15,7 +15,7 @@ from prom.baselines.angles import equal_angles, waves
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
-from prom.errors import InputError
+from prom.errors import InputError, unknown_noise
 from prom.masks.demands import Demands, allowed
 from prom.masks.feasible import Feasible
 from prom.objectives import evenly
@@ -60,7 +60,7 @@ def repulsion_off_grid(
     if exact is not None:
         raise InputError(f"exact {exact}: is for series on a grid; leave it out")
     if not train.noise:
-        raise InputError(f"{train.name}: its noise is not known, which the images are weighed against; give its reader noise=...")
+        raise InputError(unknown_noise(train.name, "which the images are weighed against"))
     lines = train.choices(pattern)
     feasible = allowed(lines, acceleration, demands)
     passes = PASSES if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)

@@ -221,7 +221,7 @@ def check_axes_of_kspace(path: Path, content: Content, slices: int = 1) -> None:
         letter, what = ("C", "channels") if channels > 1 else ("N", "slices")
         raise InputError(
             f"{path}: k-space of shape {content.array.shape}: whether it is of {what} or of coils is unclear; give axes={axes} or "
-            f"axes={axes.replace(letter, 'K')}"
+            f"axes={axes.replace(letter, 'K')}" + (f" or axes={axes.replace('N', 'K').replace('C', 'N')}" if channels > 1 else "")
         )
 
 
@@ -291,7 +291,9 @@ def coil_kspace(path: Path, content: Content, domain: str | None = None, empty: 
         raise InputError(f"{path}: has {array.shape[1]} channels; coils=keep is for one, choose it or leave out coils")
     if domain == "image" and ("K" not in content.axes or array.dtype.kind != "c"):
         what = f"{array.dtype} images" + ("" if "K" in content.axes else " without an axis of coils, K")
-        raise InputError(f"{path}: has {what}; coils=keep needs k-space or complex images of coils, leave it out")
+        raise InputError(
+            f"{path}: has {what}; coils=keep needs k-space or complex images of coils: name the array that has them, or leave it out"
+        )
     result = torch.empty(len(array), array.shape[2], *sides, dtype=torch.complex64)
     for number, stored in enumerate(array):  # slice by slice, for memory
         _finite(path, number, stored)
@@ -364,6 +366,7 @@ def with_maps(
         elif kspace.shape[1] == 1:
             maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
         else:
+            calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in means])
             values.append(

@@ -580,7 +580,9 @@ class SliceDataset:
         names = sorted(set(patients))
         count = max(1, round(fraction * len(names))) if 0 < fraction < 1 else 0
         if not 0 < count < len(names):
-            raise InputError(f"validation {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides")
+            raise InputError(
+                f"validation {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides; read more"
+            )
         held = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
         return [i for i, name in enumerate(patients) if name not in held], [i for i, name in enumerate(patients) if name in held]
 

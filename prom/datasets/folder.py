@@ -248,8 +248,9 @@ def plan(
         kept["crop"] = options.check("crop", crop, "[0, 1]")
         kept["compress"] = None if compress is None else options.check("compress", compress, "[1, 1024]", whole=True)
         kept["noise"] = None if noise is None else options.check("noise", noise, "[0, 1e30]")
-    for option, value in (("compress", compress), ("noise", noise)):
-        if value is not None and not kept:
+    usual = {"compress": None, "noise": None, "calibration": CALIBRATION, "crop": CROP}
+    for option, value in zip(usual, (compress, noise, calibration, crop), strict=True):
+        if value != usual[option] and not kept:
             raise InputError(f"{option} {value}: is of coils that are kept; give coils=keep, or leave it out")
     if contrast is not None and channels is not None:
         raise InputError(f"contrast {contrast!r} and channels {channels!r}: give one of them")

@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine import coils
 from prom.engine.device import asynchronous
 from prom.engine.threads import parallel
-from prom.errors import InputError
+from prom.errors import InputError, unknown_noise
 from prom.kspace.encoding import Coils, check_coils
 from prom.kspace.fourier import fftc
 from prom.kspace.nonuniform import NonUniform
@@ -86,10 +86,8 @@ class Sense:
             Where the noise is not known.
         """
         if not train.noise:
-            raise InputError(
-                f"{train.name}: its noise is not known, which SENSE needs; give its reader noise=..., or use Sense(penalty), or a "
-                "reconstruction that needs no noise: wavelet or tv"
-            )
+            more = "use Sense(penalty), or a reconstruction that needs no noise: wavelet or tv"
+            raise InputError(f"{unknown_noise(train.name, 'which SENSE needs')}, or {more}")
         return cls(train.noise**2 / spectrum(train), iterations, tolerance)
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -204,7 +204,7 @@ def plan(
     Raises
     ------
     InputError
-        Where something is not known or out of range, or the data cannot be read.
+        Where something is not known or out of range, or the data cannot be read, or have coils.
     """
     kinds = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
     if kind not in kinds:
@@ -228,6 +228,11 @@ def plan(
 
     of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
+    if test.sensitivities is not None:
+        way = "leave out what keeps them, or use 'prom evaluate --reconstruction sense' for each mask"
+        raise InputError(
+            f"{test.name}: has coils, and a sweep scores zero-filled images, by which masks for coils are ranked wrongly; {way}"
+        )
     same = (
         dict(zip(SHARED_FIELDS, (json.dumps(versions(), sort_keys=True), train.fingerprint(), test.fingerprint()), strict=True))
         | of_network

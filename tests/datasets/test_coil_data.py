@@ -444,6 +444,16 @@ def test_sensitivities_of_a_file_are_those_of_all_slices(tmp_path):
     assert torch.allclose(two.maps([1])[0], mixed(maps, compression(kspace, 2)))
 
 
+def test_sensitivities_of_few_rows_are_estimated_from_all_of_them(tmp_path):
+    """The usual 24 rows and columns are the most that are taken."""
+    _, _, kspace = measurement(shape=(20, 32))
+    data = load(tmp_path, coils="keep", **save(tmp_path, "npy", kspace.numpy()))
+    assert data.sensitivities.shape[-2:] == (20, 32) and "from the central 20 x 20 samples" in data.source
+    for option, value in (("calibration", 12), ("crop", 0.5)):
+        with pytest.raises(InputError, match=f"{option} {value}: is of coils that are kept"):
+            load(tmp_path, axes="NKHW", domain="kspace", **{option: value})
+
+
 def test_fastmri_of_several_coils_without_its_oversampling(tmp_path):
     images, maps, _ = measurement(shape=(64, 64))
     padded = torch.zeros(2, 4, 128, 64, dtype=torch.complex64)

@@ -157,10 +157,10 @@ def test_other_patients_have_another_folder(work, monkeypatch):
 
 def test_a_run_of_series_that_are_made_on_the_spot(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = {**SMALL, "noise": 1e-05}
-    plan = sweep.plan("reconstruction", "virtual_heart", ["energy"], ["columns"], [4], options=options, output=tmp_path / "hearts")
+    plan = sweep.plan("reconstruction", "virtual_heart", ["energy"], ["columns"], [4], options=SMALL, output=tmp_path / "hearts")
     [(name, parameters)] = plan.runs.items()
-    assert notebook._parsed(json.dumps(parameters)) == parameters
+    more = {**parameters, "options": {"scale": 1e-05, "name": "köpfe 🧠"}}
+    assert notebook._parsed(json.dumps(more)) == more
     names: dict[str, object] = {}
     cells = json.loads((sweep.NOTEBOOKS / "reconstruction.ipynb").read_text())["cells"]
     for cell in cells:
@@ -232,6 +232,7 @@ def test_waits_for_a_sweep_in_the_same_folder(tmp_path):
         ({"kind": "segmentation"}, "a segmentation needs one"),
         ({"network": "net.pt"}, "a reconstruction has none"),
         ({"kind": "segmentation", "network": "net.pt", "tuning_steps": -1}, "tuning steps -1"),
+        ({"dataset": "virtual_heart", "options": {**SMALL, "coils": 4, "phase": True}}, "has coils, and a sweep scores zero-filled"),
         ({"tuning_steps": 5}, "tuning steps 5: are of a network"),
         ({"dataset": "virtual_heart", "options": SMALL, "methods": [LONG]}, "too long a name"),
         ({"kind": "segmentation", "network": "net.pt", "dataset": "mni_brain"}, "net.pt: no such file"),
