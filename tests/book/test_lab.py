@@ -115,7 +115,7 @@ def lab(folder, listening, context, tmp_path_factory) -> Iterator[str]:  # noqa:
     (place / ".venv").symlink_to(sys.prefix)
     (place / "data").symlink_to(ROOT / "data")
     for chapter in ("01_theory", "08_explorer"):
-        copy_of(chapter, place / "notebooks", dataset=str(folder), **OTHER[chapter])
+        copy_of(chapter, place / "notebooks", dataset=str(folder / "bright"), **OTHER[chapter])
     cells = [nbformat.v4.new_code_cell(source) for source in ("1 / 0", "1")]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), place / "notebooks" / "fault.ipynb")
