@@ -65,7 +65,8 @@ def command(folder: Path, kind: str, text: str) -> click.Command:
         words = [name for name, parameter in known.items() if parameter["inferred_type_name"] == "str"]
         try:
             parameters = dict(_parsed(mapping) or {})
-            parameters |= {name: text if name in words and text[:1] not in "'\"" else _parsed(text) for name, text in pairs}
+            quoted = ("'", '"')
+            parameters |= {name: text if name in words and not text.startswith(quoted) else _parsed(text) for name, text in pairs}
         except (yaml.YAMLError, TypeError, ValueError) as error:
             message = " ".join(str(error).split())
             raise click.UsageError(f"parameters are not YAML: {message}") from error

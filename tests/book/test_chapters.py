@@ -143,7 +143,7 @@ def test_words_that_look_like_numbers_stay_words(tmp_path, monkeypatch):
     """A folder can be called 2024, and so can a scan be #2."""
     seen = {}
     monkeypatch.setattr(notebook, "execute", lambda source, output, parameters: seen.update(parameters))
-    pairs = {"dataset": "scans #2", "root": "2024", "seed": "3", "method": "'igs'"}
+    pairs = {"dataset": "scans #2", "root": "2024", "seed": "3", "method": "'igs'", "command": ""}
     line = ["reconstruction", str(tmp_path / "run.ipynb"), *(word for pair in pairs.items() for word in ("-p", *pair))]
     done = CliRunner().invoke(notebook.command(notebook.FOLDER, "notebook", ""), line)
-    assert done.exit_code == 0 and seen == {"dataset": "scans #2", "root": "2024", "seed": 3, "method": "igs"}
+    assert done.exit_code == 0 and seen == {"dataset": "scans #2", "root": "2024", "seed": 3, "method": "igs", "command": ""}
