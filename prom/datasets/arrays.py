@@ -36,9 +36,9 @@ class Content:
     ``domain`` "image" or "kspace" where the format or the array's name says it, else None; ``known_by`` what says that it is k-space.
     ``keep`` (rows, columns) to which images are cut, around their centre, where the file says that the rest is readout oversampling.
     ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
-    k-space its partitions; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W, else 0. ``guessed``:
-    whether the axes are the usual ones, which neither the file nor anybody named. ``steps``: the least and the greatest distance of
-    neighbouring slices, where positions are known, and their unit.
+    k-space its partitions, of raw data its lines; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W,
+    else 0. ``guessed``: whether the axes are the usual ones, which neither the file nor anybody named. ``steps``: the least and the
+    greatest distance of neighbouring slices, where positions are known, and their unit.
     """
 
     array: np.ndarray
@@ -366,6 +366,9 @@ def with_maps(
         elif kspace.shape[1] == 1:
             maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
         else:
+            if min(kspace.shape[-2:]) < 8:
+                sides = " x ".join(map(str, kspace.shape[-2:]))
+                raise InputError(f"k-space of {sides}: is too small to estimate sensitivities, 8 x 8 at least; give sensitivities=")
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in means])

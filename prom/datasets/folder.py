@@ -121,9 +121,9 @@ def plan(
     ``(N, T, H, W)``. With coils=keep all frames of a series have the same sensitivities.
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
-    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white, phases, real and
-    imaginary parts of BIDS, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to files elsewhere in
-    the folder are read once, links out of it refused.
+    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white but labels,
+    phases, real and imaginary parts of BIDS, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to
+    files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
     ----------
@@ -248,6 +248,8 @@ def plan(
         kept["crop"] = options.check("crop", crop, "[0, 1]")
         kept["compress"] = None if compress is None else options.check("compress", compress, "[1, 1024]", whole=True)
         kept["noise"] = None if noise is None else options.check("noise", noise, "[0, 1e30]")
+    if sensitivities is not None and (calibration, crop) != (CALIBRATION, CROP):
+        raise InputError("calibration and crop: are for estimating sensitivities, and these are given; leave them out")
     usual = {"compress": None, "noise": None, "calibration": CALIBRATION, "crop": CROP}
     for option, value in zip(usual, (compress, noise, calibration, crop), strict=True):
         if value != usual[option] and not kept:
@@ -287,6 +289,11 @@ def plan(
     ):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
+    if maps is not None and formats.kind_of(maps) == "BART" and kinds != ["BART"]:
+        other = next(kind for kind in kinds if kind != "BART")
+        raise InputError(
+            f"sensitivities {maps}: of BART beside {other}, whose axes have another order; save them as .npy with the axes {axes}"
+        )
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
     settings |= {"skip_constant": skip_constant, "part": part, **kept}
     settings |= {"volume": volume, "readout": readout} if volume else {}
@@ -599,7 +606,7 @@ def _volume(
     wholes = [volumes.joined(paths, contents, thickness) for contents in zip(*by_file, strict=True)]
     sides = tuple(arranged(wholes[0]).shape[place] for place in (0, 3, 4))
     if file.label is not None:
-        found = formats.read_labels(file.label, sides, wholes[0].axes, wholes[0].axes == axes)
+        found = formats.read_labels(file.label, sides, wholes[0].axes, wholes[0].axes == axes, wholes[0].volume)
         wholes[0] = replace(wholes[0], labels=found)
     along = wholes[0].readout if readout is None else readout
     channels = [file.path, *file.others]

@@ -41,10 +41,10 @@ NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
 
 
-def read_sensitivities(path: Path, axes: str, volume: bool = False) -> Tensor:
-    """Coil sensitivities (K, H, W) complex64 of a file whose axes are those of the images, in their order, without N, C and 1.
+def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Tensor:
+    """Coil sensitivities (K, H, W) complex64 of a file whose axes are those of the images, in their order, without N and C.
 
-    Of a ``volume`` they are (N, K, H, W), with N among the axes.
+    Of a ``volume`` they are (N, K, H, W), with N among the axes. Without ``axes`` those of a BART file are its own.
 
     Raises
     ------
@@ -55,7 +55,10 @@ def read_sensitivities(path: Path, axes: str, volume: bool = False) -> Tensor:
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
     wanted = "NHWK" if volume else "HWK"
-    letters = None if kind == "BART" else "".join(letter for letter in axes if letter in wanted)  # BART has an order of its own
+    if kind == "BART":  # which has axes of length 1 too
+        letters = None if axes is None else "".join(letter for letter in axes if letter in wanted + "1").rstrip("1")
+    else:
+        letters = "".join(letter for letter in axes or "" if letter in wanted)
     found = arranged(content(path, kind, None, letters, volume))
     maps = numbers(found[:, 0] if volume else found[0, 0])
     if not np.isfinite(maps).all():
@@ -81,11 +84,11 @@ def natural(text: str) -> tuple:
     return tuple(int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)), text
 
 
-def read_labels(path: Path, shape: tuple[int, ...], images: str, named: bool) -> np.ndarray:
+def read_labels(path: Path, shape: tuple[int, ...], images: str, named: bool, raw_volume: bool = False) -> np.ndarray:
     """Labels (N, H, W) uint8 of a file of their own, for images of this ``shape``, which is (N, H, W), in a file with the axes ``images``.
 
-    Its axes are those of the images, without channels and coils, where they were ``named`` or are the usual ones of its format; else its
-    shape must leave no choice.
+    Its axes are those of the images, without channels and coils, where they were ``named`` or are the usual ones of its format; else, and
+    beside a volume of raw data, its shape must leave no choice.
 
     Raises
     ------
@@ -96,7 +99,8 @@ def read_labels(path: Path, shape: tuple[int, ...], images: str, named: bool) ->
     kind = kind_of(path)
     own = kind in ("image", "BART", "twix")  # which say themselves what their axes are
     with decoding(path, kind):
-        found = content(path, kind, None, None if own else partial(_axes_of_labels, expected=shape, images=images, named=named))
+        theirs = partial(_axes_of_labels, expected=shape, images=images, named=named, raw_volume=raw_volume)
+        found = content(path, kind, None, None if own else theirs)
         return _labels(path, arranged(found).squeeze((1, 2)), shape)
 
 
@@ -128,14 +132,17 @@ def check_place(path: Path, other: Path) -> None:
         )
 
 
-def _axes_of_labels(path: Path, shape: Sequence[int], usual: str, expected: tuple[int, ...], images: str, named: bool) -> str:
+def _axes_of_labels(
+    path: Path, shape: Sequence[int], usual: str, expected: tuple[int, ...], images: str, named: bool, raw_volume: bool = False
+) -> str:
     """A letter for each axis of labels of this ``shape``. Axes of length 1 may be there or not."""
     lengths = dict(zip("NHW", expected, strict=True))
     letters = "".join(letter for letter in images if lengths.get(letter, 1) > 1)
     long, theirs = [length for length in shape if length > 1], [lengths[letter] for letter in letters]
     if sorted(long) != sorted(theirs):
         raise InputError(f"{path}: labels of shape {tuple(shape)}; must be {tuple(theirs)}, as the images")
-    if long != theirs or not (named or letters == "".join(letter for letter in usual if letter in letters)):
+    as_usual = not raw_volume and letters == "".join(letter for letter in usual if letter in letters)
+    if long != theirs or not (named or as_usual):
         if len(set(long)) < len(long):
             raise InputError(
                 f"{path}: what the axes of labels of shape {tuple(shape)} are is unclear, those of the images are {', '.join(images)}; "

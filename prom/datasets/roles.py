@@ -59,7 +59,8 @@ def assigned(
 ) -> tuple[list[File], list[LeftOut]]:
     """The files to read as images, from all that have a format (``paths``: each with its kind, none of them DICOM), and what is left out.
 
-    A mask of this package, or another picture in black and white, is not read. A label is known by its name, its folder (see
+    A mask of this package is not read, nor another picture in black and white that does not say what it is a label of. A label is known
+    by its name, its folder (see
     :mod:`prom.datasets.layout`), or by its values: few whole ones, beside an image of the same grid of the same patient. ``labels``:
     "auto" reads the label of an image where there is one; "only" leaves out images without; "none" reads none. ``contrast`` reads one of
     the contrasts, ``channels`` several as channels of one image.
@@ -94,11 +95,12 @@ def assigned(
             left_out.append((path, BLACK_AND_WHITE))
         else:
             (labelled if name.label else found).append(file)
-    said = [file.path for file in found if file.kind == "image" and layout.says_label(file.path.relative_to(root))]
-    if said and len(said) < len(found):
+    said = [path for path, reason in left_out if reason == BLACK_AND_WHITE and path in shades]
+    said += [file.path for file in found if file.kind == "image" and layout.says_label(file.path.relative_to(root))]
+    if labels != "none" and said and not {file.path for file in found} <= set(said):
         raise InputError(
-            f"{said[0]}: its name says that it is a label, but not at its end; rename it, e.g. {said[0].stem}_label{said[0].suffix}, "
-            "or put the labels into a folder labels"
+            f"{said[0]}: its name says that it is a label, but not at its end; call it as its image is called, with _label at the end "
+            "(NAME_label.png of NAME.png), or give labels=none where it is none"
         )
     _refuse_empty_slices(root, found, [path for path, reason in left_out if reason == BLACK_AND_WHITE])
     _refuse_twice(root, found)
@@ -153,7 +155,7 @@ def _not_an_image(path: Path, kind: str) -> str | None:
             part = np.fromfile(path, "<c8", count=LARGEST_MASK)
             return "a mask: ones and zeros" if set(np.unique(part)) <= {0, 1} else None
         if kind == "image":
-            return BLACK_AND_WHITE if _black_and_white(path) else None
+            return _of_picture(path)
     except Exception:
         return None
     return None
@@ -175,14 +177,16 @@ def _starts_with_a_mask(path: Path) -> bool:
     return len(matrix) == 64 and bool(matrix[17] & 2) and b"mask" in matrix[40:]
 
 
-def _black_and_white(path: Path) -> bool:
-    """Whether all pages have the two values 0 and 255 (or 0 and 1) only."""
+def _of_picture(path: Path) -> str | None:
+    """As :func:`_not_an_image`: an exported mask, which says so itself, or pages that all have the values 0 and 255 (or 0 and 1) only."""
     from PIL import Image, ImageSequence
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # of sizes that the reader refuses
         with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
-            return all(_two_values(page) for page in ImageSequence.Iterator(image))
+            if image.info.get("prom") == "mask":
+                return "a mask of this package"
+            return BLACK_AND_WHITE if all(_two_values(page) for page in ImageSequence.Iterator(image)) else None
 
 
 def _two_values(page: Image.Image) -> bool:

@@ -112,7 +112,7 @@ def cut(
     path
         For messages.
     content
-        A volume, whose axes are N (partitions), H and W.
+        A volume, whose axes are N (partitions; of raw data lines), H and W.
     readout
         0, 1 or 2: along N, H or W; None: what the format says, else 0.
     domain, empty, nan

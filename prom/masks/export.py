@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from prom import options
@@ -48,8 +49,10 @@ def to_png(result: MaskResult, path: Path) -> None:
         raise InputError(f"output {path}: a picture of k-space has no place for {result.pattern}; export them as .csv, .npy, .mat or .cfl")
     if result.mask.ndim != 2:
         raise InputError(f"output {path}: a picture has no room for a mask of {tuple(result.mask.shape)}; export it as .npy, .mat or .csv")
+    said = PngInfo()
+    said.add_text("prom", "mask")  # so that it is not taken for a label among pictures
     with atomic(path) as temporary:
-        Image.fromarray(result.mask.numpy().astype(np.uint8) * 255).save(temporary, format="PNG")
+        Image.fromarray(result.mask.numpy().astype(np.uint8) * 255).save(temporary, format="PNG", pnginfo=said)
 
 
 def to_h5(result: MaskResult, path: Path) -> None:

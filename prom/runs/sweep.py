@@ -228,7 +228,7 @@ def plan(
 
     of_network = {"network": file_fingerprint(network), "tuning_steps": tuning_steps} if through else {}
     train, test = (load(dataset, split, root, **(options or {})) for split in ("train", "test"))
-    if test.sensitivities is not None:
+    if test.coils > 1:
         way = "leave out what keeps them, or use 'prom evaluate --reconstruction sense' for each mask"
         raise InputError(
             f"{test.name}: has coils, and a sweep scores zero-filled images, by which masks for coils are ranked wrongly; {way}"

@@ -449,6 +449,10 @@ def test_sensitivities_of_few_rows_are_estimated_from_all_of_them(tmp_path):
     _, _, kspace = measurement(shape=(20, 32))
     data = load(tmp_path, coils="keep", **save(tmp_path, "npy", kspace.numpy()))
     assert data.sensitivities.shape[-2:] == (20, 32) and "from the central 20 x 20 samples" in data.source
+    (tmp_path / "few").mkdir()
+    assert "is too small to estimate sensitivities" in error(
+        tmp_path / "few", coils="keep", noise=0.1, **save(tmp_path / "few", "npy", kspace[..., 7:13, :].numpy())
+    )
     for option, value in (("calibration", 12), ("crop", 0.5)):
         with pytest.raises(InputError, match=f"{option} {value}: is of coils that are kept"):
             load(tmp_path, axes="NKHW", domain="kspace", **{option: value})

@@ -19,9 +19,11 @@ from test_dicom import write as write_dicom
 
 import prom
 from prom import InputError
+from prom.baselines import as_result
 from prom.datasets import folder, layout, measured
 from prom.datasets.arrays import FIRST, LAST, check_axes
 from prom.kspace.fourier import fft2c
+from prom.masks.export import export
 from prom.show import inspection
 
 RNG = np.random.default_rng(0)
@@ -568,22 +570,29 @@ def test_label_pictures_of_one_region_are_labels(tmp_path, names, low_high):
     assert len(data) == 3 and data.labels.unique().tolist() == list(low_high)
 
 
-def test_a_sampling_mask_among_pictures_is_no_label(tmp_path):
+@pytest.mark.parametrize("exported", [False, True])
+def test_a_sampling_mask_among_pictures_is_no_label(tmp_path, exported):
+    """What prom exports says so itself, whatever it is called; of others a bare name says it."""
     Image.fromarray(np.random.default_rng(0).integers(0, 200, (16, 16)).astype(np.uint8)).save(tmp_path / "s0.png")
-    Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
+    if exported:
+        export(as_result(torch.eye(16).bool(), "diagonal", 16), tmp_path / "s0_mask.png")
+    else:
+        Image.fromarray(np.eye(16, dtype=np.uint8) * 255).save(tmp_path / "mask.png")
     data = prom.load(tmp_path, "all")
     assert len(data) == 1 and data.labels is None
 
 
+@pytest.mark.parametrize("most", [2, 4])
 @pytest.mark.parametrize("name", ["{}_{}.png", "P/{}_{}.png"])
-def test_a_label_word_that_is_not_the_last_is_refused(tmp_path, name):
-    for number, (kind, most) in itertools.product(range(3), (("image", 200), ("label", 4))):
+def test_a_label_word_that_is_not_the_last_is_refused(tmp_path, name, most):
+    for number, kind in itertools.product(range(3), ("image", "label")):
         path = tmp_path / name.format(kind, number)
         path.parent.mkdir(exist_ok=True)
-        picture = np.random.default_rng(number).integers(0, most, (16, 16)).astype(np.uint8)
+        picture = np.random.default_rng(number).integers(0, 200 if kind == "image" else most, (16, 16)).astype(np.uint8)
         Image.fromarray(picture).save(path)
     with pytest.raises(InputError, match="its name says that it is a label, but not at its end"):
         prom.load(tmp_path, "all", patient="file")
+    assert len(prom.load(tmp_path, "all", patient="file", labels="none")) == (3 if most == 2 else 6)  # unless it is none
 
 
 def test_readout_oversampling_is_cut_off(tmp_path):

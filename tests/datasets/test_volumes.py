@@ -319,6 +319,22 @@ def test_raw_volumes_are_those_that_prom_reconstruct_makes(tmp_path, kind):
     assert kind == "BART" or data.spacing[0] == pytest.approx(scan.voxel[:2]) == (5.0, 2.0)
 
 
+@pytest.mark.parametrize("axes", ["HWNK", "HNWK"])
+def test_sensitivities_of_a_bart_volume_have_its_axes(tmp_path, axes):
+    maps, image = simulated(2, (12, 12, 12)).numpy(), np.random.default_rng(0).random((12, 12, 12)) + 1
+    write_cfl(tmp_path, transform(transform(maps * image, ALL), ALL, inverse=True))
+    (tmp_path / "maps.hdr").write_text("# Dimensions\n12 12 12 2\n")
+    maps.transpose(2, 3, 1, 0).astype("<c8").ravel(order="F").tofile(tmp_path / "maps.cfl")
+    how = {"volume": True, "readout": 1, "axes": axes, "coils": "keep", "noise": 0.01}
+    found = load(tmp_path, **how, sensitivities=tmp_path / "maps.cfl").images[:, 0].numpy()
+    expected = image.transpose(1, 0, 2) if axes == "HWNK" else image.transpose(1, 2, 0)
+    assert np.allclose(found, expected, atol=1e-4)
+    write_ismrmrd(tmp_path, phantom(2))
+    (tmp_path / "a.cfl").unlink()
+    (tmp_path / "a.hdr").unlink()
+    assert "of BART beside HDF5" in error(tmp_path, volume=True, axes="KNHW", coils="keep", noise=0.1, sensitivities=tmp_path / "maps.cfl")
+
+
 def test_sensitivities_of_a_volume_can_be_estimated(tmp_path):
     maps, inside = simulated(2, SHAPE).numpy(), np.abs(phantom(noise=0)) > 0
     np.save(tmp_path / "a.npy", transform(maps * phantom(), ALL))
