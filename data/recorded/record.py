@@ -9,6 +9,7 @@ accelerations stays. All seeds of one of these must come from the same code, and
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from fnmatch import fnmatch
 from pathlib import Path
@@ -37,7 +38,11 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
             if file.name == "sweep.json" or not file.with_suffix(".csv").exists():
                 continue
             run = json.loads(file.read_text())
-            options = json.loads(shlex.split(run["command"])[-1])["options"]  # of the data set's reader
+            named = json.loads(shlex.split(run["command"])[-1])
+            options = named["options"]  # of the data set's reader
+            for place in (named["dataset"], named["root"], named.get("network", ""), *named.get("average", ())):
+                if os.path.isabs(place):
+                    raise click.ClickException(f"{file}: its command names {place}, a place of this machine; sweep with relative paths")
             run["options"] = json.dumps(options)
             run.setdefault("tuning_steps", 0)
             runs.append(run)

@@ -317,7 +317,7 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
         "--jobs",
         "2",
         "--output",
-        str(tmp_path),
+        os.path.relpath(tmp_path, work),
     ]
     told, errors = (process := start(work, *arguments)).communicate(timeout=300)
     assert process.returncode == 0, errors
@@ -374,7 +374,7 @@ def test_segmentation(work, tmp_path):
     segmenter = segmentation.train(learning, validation, steps=20, channels=(4, 8, 16))
     segmenter.save(work / "net.pt")
     command = [sys.executable, "-m", "prom", "sweep", "segmentation", "--dataset", "labelled", "--network", "net.pt"]
-    command += ["--accelerations", "4", "--output", str(tmp_path), "--jobs", "2"]
+    command += ["--accelerations", "4", "--output", os.path.relpath(tmp_path, work), "--jobs", "2"]
     through = ["task-polished:iterations=4,polish=3", "task-igs:per_round=64,batch_size=2", "task-paper:members=1,iterations=2"]
     for extra in (["--methods", "energy", *through], ["--methods", "energy", "--tuning-steps", "5"]):
         done = subprocess.run([*command, *extra], cwd=work, capture_output=True, text=True)
@@ -409,6 +409,18 @@ def test_segmentation(work, tmp_path):
     assert abs(loss["greedy"] - loss["image"]) > 1e-6 and loss["task"] < min(loss["greedy"], loss["image"]) + 1e-6  # it starts from both
     with pytest.raises(InputError, match="name the network"):
         results.make("task-polished", data, 4)
+
+
+@pytest.mark.parametrize("place", [{"network": "/home/me/net.pt"}, {"average": ["/scratch/a.h5", "/scratch/b.h5"]}, {"root": "/data/set"}])
+def test_places_of_one_machine_are_not_recorded(tmp_path, place):
+    folder = tmp_path / "one" / "reconstruction-mine-data-0-code-0"
+    folder.mkdir(parents=True)
+    named = {"dataset": "mine", "root": "", "options": {}, **place}
+    results.write(folder / "a.json", {"command": shlex.join(["python", "-m", "prom.runs.notebook", json.dumps(named)])})
+    (folder / "a.csv").write_text("subject,slice,psnr\n")
+    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path)
+    done = subprocess.run([sys.executable, script, "mine", str(tmp_path / "one")], capture_output=True, text=True)
+    assert done.returncode == 1 and "a place of this machine" in done.stderr and not list(tmp_path.glob("*.csv*"))
 
 
 def test_subjects_keep_their_names_in_a_table_of_slices(tmp_path):
