@@ -15,13 +15,13 @@ class InputError(ValueError):
     """
 
 
-def unknown_noise(name: str, why: str) -> str:
-    """What to say where the noise of data is not known.
+def unknown_noise(name: str, why: str, more: str = "") -> InputError:
+    """The error for data whose noise is not known; ``more``: further ways out.
 
     >>> print(unknown_noise("mine", "which SENSE needs"))
     mine: its noise is not known, which SENSE needs; give its reader noise= (of coils=keep) or maps_noise= (of maps=)
     """
-    return f"{name}: its noise is not known, {why}; give its reader noise= (of coils=keep) or maps_noise= (of maps=)"
+    return InputError(f"{name}: its noise is not known, {why}; give its reader noise= (of coils=keep) or maps_noise= (of maps=){more}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

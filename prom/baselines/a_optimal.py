@@ -142,7 +142,7 @@ class Design:
     def of(cls, train: SliceDataset, pattern: str = "points") -> Design:
         """That of a data set, before any sample: parameters of the pattern are places."""
         if not train.noise:
-            raise InputError(unknown_noise(train.name, "which the images are weighed against"))
+            raise unknown_noise(train.name, "which the images are weighed against")
         maps, power = train.maps(range(len(train))), mean_power(train)
         power = power.clamp(min=LEAST_POWER * power.max())
         if pattern == "rows":

@@ -104,7 +104,7 @@ def repulsion(
         return energy(train, acceleration, pattern, seed, demands)
     no_volumes("repulsion", train)
     if not train.noise:
-        raise InputError(unknown_noise(train.name, "which the images are weighed against"))
+        raise unknown_noise(train.name, "which the images are weighed against")
     kernel = reach(
         torch.ones(1, *lines.frame.samples, dtype=torch.complex64) if train.sensitivities is None else train.sensitivities, lines
     )

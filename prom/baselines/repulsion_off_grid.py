@@ -60,7 +60,7 @@ def repulsion_off_grid(
     if exact is not None:
         raise InputError(f"exact {exact}: is for series on a grid; leave it out")
     if not train.noise:
-        raise InputError(unknown_noise(train.name, "which the images are weighed against"))
+        raise unknown_noise(train.name, "which the images are weighed against")
     lines = train.choices(pattern)
     feasible = allowed(lines, acceleration, demands)
     passes = PASSES if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)

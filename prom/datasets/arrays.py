@@ -366,9 +366,6 @@ def with_maps(
         elif kspace.shape[1] == 1:
             maps = torch.ones(kspace.shape[1:], dtype=torch.complex64)
         else:
-            if min(kspace.shape[-2:]) < 8:
-                sides = " x ".join(map(str, kspace.shape[-2:]))
-                raise InputError(f"k-space of {sides}: is too small to estimate sensitivities, 8 x 8 at least; give sensitivities=")
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in means])

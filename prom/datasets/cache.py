@@ -67,6 +67,7 @@ class StoredRows:
         self.dtype = getattr(torch, dtype)
         self.shape = torch.Size((len(self._rows), *shape[1:]))
         self.ndim = len(self.shape)
+        self._row_bytes = int(np.prod(shape[1:])) * self._dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -76,8 +77,8 @@ class StoredRows:
         if chosen.ndim == 0:
             return self._read(int(chosen))
         if len(chosen) > 1 and (np.diff(chosen) == 1).all():  # one piece of the file
-            row = int(np.prod(self.shape[1:]))
-            found = np.fromfile(self.path, self._dtype, count=len(chosen) * row, offset=int(chosen[0]) * row * self._dtype.itemsize)
+            count = len(chosen) * self._row_bytes // self._dtype.itemsize
+            found = np.fromfile(self.path, self._dtype, count=count, offset=int(chosen[0]) * self._row_bytes)
             return torch.from_numpy(found).reshape(len(chosen), *self.shape[1:])
         found = torch.empty(len(chosen), *self.shape[1:], dtype=self.dtype)
         for target, row in zip(found, chosen, strict=True):
@@ -85,14 +86,13 @@ class StoredRows:
         return found
 
     def _read(self, row: int, target: Tensor | None = None) -> Tensor:
-        offset = row * int(np.prod(self.shape[1:])) * self._dtype.itemsize
-        mapped = np.memmap(self.path, self._dtype, mode="c", offset=offset, shape=tuple(self.shape[1:]))
+        mapped = np.memmap(self.path, self._dtype, mode="c", offset=row * self._row_bytes, shape=tuple(self.shape[1:]))
         target = torch.empty(self.shape[1:], dtype=self.dtype) if target is None else target
         return target.copy_(torch.from_numpy(mapped))
 
     def select(self, indices: Sequence[int]) -> StoredRows | Tensor:
         """These rows only, in this order: read into memory where they are few enough (``IN_MEMORY``), else not read."""
-        if len(indices) * int(np.prod(self.shape[1:])) * self._dtype.itemsize <= IN_MEMORY:
+        if len(indices) * self._row_bytes <= IN_MEMORY:
             return self[indices]
         selected = StoredRows.__new__(StoredRows)
         selected.__dict__.update(self.__dict__)

@@ -81,7 +81,7 @@ def assigned(
         (left_out.append((path, reason)) if reason else readable.append((path, kind)))
     relative = [path.relative_to(root) for path, _ in readable]
     names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
-    found, labelled = [], []
+    found, labelled, said = [], [], []
     for (path, kind), where, name in zip(readable, relative, names, strict=True):
         if name.unread and not name.label:
             left_out.append((path, name.unread))
@@ -91,12 +91,12 @@ def assigned(
             subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume
         order = formats.natural(where.name) if kind == "image" else ()
         file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume, parts=name.parts)
+        if kind == "image" and layout.says_label(where) and not name.label:
+            said.append(path)
         if path in shades and not name.label:
             left_out.append((path, BLACK_AND_WHITE))
         else:
             (labelled if name.label else found).append(file)
-    said = [path for path, reason in left_out if reason == BLACK_AND_WHITE and path in shades]
-    said += [file.path for file in found if file.kind == "image" and layout.says_label(file.path.relative_to(root))]
     if labels != "none" and said and not {file.path for file in found} <= set(said):
         raise InputError(
             f"{said[0]}: its name says that it is a label, but not at its end; call it as its image is called, with _label at the end "

@@ -168,7 +168,7 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     Raises
     ------
     InputError
-        Where SigPy is not installed, the calibration region is larger than k-space or is empty.
+        Where SigPy is not installed, k-space is smaller than 8 x 8 or than the calibration region, or is empty.
 
     >>> image, maps = torch.zeros(32, 32), simulated(4, (32, 32))
     >>> image[8:24, 8:24] = 1
@@ -177,6 +177,9 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     >>> torch.allclose(found.abs(), maps[:, 16, 16].abs(), atol=0.01)
     True
     """
+    if min(kspace.shape[-2:]) < 8:
+        sides = " x ".join(map(str, kspace.shape[-2:]))
+        raise InputError(f"k-space of {sides}: is too small to estimate sensitivities, 8 x 8 at least; give sensitivities=")
     calibration = options.check("calibration", calibration, f"[8, {min(kspace.shape[-2:])}]", whole=True)
     crop = options.check("crop", crop, "[0, 1]")
     if find_spec("sigpy") is None:

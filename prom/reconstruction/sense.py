@@ -86,8 +86,8 @@ class Sense:
             Where the noise is not known.
         """
         if not train.noise:
-            more = "use Sense(penalty), or a reconstruction that needs no noise: wavelet or tv"
-            raise InputError(f"{unknown_noise(train.name, 'which SENSE needs')}, or {more}")
+            more = ", or use Sense(penalty), or a reconstruction that needs no noise: wavelet or tv"
+            raise unknown_noise(train.name, "which SENSE needs", more)
         return cls(train.noise**2 / spectrum(train), iterations, tolerance)
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
