@@ -454,7 +454,9 @@ def informative(path: Path, stack: np.ndarray, skip_constant: bool, frames: int 
 def _finite(path: Path, number: int, image: np.ndarray) -> None:
     """Raises the error for a slice with values that are not."""
     if not np.isfinite(image).all():
-        raise InputError(f"{path}: slice {number} has NaN or infinite values; repair or remove it, or give nan=0 to replace NaN")
+        raise InputError(
+            f"{path}: slice {number} has NaN or infinite values, or numbers above 3.4e38; repair or remove it, or give nan=0 to replace NaN"
+        )
 
 
 def fitted(images: np.ndarray, size: Sequence[int], where: str) -> np.ndarray:

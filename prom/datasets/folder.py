@@ -79,8 +79,8 @@ def plan(
     DICOM           recognised by content, whatever the file is called; single- or multi-frame, a frame is a slice, by position; rescale
                     slope and intercept applied; compressed pixels need ``pip install 'prom-mri[dicom]'``
     Analyze, MGH    ``.img`` with its ``.hdr`` (also a NIfTI pair), or both with ``.gz``; ``.mgh``, ``.mgz``: as NIfTI
-    ISMRMRD, twix   ``.h5`` with a table of lines, Siemens ``.dat``: k-space of slices, coils, lines (rows) and samples (columns), 2D, or
-                    3D with ``volume``, Cartesian and complete; readout oversampling cut off, averages averaged;
+    ISMRMRD, twix   ``.h5`` or ``.mrd`` with a table of lines, Siemens ``.dat``: k-space of slices, coils, lines (rows) and samples
+                    (columns), 2D, or 3D with ``volume``, Cartesian and complete; readout oversampling cut off, averages averaged;
                     ``pip install 'prom-mri[scanner]'``
     BART            ``.cfl`` with its ``.hdr``: the two of its first three axes that are longer than 1, coils, slices; k-space where its
                     energy lies in the centre, images where that of its transform does

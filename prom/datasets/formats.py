@@ -30,7 +30,7 @@ FASTMRI_AXES = {3: "NHW", 4: "NKHW"}
 SUPPORTED = (
     "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr, .img.gz with .hdr.gz), FreeSurfer (.mgh, .mgz), NumPy (.npy, "
     ".npz), HDF5 (.h5, .hdf5), MATLAB (.mat), PNG/TIFF/JPEG (.png, .tif, .tiff, .jpg, .jpeg), DICOM (whatever the file is called), raw "
-    "data of ISMRMRD (.h5), Siemens twix (.dat) and BART (.cfl with .hdr)"
+    "data of ISMRMRD (.h5, .mrd), Siemens twix (.dat) and BART (.cfl with .hdr)"
 )
 
 DEPTH, OBJECTS = 100, 100_000  # of groups in groups, and of groups and arrays in an HDF5 file
@@ -465,7 +465,7 @@ FORMATS: dict[str, tuple[tuple[str, ...], _Reader]] = {
     "NIfTI": ((".nii", ".nii.gz"), _read_nifti),
     "npy": ((".npy",), _read_npy),
     "npz": ((".npz",), _read_npz),
-    "HDF5": ((".h5", ".hdf5"), _read_hdf5),
+    "HDF5": ((".h5", ".hdf5", ".mrd"), _read_hdf5),
     "MATLAB": ((".mat",), _read_matlab),
     "image": ((".png", ".tif", ".tiff", ".jpg", ".jpeg"), _read_image),
     "DICOM": ((".dcm", ".dicom"), lambda path, _, __: dicom.read(path)),

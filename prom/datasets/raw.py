@@ -53,6 +53,16 @@ def ismrmrd_groups(file: h5py.File) -> list[str]:
     ]
 
 
+def is_empty(path: Path) -> bool:
+    """Whether an HDF5 file is ISMRMRD raw data in which no acquisition has samples of a channel, as :func:`prom.export` writes them.
+
+    Raises OSError for another file.
+    """
+    with h5py.File(path, "r") as file:
+        groups = ismrmrd_groups(file)
+        return bool(groups) and not any((file[group]["data"]["head"]["active_channels"] > 0).any() for group in groups)
+
+
 def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of one ISMRMRD group; with ``volume`` that of a 3D scan,
     (coils, lines, partitions, samples).

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from prom.datasets import formats, layout
+from prom.datasets import formats, layout, raw
 from prom.errors import InputError
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def assigned(
     more = _labels_by_value(found)
     found, labelled = [file for file in found if file.path not in more], labelled + [file for file in found if file.path in more]
     found = _chosen(root, found, contrast, channels, left_out)
-    return _paired(root, found, labelled, labels, left_out), left_out
+    return _paired(root, found, labelled, labels, left_out, patient == "file"), left_out
 
 
 def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[Path]) -> None:
@@ -146,7 +146,7 @@ def _not_an_image(path: Path, kind: str) -> str | None:
     """Why a file is no image by itself, or None. One that cannot be opened is left to its reader, which says what is wrong."""
     try:
         if kind == "HDF5":
-            return "a mask of this package" if is_mask(path) else None
+            return "a mask of this package" if is_mask(path) else "headers of raw data, without samples" if raw.is_empty(path) else None
         if kind == "npy":
             return "a mask: true and false" if np.load(path, mmap_mode="r", allow_pickle=False).dtype == bool else None
         if kind == "MATLAB":
@@ -302,8 +302,8 @@ def _chosen(root: Path, found: list[File], contrast: str | None, channels: Seque
     return joined
 
 
-def _paired(root: Path, found: list[File], labelled: list[File], labels: str, left_out: list[LeftOut]) -> list[File]:
-    """The images, each with its label."""
+def _paired(root: Path, found: list[File], labelled: list[File], labels: str, left_out: list[LeftOut], alone: bool = False) -> list[File]:
+    """The images, each with its label. ``alone``: each file is a patient, so that only its name says whose label it is."""
     if labels == "none" or not labelled:
         if labels == "only":
             raise InputError(f"labels 'only': no label of an image was found in {root}; leave it out")
@@ -313,13 +313,14 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
     by_patient: dict[str, list[File]] = defaultdict(list)
     volumes: dict[str, set[str]] = defaultdict(set)
     for file in labelled:
-        by_volume[file.patient, file.volume].append(file)
+        by_volume["" if alone else file.patient, file.volume].append(file)
         by_patient[file.patient].append(file)
     for file in found:
         volumes[file.patient].add(file.volume)
     used, paired, without = set(), [], []
     for file in found:
-        theirs = by_volume.get((file.patient, file.volume)) or (by_patient[file.patient] if len(volumes[file.patient]) == 1 else [])
+        theirs = by_volume.get(("" if alone else file.patient, file.volume))
+        theirs = theirs or (by_patient[file.patient] if len(volumes[file.patient]) == 1 else [])
         if len(theirs) > 1:
             raise InputError(
                 f"{theirs[0].path} and {theirs[1].path}: are both labels of {file.path.name!r}; remove one, or give labels=none"

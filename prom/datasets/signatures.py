@@ -36,6 +36,7 @@ RIGHT = {  # what the files of each ending are
     ".npz": ("a zip archive",),
     ".h5": ("HDF5",),
     ".hdf5": ("HDF5",),
+    ".mrd": ("HDF5",),
     ".mat": ("MATLAB 5", "MATLAB 7.3", "HDF5"),
     **dict.fromkeys((".png", ".tif", ".tiff", ".jpg", ".jpeg"), ("PNG", "JPEG", "TIFF")),
     **dict.fromkeys((".dcm", ".dicom"), ("DICOM",)),

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from PIL import Image
@@ -73,6 +74,7 @@ def read(path: str | os.PathLike) -> Tensor:
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        _check_format(path)
         return _on_grid(path).mask
     if not path.is_file():
         raise InputError(f"mask {path}: no such file; make one with 'prom export'")
@@ -88,6 +90,11 @@ def read(path: str | os.PathLike) -> Tensor:
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(f"mask {path}: is no mask as 'prom export' writes it ({cause})") from error
     return torch.from_numpy(array.astype(bool))
+
+
+def _check_format(path: Path) -> None:
+    if path.is_file() and not h5py.is_hdf5(path):
+        raise InputError(f"mask {path}: is of no format that masks are read from; give prom's own .h5, or {', '.join(READERS)}")
 
 
 def _on_grid(path: str | os.PathLike) -> MaskResult:
@@ -107,6 +114,7 @@ def read_with_trajectory(path: str | os.PathLike) -> tuple[Tensor, Trajectory | 
     """
     if Path(path).suffix.lower() in READERS:
         return read(path), None
+    _check_format(Path(path))
     result = load_mask(path)
     return result.mask, result.trajectory
 
@@ -120,6 +128,7 @@ def read_with_pattern(path: str | os.PathLike) -> tuple[Tensor, str]:
         As :func:`read`.
     """
     if Path(path).suffix.lower() not in READERS:
+        _check_format(Path(path))
         result = _on_grid(path)
         return result.mask, result.pattern
     mask = read(path)

@@ -134,8 +134,11 @@ class MaskResult:
         Raises
         ------
         InputError
-            Where the file cannot be written, or the fields do not fit each other (:func:`prom.masks.checks.check`).
+            Where the file cannot be written, its ending is that of another format, or the fields do not fit each other
+            (:func:`prom.masks.checks.check`).
         """
+        if os.fspath(path).lower().endswith((*options.FORMATS, *options.SCANNER_FORMATS)) and Path(path).suffix.lower() != ".h5":
+            raise InputError(f"output {os.fspath(path)}: is written as HDF5; call it .h5, or use prom.export for other formats")
         try:
             check(self)
         except InputError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
+from prom.errors import InputError
 from prom.kspace.encoding import Encoding, Fourier
 from prom.kspace.fourier import IMAGE_AXES
 
@@ -57,12 +59,15 @@ def undersample(image: Tensor, mask: Tensor, axes: tuple[int, ...] = IMAGE_AXES)
     r"""Magnitude of the zero-filled reconstruction: :math:`\hat x = |F^{-1}(F x \odot m)|`.
 
     ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32. ``axes``: those
-    that the Fourier transform goes over, counted from the last.
+    that the Fourier transform goes over, counted from the last. Raises InputError where their shapes do not fit each other.
 
-    >>> import torch
     >>> image = torch.rand(8, 8)
     >>> torch.allclose(undersample(image, torch.ones(8, 8)), image, atol=1e-6)
     True
     """
+    try:
+        torch.broadcast_shapes(image.shape, mask.shape)
+    except RuntimeError as error:
+        raise InputError(f"mask {tuple(mask.shape)}: does not fit an image of shape {tuple(image.shape)}; make it as large") from error
     encoding = Fourier(tuple(image.shape[-len(axes) :]), axes)
     return ZeroFilled()(encoding.forward(image), mask, encoding)[0].abs()

@@ -24,6 +24,7 @@ from prom.datasets import folder, layout, measured
 from prom.datasets.arrays import FIRST, LAST, check_axes
 from prom.kspace.fourier import fft2c
 from prom.masks.export import export
+from prom.scanner import writing
 from prom.show import inspection
 
 RNG = np.random.default_rng(0)
@@ -238,11 +239,21 @@ def test_what_this_package_wrote_is_never_input(tmp_path):
     result.save(tmp_path / "a.h5")
     for name in ("b.npy", "c.png", "d.mat", "e.csv"):
         prom.export.export(result, tmp_path / name)
+    writing.write_scan(result, tmp_path / "f.mrd")
     assert sides(tmp_path) == before and len(prom.load(tmp_path, "all")) == 12
     reasons = {path.name: reason for path, reason in folder.plan(tmp_path, "all").left_out}
-    assert set(reasons) == {"a.h5", "b.npy", "c.png", "d.mat", "e.csv"} and all(
-        "mask" in reasons[n] for n in ("a.h5", "b.npy", "c.png", "d.mat")
-    )
+    assert set(reasons) == {"a.h5", "b.npy", "c.png", "d.mat", "e.csv", "f.mrd"} and reasons["f.mrd"].startswith("headers of raw data")
+    assert all("mask" in reasons[n] for n in ("a.h5", "b.npy", "c.png", "d.mat"))
+
+
+@pytest.mark.parametrize("where", ["{}.npy {}_seg.npy", "images/{}.npy labels/{}.npy", "{}_t1.npy {}_seg.npy"])
+def test_a_label_belongs_to_its_image_where_each_file_is_a_patient(tmp_path, where):
+    shades = {f"P{i}": i + 1 for i in range(3)}
+    for name, shade in shades.items():
+        for path, array in zip(where.format(name, name).split(), (image((16, 12)), np.full((16, 12), shade)), strict=True):
+            save(tmp_path / path, array)
+    data = prom.load(tmp_path, "all", patient="file")
+    assert len(set(data.subjects)) == 3 and data.labels.amax((1, 2)).tolist() == [1, 2, 3]
 
 
 def test_numbers_at_the_end_of_names_are_asked_about(tmp_path):

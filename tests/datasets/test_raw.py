@@ -1,5 +1,6 @@
 """Raw data: ISMRMRD files written with its own library from known images, and real twix and BART files; their libraries are the oracles."""
 
+import shutil
 import struct
 import subprocess
 import sys
@@ -88,6 +89,9 @@ def test_ismrmrd_with_oversampled_readout_averages_and_noise(tmp_path, rows, wid
     lines = [(noise, 0, 3, {}, [getattr(ismrmrd, f"ACQ_IS_{name}")]) for name in others] + lines
     write(tmp_path / "a.h5", lines, header(rows, 2 * width, width))
     data = load(tmp_path)
+    shutil.copy(tmp_path / "a.h5", tmp_path / "b.mrd")
+    assert torch.equal(load(tmp_path / "b.mrd").images, data.images)  # as some scanners call it
+    (tmp_path / "b.mrd").unlink()
     assert data.images.shape == (2, 1, rows, width) and data.images.dtype == torch.float32
     assert np.allclose(data.images[:, 0], np.linalg.norm(expected, axis=1), atol=1e-5)
     done = "recognised by its format, ISMRMRD raw data, readout oversampling cut off, coils combined by root sum of squares"

@@ -260,7 +260,7 @@ WRONG = {
     "text.npy": "is no mask",
     "text.mat": "is no mask",
     "text.png": "is no mask",
-    "text.txt": "is not a mask file",
+    "text.txt": "is of no format that masks are read from; give prom's own .h5, or .npy, .mat, .png",
 }
 
 

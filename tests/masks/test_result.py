@@ -34,6 +34,8 @@ def test_saved_and_loaded_are_the_same(result, tmp_path):
     pd.testing.assert_frame_equal(loaded.history, result.history)
     for name in ("pattern", "acceleration", "recipe", "seed", "provenance"):
         assert getattr(loaded, name) == getattr(result, name)
+    with pytest.raises(InputError, match=r"mask\.npy: is written as HDF5; call it \.h5"):
+        result.save(tmp_path / "mask.npy")
     assert [p.name for p in tmp_path.iterdir()] == ["mask.h5"]
 
 

@@ -7,6 +7,7 @@ import reference
 import torch
 from reference import noise
 
+from prom.errors import InputError
 from prom.kspace.encoding import Fourier, FourierUpToPhase
 from prom.reconstruction.zero_filled import ZeroFilled, undersample
 
@@ -30,3 +31,5 @@ def test_a_complex_image_comes_out_with_its_own_phase():
     found, _ = ZeroFilled()(encoding.forward(image), torch.ones(5, 8), encoding)
     torch.testing.assert_close(found, image)
     torch.testing.assert_close(undersample(image, torch.ones(5, 8)), image.abs())
+    with pytest.raises(InputError, match=r"mask \(8, 5\): does not fit an image of shape \(5, 8\)"):
+        undersample(image, torch.ones(8, 5))
