@@ -98,9 +98,10 @@ def golden_step(
     r"""Lines by golden-ratio steps through k-space, on from frame to frame: number j is at the quantile :math:`j g` modulo 1 of a density.
 
     :math:`g = (\sqrt 5 - 1) / 2`, so that any run of lines, in one frame or several, is spread nearly evenly over the density,
-    :math:`(1 - r)^p` with r the distance to DC in half widths. A line that its frame has already is replaced by the nearest that it has
-    not. The golden step and a warp towards DC are those of CAVA (Rich et al. 2020, doi:10.1002/mrm.28059) and GRO (Joshi et al. 2022,
-    arXiv 2206.03630), whose density is another one. Nothing is random; ``seed`` is not used.
+    :math:`(1 - r)^p` with r the distance to the middle of k-space in half widths, which for even sizes is half a line beside DC. A line
+    that its frame has already is replaced by the nearest that it has not. The golden step and a warp towards DC are those of CAVA (Rich et
+    al. 2020, doi:10.1002/mrm.28059) and GRO (Joshi et al. 2022, arXiv 2206.03630), whose density is another one. Nothing is random;
+    ``seed`` is not used.
 
     Parameters
     ----------

@@ -1,4 +1,7 @@
-"""How alike the masks of several runs are: point by point, and by pairs of conjugate partners, which are worth the same."""
+"""How alike the masks of several runs are: point by point, and by pairs of conjugate partners, which are worth the same.
+
+Partners are opposite each other along every axis, as in slices and volumes; of series in time give frame by frame.
+"""
 
 from __future__ import annotations
 
