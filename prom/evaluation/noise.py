@@ -61,6 +61,8 @@ def g_factor(reconstruction: Reconstruction, mask: Tensor, maps: Tensor, replica
         name = type(reconstruction).__name__
         raise InputError(f"reconstruction {name}: is not linear, so it has no g-factor; take Sense")
     options.check("replicas", replicas, "[2, 1e6]", whole=True)
+    if maps.ndim != 3:
+        raise InputError(f"sensitivities of {tuple(maps.shape)}: must be (K, H, W), those of one slice")
     mask = as_mask(mask, maps.shape[-2:], "sensitivities")
     if not mask.any():
         raise InputError("mask: measures nothing")

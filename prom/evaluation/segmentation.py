@@ -25,7 +25,7 @@ from prom.errors import InputError
 from prom.evaluation.evaluate import reconstructed
 from prom.files import check_writable
 from prom.learn.batches import shuffled_batches
-from prom.masks import as_mask
+from prom.masks import as_mask, as_masks
 from prom.objectives import ImageLoss, Objective
 from prom.objectives.reconstructed import Reconstructed, metadata_of
 from prom.reconstruction.zero_filled import Reconstruction, undersample
@@ -34,6 +34,7 @@ FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
 TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing tumour": (3,)}  # as BraTS scores them
 BATCH = 16  # slices that are segmented together
+UNMASKED = "reconstruction without masks: fully sampled images need none; give masks too, or leave it out"
 
 
 @dataclass(eq=False)
@@ -125,6 +126,7 @@ class Segmenter:
         _check_fit(self.metadata, data)
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
+        _check_masked(data, reconstruction)
         self.network.to(device).eval().requires_grad_(False)
         described = {"objective": "segmentation", "network": self.fingerprint()}
         if reconstruction is None:
@@ -240,6 +242,10 @@ def train(
     metadata = {"channels": list(start.metadata["channels"] if start else channels), "in_channels": data.images.shape[1]}
     _check_fit(start.metadata if start else metadata, data)
     _check_fit(start.metadata if start else metadata, validation)
+    if masks is not None:
+        masks = as_masks(masks, data.grid, data.name)
+        for part in (data, validation):
+            _check_masked(part, reconstruction)
     settings = {
         "steps": steps,
         "batch_size": batch_size,
@@ -253,7 +259,7 @@ def train(
     }
     if reconstruction is not None:
         if masks is None:
-            raise InputError("reconstruction without masks: fully sampled images need none; give masks too, or leave it out")
+            raise InputError(UNMASKED)
         settings |= metadata_of(reconstruction)
     named = {name: [int(value) for value in values] for name, values in regions.items()}
     seen = None if masks is None else hashlib.sha256(masks.cpu().numpy().tobytes()).hexdigest()
@@ -341,7 +347,11 @@ def evaluate(
         Where the data have no labels, or the network or the mask does not fit them.
     """
     labels = _labels(data)
-    mask = None if mask is None else as_mask(mask, data.shape, data.name)
+    if mask is not None:
+        mask = as_mask(mask, data.grid, data.name)
+        _check_masked(data, reconstruction)
+    elif reconstruction is not None:
+        raise InputError(UNMASKED)
     device = choose_device(device)
     _check_fit(segmenter.metadata, data)
     segmenter.network.to(device).eval()
@@ -450,6 +460,11 @@ def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
             f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
             f"{len(metadata['channels'])} levels; size={wanted} fills up images of your own"
         )
+
+
+def _check_masked(data: SliceDataset, reconstruction: Reconstruction | None) -> None:
+    if reconstruction is None and data.trajectory is not None:
+        raise InputError(f"{data.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
 
 
 def _labels(data: SliceDataset) -> Tensor:

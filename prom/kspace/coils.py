@@ -15,6 +15,7 @@ from prom.errors import InputError
 CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k-space, where of an image there is least
 CALIBRATION = 24  # rows and columns at the centre of k-space from which sensitivities are estimated
 KERNEL = 6  # rows and columns of ESPIRiT's kernels
+LEAST_COIL = 0.01  # of the strongest coil's energy in the centre, that a coil has whose phase images get
 CROP = 0.95  # of ESPIRiT's eigenvalues, which are 1 in the object: at most so much is taken for outside
 LEAST_NOISE = 4  # samples of noise for each coil: the covariance has half as many real numbers for each
 OUTER = 16  # of what was measured, the outermost 1 / OUTER: as many as the corners are of all
@@ -148,7 +149,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
 
     Uecker et al. 2014, doi:10.1002/mrm.24751, with kernels of 6 x 6, singular values above 0.02 of the largest, and maps set to 0 where
     the eigenvalue is at most ``crop``: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the first coil has the phase 0, so
-    that the image has the phase of the first coil.
+    that the image has the phase of the first coil: of those with a hundredth of the strongest one's energy in the centre, as a coil that
+    was not connected has no phase to give.
 
     Parameters
     ----------
@@ -190,8 +192,13 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     scale = array.abs().max()
     if not scale > 0:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
-    found = EspiritCalib((array / scale).numpy(), calib_width=calibration, kernel_width=KERNEL, crop=crop, show_pbar=False).run()
-    return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0)  # no phase where the first coil sees nothing at all
+    array = array / scale
+    middle = (slice((side - calibration) // 2, (side + calibration) // 2) for side in array.shape[-2:])
+    energy = array[(..., *middle)].abs().square().sum(dim=(1, 2))
+    first = int((energy >= LEAST_COIL * energy.max()).int().argmax())  # SigPy gives all pixels the phase of the first
+    array = array.roll(-first, 0).numpy()
+    found = EspiritCalib(array, calib_width=calibration, kernel_width=KERNEL, crop=crop, show_pbar=False).run()
+    return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0).roll(first, 0)  # no phase where that coil sees nothing at all
 
 
 def resampled(maps: Tensor, shape: Sequence[int]) -> Tensor:
@@ -216,7 +223,7 @@ def resampled(maps: Tensor, shape: Sequence[int]) -> Tensor:
     Raises
     ------
     InputError
-        Where they do not have these axes, or are 0 everywhere.
+        Where they do not have these axes, are not finite, or are 0 everywhere.
 
     >>> maps = resampled(2 * simulated(4, (32, 24)), (16, 16))
     >>> maps.shape, torch.allclose(maps.abs().square().sum(0), torch.ones(16, 16))
@@ -225,6 +232,8 @@ def resampled(maps: Tensor, shape: Sequence[int]) -> Tensor:
     if maps.ndim != 3 or 0 in maps.shape:
         raise InputError(f"sensitivities of shape {tuple(maps.shape)}: must be (coils, H, W)")
     rows, columns = (_interpolation(old, new).to(maps.device) for old, new in zip(maps.shape[-2:], shape, strict=True))
+    if not bool(maps.isfinite().all()):
+        raise InputError("sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
     maps = maps.to(torch.complex128)
     known = (maps != 0).any(dim=0).double()
     if not known.any():
@@ -281,6 +290,7 @@ def noise_level(kspace: Tensor) -> float:
     if samples.shape[1] < FEWEST:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: has {samples.shape[1]} samples in its corners, too few; give noise=")
     medians = samples.abs().double().square().median(dim=1).values
+    _check_medians(medians)
     if (medians == 0).any():
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: its corners are empty, so they say nothing of noise; give noise=")
     return math.sqrt(medians.mean().item() / math.log(2))
@@ -316,9 +326,15 @@ def measured_noise_level(kspace: Tensor, mask: Tensor) -> float:
         raise InputError(f"k-space of {tuple(mask.shape)}: has {len(distance)} measured samples, too few to know the noise; give noise=")
     outer = distance.topk(count).indices
     medians = kspace.movedim(-3, 0)[..., mask][..., outer].flatten(1).abs().double().square().median(dim=1).values
+    _check_medians(medians)
     if (medians == 0).any():
         raise InputError("k-space: the outermost samples are 0, so they say nothing of noise; give noise=")
     return math.sqrt(medians.mean().item() / math.log(2))
+
+
+def _check_medians(medians: Tensor) -> None:
+    if not bool(medians.isfinite().all()):
+        raise InputError("k-space: has NaN or infinite values where the noise is looked at; repair it, or give noise=")
 
 
 def whitening(noise: Tensor) -> Tensor:

@@ -161,6 +161,9 @@ class NonUniform:
     def _pixels(self) -> int:
         return math.prod(self.image[axis] for axis in self.axes)
 
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "_plans"}  # which cannot be copied
+
     @cached_property
     def _plans(self) -> threading.local:
         return threading.local()  # a plan has memory of its own, so each thread makes its own

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from prom.engine.device import choose_device
 from prom.errors import InputError
 from prom.learn.batches import shuffled_batches
 from prom.learn.layer import MaskLayer
-from prom.masks import as_mask
+from prom.masks import as_masks
 
 MOMENTUM = 0.9  # of the mask's steps
 Network = TypeVar("Network", bound=nn.Module)
@@ -89,9 +88,7 @@ def train_network(
         raise InputError(f"{train.name}: has {what}, and a network is trained on slices of a grid; leave out what makes {what} of them")
     layer = masks.to(device).train() if isinstance(masks, MaskLayer) else None
     if layer is None:
-        if not isinstance(masks, Tensor | np.ndarray) or masks.ndim not in (2, 3) or not len(masks):
-            raise InputError(f"masks of type {type(masks).__name__}: must be a mask (H, W), several as (M, H, W), or a MaskLayer")
-        masks = torch.stack([as_mask(mask, train.shape, train.name) for mask in (masks if masks.ndim == 3 else masks[None])]).to(device)
+        masks = as_masks(masks, train.shape, train.name).to(device)
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
     network.to(device).train()

@@ -242,6 +242,22 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> Ten
     return values == 1
 
 
+def as_masks(masks: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> Tensor:
+    """One mask for samples of this shape, or several, as ``(M, H, W)`` bool: see :func:`as_mask`.
+
+    Raises
+    ------
+    InputError
+        As by :func:`as_mask`, and where there is none.
+
+    >>> as_masks(np.ones((2, 2)), (2, 2), "demo").shape
+    torch.Size([1, 2, 2])
+    """
+    if not isinstance(masks, Tensor | np.ndarray) or masks.ndim not in (len(shape), len(shape) + 1) or not len(masks):
+        raise InputError(f"masks of type {type(masks).__name__}: must be a mask of {tuple(shape)}, or several, one after the other")
+    return torch.stack([as_mask(mask, shape, name) for mask in (masks if masks.ndim > len(shape) else masks[None])])
+
+
 def average(results: Sequence[MaskResult]) -> MaskResult:
     """Bayesian model averaging (section 4): the mean of the probabilities of independent solutions, and its posterior mode.
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
 from prom.engine.transforms import plan
+from prom.errors import InputError
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives.contract import Objective
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
@@ -69,6 +70,9 @@ class MagnitudeMSE(Objective):
         return {"objective": "magnitude_mse"}
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        samples = self.data.samples  # compared here: the compiled loops believe what they get
+        if masks.shape[-len(samples) :] != samples or masks.ndim not in (len(samples) + 1, len(samples) + 2):
+            raise InputError(f"masks of {tuple(masks.shape)}: must be (M, ...) or (B, M, ...) of {tuple(samples)}, as the images")
         indices = indices if isinstance(indices, Tensor) else list(indices)
         loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
         pairs = masks.shape[-len(self.data.samples) - 1] * len(indices)

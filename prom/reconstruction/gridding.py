@@ -30,7 +30,8 @@ class Gridding:
     with E of :class:`prom.kspace.encoding.Coils` and the density compensation w of Pipe and Menon 1999,
     doi:10.1002/(SICI)1522-2594(199901)41:1<179::AID-MRM25>3.0.CO;2-V, as SigPy has it: the fixed point of :math:`w = w / (C w)`, where C
     is a convolution with a narrow kernel between the samples of the mask. It is scaled so that w = 1 on the grid: a full scan of it is the
-    image itself. Off the grid a full scan gives it to some percent, provided that readouts are oversampled.
+    image itself. Off the grid a full scan of an image gives it to some percent, provided that readouts are oversampled, and of a volume to
+    a tenth or two with 30 iterations.
 
     *Gradient.* The density depends on the mask, and its iteration is not differentiated: w is held fixed at that of the present mask. With
     :math:`g = \partial L / \partial \hat x`,

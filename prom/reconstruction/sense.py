@@ -116,6 +116,10 @@ class Sense:
         diagonal = diagonal.clamp(min=0)
         if time := [axis for axis in every if axis not in space]:
             diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
+        if penalty.ndim and penalty.shape[-len(space) :] != diagonal.shape[-len(space) :]:
+            raise InputError(
+                f"penalty of {tuple(penalty.shape)}: is not for images of {tuple(diagonal.shape)}; choose it on data of their size"
+            )
         scale = 1 / (diagonal + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
@@ -129,10 +133,13 @@ class Sense:
 
         def solve(image: Tensor) -> Tensor:
             right = torch.fft.fftn(image * phase_seen, dim=every, norm="ortho")
-            recorded = torch.is_grad_enabled() and (right.requires_grad or weight.requires_grad)  # autograd has to follow
+            followed = right, weight, penalty, encoding.maps
+            recorded = torch.is_grad_enabled() and any(part.requires_grad for part in followed)  # autograd has to follow
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
             if by_image:
+                if not right.isfinite().all():
+                    raise InputError("samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
                 found = _by_image(encoding, multiplier, penalty, scale, right, *limits)
             else:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets.base import SliceDataset
-from prom.errors import unknown
+from prom.errors import InputError, unknown
 from prom.kspace.encoding import Coils, Fourier, check_coils, check_slices
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
@@ -145,12 +145,14 @@ class Sparse:
         Raises
         ------
         InputError
-            As by the class.
+            As by the class, and where the mask is of another size.
         """
         if "strength" in given:
             return cls(kind, **given)
         pattern = "points" if train.trajectory is None else train.trajectory.kind
-        mask = typical(train, acceleration=4, pattern=pattern) if mask is None else mask.cpu()
+        mask = typical(train, acceleration=4, pattern=pattern) if mask is None else torch.as_tensor(mask).cpu()
+        if tuple(mask.shape) != tuple(train.grid):
+            raise InputError(f"mask of {tuple(mask.shape)}: does not fit {train.name}, whose samples are {tuple(train.grid)}")
         few = train.thinned(TUNING_SLICES)
 
         @cache

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from prom.engine import network_files
 from prom.engine.threads import gathered
 from prom.errors import InputError
-from prom.kspace.encoding import Encoding, FourierUpToPhase, check_slices
+from prom.kspace.encoding import Encoding, Fourier, FourierUpToPhase, check_slices
 
 
 class Through:
@@ -87,7 +87,8 @@ class Through:
 
     def _image(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> Tensor:
         image = self.network(samples, mask, encoding)
-        expected = (*mask.shape[:-3], *mask.shape[-2:])
+        sides = mask.shape[-2:] if isinstance(encoding, Fourier) else encoding.maps.shape[-2:]  # off the grid the mask has readouts
+        expected = (*mask.shape[:-3], *sides)
         if tuple(image.shape) != expected or not image.is_complex():
             raise InputError(
                 f"{type(self.network).__name__}: returned {image.dtype} of {tuple(image.shape)}: must be a complex image of {expected}"

@@ -38,6 +38,8 @@ class ViewSharing:
         if len(encoding.samples) == 2 or len(encoding.fourier.axes) == 3:
             return encoding.adjoint(samples * mask), _refused
         axis = -len(encoding.samples)
+        batch = torch.broadcast_shapes(mask.shape[:-3], samples.shape[:-3])
+        mask, samples = (part.expand(*batch, *part.shape[-3:]) for part in (mask, samples))
         measured, by_frame = mask.bool().movedim(axis, 0), samples.movedim(axis, 0)
         number = torch.arange(len(measured), device=mask.device).reshape(-1, *[1] * (measured.ndim - 1))
         unmeasured = 2 * len(measured)

@@ -18,6 +18,7 @@ import prom
 from prom import InputError, SliceDataset
 from prom.evaluation import segmentation
 from prom.evaluation.segmentation import Segmenter
+from prom.kspace import trajectories
 from prom.kspace.coils import simulated
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.zero_filled import ZeroFilled
@@ -235,7 +236,8 @@ def test_regions_are_the_values_that_occur():
 
 
 def test_bad_input_is_one_line():
-    without = replace(TRAIN, labels=None)
+    without, network = replace(TRAIN, labels=None), Segmenter(nn.Identity(), {"disc": (1,)})
+    spokes = TRAIN.along(trajectories.spokes(32, 32))  # as many readouts of as many samples as the images have rows and columns
     for call, message in (
         (lambda: segmentation.train(TRAIN, TRAIN, **SMALL), "patient s0: is in the training and in the validation slices"),
         (lambda: segmentation.train(without, VALIDATION), "has no labels"),
@@ -251,9 +253,18 @@ def test_bad_input_is_one_line():
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 7), "sides must be multiples of 64, and larger"),
         (lambda: segmentation.train(TRAIN, VALIDATION, channels=(2,) * 6), "images of 32 x 32: sides must be multiples of 32, and larger"),
         (
-            lambda: segmentation.evaluate(Segmenter(nn.Identity(), {"disc": (1,)}), TRAIN, torch.ones(4, 4).bool()),
+            lambda: segmentation.evaluate(network, TRAIN, torch.ones(4, 4).bool()),
             "does not fit discs, whose slices are",
         ),
+        (lambda: segmentation.train(TRAIN, VALIDATION, masks=torch.ones(3, 3), **SMALL), r"mask of \(3, 3\): does not fit discs"),
+        (lambda: segmentation.train(TRAIN, VALIDATION, masks=torch.ones(0, 32, 32), **SMALL), "masks of type Tensor: must be a mask of"),
+        (
+            lambda: segmentation.evaluate(network, TRAIN, reconstruction=ZeroFilled()),
+            "reconstruction without masks",
+        ),
+        (lambda: segmentation.evaluate(network, spokes, torch.ones(32, 32).bool()), "readouts are off the grid, and zero-filling"),
+        (lambda: network.objective(spokes), "readouts are off the grid, and zero-filling"),
+        (lambda: segmentation.train(spokes, VALIDATION, masks=torch.ones(1, 32, 32).bool(), **SMALL), "readouts are off the grid"),
     ):
         with pytest.raises(InputError, match=message) as caught:
             call()

@@ -210,6 +210,22 @@ def test_resampling_to_the_same_grid_normalises_and_keeps_what_is_unknown():
     for bad in (torch.zeros(3, 8, 8), torch.ones(8, 8)):
         with pytest.raises(InputError, match="sensitivities of shape"):
             resampled(bad, (4, 4))
+    maps[1, 0, 0] = torch.nan  # as 0 / 0 outside the object: products would carry it everywhere
+    with pytest.raises(InputError, match="NaN or infinite values; where nothing is known of a coil, they can be 0"):
+        resampled(maps, (9, 8))
+
+
+@pytest.mark.parametrize("dead", [0.0, 1e-4])
+def test_a_coil_that_was_not_connected_gives_no_phase(dead):
+    """Neither 0 nor noise alone: the maps are those of the other coils, whatever the order."""
+    image = torch.zeros(32, 32)
+    image[4:28, 4:28] = 1
+    kspace = fft2c(simulated(4, (32, 32)) * image) + 1e-4 * complex_normal(4, 32, 32)
+    alone = estimated(kspace)
+    nothing = dead * complex_normal(1, 32, 32, seed=1)
+    first, last = estimated(torch.cat([nothing, kspace])), estimated(torch.cat([kspace, nothing]))
+    assert torch.allclose(first[1:], alone, atol=1e-3) and torch.allclose(last[:-1], alone, atol=1e-3)
+    assert (first[1][first[1] != 0].angle().abs() < 1e-3).all()
 
 
 def test_without_a_crop_there_are_maps_everywhere():
@@ -242,6 +258,15 @@ def test_whitening_of_too_little_noise_is_refused():
     twice = torch.randn(2, 100, dtype=torch.complex64)
     with pytest.raises(InputError, match="a coil has no noise"):
         whitening(torch.cat([twice, torch.zeros(1, 100)]))
+
+
+def test_noise_of_what_is_no_number_is_refused():
+    kspace = complex_normal(2, 64, 64)
+    kspace[1, 0, :] = torch.nan
+    kspace[1, :8, :8] = torch.nan
+    for find in (lambda: noise_level(kspace * torch.nan), lambda: measured_noise_level(kspace * torch.nan, torch.ones(64, 64).bool())):
+        with pytest.raises(InputError, match="NaN or infinite values where the noise is looked at"):
+            find()
 
 
 @pytest.mark.parametrize("share", [1.0, 0.3, 0.1])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -131,6 +133,13 @@ def test_batches_are_each_alone_whatever_the_batch():
     encoding, values = case((8, 6)), noise(4, 8, 6)
     for found, one in zip(encoding.forward(values), values, strict=True):
         torch.testing.assert_close(found, encoding.forward(one), rtol=0, atol=1e-11)
+
+
+def test_it_can_be_copied_after_use():
+    encoding, values = case((8, 6)), noise(8, 6)
+    expected = encoding.forward(values)
+    for other in (copy.deepcopy(encoding), pickle.loads(pickle.dumps(encoding))):
+        torch.testing.assert_close(other.forward(values), expected)
 
 
 @pytest.mark.parametrize(

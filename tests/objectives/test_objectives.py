@@ -63,6 +63,13 @@ def test_empty_mask_has_a_finite_gradient():
     assert torch.isfinite(gradient).all() and loss == pytest.approx(images(1, 1, 8, 8).square().mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 4, 4), (1, 12, 12), (8, 6), (1, 1, 1, 8, 6)])
+def test_masks_of_another_size_are_refused(shape):
+    """The compiled loops go over the image's samples, whatever memory the mask has."""
+    with pytest.raises(InputError, match=r"masks of .*: must be \(M, ...\) or \(B, M, ...\) of \(8, 6\)"):
+        MagnitudeMSE(images(2, 1, 8, 6)).loss_and_gradient([0], torch.ones(shape))
+
+
 def test_curvature_is_the_mean_power_over_the_pixels():
     data = images(3, 2, 6, 6)
     expected = fft2c(data).abs().square().mean(dim=(0, 1)) / 36

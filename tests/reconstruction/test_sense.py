@@ -113,8 +113,20 @@ def test_what_cannot_be_is_refused():
     for penalty in (0, -1, float("nan"), torch.zeros(2, 2)):
         with pytest.raises(InputError, match="penalty"):
             Sense(penalty)
+    with pytest.raises(InputError, match=r"penalty of \(9, 9\): is not for images of"):
+        Sense(torch.ones(9, 9))(torch.ones(1, *SIZE) + 0j, torch.ones(SIZE), Coils(torch.ones(1, *SIZE) + 0j))
     with pytest.raises(InputError, match="noise is not known"):
         Sense.of(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]))
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_samples_that_are_no_numbers_are_refused(measured):
+    """Steps of length NaN are not taken: the image would be 0 everywhere. A sample of weight 0 is no better, as 0 NaN is NaN."""
+    maps, mask = torch.ones(1, *SIZE) + 0j, torch.ones(SIZE)
+    samples = torch.ones(1, *SIZE) + 0j
+    samples[0, 1, 1], mask[1, 1] = torch.nan, float(measured)
+    with pytest.raises(InputError, match="samples: have NaN or infinite values, measured or not"):
+        Sense(0.1)(samples, mask, Coils(maps))
 
 
 def test_single_precision_image_by_image_is_double_precision_at_once():
