@@ -217,7 +217,7 @@ def check_axes_of_kspace(path: Path, content: Content, slices: int = 1) -> None:
     """
     axes = content.axes
     channels = arranged(content).shape[1]
-    if content.guessed and (channels > 1 or ("C" not in axes and 1 < slices <= MOST_COILS)):
+    if content.guessed and (channels > 1 or 1 < slices <= MOST_COILS):
         letter, what = ("C", "channels") if channels > 1 else ("N", "slices")
         raise InputError(
             f"{path}: k-space of shape {content.array.shape}: whether it is of {what} or of coils is unclear; give axes={axes} or "
@@ -265,15 +265,23 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
     if domain == "kspace" and array.dtype.kind != "c":
         pair = f", give axes={content.axes.replace('C', 'R')} where the two channels are real and imaginary part" * (array.shape[1] == 2)
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
-    if domain == "image" and content.guessed and array.shape[1] == 2 and array.dtype.kind in "if" and (array < 0).any():
-        pair = f"axes={content.axes} or axes={content.axes.replace('C', 'R')}"
-        raise InputError(f"{path}: whether 2 with negative values are channels or real and imaginary part is unclear; give {pair}")
+    _refuse_parts(path, content, domain, array)
     sides = content.keep or array.shape[3:]
     if domain == "kspace":
         whole, array = array.shape[3:], measured.checked(path, array, empty)
         check_axes_of_kspace(path, content, len(array))
         sides = [round(side * left / before) for side, left, before in zip(sides, array.shape[3:], whole, strict=True)]
     return array, domain, sides
+
+
+def _refuse_parts(path: Path, content: Content, domain: str, array: np.ndarray) -> None:
+    """Two channels, or two slices of nothing else, with negative values may be the parts of complex numbers."""
+    axes = content.axes
+    letter, what = ("C", "channels") if array.shape[1] == 2 else ("N", "slices")
+    alone = array.shape[1] == 2 or (len(array) == 2 and axes in ("NHW", "HWN"))
+    if domain == "image" and content.guessed and alone and array.dtype.kind in "if" and (array < 0).any():
+        pair = f"axes={axes} or axes={axes.replace(letter, 'R')}"
+        raise InputError(f"{path}: whether 2 with negative values are {what} or real and imaginary part is unclear; give {pair}")
 
 
 def coil_kspace(path: Path, content: Content, domain: str | None = None, empty: str = "refuse", nan: float | None = None) -> Tensor:

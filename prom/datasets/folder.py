@@ -151,7 +151,8 @@ def plan(
         What to do where rows, columns, or more than a tenth of the points of k-space are 0: "refuse", "keep", or "crop" (rows and
         columns at the edges, as zero-padding leaves them).
     patient
-        Who is one, where names or headers leave it open: "file", "name" (of the file, without contrast, session, echo or frame),
+        Who is one, where names or headers leave it open: "file", "case" (its name without contrast, session, echo or frame), "name"
+        (likewise, and without a number that other cases end in too),
         "folder" (the innermost), or the number of a folder on the path, from 1; of DICOM "id" (PatientID) or "study" (StudyInstanceUID)
         instead of the file and its name, which DICOM does not go by.
     labels
@@ -292,7 +293,8 @@ def plan(
     if maps is not None and formats.kind_of(maps) == "BART" and kinds != ["BART"]:
         other = next(kind for kind in kinds if kind != "BART")
         raise InputError(
-            f"sensitivities {maps}: of BART beside {other}, whose axes have another order; save them as .npy with the axes {axes}"
+            f"sensitivities {maps}: of BART beside {other}, whose axes have another order; save them as .npy with the axes "
+            + "".join(letter for letter in axes or "KHW" if letter in ("NKHW" if volume else "KHW"))
         )
     settings = {"dataset_name": dataset_name, "axes": axes, "domain": domain, "empty": empty, "size": size, "size_in": size_in, "nan": nan}
     settings |= {"skip_constant": skip_constant, "part": part, **kept}

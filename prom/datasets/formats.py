@@ -60,6 +60,9 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     else:
         letters = "".join(letter for letter in axes or "" if letter in wanted)
     found = arranged(content(path, kind, None, letters, volume))
+    if len(found) > 1 and not volume or found.shape[1] > 1:
+        what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
+        raise InputError(f"sensitivities {path}: are of {what}; save those of one, which all slices get")
     maps = numbers(found[:, 0] if volume else found[0, 0])
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
@@ -118,8 +121,10 @@ def check_place(path: Path, other: Path) -> None:
 
     if {kind_of(path), kind_of(other)} - {"NIfTI", "MGH"}:
         return
+    with decoding(path, kind_of(path)):
+        one = nibabel.load(path)
     with decoding(other, kind_of(other)):
-        one, two = nibabel.load(path), nibabel.load(other)
+        two = nibabel.load(other)
         if one.shape[:3] != two.shape[:3] or len(one.shape) < 3:
             return  # what follows says it
         corners = np.array([*product(*((0, length - 1) for length in one.shape[:3]))])

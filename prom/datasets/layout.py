@@ -11,6 +11,7 @@ from pathlib import PurePath
 from prom.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
+SIDES = SPLIT_FOLDERS | {"imagestr": "train", "labelstr": "train", "imagests": "test", "labelsts": "test"}
 DIVIDED = {*SPLIT_FOLDERS, "imagestr", "imagests", "labelstr", "labelsts"}  # no rule divides what lies in these
 IMAGE_FOLDERS = {
     *("imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "dicom", "dicoms", "dcm"),
@@ -21,6 +22,7 @@ LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "
 IMAGE_WORDS = {"image", "img", "recon", "reconstruction"}  # P1_image is the image of P1
 PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
 SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
+PAIRED = {"real": ("imaginary", "imag"), "imag": ("real",), "re": ("im",), "im": ("re",)}  # parts of complex numbers, in two files
 CONTRASTS = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
@@ -31,7 +33,7 @@ PART = re.compile(
     re.I,
 )
 PIECE = re.compile(r"(slice|sl|z|frame|echo|phase|time)[-_ ]?\d+", re.I)  # likewise, where it is all that a name says
-OF_NAMES = ("file", "name")  # what else than folders may say whose a file is
+OF_NAMES = ("file", "name", "case")  # what else than folders may say whose a file is
 SESSION = re.compile(
     r"(ses|session|visit|day|week|month|baseline|followup|timepoint|tp|bl|fu|pre|post)[-_]?\d*|(19|20)\d\d[-_.]?\d\d[-_.]?\d\d", re.I
 )
@@ -44,7 +46,7 @@ class Name:
 
     ``patient`` whose it is, ``contrast`` in lower case or "", ``label`` whether the name is that of a label, ``volume`` what an image and
     its label have in common, ``sure`` whether the patient's name means the same one wherever it occurs, ``unread`` why it is no image by
-    itself, else "", ``parts`` the words for session, echo, frame and the like.
+    itself, else "", ``parts`` the words for session, echo, frame and the like, ``side`` the split that its folders name, else "".
     """
 
     patient: str
@@ -54,6 +56,7 @@ class Name:
     sure: bool = True
     unread: str = ""
     parts: frozenset[str] = frozenset()
+    side: str = ""
 
 
 def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = None) -> list[Name]:
@@ -62,7 +65,8 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     The patient is, in this order: ``sub-XX`` where BIDS names it; the folder whose name the file's name begins with (BraTS); the topmost
     folder, so that no folder is torn apart; else the file, without words for contrast, label, image, session, echo or frame at its end.
     Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
-    "file", "name" (of the file, the words at its end stripped), "folder" (the innermost), or the number of a folder on the path, from 1.
+    "file", "case" (the file's name, the words at its end stripped), "name" (likewise, and a number that other cases end in too),
+    "folder" (the innermost), or the number of a folder on the path, from 1.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     else:
         numbered = _numbered(files, folders, words)
         patients = [_chosen_patient(file, word, how, numbered) for file, word in zip(files, words, strict=True)]
-    imaginary = {stem[: -len("imaginary")] for stem in stems if stem.lower().endswith("imaginary")}
+    known = {stem.lower() for stem in stems}
     return [
         Name(
             patient,
@@ -104,8 +108,9 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
             word.label,
             "/".join((*folder, word.volume)),
             patient != (word.case or file.name),
-            _unread(stem, imaginary),
+            _unread(stem, known),
             word.parts | {part.lower() for part in file.parts[:-1] if is_session(part)},
+            next((SIDES[part.lower()] for part in file.parts[:-1] if part.lower() in SIDES), ""),
         )
         for patient, folder, word, file, stem in zip(patients, folders, words, files, stems, strict=True)
     ]
@@ -155,15 +160,16 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
     return _Words(case, case + "".join(after), contrast, label, parts)
 
 
-def _unread(stem: str, imaginary: Collection[str]) -> str:
+def _unread(stem: str, known: Collection[str]) -> str:
     """Why a name, as dcm2niix, BIDS or a reconstruction gives it, is not that of an image, or "". With a number, phase is one of the
-    heart's cycle. ``imaginary``: the names that end so, without that word.
+    heart's cycle. ``known``: all names, in lower case; real and re are words of other things too, unless the other part is there.
     """
     last = re.split(r"[-_. ]+", stem)[-1].lower()
     part = re.search(r"(?<![A-Za-z])part-(phase|real|imag)(?![A-Za-z])", stem, re.I)
     if last in PHASE_WORDS or (part and part[1].lower() == "phase"):
         return "a phase, by its name"
-    if part or last == "imaginary" or (last == "real" and stem[: -len("real")] in imaginary):
+    others = PAIRED.get(last, ())
+    if part or last == "imaginary" or any(stem.lower().removesuffix(last) + other in known for other in others):
         return "a real or imaginary part, by its name; save both as one complex array"
     return "coil sensitivities, by its name" if last in SENSITIVITY_WORDS else ""
 
@@ -288,6 +294,8 @@ def _owner(folder: str) -> str:
 def _chosen_patient(file: PurePath, words: _Words, how: str, numbered: dict[str, str]) -> str:
     if how == "name":
         return numbered.get(words.case, words.case) or file.name
+    if how == "case":
+        return words.case or file.name
     if how == "file" or (how == "folder" and len(file.parts) == 1):
         return file.as_posix()
     return by_folder(file, how)
@@ -305,7 +313,9 @@ def by_folder(file: PurePath, how: str) -> str:
     if how == "folder":
         raise InputError(f"patient folder: {file.as_posix()} does not lie in one; say who is a patient in another way")
     if not (how.isascii() and how.isdecimal() and int(how) >= 1):
-        raise InputError(f"patient {how!r}: must be file, name, folder, or the number of a folder on the path, from 1; for DICOM id, study")
+        raise InputError(
+            f"patient {how!r}: must be file, name, case, folder, or the number of a folder on the path, from 1; for DICOM id, study"
+        )
     if int(how) > len(folders):
         raise InputError(f"patient {how}: {file.as_posix()} does not lie in {how} folder(s); give a smaller number, or file")
     return "/".join(folders[: int(how)])
@@ -331,7 +341,7 @@ def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]
 
 
 def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> dict[str, str]:
-    """Of names that are all that says whose a file is: those that end in a number which another one has too, without it.
+    """Of names that are all that says whose a file is, those that end in a number, without it, where starts have a number in common.
 
     >>> paths = [PurePath(f"P{i}_{n}.npy") for i in (1, 2) for n in (0, 1)]
     >>> _numbered(paths, [()] * 4, [_words(path, path.stem, False) for path in paths])
@@ -343,16 +353,19 @@ def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], wor
         start, between, end = _last(case)
         if between and end.isdecimal():
             starts[end].add(start)
-    return {case: _last(case)[0] for case in sorted(cases) if len(starts.get(_last(case)[2], ())) > 1}
+    several = {start for ends in starts.values() if len(ends) > 1 for start in ends}
+    taken = {case: _last(case) for case in sorted(cases)}
+    return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal() and start in several}
 
 
 def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:
     """P1_0, P1_1, P2_0, P2_1: slices of two patients, or four of two hospitals?"""
     numbered = _numbered(files, folders, words)
-    if numbered:
-        case, start = next(iter(numbered.items()))
-        other = next(name for name in numbered if numbered[name] != start and _last(name)[2] == _last(case)[2])
+    if len(set(numbered.values())) < len(numbered):  # else one number for each start, and both readings are the same
+        ends = {case: _last(case)[2] for case in numbered}
+        case, other = next((one, two) for one in numbered for two in numbered if ends[one] == ends[two] and numbered[one] != numbered[two])
+        start = numbered[case]
         raise InputError(
             f"{case} and {other}: whether {case!r} or {start!r} is a patient is unclear; give patient=name where {start!r} is one, or "
-            "patient=file"
+            "patient=case"
         )

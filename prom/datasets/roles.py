@@ -34,7 +34,8 @@ LeftOut = tuple[Path, str]
 class File:
     """One file that is read as images: by which reader, whose it is, and where it comes in that subject's slices.
 
-    ``sure``: the patient's name means the same one in every folder. ``parts``: the words for session, echo and the like. ``label``: the
+    ``sure``: the patient's name means the same one in every folder. ``parts``: the words for session, echo and the like. ``side``: the
+    split that its folders name, or "". ``label``: the
     file with its labels. ``others``: the files with the further channels. ``second``: of DICOM the file with the phase or imaginary part,
     if they are joined. ``positions``: of a volume that is read in pieces, the first position along the readout and that after the last.
     """
@@ -52,6 +53,7 @@ class File:
     second: Path | None = None
     positions: tuple[int, int] | None = None
     parts: frozenset[str] = frozenset()
+    side: str = ""
 
 
 def assigned(
@@ -90,7 +92,7 @@ def assigned(
         if kind == "image" and any(not layout.says_what(part) for part in where.parts[:-1]):
             subject = where.parent.as_posix()  # the pictures of a folder are slices of one volume
         order = formats.natural(where.name) if kind == "image" else ()
-        file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume, parts=name.parts)
+        file = File(path, kind, subject, order, name.patient, name.sure, name.contrast, name.volume, parts=name.parts, side=name.side)
         if kind == "image" and layout.says_label(where) and not name.label:
             said.append(path)
         if path in shades and not name.label:
@@ -281,9 +283,9 @@ def _chosen(root: Path, found: list[File], contrast: str | None, channels: Seque
     if channels is None:
         left_out += [(file.path, f"not of contrast {wanted[0]}") for file in found if file.contrast != wanted[0]]
         return [file for file in found if file.contrast == wanted[0]]
-    volumes: dict[tuple[str, str], dict[str, File]] = defaultdict(dict)
+    volumes: dict[tuple[str, str, str], dict[str, File]] = defaultdict(dict)
     for file in found:
-        of_volume = volumes[file.patient, file.volume]
+        of_volume = volumes[file.patient, file.side, file.volume]
         if file.contrast in of_volume:
             other = of_volume[file.contrast].path
             raise InputError(f"{other} and {file.path}: are both {file.contrast or 'without contrast'} of one volume; remove one")
@@ -319,8 +321,8 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
         volumes[file.patient].add(file.volume)
     used, paired, without = set(), [], []
     for file in found:
-        theirs = by_volume.get(("" if alone else file.patient, file.volume))
-        theirs = theirs or (by_patient[file.patient] if len(volumes[file.patient]) == 1 else [])
+        theirs = _of_side(file, by_volume["" if alone else file.patient, file.volume])
+        theirs = theirs or (_of_side(file, by_patient[file.patient]) if len(volumes[file.patient]) == 1 else [])
         if len(theirs) > 1:
             raise InputError(
                 f"{theirs[0].path} and {theirs[1].path}: are both labels of {file.path.name!r}; remove one, or give labels=none"
@@ -335,6 +337,12 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
         left_out += [(file.path, "an image without a label") for file in without]
         return paired
     return paired + without
+
+
+def _of_side(file: File, labelled: Sequence[File]) -> list[File]:
+    """The labels of the split that the image's folders name, or of none where either is in no such folder."""
+    same = [label for label in labelled if label.side == file.side]
+    return same or [label for label in labelled if not (label.side and file.side)]
 
 
 def check_labels(files: Sequence[File], split: str) -> None:

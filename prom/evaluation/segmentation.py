@@ -391,10 +391,11 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
     """
     if data.name == "brain_tumour":
         return dict(TUMOUR_REGIONS)
-    labels = _labels(data)
-    if data.label_names:
-        return {name: (value,) for value, name in enumerate(data.label_names) if value}
-    return {f"label {value}": (value,) for value in sorted({value for one in labels for value in one.unique().tolist()}) if value}
+    found = sorted({value for one in _labels(data) for value in one.unique().tolist()})
+    if data.label_names:  # those made of numbers alone are of all up to the largest
+        named = enumerate(data.label_names)
+        return {name: (value,) for value, name in named if value and (value in found or name != f"label {value}")}
+    return {f"label {value}": (value,) for value in found if value}
 
 
 def augmentation() -> Any:

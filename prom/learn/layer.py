@@ -155,8 +155,9 @@ class MaskLayer(nn.Module):
         self._watch()
 
     def _watch(self) -> None:
-        if self.theta.requires_grad:  # else it has been frozen, and gets no gradient
-            self.theta.register_hook(_divided)
+        wanted = self.theta.requires_grad
+        self.theta.requires_grad_(True).register_hook(_divided)  # of a frozen one too, which may be thawed
+        self.theta.requires_grad_(wanted)
 
 
 def _divided(gradient: Tensor) -> Tensor:

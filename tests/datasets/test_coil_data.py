@@ -145,6 +145,9 @@ def test_maps_of_a_file_are_those_of_a_data_set(tmp_path):
     np.save(tmp_path / "maps.npy", maps.numpy())
     cfl(tmp_path / "maps.cfl", maps[None].numpy())
     plain = {"subjects": 1, "slices": [60, 80], "size": 32, "phase": True}
+    with pytest.raises(InputError, match="sensitivities .*several.cfl: are of 3 slices; save those of one"):
+        cfl(tmp_path / "several.cfl", torch.stack([maps] * 3).numpy())
+        prom.load("mni_brain", **plain, maps=tmp_path / "several.cfl", maps_noise=0.01)
     expected = prom.load("mni_brain", **plain).with_coils(maps, noise=0.01)
     data = prom.load("mni_brain", **plain, maps=tmp_path / "maps.cfl", maps_noise=0.01)
     assert torch.equal(data.sensitivities, expected.sensitivities) and torch.equal(data.kspace, expected.kspace)
@@ -450,6 +453,11 @@ def test_sensitivities_of_few_rows_are_estimated_from_all_of_them(tmp_path):
     data = load(tmp_path, coils="keep", **save(tmp_path, "npy", kspace.numpy()))
     assert data.sensitivities.shape[-2:] == (20, 32) and "from the central 20 x 20 samples" in data.source
     (tmp_path / "few").mkdir()
+    images = np.abs(np.fft.ifft2(kspace.numpy()[0, 0]))
+    np.save(tmp_path / "images.npy", np.stack([images, images + 1]).astype("f4"))
+    few = emulated.by_coils(str(tmp_path / "images.npy"), "all", most=2, size=16, coils=3, maps="estimated")
+    assert few.sensitivities.shape == (2, 3, 16, 16)
+    (tmp_path / "images.npy").unlink()
     assert "is too small to estimate sensitivities" in error(
         tmp_path / "few", coils="keep", noise=0.1, **save(tmp_path / "few", "npy", kspace[..., 7:13, :].numpy())
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 from pathlib import Path, PurePath
 
 import h5py
@@ -246,6 +247,31 @@ def test_what_this_package_wrote_is_never_input(tmp_path):
     assert all("mask" in reasons[n] for n in ("a.h5", "b.npy", "c.png", "d.mat"))
 
 
+@pytest.mark.parametrize("patient", [None, "name", "file"])
+@pytest.mark.parametrize("folders", [("{}/images", "{}/masks", "train", "test"), ("images{}", "labels{}", "Tr", "Ts")])
+def test_a_label_belongs_to_the_image_of_its_split(tmp_path, folders, patient):
+    """Others are called the same: case_1 of train and of test are of two patients."""
+    of_images, of_labels, *words = folders
+    for side, word in enumerate(words):
+        for number in (1, 2):
+            save(tmp_path / of_images.format(word) / f"case_{number}.nii", image())
+            save(tmp_path / of_labels.format(word) / f"case_{number}.nii", np.full((16, 12, 3), 10 * side + number, np.uint8))
+    for side, split in enumerate(("train", "test")):
+        assert prom.load(tmp_path, split, patient=patient).labels.unique().tolist() == [10 * side + 1, 10 * side + 2]
+    shutil.rmtree(tmp_path / of_labels.format(words[1]))
+    assert prom.load(tmp_path, "train", patient=patient).labels is not None
+    assert prom.load(tmp_path, "test", patient=patient).labels is None
+
+
+def test_channels_are_of_one_split(tmp_path):
+    save(tmp_path / "train" / "case1_flair.nii", image())
+    save(tmp_path / "test" / "case1_t1.nii", image())
+    assert "its volume has no" in message(tmp_path, channels="flair,t1")
+    save(tmp_path / "train" / "case1_t1.nii", image())
+    save(tmp_path / "test" / "case1_flair.nii", image())
+    assert [prom.load(tmp_path, split, channels="flair,t1").images.shape[:2] for split in ("train", "test")] == [(3, 2), (3, 2)]
+
+
 @pytest.mark.parametrize("where", ["{}.npy {}_seg.npy", "images/{}.npy labels/{}.npy", "{}_t1.npy {}_seg.npy"])
 def test_a_label_belongs_to_its_image_where_each_file_is_a_patient(tmp_path, where):
     shades = {f"P{i}": i + 1 for i in range(3)}
@@ -260,12 +286,34 @@ def test_numbers_at_the_end_of_names_are_asked_about(tmp_path):
     names = [f"P{i:02d}_{n:03d}" for i in range(3) for n in range(4)]
     for name in names:
         save(tmp_path / f"{name}.npy", image())
-    assert "whether 'P00_000' or 'P00' is a patient is unclear; give patient=name" in message(tmp_path)
+    said = "whether 'P00_000' or 'P00' is a patient is unclear; give patient=name where 'P00' is one, or patient=case"
+    assert said in message(tmp_path)
     assert [len(side) for side in sides(tmp_path, patient="name")] == [2, 1]
+    assert len(set().union(*sides(tmp_path, patient="case"))) == 12
     assert len(set().union(*sides(tmp_path, patient="file"))) == 12
+    (tmp_path / "P01_002.npy").unlink()
+    (tmp_path / "P02_002.npy").unlink()  # a number of one patient alone
+    assert {patient for side in sides(tmp_path, patient="name") for patient in side} == {"P00", "P01", "P02"}
     for name in names[4:]:
-        (tmp_path / f"{name}.npy").unlink()
+        (tmp_path / f"{name}.npy").unlink(missing_ok=True)
     assert len(set().union(*sides(tmp_path))) == 4  # one start: these are numbered patients
+
+
+def test_numbered_cases_of_several_contrasts_are_patients_where_that_is_said(tmp_path):
+    for site, number, contrast in itertools.product(("siteA", "siteB"), ("001", "002", "003"), ("t1", "t2")):
+        save(tmp_path / f"{site}_{number}_{contrast}.npy", image())
+    assert "give patient=name where 'siteA' is one, or patient=case" in message(tmp_path)
+    train, test = sides(tmp_path, patient="case")
+    assert not train & test and len(train | test) == 6
+
+
+def test_names_of_which_each_has_one_number_leave_nothing_open(tmp_path):
+    for name in ("e14089s3_P53248", "e13992s3_P53248", "e14090s3_P00512"):
+        save(tmp_path / f"{name}.npy", image())
+    assert len(set().union(*sides(tmp_path))) == 3
+    save(tmp_path / "a_7.npy", image())
+    save(tmp_path / "b_7.npy", image())
+    assert len(set().union(*sides(tmp_path))) == 5
 
 
 @pytest.mark.parametrize(
@@ -305,6 +353,13 @@ def test_an_image_without_its_imaginary_part_is_an_image(tmp_path):
     assert "is a real or imaginary part, by its name; save both as one complex array" in message(tmp_path)
 
 
+@pytest.mark.parametrize("words", [("real", "imaginary"), ("real", "imag"), ("re", "im"), ("Re", "Im")])
+def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words):
+    for number, word in itertools.product(range(3), words):
+        save(tmp_path / f"P{number}_{word}.npy", image())
+    assert "is a real or imaginary part, by its name" in message(tmp_path)
+
+
 def test_labels_and_channels_lie_where_their_image_lies(tmp_path):
     flipped = np.diag([-1.0, 1, 1, 1])
     flipped[0, 3] = 15  # the same voxels in space, stored in the other order
@@ -316,6 +371,9 @@ def test_labels_and_channels_lie_where_their_image_lies(tmp_path):
     assert prom.load(tmp_path, "all").labels is not None
     nibabel.save(nibabel.Nifti1Image(image(), flipped), tmp_path / "P0_t2.nii")
     assert "P0_t2.nii: lies 15 mm" in message(tmp_path, channels="t1,t2", labels="none")
+    (tmp_path / "P0_t2.nii").unlink()
+    (tmp_path / "P0_t1.nii").write_bytes((tmp_path / "P0_t1.nii").read_bytes()[:200])
+    assert "P0_t1.nii: cannot be read as NIfTI" in message(tmp_path)  # and not the label, which is whole
 
 
 def test_one_image_is_in_one_split(tmp_path):
@@ -539,6 +597,11 @@ def test_real_and_imaginary_part_are_not_taken_for_channels(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([images.real, images.imag], axis=1) * np.array([1, -1])[:, None, None])
     assert "give axes=NCHW or axes=NRHW" in message(tmp_path)
     assert prom.load(tmp_path, "all", axes="NRHW").images.is_complex() and prom.load(tmp_path, "all", axes="NCHW").images.shape[1] == 2
+    np.save(tmp_path / "a.npy", np.stack([images[0].real, -images[0].imag]))
+    assert "give axes=NHW or axes=RHW" in message(tmp_path)
+    assert prom.load(tmp_path, "all", axes="RHW").images.is_complex() and len(prom.load(tmp_path, "all", axes="NHW")) == 2
+    np.save(tmp_path / "a.npy", np.stack([images[0].real, images[0].imag]).clip(min=0))
+    assert len(prom.load(tmp_path, "all")) == 2  # magnitudes are none
 
 
 def fastmri(path, k, header="<xml/>"):

@@ -233,6 +233,8 @@ def test_regions_are_the_values_that_occur():
     labels[0, 2:4], labels[1, 5:] = 255, 4
     data = SliceDataset("own", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0], labels=labels)
     assert segmentation.default_regions(data) == {"label 4": (4,), "label 255": (255,)}
+    numbered = replace(data, label_names=("background", *(f"label {value}" for value in range(1, 256))))  # as readers of files name them
+    assert segmentation.default_regions(numbered) == {"label 4": (4,), "label 255": (255,)}
 
 
 def test_bad_input_is_one_line():

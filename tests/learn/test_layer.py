@@ -160,6 +160,15 @@ def test_copies_divide_the_gradient_too(again):
         assert float(one.theta.grad.abs().max()) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("again", [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))])
+def test_a_copy_of_a_frozen_layer_divides_the_gradient_once_it_is_thawed(again):
+    layer = again(MaskLayer((8, 8), 4).requires_grad_(False))
+    assert not layer.theta.requires_grad
+    layer.requires_grad_()
+    (layer.sample() * 7).sum().backward()
+    assert float(layer.theta.grad.abs().max()) == pytest.approx(1.0)
+
+
 def test_what_is_demanded_is_in_every_mask():
     layer = MaskLayer((16, 16), acceleration=4, calibration=4, shutter=True)
     optimiser = torch.optim.SGD(layer.parameters(), lr=0.5)
