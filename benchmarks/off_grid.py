@@ -55,6 +55,8 @@ def iteration(size: int):
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--turns", default=5, show_default=True)
 def main(output: Path | None, turns: int) -> None:
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, object] = {"processor": speed.processor(), "versions": versions(), "threads": torch.get_num_threads()}
     for size in SIZES:
         spent = speed.by_turns({"ours": iteration(size), "transforms": transforms(size, coils.BATCH)}, "cpu", turns, rounds=1)

@@ -408,7 +408,7 @@ def processor() -> str:
 @click.option("--output", "-o", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The JSON file to write.")
 @click.option("--root", help="Where ACDC lies.")
 @click.option("--quality-of-brains", is_flag=True, help="Without ACDC: time to quality on 548 slices of virtual brains.")
-@click.option("--device", default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cuda" if torch.cuda.is_available() else "cpu", show_default=True)
 @click.option("--turns", default=8, show_default=True, help="How often each is measured, a few calls each time.")
 @click.option("--seeds", default=1, show_default=True, help="Of the schedules whose time to quality is measured.")
 @click.option("--paper-iterations", default=2500, show_default=True)

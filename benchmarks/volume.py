@@ -71,6 +71,8 @@ def write_command(folder: Path) -> None:
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path))
 def measure_command(folder: Path, output: Path | None) -> None:
     """Time the steps from the file to a learnt mask."""
+    if output:
+        output.parent.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     with tempfile.TemporaryDirectory(dir=folder) as place:
         os.environ["PROM_CACHE"] = place

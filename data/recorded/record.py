@@ -20,6 +20,7 @@ import pandas as pd
 
 from prom.files import atomic
 from prom.runs import results
+from prom.runs.sweep import FILES
 
 HERE = Path(__file__).parent
 SAME = ["dataset", "options", "method", "variant", "members", "pattern", "acceleration", "tuning_steps"]  # all of a run but its seed
@@ -40,7 +41,8 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
             run = json.loads(file.read_text())
             named = json.loads(shlex.split(run["command"])[-1])
             options = named["options"]  # of the data set's reader
-            for place in (named["dataset"], named["root"], named.get("network", ""), *named.get("average", ())):
+            files = [str(options[option]) for option in FILES if option in options]
+            for place in (named["dataset"], named["root"], named.get("network", ""), *named.get("average", ()), *files):
                 if os.path.isabs(place):
                     raise click.ClickException(f"{file}: its command names {place}, a place of this machine; sweep with relative paths")
             run["options"] = json.dumps(options)
@@ -79,6 +81,8 @@ def main(name: str, folders: tuple[Path, ...], masks: tuple[str, ...], add: bool
 
 def extended(file: Path, new: pd.DataFrame, same: list[str]) -> pd.DataFrame:
     """The rows of a file for which there are no new ones, and the new ones."""
+    if not file.is_file():
+        return new
     old = results.read(file).fillna({"variant": ""})
     replaced = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
     return pd.concat([old[~replaced], new], ignore_index=True)

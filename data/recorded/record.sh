@@ -1,6 +1,7 @@
 # The tables of chapters 4 to 7 in data/recorded, from the project's folder: sh data/recorded/record.sh
 #
-# Needs data/ACDC and data/Task01_BrainTumour (see data/README.md), and for the last part knee_complex, cardiac_complex and multicoil_head in
+# Needs data/ACDC and data/Task01_BrainTumour, of which the record has the eight subjects that data/README.md names (all 484 are read from
+# disk, where images cannot be scaled), and for the last part knee_complex, cardiac_complex and multicoil_head in
 # $PHASE. Goes on where it was stopped. PROM is the command, JOBS the number of runs at a time, SEEDS those of Table 1, and MASKS of Table 2.
 set -e
 PROM=${PROM:-.venv/bin/prom} PYTHON=${PYTHON:-.venv/bin/python} JOBS=${JOBS:-2} SEEDS=${SEEDS:-10} MASKS=${MASKS:-3}

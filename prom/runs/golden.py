@@ -16,6 +16,7 @@ import torch
 
 from prom import baselines, methods
 from prom.datasets.base import SliceDataset
+from prom.errors import InputError
 from prom.evaluation.evaluate import evaluate
 from prom.evaluation.segmentation import Segmenter
 from prom.files import atomic
@@ -74,7 +75,9 @@ def network() -> Segmenter:
 
 
 def masks() -> dict[str, torch.Tensor]:
-    """What every method makes on a CPU, ``(32, 32)`` bool by ``"method, pattern"``."""
+    """What every method makes on a CPU, ``(32, 32)`` bool by ``"method, pattern"``. Raises InputError where a GPU would take part."""
+    if torch.cuda.is_available():
+        raise InputError("golden masks: are those of a CPU, and a GPU would make some of them; hide it with CUDA_VISIBLE_DEVICES=")
     data, made = slices(), {}
     task = network().objective(data, "cpu")
     for method, patterns in METHODS.items():

@@ -129,4 +129,4 @@ def _other_recipe(result: dict[str, object]) -> bool:
 def _processor(result: dict[str, object]) -> str:
     """The processor's name; a device that is called "cpu" has none."""
     name = result.get("processor") or result.get("device") or ""
-    return "" if name == "cpu" else name
+    return "" if name == "cpu" else str(name)

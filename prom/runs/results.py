@@ -133,7 +133,8 @@ def make(
             result = optimize(train, acceleration, pattern, recipe, objective=objective, seed=seed, demands=demands)
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
-    return replace(result, provenance={**result.provenance, "method": method, "device": device, "seconds": seconds})
+    learnt = {name: value for name, value in task.describe().items() if name != "objective"} if through else {}  # of baselines too
+    return replace(result, provenance={**result.provenance, **learnt, "method": method, "device": device, "seconds": seconds})
 
 
 def for_task(
@@ -257,7 +258,8 @@ def peak_memory() -> float | None:
     """
     # Not ru_maxrss on Linux: a new process begins there with the peak of the one that started it.
     if sys.platform == "linux":
-        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
+        found = re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())
+        return int(found[1]) / 2**10 if found else None
     if sys.platform == "darwin":
         import resource  # does not exist on Windows
 

@@ -14,10 +14,11 @@ is checked against the sweep. You can interrupt a sweep and resume it with the s
 On a SLURM cluster, where output, data and Python lie on a file system that all nodes share, every run is a job::
 
     prom sweep reconstruction --dataset acdc --root /shared/ACDC --seeds 10 --jobs 100 --executor slurm \\
-        --snakemake "--default-resources slurm_partition=cpu slurm_account=mri runtime=60 mem_mb=4000"
+        --snakemake "--default-resources slurm_partition=cpu slurm_account=mri runtime=60"
 
-Where the cluster keeps no accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never reports
-there that a job has ended. Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
+A job gets 4000 MB of memory; ``--set-resources run:mem_mb=16000`` among the options of Snakemake gives it more. Where the cluster keeps no
+accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never reports there that a job has ended.
+Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ def plan(
     patients = (repr(list(part.patients)) for part in (train, test) if part.patients)  # whom methods hold out
     data = _key(*(str(value) for name, value in same.items() if name != "versions"), *patients)
     code = _key(same["versions"], (NOTEBOOKS / f"{kind}.ipynb").read_text())
-    folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)}-data-{data}-code-{code}"
+    folder = Path(output).resolve() / f"{kind}-{re.sub(r'[^A-Za-z0-9_]', '_', train.name)[:100]}-data-{data}-code-{code}"
 
     typed = {"dataset": dataset, "root": root or "", "options": dict(options or {})}
     place = _absolute(**typed)

@@ -102,6 +102,11 @@ def test_what_cannot_be_read_is_named(tmp_path, name, text):
         records.survey(tmp_path)
 
 
+def test_a_processor_may_be_a_number(tmp_path):
+    (tmp_path / "of_another_program.json").write_text('{"model": "unet", "device": 1}')
+    assert records.survey(tmp_path)["processor"].tolist() == ["1"]
+
+
 def test_folders_without_records(tmp_path):
     with pytest.raises(InputError, match="has no records"):
         records.survey(tmp_path)

@@ -9,7 +9,7 @@ import torch
 
 from prom import DEFAULT, SliceDataset, evaluate, optimize
 from prom.objectives import ImageLoss
-from prom.runs import results
+from prom.runs import golden, results
 
 
 def test_a_record_can_be_repeated(blobs, tmp_path):
@@ -29,6 +29,19 @@ def test_names_that_look_like_numbers_stay_words(tmp_path):
     results.append(tmp_path / "runs.csv", written)
     results.append(tmp_path / "runs.csv", written)
     assert results.read(tmp_path / "runs.csv").to_dict("records") == [written, written]
+
+
+@pytest.mark.parametrize("method", ["task-igs:batch_size=4", "task-default:iterations=2"])
+def test_a_mask_learnt_through_a_network_names_it(method):
+    task = golden.network().objective(golden.slices(), "cpu")
+    provenance = results.make(method, golden.slices(), 8, "columns", task=task).provenance
+    assert provenance["network"] == golden.network().fingerprint() and provenance["method"] == method
+
+
+def test_memory_that_the_system_does_not_report_is_none(monkeypatch):
+    monkeypatch.setattr(results.Path, "read_text", lambda path: "VmSize: 1 kB")
+    monkeypatch.setattr(results.sys, "platform", "linux")
+    assert results.peak_memory() is None
 
 
 def test_complex_images_are_polished_for_a_task_too():
