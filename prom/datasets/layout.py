@@ -12,7 +12,7 @@ from prom.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
 SIDES = SPLIT_FOLDERS | {"imagestr": "train", "labelstr": "train", "imagests": "test", "labelsts": "test"}
-DIVIDED = {*SPLIT_FOLDERS, "imagestr", "imagests", "labelstr", "labelsts"}  # no rule divides what lies in these
+DIVIDED = set(SIDES)  # no rule divides what lies in these
 IMAGE_FOLDERS = {
     *("imagestr", "imagests", "images", "image", "imgs", "raw", "data", "nifti", "nii", "dicom", "dicoms", "dcm"),
     *("anat", "func", "dwi", "mri", "mr"),
