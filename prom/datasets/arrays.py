@@ -15,7 +15,7 @@ from torch import Tensor
 from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.kspace.coils import CALIBRATION, CROP, combine, compression, estimated, mixed, noise_level, root_sum_of_squares
+from prom.kspace.coils import CALIBRATION, CROP, combine, compression, estimated, mixed, noise_level, root_sum_of_squares, with_phase
 from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
@@ -265,7 +265,7 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
     if domain == "kspace" and array.dtype.kind != "c":
         pair = f", give axes={content.axes.replace('C', 'R')} where the two channels are real and imaginary part" * (array.shape[1] == 2)
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
-    _refuse_parts(path, content, domain, array)
+    refuse_parts(path, content, domain, array)
     sides = content.keep or array.shape[3:]
     if domain == "kspace":
         whole, array = array.shape[3:], measured.checked(path, array, empty)
@@ -274,14 +274,15 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
     return array, domain, sides
 
 
-def _refuse_parts(path: Path, content: Content, domain: str, array: np.ndarray) -> None:
-    """Two channels, or two slices of nothing else, with negative values may be the parts of complex numbers."""
+def refuse_parts(path: Path, content: Content, domain: str, array: np.ndarray) -> None:
+    """Raise InputError where two channels, or two slices, with negative values may be the parts of complex numbers: (N, C, K, H, W)."""
     axes = content.axes
     letter, what = ("C", "channels") if array.shape[1] == 2 else ("N", "slices")
-    alone = array.shape[1] == 2 or (len(array) == 2 and axes in ("NHW", "HWN"))
-    if domain == "image" and content.guessed and alone and array.dtype.kind in "if" and (array < 0).any():
-        pair = f"axes={axes} or axes={axes.replace(letter, 'R')}"
-        raise InputError(f"{path}: whether 2 with negative values are {what} or real and imaginary part is unclear; give {pair}")
+    if domain == "image" and content.guessed and 2 in array.shape[:2] and array.dtype.kind in "if" and (array < 0).any():
+        parts = axes.replace(letter, "R") if letter == "C" else axes.replace("N", "R").replace("C", "1" if array.shape[1] == 1 else "N")
+        raise InputError(
+            f"{path}: whether 2 with negative values are {what} or real and imaginary part is unclear; give axes={axes} or axes={parts}"
+        )
 
 
 def coil_kspace(path: Path, content: Content, domain: str | None = None, empty: str = "refuse", nan: float | None = None) -> Tensor:
@@ -376,7 +377,8 @@ def with_maps(
         else:
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
-            maps = torch.stack([estimated(one, calibration, crop) if one.any() else torch.zeros_like(one) for one in means])
+            first = with_phase(means, calibration)
+            maps = torch.stack([estimated(one, calibration, crop, first) if one.any() else torch.zeros_like(one) for one in means])
             values.append(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
                 + ("" if frames == 1 else " of the mean over frames")

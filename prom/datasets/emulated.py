@@ -14,7 +14,7 @@ from prom.datasets import load, mni_brain
 from prom.datasets.base import SliceDataset
 from prom.datasets.seeded import generator
 from prom.errors import InputError, unknown
-from prom.kspace.coils import CALIBRATION, combine, estimated, simulated
+from prom.kspace.coils import CALIBRATION, combine, estimated, simulated, with_phase
 from prom.kspace.fourier import ifft2c
 
 MAPS = ("known", "estimated")
@@ -132,7 +132,8 @@ def estimated_maps(data: SliceDataset) -> SliceDataset:
     kspace = data.samples(range(len(data)))
     bar = tqdm(kspace, desc="sensitivities", delay=2, disable=None, leave=False)
     calibration = min(CALIBRATION, *kspace.shape[-2:])
-    maps = torch.stack([estimated(samples, calibration) for samples in bar])
+    first = with_phase(kspace, calibration)
+    maps = torch.stack([estimated(samples, calibration, first=first) for samples in bar])
     source = f"{data.source}; sensitivities by ESPIRiT"
     images = torch.stack([combine(ifft2c(samples), own) for samples, own in zip(kspace, maps, strict=True)]).unsqueeze(1)
     return replace(data, images=images, sensitivities=maps, kspace=kspace, source=source)

@@ -167,7 +167,9 @@ def recognise(path: Path) -> str | None:
     kind = kind_of(path)
     if kind in (None, "Analyze", "twix") and (path.name.lower() == "dicomdir" or dicom.is_dicom(path)):
         return "DICOM"
-    return None if kind == "twix" and not raw.is_twix(path) else kind  # .dat is an ending of anything
+    if (kind == "twix" and not raw.is_twix(path)) or (path.suffix.lower() == ".mrd" and not h5py.is_hdf5(path)):
+        return None  # .dat is an ending of anything, and .mrd of streams too
+    return kind
 
 
 def companions(path: Path, kind: str) -> list[Path]:

@@ -22,7 +22,7 @@ LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "
 IMAGE_WORDS = {"image", "img", "recon", "reconstruction"}  # P1_image is the image of P1
 PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
 SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
-PAIRED = {"real": ("imaginary", "imag"), "imag": ("real",), "re": ("im",), "im": ("re",)}  # parts of complex numbers, in two files
+REAL, IMAGINARY = ("real", "re", "r"), ("imaginary", "imag", "im", "i")  # parts of complex numbers, in two files
 CONTRASTS = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
@@ -100,7 +100,8 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     else:
         numbered = _numbered(files, folders, words)
         patients = [_chosen_patient(file, word, how, numbered) for file, word in zip(files, words, strict=True)]
-    known = {stem.lower() for stem in stems}
+    whole = [file.with_name(stem).as_posix().lower() for file, stem in zip(files, stems, strict=True)]
+    known = set(whole)
     return [
         Name(
             patient,
@@ -108,11 +109,11 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
             word.label,
             "/".join((*folder, word.volume)),
             patient != (word.case or file.name),
-            _unread(stem, known),
+            _unread(stem, _is_part(path, known)),
             word.parts | {part.lower() for part in file.parts[:-1] if is_session(part)},
             next((SIDES[part.lower()] for part in file.parts[:-1] if part.lower() in SIDES), ""),
         )
-        for patient, folder, word, file, stem in zip(patients, folders, words, files, stems, strict=True)
+        for patient, folder, word, file, stem, path in zip(patients, folders, words, files, stems, whole, strict=True)
     ]
 
 
@@ -160,16 +161,29 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
     return _Words(case, case + "".join(after), contrast, label, parts)
 
 
-def _unread(stem: str, known: Collection[str]) -> str:
+def _is_part(path: str, known: Collection[str]) -> bool:
+    """Whether a word of a path says the real or imaginary part, and the other part is among the ``known`` paths, all in lower case.
+
+    >>> _is_part("p1/real_1", {"p1/real_1", "p1/imag_1"}), _is_part("p1_r", {"p1_r", "p1_l"})
+    (True, False)
+    """
+    words = re.split(r"([-_. /]+)", path)
+    for place, word in enumerate(words):
+        others = IMAGINARY if word in REAL else REAL if word in IMAGINARY else ()
+        if any("".join((*words[:place], other, *words[place + 1 :])) in known for other in others):
+            return True
+    return False
+
+
+def _unread(stem: str, is_part: bool) -> str:
     """Why a name, as dcm2niix, BIDS or a reconstruction gives it, is not that of an image, or "". With a number, phase is one of the
-    heart's cycle. ``known``: all names, in lower case; real and re are words of other things too, unless the other part is there.
+    heart's cycle. ``is_part``: what :func:`_is_part` says.
     """
     last = re.split(r"[-_. ]+", stem)[-1].lower()
     part = re.search(r"(?<![A-Za-z])part-(phase|real|imag)(?![A-Za-z])", stem, re.I)
     if last in PHASE_WORDS or (part and part[1].lower() == "phase"):
         return "a phase, by its name"
-    others = PAIRED.get(last, ())
-    if part or last == "imaginary" or any(stem.lower().removesuffix(last) + other in known for other in others):
+    if part or last == "imaginary" or is_part:
         return "a real or imaginary part, by its name; save both as one complex array"
     return "coil sensitivities, by its name" if last in SENSITIVITY_WORDS else ""
 
@@ -296,8 +310,8 @@ def _chosen_patient(file: PurePath, words: _Words, how: str, numbered: dict[str,
         return numbered.get(words.case, words.case) or file.name
     if how == "case":
         return words.case or file.name
-    if how == "file" or (how == "folder" and len(file.parts) == 1):
-        return file.as_posix()
+    if how == "file" or (how == "folder" and len(file.parts) == 1):  # what its label is called too: prom.datasets.roles divides them
+        return "/".join((*(part for part in file.parts[:-1] if not says_what(part)), words.case or file.name))
     return by_folder(file, how)
 
 
@@ -341,7 +355,7 @@ def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]
 
 
 def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> dict[str, str]:
-    """Of names that are all that says whose a file is, those that end in a number, without it, where starts have a number in common.
+    """Of names that are all that says whose a file is, those that end in a number, without it, where two starts have one in common.
 
     >>> paths = [PurePath(f"P{i}_{n}.npy") for i in (1, 2) for n in (0, 1)]
     >>> _numbered(paths, [()] * 4, [_words(path, path.stem, False) for path in paths])
@@ -353,9 +367,10 @@ def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], wor
         start, between, end = _last(case)
         if between and end.isdecimal():
             starts[end].add(start)
-    several = {start for ends in starts.values() if len(ends) > 1 for start in ends}
+    if all(len(ends) == 1 for ends in starts.values()):
+        return {}
     taken = {case: _last(case) for case in sorted(cases)}
-    return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal() and start in several}
+    return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal()}
 
 
 def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:

@@ -114,7 +114,10 @@ def assigned(
     more = _labels_by_value(found)
     found, labelled = [file for file in found if file.path not in more], labelled + [file for file in found if file.path in more]
     found = _chosen(root, found, contrast, channels, left_out)
-    return _paired(root, found, labelled, labels, left_out, patient == "file"), left_out
+    paired = _paired(root, found, labelled, labels, left_out)
+    if patient == "file":  # only now: the label of a file, and its other contrasts, are files too
+        paired = [replace(file, patient=file.path.relative_to(root).as_posix()) for file in paired]
+    return paired, left_out
 
 
 def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[Path]) -> None:
@@ -304,8 +307,8 @@ def _chosen(root: Path, found: list[File], contrast: str | None, channels: Seque
     return joined
 
 
-def _paired(root: Path, found: list[File], labelled: list[File], labels: str, left_out: list[LeftOut], alone: bool = False) -> list[File]:
-    """The images, each with its label. ``alone``: each file is a patient, so that only its name says whose label it is."""
+def _paired(root: Path, found: list[File], labelled: list[File], labels: str, left_out: list[LeftOut]) -> list[File]:
+    """The images, each with its label."""
     if labels == "none" or not labelled:
         if labels == "only":
             raise InputError(f"labels 'only': no label of an image was found in {root}; leave it out")
@@ -315,13 +318,14 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
     by_patient: dict[str, list[File]] = defaultdict(list)
     volumes: dict[str, set[str]] = defaultdict(set)
     for file in labelled:
-        by_volume["" if alone else file.patient, file.volume].append(file)
+        by_volume[file.patient, file.volume].append(file)
         by_patient[file.patient].append(file)
     for file in found:
         volumes[file.patient].add(file.volume)
-    used, paired, without = set(), [], []
+    used: dict[Path, File] = {}
+    paired, without = [], []
     for file in found:
-        theirs = _of_side(file, by_volume["" if alone else file.patient, file.volume])
+        theirs = _of_side(file, by_volume[file.patient, file.volume])
         theirs = theirs or (_of_side(file, by_patient[file.patient]) if len(volumes[file.patient]) == 1 else [])
         if len(theirs) > 1:
             raise InputError(
@@ -330,8 +334,10 @@ def _paired(root: Path, found: list[File], labelled: list[File], labels: str, le
         if theirs and layout.of_different_parts(file.parts, theirs[0].parts):
             one, other = theirs[0].path.relative_to(root), file.path.relative_to(root)
             raise InputError(f"{one}: whether it is the label of {other}, a part of another name, is unclear; rename it, or labels=none")
+        if theirs and used.setdefault(theirs[0].path, file).side != file.side:
+            one, other, label = (path.relative_to(root) for path in (used[theirs[0].path].path, file.path, theirs[0].path))
+            raise InputError(f"{label}: by its name is the label of {one} and of {other}; put it into the folder of its split")
         (paired if theirs else without).append(replace(file, label=theirs[0].path) if theirs else file)
-        used |= {label.path for label in theirs}
     left_out += [(file.path, "a label without an image") for file in labelled if file.path not in used]
     if labels == "only":
         left_out += [(file.path, "an image without a label") for file in without]

@@ -15,7 +15,7 @@ import torch
 
 from prom import options
 from prom.datasets import measured
-from prom.datasets.arrays import LEAST, Content, Spacing, arranged, check_axes_of_kspace, domain_of, numbers, without_nan
+from prom.datasets.arrays import LEAST, Content, Spacing, arranged, check_axes_of_kspace, domain_of, numbers, refuse_parts, without_nan
 from prom.datasets.measured import NEAR, SHARE
 from prom.datasets.reading import pixel_spacing
 from prom.errors import InputError
@@ -155,6 +155,7 @@ def cut(
             _check_partitions(path, content, volume)
         array = _transformed(path, _without_empty(path, array, empty), begin, end, nan)
     else:
+        refuse_parts(path, content, domain, volume)
         array = array[begin:end]
     return Content(
         array if "K" in content.axes else array[:, :, 0],

@@ -144,13 +144,25 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
     return (maps / maps.abs().square().sum(0).sqrt()).to(torch.complex64)
 
 
-def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP) -> Tensor:
+def with_phase(kspace: Tensor, calibration: int = CALIBRATION) -> int:
+    """The first coil of k-space ``(..., K, H, W)`` with a hundredth of the strongest one's energy in the centre, over all slices.
+
+    Its phase is that of images: a coil that was not connected has none to give, and another one in each slice would make steps.
+
+    >>> with_phase(torch.stack([torch.zeros(8, 8), torch.ones(8, 8)]))
+    1
+    """
+    middle = (slice(max(0, (side - calibration) // 2), (side + calibration) // 2) for side in kspace.shape[-2:])
+    energy = kspace[(..., *middle)].abs().double().square().sum(dim=(-2, -1)).reshape(-1, kspace.shape[-3]).sum(dim=0)
+    return int((energy >= LEAST_COIL * energy.max()).int().argmax())
+
+
+def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP, first: int | None = None) -> Tensor:
     r"""Sensitivities of one slice from the centre of its own k-space, by ESPIRiT as SigPy has it, one set of maps.
 
     Uecker et al. 2014, doi:10.1002/mrm.24751, with kernels of 6 x 6, singular values above 0.02 of the largest, and maps set to 0 where
-    the eigenvalue is at most ``crop``: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the first coil has the phase 0, so
-    that the image has the phase of the first coil: of those with a hundredth of the strongest one's energy in the centre, as a coil that
-    was not connected has no phase to give.
+    the eigenvalue is at most ``crop``: outside the object. Elsewhere :math:`\sum_k |s_k|^2 = 1`, and the coil ``first`` has the phase 0,
+    so that the image has the phase of that coil.
 
     Parameters
     ----------
@@ -161,6 +173,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     crop
         From 0 to 1. With 0 there are maps everywhere, extrapolated by the kernels where there is no object: for maps that are put on
         another object (:meth:`prom.SliceDataset.with_coils`), and so that no pixel is left to the prior of a reconstruction.
+    first
+        The number of the coil whose phase the image gets; by default that of :func:`with_phase`. Of several slices it should be one.
 
     Returns
     -------
@@ -192,11 +206,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     scale = array.abs().max()
     if not scale > 0:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
-    array = array / scale
-    middle = (slice((side - calibration) // 2, (side + calibration) // 2) for side in array.shape[-2:])
-    energy = array[(..., *middle)].abs().square().sum(dim=(1, 2))
-    first = int((energy >= LEAST_COIL * energy.max()).int().argmax())  # SigPy gives all pixels the phase of the first
-    array = array.roll(-first, 0).numpy()
+    first = with_phase(array, calibration) if first is None else first
+    array = (array / scale).roll(-first, 0).numpy()  # SigPy gives all pixels the phase of the coil 0
     found = EspiritCalib(array, calib_width=calibration, kernel_width=KERNEL, crop=crop, show_pbar=False).run()
     return torch.from_numpy(found).to(torch.complex64).nan_to_num(0.0).roll(first, 0)  # no phase where that coil sees nothing at all
 

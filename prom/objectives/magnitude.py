@@ -74,6 +74,8 @@ class MagnitudeMSE(Objective):
         if masks.shape[-len(samples) :] != samples or masks.ndim not in (len(samples) + 1, len(samples) + 2):
             raise InputError(f"masks of {tuple(masks.shape)}: must be (M, ...) or (B, M, ...) of {tuple(samples)}, as the images")
         indices = indices if isinstance(indices, Tensor) else list(indices)
+        if 0 in masks.shape or (self._apart(masks) and len(masks) != len(indices)):
+            raise InputError(f"masks of {tuple(masks.shape)}: for {len(indices)} images; give each of them as many masks, one at least")
         loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
         pairs = masks.shape[-len(self.data.samples) - 1] * len(indices)
         unit = self._square / (pairs * math.prod(self.data.shape[1:]))

@@ -116,10 +116,9 @@ class Sense:
         diagonal = diagonal.clamp(min=0)
         if time := [axis for axis in every if axis not in space]:
             diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
-        if penalty.ndim and penalty.shape[-len(space) :] != diagonal.shape[-len(space) :]:
-            raise InputError(
-                f"penalty of {tuple(penalty.shape)}: is not for images of {tuple(diagonal.shape)}; choose it on data of their size"
-            )
+        image = (*encoding.samples[: len(every) - len(space)], *encoding.maps.shape[-len(space) :])
+        if penalty.ndim > len(image) or any(of not in (1, side) for of, side in zip(penalty.shape[::-1], image[::-1], strict=False)):
+            raise InputError(f"penalty of {tuple(penalty.shape)}: is not for images of {tuple(image)}; choose it on data of their size")
         scale = 1 / (diagonal + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
@@ -138,20 +137,27 @@ class Sense:
             by_image = not asynchronous(right) and right.dtype == torch.complex64 and not recorded
             limits = self.iterations, self.tolerance
             if by_image:
-                if not right.isfinite().all():
-                    raise InputError("samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
                 found = _by_image(encoding, multiplier, penalty, scale, right, *limits)
             else:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)
             return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()
 
+        _check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
+        _check_finite(encoding.maps, "sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
         found = solve(encoding.adjoint(weight * samples))
 
         def pullback(gradient: Tensor) -> Tensor:
+            _check_finite(gradient, "gradient of the loss: has NaN or infinite values; look for a division by 0 in the loss")
             rest = samples - encoding.forward(found)
             return (encoding.forward(solve(gradient)).conj() * rest).real
 
         return found, pullback
+
+
+def _check_finite(values: Tensor, message: str) -> None:
+    """Else the solution would be 0: no step of length NaN is taken. On a GPU nobody waits for it."""
+    if not asynchronous(values) and not bool(values.isfinite().all()):
+        raise InputError(message)
 
 
 def spectrum(train: SliceDataset) -> Tensor:

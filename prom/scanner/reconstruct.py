@@ -17,7 +17,17 @@ from prom.datasets import formats
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.kspace.coils import CALIBRATION, CROP, compression, estimated, measured_noise_level, mixed, root_sum_of_squares, whitening
+from prom.kspace.coils import (
+    CALIBRATION,
+    CROP,
+    compression,
+    estimated,
+    measured_noise_level,
+    mixed,
+    root_sum_of_squares,
+    whitening,
+    with_phase,
+)
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import ifft2c
 from prom.masks.centre import reach, whole_centre
@@ -201,12 +211,13 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
             "(--maps), or --reconstruction zero-filled"
         )
     found, explained, energy = [], 0.0, 0.0
+    first = with_phase(reference, size)
     for samples in tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False):
         low = ifft2c(samples * central(samples.shape[-2:], size))
         own = float(low.abs().double().square().sum())
         best, share = torch.zeros_like(samples), 0.0
         for crop in CROPS if own > 0 else ():
-            best = estimated(samples, size, crop)
+            best = estimated(samples, size, crop, first)
             share = float((best * (best.conj() * low).sum(dim=0)).abs().double().square().sum()) / own
             if share >= ENOUGH:
                 break

@@ -263,6 +263,28 @@ def test_a_label_belongs_to_the_image_of_its_split(tmp_path, folders, patient):
     assert prom.load(tmp_path, "test", patient=patient).labels is None
 
 
+def test_a_label_in_no_splits_folder_is_of_one_image(tmp_path):
+    for name in ("train/case_1", "test/case_2", "labels/case_1", "labels/case_2"):
+        save(tmp_path / f"{name}.nii", label() if "labels" in name else image())
+    assert prom.load(tmp_path, "test").labels is not None
+    save(tmp_path / "test" / "case_1.nii", image())
+    assert "case_1.nii: by its name is the label of" in message(tmp_path)
+
+
+def test_channels_and_labels_by_value_where_each_file_is_a_patient(tmp_path):
+    for number in range(3):
+        for name, array in (("t1", image()), ("t2", image()), ("seg", label())):
+            save(tmp_path / f"P{number}_{name}.npy", array)
+    data = prom.load(tmp_path, "all", patient="file", channels="t1,t2")
+    assert data.images.shape[:2] == (9, 2) and data.labels is not None and len(set(data.patients or data.subjects)) == 3
+    for number in range(3):
+        for name in ("t2", "seg"):
+            (tmp_path / f"P{number}_{name}.npy").unlink()
+        (tmp_path / f"P{number}_t1.npy").rename(tmp_path / f"P{number}_a.npy")
+        save(tmp_path / f"P{number}_b.npy", label())
+    assert len(data := prom.load(tmp_path, "all", patient="file")) == 9 and data.labels is not None
+
+
 def test_channels_are_of_one_split(tmp_path):
     save(tmp_path / "train" / "case1_flair.nii", image())
     save(tmp_path / "test" / "case1_t1.nii", image())
@@ -293,7 +315,11 @@ def test_numbers_at_the_end_of_names_are_asked_about(tmp_path):
     assert len(set().union(*sides(tmp_path, patient="file"))) == 12
     (tmp_path / "P01_002.npy").unlink()
     (tmp_path / "P02_002.npy").unlink()  # a number of one patient alone
-    assert {patient for side in sides(tmp_path, patient="name") for patient in side} == {"P00", "P01", "P02"}
+    for number in (20, 21):
+        save(tmp_path / f"P03_{number:03d}.npy", image())  # and one that shares no number
+    assert {patient for side in sides(tmp_path, patient="name") for patient in side} == {"P00", "P01", "P02", "P03"}
+    for number in (20, 21):
+        (tmp_path / f"P03_{number:03d}.npy").unlink()
     for name in names[4:]:
         (tmp_path / f"{name}.npy").unlink(missing_ok=True)
     assert len(set().union(*sides(tmp_path))) == 4  # one start: these are numbered patients
@@ -353,11 +379,16 @@ def test_an_image_without_its_imaginary_part_is_an_image(tmp_path):
     assert "is a real or imaginary part, by its name; save both as one complex array" in message(tmp_path)
 
 
-@pytest.mark.parametrize("words", [("real", "imaginary"), ("real", "imag"), ("re", "im"), ("Re", "Im")])
-def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words):
+@pytest.mark.parametrize("words", [("real", "imaginary"), ("real", "im"), ("re", "imag"), ("Re", "Im"), ("r", "i")])
+@pytest.mark.parametrize("where", ["P{}_{}.npy", "P{}_{}_1.npy", "P{}/{}/a.npy"])
+def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words, where):
     for number, word in itertools.product(range(3), words):
-        save(tmp_path / f"P{number}_{word}.npy", image())
-    assert "is a real or imaginary part, by its name" in message(tmp_path)
+        save(tmp_path / where.format(number, word), image())
+    assert "is a real or imaginary part, by its name" in message(tmp_path, patient="case")
+    for word in (words[1], words[1].lower()):
+        for path in [*tmp_path.rglob(f"*_{word}*.npy"), *tmp_path.rglob(f"{word}/*.npy")]:
+            path.unlink()
+    assert len(prom.load(tmp_path, "all", patient="file")) == 9  # without the other part it is a word like any
 
 
 def test_labels_and_channels_lie_where_their_image_lies(tmp_path):
@@ -600,6 +631,11 @@ def test_real_and_imaginary_part_are_not_taken_for_channels(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([images[0].real, -images[0].imag]))
     assert "give axes=NHW or axes=RHW" in message(tmp_path)
     assert prom.load(tmp_path, "all", axes="RHW").images.is_complex() and len(prom.load(tmp_path, "all", axes="NHW")) == 2
+    np.save(tmp_path / "a.npy", np.stack([images.real, -images.imag]))
+    assert "give axes=NCHW or axes=RNHW" in message(tmp_path) and "or axes=RNHW" in message(tmp_path, volume=True)
+    assert len(prom.load(tmp_path, "all", axes="RNHW")) == len(images)
+    np.save(tmp_path / "a.npy", np.stack([images[:1].real, -images[:1].imag]))
+    assert "give axes=NCHW or axes=R1HW" in message(tmp_path) and len(prom.load(tmp_path, "all", axes="R1HW")) == 1
     np.save(tmp_path / "a.npy", np.stack([images[0].real, images[0].imag]).clip(min=0))
     assert len(prom.load(tmp_path, "all")) == 2  # magnitudes are none
 

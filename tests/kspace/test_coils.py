@@ -23,6 +23,7 @@ from prom.kspace.coils import (
     root_sum_of_squares,
     simulated,
     whitening,
+    with_phase,
 )
 from prom.kspace.fourier import fft2c
 
@@ -258,6 +259,19 @@ def test_whitening_of_too_little_noise_is_refused():
     twice = torch.randn(2, 100, dtype=torch.complex64)
     with pytest.raises(InputError, match="a coil has no noise"):
         whitening(torch.cat([twice, torch.zeros(1, 100)]))
+
+
+def test_slices_have_the_phase_of_one_coil():
+    """Of one that fades away from slice to slice too."""
+    image = torch.zeros(32, 32)
+    image[4:28, 4:28] = 1
+    maps = simulated(4, (32, 32)) * torch.polar(torch.ones(4), torch.tensor([0.0, 2.0, 0.5, 1.0]))[:, None, None]
+    fading = torch.stack([torch.cat([maps[:1] * share, maps[1:]]) for share in (1.0, 0.3, 0.05)])
+    kspace = fft2c(fading * image) + 1e-5 * complex_normal(3, 4, 32, 32)
+    first = with_phase(kspace)
+    found = torch.stack([estimated(one, first=first) for one in kspace])
+    assert first == 0 and (found[:, 0, 8:24, 8:24].angle().abs() < 0.05).all()
+    assert with_phase(kspace[2]) != 0  # alone, the last slice would have the phase of another
 
 
 def test_noise_of_what_is_no_number_is_refused():

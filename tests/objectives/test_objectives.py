@@ -70,6 +70,12 @@ def test_masks_of_another_size_are_refused(shape):
         MagnitudeMSE(images(2, 1, 8, 6)).loss_and_gradient([0], torch.ones(shape))
 
 
+@pytest.mark.parametrize("shape", [(2, 1, 8, 6), (0, 8, 6), (3, 0, 8, 6)])
+def test_masks_for_another_number_of_images_are_refused(shape):
+    with pytest.raises(InputError, match="for 3 images; give each of them as many masks, one at least"):
+        MagnitudeMSE(images(3, 1, 8, 6)).loss_and_gradient([0, 1, 2], torch.ones(shape))
+
+
 def test_curvature_is_the_mean_power_over_the_pixels():
     data = images(3, 2, 6, 6)
     expected = fft2c(data).abs().square().mean(dim=(0, 1)) / 36

@@ -115,6 +115,9 @@ def test_what_cannot_be_is_refused():
             Sense(penalty)
     with pytest.raises(InputError, match=r"penalty of \(9, 9\): is not for images of"):
         Sense(torch.ones(9, 9))(torch.ones(1, *SIZE) + 0j, torch.ones(SIZE), Coils(torch.ones(1, *SIZE) + 0j))
+    series = Coils(torch.ones(1, 1, *SIZE) + 0j, Fourier((5, *SIZE)))
+    with pytest.raises(InputError, match=r"penalty of \(6, .*: is not for images of \(5, "):
+        Sense(torch.ones(6, *SIZE))(torch.ones(1, 5, *SIZE) + 0j, torch.ones(5, *SIZE), series)
     with pytest.raises(InputError, match="noise is not known"):
         Sense.of(SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0]))
 
@@ -127,6 +130,11 @@ def test_samples_that_are_no_numbers_are_refused(measured):
     samples[0, 1, 1], mask[1, 1] = torch.nan, float(measured)
     with pytest.raises(InputError, match="samples: have NaN or infinite values, measured or not"):
         Sense(0.1)(samples, mask, Coils(maps))
+    with pytest.raises(InputError, match="sensitivities: have NaN"):
+        Sense(0.1)(torch.ones(1, *SIZE) + 0j, torch.ones(SIZE), Coils(maps * torch.nan))
+    found, pullback = Sense(0.1)(torch.ones(1, *SIZE) + 0j, torch.ones(SIZE), Coils(maps))
+    with pytest.raises(InputError, match="gradient of the loss: has NaN"):
+        pullback(found * torch.nan)
 
 
 def test_single_precision_image_by_image_is_double_precision_at_once():
