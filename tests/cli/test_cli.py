@@ -11,11 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 
-from prom import baselines, load, load_mask
+from prom import baselines, evaluate, load, load_mask
 from prom import options as prom_options
 from prom.cli import main, report_mask, strict_json
 from prom.datasets import folder
@@ -463,3 +464,28 @@ def test_masks_of_before_patients_were_counted_are_reported(capsys):
     result.provenance.update(slices=8, subjects=2)
     report_mask(result, "old.h5", json=False)
     assert "from 8 slices of 2 subjects" in capsys.readouterr().out
+
+
+def test_scores_are_those_of_the_convention_that_is_asked_for(work, here):
+    here("baseline", "energy", "mine", "-a", "4", "-o", "convention.h5", cwd=work)
+    mask, test = load_mask(work / "convention.h5").mask, load(work / "mine", "test")
+    told = {}
+    for convention in ("paper", "fastmri"):
+        said = here("evaluate", "convention.h5", "mine", "--convention", convention, "--json", cwd=work).stdout
+        told[convention] = json.loads(said)["psnr"]
+        assert told[convention] == pytest.approx(float(evaluate(mask, test, convention)["psnr"].mean()))
+    assert told["paper"] != told["fastmri"]
+
+
+def test_a_baseline_has_the_seed_that_is_asked_for(work, here):
+    for seed in ("0", "1"):
+        here("baseline", "gaussian", "mine", "-a", "4", "--seed", seed, "-o", f"seed{seed}.h5", cwd=work)
+    assert not torch.equal(*(load_mask(work / f"seed{seed}.h5").mask for seed in (0, 1)))
+
+
+def test_the_array_that_is_asked_for_is_read(work, here):
+    with h5py.File(work / "two.h5", "w") as file:
+        file["images"], file["other"] = np.random.rand(3, 16, 16), np.random.rand(3, 16, 12)
+    here("baseline", "energy", "two.h5", "-a", "4", "--key", "other", "-o", "other.h5", cwd=work)
+    assert load_mask(work / "other.h5").mask.shape == (16, 12)
+    assert "(1, 16, 12)" in here("inspect", "two.h5", "--key", "other", cwd=work).stdout

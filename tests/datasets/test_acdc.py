@@ -186,3 +186,14 @@ def test_number_of_threads_does_not_change_the_data(acdc_root, monkeypatch):
     expected = prom.load("acdc", "test", acdc_root, store=False).fingerprint()
     with threads(1 if torch.get_num_threads() > 1 else 2):
         assert prom.load("acdc", "test", acdc_root, store=False).fingerprint() == expected
+
+
+def test_images_and_labels_are_those_of_the_files(tmp_path):
+    """At 256 x 256 nothing is resized, and the slices are those in the middle."""
+    folder = write_patient(tmp_path, shape=(256, 256, 6))
+    ends = ("", "_gt")
+    image, label = (nibabel.load(folder / f"patient001_frame01{end}.nii.gz").get_fdata()[..., 2:4].transpose(2, 0, 1) for end in ends)
+    data = load("train", tmp_path)
+    assert np.array_equal(data.labels, label)
+    low, high = image.min((1, 2), keepdims=True), image.max((1, 2), keepdims=True)
+    assert np.allclose(data.images[:, 0], (image - low) / (high - low), atol=1e-6)

@@ -610,3 +610,23 @@ def test_emulated_coils_of_a_folder_have_the_noise_that_is_asked_for(tmp_path):
 def test_pixels_of_cropped_k_space_are_larger():
     data = SliceDataset("demo", "train", torch.rand(2, 1, 64, 48), ["a", "b"], [0, 0], spacing=[(1.0, 2.0), None])
     assert data.cropped(16).spacing == [(4.0, 6.0), None]
+
+
+def test_given_sensitivities_are_cut_as_their_images_are(tmp_path):
+    images, maps, kspace = measurement()
+    np.save(tmp_path / "maps.npy", maps.numpy())
+    (tmp_path / "scans").mkdir()
+    save(tmp_path / "scans", "npy", kspace.numpy())
+    options = {"axes": "NKHW", "domain": "kspace", "sensitivities": tmp_path / "maps.npy", "coils": "keep", "noise": SIGMA}
+    small = load(tmp_path / "scans", **options, size=(24, 20))
+    assert torch.equal(small.sensitivities, maps[:, 8:32, 6:26])
+    assert (small.images - images[..., 8:32, 6:26]).abs().square().mean().sqrt() == pytest.approx(SIGMA, rel=0.1)
+    assert "sensitivities of a file cannot be resized" in error(tmp_path / "scans", **options, size=24, size_in="kspace")
+
+
+def test_maps_of_matlab_have_rows_first_and_coils_last(tmp_path):
+    maps = simulated(4, (30, 40))
+    scipy.io.savemat(tmp_path / "maps.mat", {"maps": maps.numpy().transpose(1, 2, 0)})
+    plain = {"subjects": 1, "slices": [60], "size": 32, "phase": True}
+    expected = prom.load("mni_brain", **plain).with_coils(maps)
+    assert torch.equal(prom.load("mni_brain", **plain, maps=tmp_path / "maps.mat").sensitivities, expected.sensitivities)

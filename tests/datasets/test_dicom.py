@@ -551,3 +551,23 @@ def test_compressed_pixels_larger_than_declared_are_not_decoded(tmp_path):
     data["PixelData"].is_undefined_length = True
     data.save_as(tmp_path / "a.dcm")
     assert "compressed pixels are 40000 x 30000" in error(tmp_path)
+
+
+def test_sagittal_stacks_go_by_position_too(tmp_path):
+    """Along the normal of the slices, which points to -x here."""
+    array = pixels(6, 10, 8)
+    across = {"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}
+    for instance, place in enumerate((0, 2, 4, 1, 3, 5), 1):
+        write(tmp_path / f"{instance}", array[place], instance, ImagePositionPatient=[place, 0, 0], **across)
+    assert torch.equal(prom.load(tmp_path, "all", grid=True).images[0, 0], torch.from_numpy(array[::-1].astype(np.float32)))
+
+
+def test_ge_says_in_a_tag_of_its_own_what_is_phase(tmp_path):
+    arrays = []
+    for number in range(2):
+        arrays.append(write(tmp_path / f"{number}", pixels(), 1 + number, Manufacturer="GE MEDICAL SYSTEMS"))
+        data = pydicom.dcmread(tmp_path / f"{number}")
+        data.add_new((0x0043, 0x102F), "SS", number)
+        data.save_as(tmp_path / f"{number}")
+    assert "magnitude, phase" in error(tmp_path)
+    assert torch.equal(load(tmp_path, part="magnitude").images[0, 0], arrays[0])

@@ -605,3 +605,16 @@ def test_dicom_without_an_image(tmp_path):
     del data.PixelData
     data.save_as(tmp_path / "a.dcm")
     assert "without an image" in error(tmp_path)
+
+
+def test_a_store_is_of_one_reading(tmp_path, monkeypatch):
+    """The same file with other options is other data."""
+    monkeypatch.setenv("PROM_CACHE", str(tmp_path / "cache"))
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((12, 12, 12)))
+    one, two = (prom.load(tmp_path / "a.npy", "all", axes=axes, store=True) for axes in ("NHW", "HWN"))
+    assert torch.equal(two.images[:, 0], one.images[:, 0].permute(2, 0, 1))
+
+
+def test_labels_are_not_resized_in_k_space(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.random.rand(3, 16, 16), labels=np.zeros((3, 16, 16), np.uint8))
+    assert "cannot be resized in k-space" in error(tmp_path, size=12, size_in="kspace")

@@ -808,3 +808,15 @@ def test_empty_matlab_array_and_file_that_is_none(tmp_path):
     assert "'x' (0, 8)" in error(tmp_path) and "is empty" in error(tmp_path, dataset_name="x")
     (tmp_path / "a.mat").write_text("no such file")
     assert "a.mat: cannot be read as MATLAB (" in error(tmp_path)
+
+
+def test_headers_in_metres(tmp_path):
+    image = nibabel.Nifti1Image(np.random.rand(10, 8, 3).astype(np.float32), np.diag([0.0005, 0.001, 0.002, 1]))
+    image.header.set_xyzt_units("meter")
+    nibabel.save(image, tmp_path / "a.nii")
+    assert load(tmp_path).spacing[0] == pytest.approx((0.5, 1.0))
+
+
+def test_parts_of_complex_numbers_are_real(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((3, 16, 12, 2), np.complex64) * np.random.rand(3, 16, 12, 2))
+    assert "must be 2, of real numbers" in error(tmp_path, axes="NHWR", domain="image")

@@ -943,3 +943,11 @@ def test_random_folders_of_real_layouts(tmp_path):
         again = folder.plan(root, "test", patient=patient, labels="none")
         assert again.sides == plans["test"].sides
     assert read > FOLDERS // 2 and refused == 0 and 0 < asked < FOLDERS // 4
+
+
+@pytest.mark.parametrize("order", ["t2,flair", "flair,t2"])
+def test_channels_come_in_the_order_that_is_asked_for(tmp_path, order):
+    for contrast, brighter in (("flair", 0), ("t2", 6000)):
+        save(tmp_path / "B_0" / f"B_0_{contrast}.nii", image() + np.int16(brighter))
+    images = prom.load(tmp_path, "all", channels=order).images
+    assert (images[:, 0].min() > images[:, 1].max()) == (order == "t2,flair")

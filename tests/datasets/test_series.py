@@ -242,3 +242,9 @@ def test_real_series(tmp_path, name, options, shape):
     assert f"{shape[0]} series of" in inspection.report(found) and "channels, T, H, W" in inspection.report(found) and not found["refused"]
     inspection.picture(found, tmp_path / "look.png")
     assert (tmp_path / "look.png").stat().st_size > 1000
+
+
+def test_times_of_dicom_are_numbers(tmp_path):
+    """104 comes after 52, though not as a word."""
+    expected = dicom_series(tmp_path, "TriggerTime", [104.0, 0.0, 52.0])
+    assert torch.equal(load(tmp_path, time=True).images[:, 0], expected)

@@ -17,6 +17,8 @@ from hypothesis import strategies
 
 from prom import InputError
 from prom.baselines import as_result
+from prom.datasets import raw
+from prom.datasets import twix as twix_files
 from prom.datasets.acquisitions import Geometry, Line
 from prom.scanner import raw_data
 from prom.scanner.plan import plan
@@ -412,3 +414,65 @@ def test_bart_that_is_refused(tmp_path):
     assert "its header declares" in error(path)
     path.with_suffix(".hdr").unlink()
     assert "a.hdr" in error(path)
+
+
+def test_voxels_with_phase_oversampling(tmp_path):
+    """Half of the encoded field of view is reconstructed, and the samples are of all of it."""
+    before, _, after = header((8, 12, 1)).rpartition("<y>180</y>")
+    write(tmp_path / "a.h5", of_rows(numbers(1, 2, 12, 8), [5, 6, 7]), f"{before}<y>90</y>{after}")
+    assert read(tmp_path / "a.h5").voxel == pytest.approx((15, 25, 5))
+    protocol = {"sSliceArray": {"asSlice": [{"dReadoutFOV": 240, "dPhaseFOV": 180, "dThickness": 4}]}}
+    protocol |= {"sKSpace": {"dPhaseOversamplingForDialog": 0.5}}
+    assert twix_files._extent({"hdr": {"MeasYaps": protocol}}).tolist() == [240, 270, 4]
+
+
+def test_reference_lines_of_partial_fourier_lie_around_the_centre(tmp_path):
+    full, others = numbers(1, 3, 12, 8), numbers(1, 3, 12, 8)
+    made = of_rows(full, [4, 8]) + of_rows(full, [6], ["PARALLEL_CALIBRATION_AND_IMAGING"])
+    made += of_rows(others, [5, 7], ["PARALLEL_CALIBRATION"])
+    step = "kspace_encode_step_1"
+    shifted = [(data, {**counters, step: counters[step] - 4}, flags) for data, counters, flags in made]
+    write(tmp_path / "a.h5", shifted, header((8, 12, 1), centres=(2, 0)))
+    found = read(tmp_path / "a.h5")
+    assert found.reference_mask[:, 0].nonzero().flatten().tolist() == [5, 6, 7]
+    assert np.allclose(found.reference[:, :, 6], full[:, :, 6])
+
+
+def test_averages_of_unequal_lines_have_the_harmonic_mean(tmp_path):
+    full = numbers(1, 2, 12, 8)
+    write(tmp_path / "a.h5", of_rows(full, [5, 6]) + 2 * of_rows(full, [6]), header((8, 12, 1)))
+    assert read(tmp_path / "a.h5").averages == pytest.approx(1.5)
+
+
+def twix_lines(**changes):
+    """As :func:`prom.datasets.twix.lines` reads them: three lines, and two of a reference scan that counts from a centre of its own."""
+    zero, reference = np.zeros(5, int), np.array([False] * 3 + [True] * 2)
+    found = dict.fromkeys(("slice", "partition", "contrast", "phase", "repetition", "set", "segment", "cut", "centre_partition"), zero)
+    found |= {"data": numbers(5, 2, 16), "line": np.array([0, 4, 8, 1, 2]), "reference": reference, "calibration": reference}
+    found |= {"centre_line": np.array([6, 6, 6, 2, 2]), "centre_sample": np.full(5, 8), "backwards": zero.astype(bool)}
+    numbered = {"rows": 12, "columns": 8, "partitions": 1, "trajectory": 1, "dwell": 2000.0, "noise_dwell": 8000.0}
+    found |= {name: np.array(value) for name, value in numbered.items()}
+    return found | {"extent": np.array([240.0, 180.0, 5.0]), "noise": numbers(1, 2, 40)} | changes
+
+
+def test_twix_references_and_noise(tmp_path, monkeypatch):
+    found, path = twix_lines(), tmp_path / "a.dat"
+    monkeypatch.setattr(twix_files, "lines", lambda path: found)
+    path.write_bytes(bytes(10_000))
+    made = assembled(path, *raw.twix_lines(path))
+    assert made.mask[:, 0].nonzero().flatten().tolist() == [0, 4, 8] and made.voxel == pytest.approx((15, 30, 5))
+    assert made.reference_mask[:, 0].nonzero().flatten().tolist() == [5, 6]
+    assert np.allclose(made.noise, 2 * found["noise"][0])  # of a dwell time four times as long
+
+
+def test_lines_off_the_grid_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(twix_files, "lines", lambda path: twix_lines(trajectory=np.array(2)))
+    with pytest.raises(InputError, match="not Cartesian"):
+        raw.twix_lines(tmp_path / "a.dat")
+    with ismrmrd.Dataset(tmp_path / "a.h5", "dataset", mode="w") as file:
+        file.write_xml_header(header((8, 12, 1)).encode())
+        for row in range(12):
+            line = ismrmrd.Acquisition.from_array(numbers(2, 8), np.zeros((8, 2), np.float32), center_sample=4)
+            line.idx.kspace_encode_step_1 = row
+            file.append_acquisition(line)
+    assert "not Cartesian" in error(tmp_path / "a.h5")

@@ -411,3 +411,11 @@ def test_counters_and_dwell_times_that_raw_data_cannot_hold(tmp_path):
     with pytest.raises(InputError, match="different times"):
         write_scan(own, tmp_path / "b.mrd")
     assert not list(tmp_path.iterdir())
+
+
+FIELDS = {"own half spokes": (0.28, 0.2), "odd spokes, oversampled": (0.18, 0.22), "kooshball, unequal": (0.2, 0.22, 0.16)}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_unequal_field_of_view_has_its_axes(name):
+    assert scan(name).plan.fov[: len(FIELDS[name])] == pytest.approx(FIELDS[name])

@@ -9,6 +9,7 @@ import ismrmrd
 import nibabel
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from conftest import SHARED
 from PIL import Image
@@ -477,3 +478,25 @@ def test_a_file_of_the_ismrmrd_library_with_oversampling_and_noise(prom, tmp_pat
     images = volume.get_fdata()
     assert np.sqrt(((images[..., 0] - brain().abs().numpy()) ** 2).mean()) < 0.08
     assert np.sqrt(((2 * images[..., 1] - brain().abs().numpy()) ** 2).mean()) < 0.12
+
+
+def test_sensitivities_of_matlab_have_rows_first(tmp_path):
+    maps = simulated(3, (12, 10))
+    scipy.io.savemat(tmp_path / "a.mat", {"maps": maps.numpy().transpose(1, 2, 0)})
+    assert torch.equal(reconstruct.read_maps(tmp_path / "a.mat"), maps)
+    two = torch.stack([maps, 2 * maps])
+    scipy.io.savemat(tmp_path / "b.mat", {"maps": two.numpy().transpose(2, 3, 1, 0)})
+    assert torch.equal(reconstruct.read_maps(tmp_path / "b.mat"), two)
+
+
+def test_options_of_the_command_are_followed(prom, tmp_path):
+    np.save(tmp_path / "maps.npy", simulated(4, SHAPE))
+
+    def told(more):
+        code, text, complaint = prom(f"reconstruct raw.h5 -o image.h5 --json {more}")
+        assert code == 0, complaint
+        return json.loads(text)
+
+    assert told("--maps maps.npy")["how"]["sensitivities"] == "given"
+    assert told("--noise 0.5")["noise"] == 0.5
+    assert "the central 12 x 12" in told("--calibration 12")["how"]["sensitivities"]

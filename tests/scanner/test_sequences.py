@@ -247,3 +247,12 @@ def test_real_sizes(pattern, shape, settings, tmp_path):
     found = grid(made, measured(read, made.plan.matrix[0]).kspace)
     assert np.abs(found[..., 1:] - made.plan.steps.numpy()[:, None]).max() < 2 * GRID_STEP  # six digits of an amplitude, over whole trains
     assert np.abs(found[..., 0] - np.arange(made.plan.matrix[0])).max() < GRID_STEP
+
+
+FIELDS = {"gre2d, repulsion, rows": (0.2405, 0.18), "tse2d, random columns": (0.24, 0.2), "gre3d, random points": (0.2, 0.22, 0.16)}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_an_unequal_field_of_view_has_its_axes(name):
+    """In metres, as Pulseq has it: x is along the columns' index, y along the rows'."""
+    assert scan(name).sequence.definitions["FOV"][: len(FIELDS[name])] == pytest.approx(list(FIELDS[name]))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from prom import InputError
-from prom.kspace.trajectories import Trajectory, spirals, spokes
+from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.show import figures, readouts
 
 
@@ -39,3 +39,25 @@ def test_what_has_no_angles_of_spokes_is_refused(axes):
             draw(axes, arms, mask[None])
     with pytest.raises(InputError, match="mask 'none': measures nothing"):
         readouts.show_gaps(axes, spokes(4, size=8), {"none": torch.zeros(4, 8, dtype=torch.bool)}, {"none": "black"})
+
+
+def test_paths_and_directions_are_those_of_k_space(axes):
+    """Columns to the right, rows downwards, as masks are drawn."""
+    candidates = spokes(8, size=16)
+    mask = torch.zeros(candidates.points.shape[:2], dtype=torch.bool)
+    mask[1] = True
+    readouts.show_paths(axes, candidates.chosen(mask))
+    assert np.allclose(axes.lines[0].get_xydata()[:, ::-1], candidates.points[1]) and axes.yaxis_inverted()
+    rose = plt.figure().add_subplot(projection="polar")
+    readouts.show_rose(rose, candidates, mask)
+    rose.figure.canvas.draw()
+    where = rose.transData.transform(np.column_stack([rose.lines[0].get_xdata(), [1, 1]]))
+    drawn = (where[0] - where[1]) * [1, -1]  # on the screen, downwards
+    along = (candidates.points[1, -1] - candidates.points[1, 0]).numpy()[::-1]
+    assert abs(drawn @ along) == pytest.approx(np.linalg.norm(drawn) * np.linalg.norm(along), rel=1e-3)
+
+
+def test_paths_of_volumes_are_drawn_in_the_plane_of_rows_and_columns(axes):
+    points = kooshball(12, 6).points[:1]
+    readouts.show_paths(axes, points)
+    assert np.allclose(axes.lines[0].get_xydata(), points[0, :, [2, 1]])
