@@ -14,7 +14,8 @@ STAMP := .venv/installed-$(TORCH_BACKEND)
 TORCH := torch==$(shell sed -n 's/^torch==//p' constraints.txt)
 PIP := .venv/bin/python -m pip --disable-pip-version-check --quiet --quiet install --no-compile  # what is imported gets compiled
 PYTEST := .venv/bin/python -m pytest
-SHARED := -n 3 --dist loadfile  # of one thread each; one more than two cores, as tests wait for browsers, kernels and other programs
+# Of one thread each; one more than two cores, as tests wait for browsers, kernels and other programs. The files that take longest are first.
+SHARED := -n 3 --dist loadfile --no-loadscope-reorder
 
 # What the caller's shell may carry that would reach into the environment or take the figures out of the notebooks.
 unexport PYTHONPATH PYTHONHOME JUPYTER_PATH MPLBACKEND

@@ -37,6 +37,12 @@ else:
     atexit.register(shutil.rmtree, os.environ["PROM_CACHE"], ignore_errors=True)
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
+LONGEST = ("test_book.py", "test_chapters.py", "test_sweep.py", "test_lab.py", "test_cache.py")  # minutes each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process of several still has one of them when the others have ended."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def load(path: Path, split: str = "all", **options) -> SliceDataset:

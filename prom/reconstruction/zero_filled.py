@@ -66,7 +66,7 @@ def undersample(image: Tensor, mask: Tensor, axes: tuple[int, ...] = IMAGE_AXES)
     True
     """
     try:
-        torch.broadcast_shapes(image.shape, mask.shape)
+        torch.broadcast_shapes(image.shape, torch.as_tensor(mask).shape)
     except RuntimeError as error:
         raise InputError(f"mask {tuple(mask.shape)}: does not fit an image of shape {tuple(image.shape)}; make it as large") from error
     encoding = Fourier(tuple(image.shape[-len(axes) :]), axes)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import sys
+import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -95,10 +97,12 @@ def test_a_film_plays_in_a_page_without_kernel_or_request(tmp_path):
             page.goto((tmp_path / "page.html").as_uri())
             picture = page.locator("img")
             assert picture.get_attribute("alt") == 'a "bar" that <moves>'
-            seen[motion] = set()
-            for _ in range(12):
+            seen[motion], end = set(), time.monotonic() + 20
+            for number in itertools.count():  # 12 pictures where nothing moves, and else until it has, on a busy machine too
                 seen[motion].add(picture.screenshot())
                 page.wait_for_timeout(60)
+                if number >= 12 and (motion == "reduce" or len(seen[motion]) >= 3 or time.monotonic() > end):
+                    break
             assert all(url.startswith(("file:", "data:")) for url in requests)
         assert len(seen["no-preference"]) >= 3 and len(seen["reduce"]) == 1
 
