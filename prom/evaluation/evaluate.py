@@ -59,8 +59,7 @@ def evaluate(
         raise InputError(f"convention fastmri: is of volumes of slices, and {dataset.name} has {dataset.kind}; use the paper's")
     if isinstance(reconstruction, str):
         raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
-    if reconstruction is None and dataset.trajectory is not None:
-        raise InputError(f"{dataset.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
+    check_masked(dataset, reconstruction)
     mask = as_mask(mask, dataset.grid, dataset.name)
     subjects, slices = list(dataset.subjects), list(dataset.slices)
     members: dict[str, list[int]] = {}
@@ -85,6 +84,12 @@ def evaluate(
     scores = pd.concat(parts, ignore_index=True)
     who = {"subject": list(members), "slice": [len(group) for group in groups]} if fastmri else {"subject": subjects, "slice": slices}
     return pd.concat([pd.DataFrame(who), scores], axis=1)
+
+
+def check_masked(dataset: SliceDataset, reconstruction: Reconstruction | None) -> None:
+    """Raise InputError where masks are of readouts off the grid and no reconstruction is given: zero-filling would take them for rows."""
+    if reconstruction is None and dataset.trajectory is not None:
+        raise InputError(f"{dataset.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
 
 
 @torch.no_grad()

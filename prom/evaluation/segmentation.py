@@ -22,7 +22,7 @@ from prom.engine import network_files
 from prom.engine.device import choose_device
 from prom.engine.optional import monai
 from prom.errors import InputError
-from prom.evaluation.evaluate import reconstructed
+from prom.evaluation.evaluate import check_masked, reconstructed
 from prom.files import check_writable
 from prom.learn.batches import shuffled_batches
 from prom.masks import as_mask, as_masks
@@ -126,7 +126,7 @@ class Segmenter:
         _check_fit(self.metadata, data)
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
-        _check_masked(data, reconstruction)
+        check_masked(data, reconstruction)
         self.network.to(device).eval().requires_grad_(False)
         described = {"objective": "segmentation", "network": self.fingerprint()}
         if reconstruction is None:
@@ -245,7 +245,7 @@ def train(
     if masks is not None:
         masks = as_masks(masks, data.grid, data.name)
         for part in (data, validation):
-            _check_masked(part, reconstruction)
+            check_masked(part, reconstruction)
     settings = {
         "steps": steps,
         "batch_size": batch_size,
@@ -349,7 +349,7 @@ def evaluate(
     labels = _labels(data)
     if mask is not None:
         mask = as_mask(mask, data.grid, data.name)
-        _check_masked(data, reconstruction)
+        check_masked(data, reconstruction)
     elif reconstruction is not None:
         raise InputError(UNMASKED)
     device = choose_device(device)
@@ -461,11 +461,6 @@ def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
             f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
             f"{len(metadata['channels'])} levels; size={wanted} fills up images of your own"
         )
-
-
-def _check_masked(data: SliceDataset, reconstruction: Reconstruction | None) -> None:
-    if reconstruction is None and data.trajectory is not None:
-        raise InputError(f"{data.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
 
 
 def _labels(data: SliceDataset) -> Tensor:

@@ -74,7 +74,6 @@ def read(path: str | os.PathLike) -> Tensor:
     path = Path(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        _check_format(path)
         return _on_grid(path).mask
     if not path.is_file():
         raise InputError(f"mask {path}: no such file; make one with 'prom export'")
@@ -92,13 +91,14 @@ def read(path: str | os.PathLike) -> Tensor:
     return torch.from_numpy(array.astype(bool))
 
 
-def _check_format(path: Path) -> None:
-    if path.is_file() and not h5py.is_hdf5(path):
+def _own(path: str | os.PathLike) -> MaskResult:
+    if os.path.isfile(path) and not h5py.is_hdf5(path):
         raise InputError(f"mask {path}: is of no format that masks are read from; give prom's own .h5, or {', '.join(READERS)}")
+    return load_mask(path)
 
 
 def _on_grid(path: str | os.PathLike) -> MaskResult:
-    result = load_mask(path)
+    result = _own(path)
     if result.trajectory is not None:
         raise InputError(f"mask {path}: chooses among {result.pattern}, which are off the grid; give one of points or lines")
     return result
@@ -114,8 +114,7 @@ def read_with_trajectory(path: str | os.PathLike) -> tuple[Tensor, Trajectory | 
     """
     if Path(path).suffix.lower() in READERS:
         return read(path), None
-    _check_format(Path(path))
-    result = load_mask(path)
+    result = _own(path)
     return result.mask, result.trajectory
 
 
@@ -128,7 +127,6 @@ def read_with_pattern(path: str | os.PathLike) -> tuple[Tensor, str]:
         As :func:`read`.
     """
     if Path(path).suffix.lower() not in READERS:
-        _check_format(Path(path))
         result = _on_grid(path)
         return result.mask, result.pattern
     mask = read(path)
