@@ -26,8 +26,10 @@ def end_with(parent: int) -> None:
 
     Linux takes care of it; elsewhere a thread checks every half second.
 
-    >>> end_with(os.getppid()) is None
-    True
+    >>> from concurrent.futures import ProcessPoolExecutor
+    >>> with ProcessPoolExecutor(1, initializer=end_with, initargs=[os.getpid()]) as workers:
+    ...     workers.submit(sum, [1, 2]).result()
+    3
     """
     with suppress(ValueError):  # not in the main thread
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -46,7 +48,9 @@ def call(parent: int, task: bytes) -> Any:
 
     The function comes pickled, so that the libraries it needs are imported when this process already ends with its parent.
 
-    >>> call(os.getppid(), pickle.dumps(list))
+    >>> from concurrent.futures import ProcessPoolExecutor
+    >>> with ProcessPoolExecutor(1) as workers:
+    ...     workers.submit(call, os.getpid(), pickle.dumps(list)).result()
     []
     """
     end_with(parent)
