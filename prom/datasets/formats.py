@@ -26,6 +26,7 @@ from prom.errors import InputError
 HDF5_NAMES = ("images", "reconstruction_esc", "reconstruction_rss")  # first one found is read; the last two are fastMRI's
 KSPACE_NAMES = ("kspace", "k_space", "k-space", "ksp")
 MILLIMETRES = {1: 1e3, 3: 1e-3}  # codes of NIfTI for metre and micron; others are mm, or not known and taken for mm
+UNITS_OF_TIME = {8: "seconds", 16: "milliseconds", 24: "microseconds"}  # codes of NIfTI
 FASTMRI_AXES = {3: "NHW", 4: "NKHW"}
 SUPPORTED = (
     "NIfTI (.nii, .nii.gz), pairs of NIfTI or Analyze (.img with .hdr, .img.gz with .hdr.gz), FreeSurfer (.mgh, .mgz), NumPy (.npy, "
@@ -237,8 +238,13 @@ def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
     if (offset := getattr(volume.dataobj, "offset", 0)) > NIFTI_OFFSET:
         raise InputError(f"{path}: its voxels begin at byte {offset}, behind more than any header; it is damaged")
     guessed, axes = axes is None, check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
-    code = int(volume.header["xyzt_units"]) & 7 if "xyzt_units" in volume.header else 0
-    zooms = [float(zoom) * MILLIMETRES.get(code, 1.0) for zoom in volume.header.get_zooms()]
+    units = int(volume.header["xyzt_units"]) if "xyzt_units" in volume.header else 0
+    if guessed and axes == "HWNC" and volume.shape[3] > 1 and units & 56 in UNITS_OF_TIME:
+        raise InputError(
+            f"{path}: {volume.shape[3]} images a slice, and its header gives their distance in {UNITS_OF_TIME[units & 56]}: whether they are "
+            "frames in time or channels is unclear; give axes=HWNT or axes=HWNC"
+        )
+    zooms = [float(zoom) * MILLIMETRES.get(units & 7, 1.0) for zoom in volume.header.get_zooms()]
     spacing = pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")])
     thickness = zooms[axes.index("N")] if "N" in axes else None
     return Content(np.asanyarray(volume.dataobj), axes, spacing=spacing, thickness=thickness, guessed=guessed)

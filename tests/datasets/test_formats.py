@@ -413,6 +413,19 @@ def test_units_of_nifti_and_labels_of_another_shape(tmp_path):
     assert "a.npz" in error(tmp_path / "in")
 
 
+@pytest.mark.parametrize("unit", ["sec", "msec", "usec"])
+def test_nifti_whose_header_speaks_of_time_is_asked_about(tmp_path, unit):
+    image = nibabel.Nifti1Image(random(10, 8, 3, 4), np.eye(4))
+    nibabel.save(image, tmp_path / "a.nii")
+    assert load(tmp_path).images.shape == (3, 4, 10, 8)
+    image.header.set_xyzt_units("mm", unit)
+    nibabel.save(image, tmp_path / "a.nii")
+    assert "axes=HWNT or axes=HWNC" in error(tmp_path)
+    assert load(tmp_path, axes="HWNC").images.shape == (3, 4, 10, 8) and load(tmp_path, axes="HWNT").images.shape == (3, 1, 4, 10, 8)
+    nibabel.save(image.slicer[..., :1], tmp_path / "a.nii")
+    assert load(tmp_path).images.shape == (3, 1, 10, 8)
+
+
 def test_real_images_with_negative_values_stay_real_in_kspace(tmp_path):
     np.save(tmp_path / "a.npy", image := random(3, 16, 16) - 0.5)
     assert np.allclose(load(tmp_path, size=16, size_in="kspace").images[:, 0], image, atol=1e-6)
