@@ -263,7 +263,7 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
     content = without_nan(content, nan)
     array, domain = arranged(content), domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
-        pair = f", give axes={content.axes.replace('C', 'R')} where the two channels are real and imaginary part" * (array.shape[1] == 2)
+        pair = f", give axes={_as_parts(content.axes, array)} where the two are real and imaginary part" * (2 in array.shape[:2])
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
     refuse_parts(path, content, domain, array)
     sides = content.keep or array.shape[3:]
@@ -276,13 +276,15 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
 
 def refuse_parts(path: Path, content: Content, domain: str, array: np.ndarray) -> None:
     """Raise InputError where two channels, or two slices, with negative values may be the parts of complex numbers: (N, C, K, H, W)."""
-    axes = content.axes
-    letter, what = ("C", "channels") if array.shape[1] == 2 else ("N", "slices")
     if domain == "image" and content.guessed and 2 in array.shape[:2] and array.dtype.kind in "if" and (array < 0).any():
-        parts = axes.replace(letter, "R") if letter == "C" else axes.replace("N", "R").replace("C", "1" if array.shape[1] == 1 else "N")
-        raise InputError(
-            f"{path}: whether 2 with negative values are {what} or real and imaginary part is unclear; give axes={axes} or axes={parts}"
-        )
+        what = "channels" if array.shape[1] == 2 else "slices"
+        way = f"give axes={content.axes} or axes={_as_parts(content.axes, array)}"
+        raise InputError(f"{path}: whether 2 with negative values are {what} or real and imaginary part is unclear; {way}")
+
+
+def _as_parts(axes: str, array: np.ndarray) -> str:
+    """The axes of an array (N, C, K, H, W), of which two channels, or else two slices, are real and imaginary part."""
+    return axes.replace("C", "R") if array.shape[1] == 2 else axes.replace("N", "R").replace("C", "1" if array.shape[1] == 1 else "N")
 
 
 def coil_kspace(path: Path, content: Content, domain: str | None = None, empty: str = "refuse", nan: float | None = None) -> Tensor:

@@ -122,7 +122,7 @@ def plan(
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
     secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white but labels,
-    phases, real and imaginary parts of BIDS, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to
+    phases, real and imaginary parts in two files, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to
     files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
@@ -137,8 +137,8 @@ def plan(
         What the axes of arrays in npy, npz, HDF5, MATLAB and NIfTI files are, a letter for each: H and W (rows, columns), N (slices), C
         (channels: contrasts, echoes, all measured with one mask), K (coils), R (real and imaginary part), 1 (one of length 1, to drop).
         E.g. ``"HWCN"``, or for multi-coil k-space ``"NKHW"``. Without names the axes are those of the table where that makes slices, of
-        at least 8 rows and columns. They must be named where k-space may be of coils, but for fastMRI, and where two channels with negative
-        values may be real and imaginary part.
+        at least 8 rows and columns. They must be named where k-space may be of coils, but for fastMRI, where two channels or slices
+        with negative values may be real and imaginary part, and where NIfTI of four axes gives a unit of time.
     domain
         "image", or "kspace": arrays are fully sampled k-space with its centre at ``[H // 2, W // 2]``, complex, and the images are
         :func:`prom.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and complex numbers that are not
@@ -152,9 +152,9 @@ def plan(
         columns at the edges, as zero-padding leaves them).
     patient
         Who is one, where names or headers leave it open: "file", "case" (its name without contrast, session, echo or frame), "name"
-        (likewise, and without a number that other cases end in too),
-        "folder" (the innermost), or the number of a folder on the path, from 1; of DICOM "id" (PatientID) or "study" (StudyInstanceUID)
-        instead of the file and its name, which DICOM does not go by.
+        (likewise; where two names end in the same number, all of them without their numbers), "folder" (the innermost), or the number
+        of a folder on the path, from 1; of DICOM "id" (PatientID) or "study" (StudyInstanceUID) instead of the file and its name,
+        which DICOM does not go by.
     labels
         "auto"; "only": leave out images that have none; "none": read none.
     contrast, channels
@@ -310,7 +310,7 @@ def plan(
         name=name,
         split=split,
         root=path,
-        items=[piece for item in items for piece in _pieces(item, settings)] if volume else items,
+        items=[piece for item in items for piece in _pieces(item, settings, maps)] if volume else items,
         read=partial(read, sensitivities=maps, **settings),
         files=[*used, *([maps] if maps else [])],
         options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
@@ -345,11 +345,12 @@ def _check_series(path: Path, files: list[File], axes: str | None) -> None:
         )
 
 
-def _pieces(item: list[File], settings: dict[str, Any]) -> list[list[File]]:
+def _pieces(item: list[File], settings: dict[str, Any], maps: Path | None) -> list[list[File]]:
     """The pieces in which a subject's volume is read: several of a large file that is mapped, else one."""
     [file, *others] = item
     mapped = file.kind in formats.MAPPED and not others and not file.others and settings.get("compress") is None
-    if not mapped or file.path.stat().st_size <= volumes.SLAB or "R" in (settings["axes"] or ""):
+    estimated = settings.get("coils") == "keep" and (maps is None or settings["noise"] is None)  # from all slices, as what all share
+    if not mapped or estimated or file.path.stat().st_size <= volumes.SLAB or "R" in (settings["axes"] or ""):
         return [item]
     try:
         content = content_of(file, file.path, settings["dataset_name"], settings["axes"], settings["part"], volume=True)

@@ -59,7 +59,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     if kind == "BART":  # which has axes of length 1 too
         letters = None if axes is None else "".join(letter for letter in axes if letter in wanted + "1").rstrip("1")
     else:
-        letters = "".join(letter for letter in axes or "" if letter in wanted)
+        letters = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
     found = arranged(content(path, kind, None, letters, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
@@ -68,6 +68,11 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
     return torch.tensor(maps, dtype=torch.complex64)
+
+
+def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str) -> str:
+    """The axes of sensitivities: those of the images, without N where one set is for all slices."""
+    return letters if len(shape) == len(letters) else letters.replace("N", "")
 
 
 def kind_of(path: Path) -> str | None:
@@ -168,9 +173,15 @@ def recognise(path: Path) -> str | None:
     kind = kind_of(path)
     if kind in (None, "Analyze", "twix") and (path.name.lower() == "dicomdir" or dicom.is_dicom(path)):
         return "DICOM"
-    if (kind == "twix" and not raw.is_twix(path)) or (path.suffix.lower() == ".mrd" and not h5py.is_hdf5(path)):
+    if (kind == "twix" and not raw.is_twix(path)) or (path.suffix.lower() == ".mrd" and _is_stream(path)):
         return None  # .dat is an ending of anything, and .mrd of streams too
     return kind
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a file is no HDF5, and no HDF5 that was damaged either: not empty, nor of zeros, as what a copy that broke off leaves."""
+    with open(path, "rb") as file:
+        return not h5py.is_hdf5(path) and any(file.read(8))
 
 
 def companions(path: Path, kind: str) -> list[Path]:
@@ -241,8 +252,8 @@ def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
     units = int(volume.header["xyzt_units"]) if "xyzt_units" in volume.header else 0
     if guessed and axes == "HWNC" and volume.shape[3] > 1 and units & 56 in UNITS_OF_TIME:
         raise InputError(
-            f"{path}: {volume.shape[3]} images a slice, and its header gives their distance in {UNITS_OF_TIME[units & 56]}: whether they are "
-            "frames in time or channels is unclear; give axes=HWNT or axes=HWNC"
+            f"{path}: {volume.shape[3]} images a slice, and its header gives their distance in {UNITS_OF_TIME[units & 56]}: whether they "
+            "are frames in time or channels is unclear; give axes=HWNT or axes=HWNC"
         )
     zooms = [float(zoom) * MILLIMETRES.get(units & 7, 1.0) for zoom in volume.header.get_zooms()]
     spacing = pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")])
@@ -441,7 +452,13 @@ def _read_image(path: Path, _: str | None, __: str | None) -> Content:
             stated = re.search(r"^images=(\d+)", str(getattr(image, "tag_v2", {}).get(270, "")), re.MULTILINE)
     if stated and int(stated[1]) != len(pages):
         raise InputError(f"{path}: says that it has {stated[1]} images, but has {len(pages)} pages (ImageJ writes so); save it as npy")
-    return Content(np.stack(pages), "NHW")
+    stack = np.stack(pages)
+    if len(pages) == 2 and stack.dtype.kind in "if" and (stack < 0).any():
+        raise InputError(
+            f"{path}: whether 2 pages with negative values are slices or real and imaginary part is unclear; save them as two files, or as "
+            "one complex array"
+        )
+    return Content(stack, "NHW")
 
 
 def _check_picture(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
+from string import ascii_lowercase
 
 from prom.errors import InputError
 
@@ -22,7 +23,9 @@ LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "
 IMAGE_WORDS = {"image", "img", "recon", "reconstruction"}  # P1_image is the image of P1
 PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
 SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
-REAL, IMAGINARY = ("real", "re", "r"), ("imaginary", "imag", "im", "i")  # parts of complex numbers, in two files
+REAL, IMAGINARY = ("real", "re"), ("imaginary", "imag", "im")  # parts of complex numbers, in two files
+# the longer words with anything before them, the shorter ones alone
+PART_OF_COMPLEX = re.compile(r"(real|imaginary|imag|(?<![^-_. /])(?:re|im))(?=(?:part)?\d*(?:[-_. /]|$))")
 CONTRASTS = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
@@ -65,7 +68,7 @@ def names(files: Sequence[PurePath], stems: Sequence[str], how: str | None = Non
     The patient is, in this order: ``sub-XX`` where BIDS names it; the folder whose name the file's name begins with (BraTS); the topmost
     folder, so that no folder is torn apart; else the file, without words for contrast, label, image, session, echo or frame at its end.
     Folders that say what lies in them (imagesTr, labelsTr, train, T1) are no patients. ``how`` settles it instead:
-    "file", "case" (the file's name, the words at its end stripped), "name" (likewise, and a number that other cases end in too),
+    "file", "case" (the file's name, the words at its end stripped), "name" (likewise, and where two names end in one number, all without),
     "folder" (the innermost), or the number of a folder on the path, from 1.
 
     Raises
@@ -164,15 +167,22 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
 def _is_part(path: str, known: Collection[str]) -> bool:
     """Whether a word of a path says the real or imaginary part, and the other part is among the ``known`` paths, all in lower case.
 
+    Single letters say it at the end of a name alone, where no further one takes their place: other patients may be called p_a, p_b.
+
     >>> _is_part("p1/real_1", {"p1/real_1", "p1/imag_1"}), _is_part("p1_r", {"p1_r", "p1_l"})
     (True, False)
+    >>> _is_part("p1real2", {"p1real2", "p1imag2"}), _is_part("p_r", {"p_r", "p_i"}), _is_part("p_r", {"p_r", "p_i", "p_s"})
+    (True, True, False)
     """
-    words = re.split(r"([-_. /]+)", path)
-    for place, word in enumerate(words):
-        others = IMAGINARY if word in REAL else REAL if word in IMAGINARY else ()
-        if any("".join((*words[:place], other, *words[place + 1 :])) in known for other in others):
+    for found in PART_OF_COMPLEX.finditer(path):
+        others = IMAGINARY if found[1] in REAL else REAL
+        if any(path[: found.start(1)] + other + path[found.end(1) :] in known for other in others):
             return True
-    return False
+    start, letter = path[:-1], path[-1:]
+    others = {"r": "i", "i": "r"}.get(letter)
+    if not others or not re.search(r"[-_. ]$", start) or start + others not in known:
+        return False
+    return not any(start + further in known for further in ascii_lowercase if further not in "ri")
 
 
 def _unread(stem: str, is_part: bool) -> str:
@@ -311,7 +321,9 @@ def _chosen_patient(file: PurePath, words: _Words, how: str, numbered: dict[str,
     if how == "case":
         return words.case or file.name
     if how == "file" or (how == "folder" and len(file.parts) == 1):  # what its label is called too: prom.datasets.roles divides them
-        return "/".join((*(part for part in file.parts[:-1] if not says_what(part)), words.case or file.name))
+        folders = tuple(part for part in file.parts[:-1] if not says_what(part))
+        nameless = folders and (not words.case or words.case.lower() in IMAGE_WORDS)  # P1/image and P1/seg are of P1
+        return "/".join((*folders, *(() if nameless else (words.case or file.name,))))
     return by_folder(file, how)
 
 
@@ -376,7 +388,8 @@ def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], wor
 def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:
     """P1_0, P1_1, P2_0, P2_1: slices of two patients, or four of two hospitals?"""
     numbered = _numbered(files, folders, words)
-    if len(set(numbered.values())) < len(numbered):  # else one number for each start, and both readings are the same
+    unnumbered = {word.case for word in words} - set(numbered)
+    if len(set(numbered.values()) - unnumbered) < len(numbered):  # else one number for each start, and both readings are the same
         ends = {case: _last(case)[2] for case in numbered}
         case, other = next((one, two) for one in numbered for two in numbered if ends[one] == ends[two] and numbered[one] != numbered[two])
         start = numbered[case]

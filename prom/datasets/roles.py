@@ -137,9 +137,9 @@ def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[P
 
 def _refuse_twice(root: Path, found: Sequence[File]) -> None:
     """P1.cfl and P1_image.nii: of one volume, as where the one was reconstructed from the other."""
-    known: dict[tuple[str, str, str], File] = {}
+    known: dict[tuple[str, str, str, str], File] = {}
     for file in found:
-        other = known.setdefault((file.patient, file.volume, file.contrast), file)
+        other = known.setdefault((file.side, file.patient, file.volume, file.contrast), file)
         names = [formats.without_extension(one.path).name.lower() for one in (other, file)]
         if any(name.startswith(start) and name[len(start) :].strip("-_. ") in layout.IMAGE_WORDS for start, name in (names, names[::-1])):
             raise InputError(
@@ -258,7 +258,8 @@ def _labels_by_value(found: Sequence[File]) -> set[Path]:
             continue
         like = {file.path: _values_are_labels(file) for file in files}
         for file in files:
-            if like[file.path] and any(not like[other.path] and _grids(other) & _grids(file) for other in files):
+            near = [other for other in files if not like[other.path] and (other.side == file.side or "" in (other.side, file.side))]
+            if like[file.path] and any(_grids(other) & _grids(file) for other in near):
                 labels.add(file.path)
     return labels
 

@@ -243,8 +243,8 @@ def train(
     _check_fit(start.metadata if start else metadata, data)
     _check_fit(start.metadata if start else metadata, validation)
     if masks is not None:
-        masks = as_masks(masks, data.grid, data.name)
         for part in (data, validation):
+            masks = as_masks(masks, part.grid, part.name)
             check_masked(part, reconstruction)
     settings = {
         "steps": steps,

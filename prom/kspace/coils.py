@@ -145,16 +145,19 @@ def simulated(coils: int, shape: Sequence[int], distance: float = 1.5) -> Tensor
 
 
 def with_phase(kspace: Tensor, calibration: int = CALIBRATION) -> int:
-    """The first coil of k-space ``(..., K, H, W)`` with a hundredth of the strongest one's energy in the centre, over all slices.
+    """The first coil of k-space ``(..., K, H, W)`` that has in every slice a hundredth of the strongest one's energy in the centre.
 
-    Its phase is that of images: a coil that was not connected has none to give, and another one in each slice would make steps.
+    Its phase is that of images: a coil that was not connected, or does not see some of the slices, has none to give there, and another
+    coil in each slice would make steps. Where no coil sees all slices it is the one that sees the darkest of them best.
 
     >>> with_phase(torch.stack([torch.zeros(8, 8), torch.ones(8, 8)]))
     1
     """
     middle = (slice(max(0, (side - calibration) // 2), (side + calibration) // 2) for side in kspace.shape[-2:])
-    energy = kspace[(..., *middle)].abs().double().square().sum(dim=(-2, -1)).reshape(-1, kspace.shape[-3]).sum(dim=0)
-    return int((energy >= LEAST_COIL * energy.max()).int().argmax())
+    energy = kspace[(..., *middle)].abs().double().square().sum(dim=(-2, -1)).reshape(-1, kspace.shape[-3])
+    strongest = energy.amax(dim=1, keepdim=True)
+    least = (energy / strongest)[strongest[:, 0] > 0].amin(dim=0) if strongest.any() else energy[0]  # empty slices say nothing
+    return int((least >= min(LEAST_COIL, float(least.max()))).int().argmax())
 
 
 def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP, first: int | None = None) -> Tensor:

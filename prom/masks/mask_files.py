@@ -92,7 +92,7 @@ def read(path: str | os.PathLike) -> Tensor:
 
 
 def _own(path: str | os.PathLike) -> MaskResult:
-    if os.path.isfile(path) and not h5py.is_hdf5(path):
+    if os.path.isfile(path) and not h5py.is_hdf5(path) and Path(path).suffix.lower() not in (".h5", ".hdf5"):
         raise InputError(f"mask {path}: is of no format that masks are read from; give prom's own .h5, or {', '.join(READERS)}")
     return load_mask(path)
 

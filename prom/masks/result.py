@@ -254,7 +254,8 @@ def as_masks(masks: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> T
     torch.Size([1, 2, 2])
     """
     if not isinstance(masks, Tensor | np.ndarray) or masks.ndim not in (len(shape), len(shape) + 1) or not len(masks):
-        raise InputError(f"masks of type {type(masks).__name__}: must be a mask of {tuple(shape)}, or several, one after the other")
+        what = tuple(masks.shape) if isinstance(masks, Tensor | np.ndarray) else f"type {type(masks).__name__}"
+        raise InputError(f"masks of {what}: must be a mask of {tuple(shape)}, or several, one after the other")
     return torch.stack([as_mask(mask, shape, name) for mask in (masks if masks.ndim > len(shape) else masks[None])])
 
 

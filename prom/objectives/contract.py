@@ -13,12 +13,30 @@ from torch import Tensor
 
 from prom.engine import distributed
 from prom.engine.device import asynchronous
+from prom.errors import InputError
 from prom.objectives.measurements import TRANSFORM_CHUNK, Measurements
 
 GRAPH_CHUNK = 8  # images that autograd works on at once over the whole set: on a CPU more of them take longer each
 GRAPH_CHUNK_GPU = 64  # and on a GPU, which 8 do not fill
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def check_masks(masks: Tensor, samples: Sequence[int], images: int) -> None:
+    """Refuse masks that are not M for samples of this shape, or M for each of so many images: compiled loops believe what they get.
+
+    >>> check_masks(torch.ones(1, 4, 4), (4, 4), images=2)
+    >>> check_masks(torch.ones(3, 1, 4, 4), (4, 4), images=2)
+    Traceback (most recent call last):
+    prom.errors.InputError: masks of (3, 1, 4, 4): for 2 images; give each of them as many masks, one at least
+    """
+    shape, samples = tuple(masks.shape), tuple(samples)
+    if shape[-len(samples) :] != samples or masks.ndim not in (len(samples) + 1, len(samples) + 2):
+        raise InputError(f"masks of {shape}: must be (M, ...) or (B, M, ...) of {samples}, as the images")
+    if not masks.is_floating_point():
+        raise InputError(f"masks of type {masks.dtype}: must be floating point, as their gradient is; use masks.float()")
+    if 0 in (*shape, images) or (masks.ndim == len(samples) + 2 and shape[0] != images):
+        raise InputError(f"masks of {shape}: for {images} images; give each of them as many masks, one at least")
 
 
 class Objective:

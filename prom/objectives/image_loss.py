@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.engine.threads import gathered
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective
+from prom.objectives.contract import ImageCriterion, Objective, check_masks
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
 
@@ -64,6 +64,7 @@ class ImageLoss(Objective):
         return dict(self._described)
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        check_masks(masks, self.data.samples, len(indices))
         masks = masks.detach().requires_grad_()
         with torch.enable_grad(), gathered():
             loss = self.loss(indices, masks)
@@ -73,6 +74,7 @@ class ImageLoss(Objective):
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """A scalar, which autograd can differentiate by the masks; without a gradient, a network needs its forward pass only."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        check_masks(masks, self.data.samples, len(indices))
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion gets the images in their own unit
         by_channel = masks.unsqueeze(-len(self.data.samples) - 1)

@@ -13,9 +13,8 @@ from torch import Tensor
 from prom.engine.device import asynchronous
 from prom.engine.threads import added, parallel
 from prom.engine.transforms import plan
-from prom.errors import InputError
 from prom.kspace.fourier import IMAGE_AXES
-from prom.objectives.contract import Objective
+from prom.objectives.contract import Objective, check_masks
 from prom.objectives.measurements import CURVATURE_IMAGES, Measurements
 
 IMAGES_PER_SUM = 4  # images whose gradients a thread of a CPU adds up; a batch of 16 is work for 4 threads
@@ -70,12 +69,8 @@ class MagnitudeMSE(Objective):
         return {"objective": "magnitude_mse"}
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        samples = self.data.samples  # compared here: the compiled loops believe what they get
-        if masks.shape[-len(samples) :] != samples or masks.ndim not in (len(samples) + 1, len(samples) + 2):
-            raise InputError(f"masks of {tuple(masks.shape)}: must be (M, ...) or (B, M, ...) of {tuple(samples)}, as the images")
         indices = indices if isinstance(indices, Tensor) else list(indices)
-        if 0 in masks.shape or (self._apart(masks) and len(masks) != len(indices)):
-            raise InputError(f"masks of {tuple(masks.shape)}: for {len(indices)} images; give each of them as many masks, one at least")
+        check_masks(masks, self.data.samples, len(indices))
         loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
         pairs = masks.shape[-len(self.data.samples) - 1] * len(indices)
         unit = self._square / (pairs * math.prod(self.data.shape[1:]))

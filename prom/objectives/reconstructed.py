@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective
+from prom.objectives.contract import ImageCriterion, Objective, check_masks
 from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction
@@ -124,6 +124,7 @@ class Reconstructed(Objective):
     def _each(self, function: Callable[[int, Tensor], Result], indices: Sequence[int] | Tensor, masks: Tensor) -> list[Result]:
         """A function of every image and its masks, by several threads where the reconstruction is for one."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        check_masks(masks, self._slices.grid, len(indices))
         pairs = [(index, masks[place] if self._apart(masks) else masks) for place, index in enumerate(indices)]
         if getattr(self.reconstruction, "concurrent", False) and not callable(self.criterion):
             return parallel(lambda pair: function(*pair), pairs)

@@ -478,13 +478,24 @@ def test_sensitivities_that_do_not_fit(tmp_path):
     for shape in ((3, 10, 8), (4, 8, 10)):
         np.save(maps, random(*shape, dtype=np.complex64))
         assert "a.npy" in (message := refused()) and str(shape) in message and "(4, 10, 8)" in message
-    np.save(maps, random(1, 4, 10, 8, dtype=np.complex64))
-    assert "'KHW'" in (message := refused()) and "(1, 4, 10, 8)" in message and "maps.npy" in message
+    np.save(maps, random(2, 4, 10, 8, dtype=np.complex64))
+    assert "maps.npy: are of 2 slices" in refused()
+    np.save(maps, random(1, 1, 4, 10, 8, dtype=np.complex64))
+    assert "'KHW'" in (message := refused()) and "(1, 1, 4, 10, 8)" in message and "maps.npy" in message
     np.save(maps, np.full((4, 10, 8), np.nan))
     assert "maps.npy" in (message := refused()) and "NaN" in message
     assert "axes='NKHW'" in refused(axes=None) and "axes='NKHW'" in refused(axes="NCHW")
     Image.fromarray(random(8, 8, dtype=np.uint8)).save(tmp_path / "maps.png")
     assert "maps.png" in refused(sensitivities=tmp_path / "maps.png")
+
+
+def test_sensitivities_of_one_slice(tmp_path):
+    np.save(tmp_path / "a.npy", random(2, 4, 10, 8, dtype=np.complex64))
+    np.save(tmp_path / "maps.npy", maps := random(4, 10, 8, dtype=np.complex64))
+    how = {"axes": "NKHW", "domain": "image", "sensitivities": tmp_path / "maps.npy"}
+    found = load(tmp_path, **how).images
+    np.save(tmp_path / "maps.npy", maps[None])
+    assert torch.equal(load(tmp_path, **how).images, found)
 
 
 def test_values_that_are_not_finite_do_not_hide_behind_sensitivities_of_0(tmp_path):

@@ -379,9 +379,10 @@ def test_an_image_without_its_imaginary_part_is_an_image(tmp_path):
     assert "is a real or imaginary part, by its name; save both as one complex array" in message(tmp_path)
 
 
-@pytest.mark.parametrize("words", [("real", "imaginary"), ("real", "im"), ("re", "imag"), ("Re", "Im"), ("r", "i")])
+@pytest.mark.parametrize("words", ["real imaginary", "real im", "re imag", "Re Im", "Real1 Imag1", "realpart imagpart"])
 @pytest.mark.parametrize("where", ["P{}_{}.npy", "P{}_{}_1.npy", "P{}/{}/a.npy"])
 def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words, where):
+    words = words.split()
     for number, word in itertools.product(range(3), words):
         save(tmp_path / where.format(number, word), image())
     assert "is a real or imaginary part, by its name" in message(tmp_path, patient="case")
@@ -389,6 +390,48 @@ def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words, wher
         for path in [*tmp_path.rglob(f"*_{word}*.npy"), *tmp_path.rglob(f"{word}/*.npy")]:
             path.unlink()
     assert len(prom.load(tmp_path, "all", patient="file")) == 9  # without the other part it is a word like any
+
+
+@pytest.mark.parametrize("where", ["P{}{}.npy", "P{}_{}.npy"])
+def test_parts_of_complex_numbers_without_a_word_of_their_own(tmp_path, where):
+    words = ("R", "I") if "_" in where else ("Real", "Imag")
+    for number, word in itertools.product(range(3), words):
+        save(tmp_path / where.format(number, word), image())
+    assert "is a real or imaginary part, by its name" in message(tmp_path, patient="case")
+
+
+@pytest.mark.parametrize("where", ["{}/scan.npy", "pat_{}.npy", "pat{}.npy"])
+def test_patients_may_be_called_r_and_i(tmp_path, where):
+    for letter in "girls":
+        save(tmp_path / where.format(letter), image())
+    assert prom.load(tmp_path, "all", patient="file").number_of_subjects == 5
+
+
+def test_first_scans_without_a_number_are_asked_about(tmp_path):
+    for number in range(1, 4):
+        save(tmp_path / f"P{number}.npy", image())
+        save(tmp_path / f"P{number}_2.npy", image())
+    assert "whether 'P1_2' or 'P1' is a patient is unclear; give patient=name" in message(tmp_path)
+    assert {*prom.load(tmp_path, "all", patient="name").patients} == {"P1", "P2", "P3"}
+
+
+def test_files_that_are_patients_have_labels_and_channels_that_their_folder_names(tmp_path):
+    for number in range(1, 4):
+        save(tmp_path / f"P{number}" / "image.nii", image())
+        save(tmp_path / f"P{number}" / "seg.nii", label())
+    found = prom.load(tmp_path, "all", patient="file")
+    assert found.labels is not None and found.number_of_subjects == 3
+    for number in range(1, 4):
+        for contrast in ("t1", "t2"):
+            save(tmp_path / f"P{number}" / f"{contrast}.nii", image())
+    assert prom.load(tmp_path, "all", patient="file", channels="t1,t2").images.shape[1] == 2
+
+
+def test_an_image_of_few_values_is_no_label_of_another_split(tmp_path):
+    for path in ("train/P1.npy", "train/P2.npy", "test/P3.npy"):
+        save(tmp_path / path, image())
+    save(tmp_path / "test" / "P1.npy", label())
+    assert len(prom.load(tmp_path, "test")) == 6
 
 
 def test_labels_and_channels_lie_where_their_image_lies(tmp_path):

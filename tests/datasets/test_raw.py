@@ -93,6 +93,9 @@ def test_ismrmrd_with_oversampled_readout_averages_and_noise(tmp_path, rows, wid
     assert torch.equal(load(tmp_path / "b.mrd").images, data.images)  # as some scanners call it
     (tmp_path / "b.mrd").write_bytes(b"a stream")
     assert torch.equal(load(tmp_path).images, data.images)  # which is none of HDF5
+    for damaged in (b"", bytes(5000)):  # as what a copy that broke off leaves
+        (tmp_path / "b.mrd").write_bytes(damaged)
+        assert "b.mrd: cannot be read as HDF5" in error(tmp_path)
     (tmp_path / "b.mrd").unlink()
     assert data.images.shape == (2, 1, rows, width) and data.images.dtype == torch.float32
     assert np.allclose(data.images[:, 0], np.linalg.norm(expected, axis=1), atol=1e-5)

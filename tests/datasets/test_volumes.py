@@ -233,6 +233,8 @@ def test_sensitivities_that_do_not_vary_along_n(tmp_path):
     how = {"axes": "KNHW", "domain": "kspace", "sensitivities": tmp_path / "maps.npy"}
     np.save(tmp_path / "maps.npy", maps[:, None])
     assert np.allclose(load(tmp_path, volume=True, readout=1, **how).images[:, 0], sliced(image, 1), atol=1e-4)
+    np.save(tmp_path / "maps.npy", maps)  # without N
+    assert np.allclose(load(tmp_path, volume=True, readout=1, **how).images[:, 0], sliced(image, 1), atol=1e-4)
     np.save(tmp_path / "maps.npy", np.repeat(maps[:, None], 5, axis=1))
     assert "has 12 slices, but the sensitivities are of 5" in error(tmp_path, volume=True, readout=1, **how)
 
@@ -276,6 +278,10 @@ def test_pieces_of_a_large_file_make_the_same_volume(tmp_path, monkeypatch, kind
     found = inspection.inspect(tmp_path, **how)
     assert found["read"]["subjects"] == 1 and found["read"]["slices"] == len(whole)
     assert f"volumes     volume of 12 x 16 x 10 (N, H, W), {volumes.READ_OUT[readout]}" in inspection.report(found)
+    del how["noise"]  # which is then estimated from all slices: pieces would have one each, and so would sensitivities
+    assert len(folder.plan(tmp_path, "all", **how).items) == 1
+    how.pop("sensitivities").unlink()
+    assert len(folder.plan(tmp_path, "all", noise=0.01, **how).items) == 1
 
 
 # -------------------------------------------------------------------------------------------------------------------------- what is refused

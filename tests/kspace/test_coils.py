@@ -262,7 +262,7 @@ def test_whitening_of_too_little_noise_is_refused():
 
 
 def test_slices_have_the_phase_of_one_coil():
-    """Of one that fades away from slice to slice too."""
+    """Of one that sees all of them, not of the first, which fades away from slice to slice."""
     image = torch.zeros(32, 32)
     image[4:28, 4:28] = 1
     maps = simulated(4, (32, 32)) * torch.polar(torch.ones(4), torch.tensor([0.0, 2.0, 0.5, 1.0]))[:, None, None]
@@ -270,8 +270,12 @@ def test_slices_have_the_phase_of_one_coil():
     kspace = fft2c(fading * image) + 1e-5 * complex_normal(3, 4, 32, 32)
     first = with_phase(kspace)
     found = torch.stack([estimated(one, first=first) for one in kspace])
-    assert first == 0 and (found[:, 0, 8:24, 8:24].angle().abs() < 0.05).all()
-    assert with_phase(kspace[2]) != 0  # alone, the last slice would have the phase of another
+    assert first == 1 and (found[:, 1, 8:24, 8:24].angle().abs() < 0.05).all()
+    assert with_phase(kspace[0]) == 0  # alone, the first slice would have the phase of another
+    kspace[1] = 0  # an empty slice says nothing
+    assert with_phase(kspace) == 1 and with_phase(kspace[1:2]) == 0
+    kspace[0, 1:] = kspace[2, 0] = 0  # no coil sees all
+    assert with_phase(kspace) == 0
 
 
 def test_noise_of_what_is_no_number_is_refused():

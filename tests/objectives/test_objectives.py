@@ -9,10 +9,12 @@ import torch
 from monai.losses import SSIMLoss
 from torch.nn import functional
 
-from prom import InputError, baselines
+from prom import InputError, SliceDataset, baselines
 from prom.datasets import cache
 from prom.kspace.fourier import fft2c, ifft2c
 from prom.objectives import ImageLoss, MagnitudeMSE, make
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.zero_filled import ZeroFilled
 
 
 def images(*shape: int, phase: bool = False) -> torch.Tensor:
@@ -63,17 +65,32 @@ def test_empty_mask_has_a_finite_gradient():
     assert torch.isfinite(gradient).all() and loss == pytest.approx(images(1, 1, 8, 8).square().mean().item(), rel=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 4, 4), (1, 12, 12), (8, 6), (1, 1, 1, 8, 6)])
-def test_masks_of_another_size_are_refused(shape):
+THREE = images(3, 1, 8, 6)
+ALL = (
+    MagnitudeMSE(THREE),
+    ImageLoss(THREE, functional.l1_loss),
+    Reconstructed(SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0]), ZeroFilled()),
+)
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
+@pytest.mark.parametrize("shape", [(1, 6, 8), (1, 4, 4), (1, 12, 12), (2, 1, 6), (8, 6), (1, 1, 1, 8, 6)])
+def test_masks_of_another_size_are_refused(shape, objective):
     """The compiled loops go over the image's samples, whatever memory the mask has."""
-    with pytest.raises(InputError, match=r"masks of .*: must be \(M, ...\) or \(B, M, ...\) of \(8, 6\)"):
-        MagnitudeMSE(images(2, 1, 8, 6)).loss_and_gradient([0], torch.ones(shape))
+    for compute in (objective.loss_and_gradient, objective.loss):
+        with pytest.raises(InputError, match=r"masks of .*: must be \(M, ...\) or \(B, M, ...\) of \(8, 6\)"):
+            compute([0], torch.ones(shape))
 
 
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
 @pytest.mark.parametrize("shape", [(2, 1, 8, 6), (0, 8, 6), (3, 0, 8, 6)])
-def test_masks_for_another_number_of_images_are_refused(shape):
+def test_masks_for_another_number_of_images_are_refused(shape, objective):
     with pytest.raises(InputError, match="for 3 images; give each of them as many masks, one at least"):
-        MagnitudeMSE(images(3, 1, 8, 6)).loss_and_gradient([0, 1, 2], torch.ones(shape))
+        objective.loss_and_gradient([0, 1, 2], torch.ones(shape))
+    with pytest.raises(InputError, match="for 0 images"):
+        objective.loss_and_gradient([], torch.ones(1, 8, 6))
+    with pytest.raises(InputError, match="masks of type torch.bool: must be floating point"):
+        objective.loss_and_gradient([0, 1, 2], torch.ones(1, 8, 6).bool())
 
 
 def test_curvature_is_the_mean_power_over_the_pixels():
