@@ -172,6 +172,8 @@ def as_dataset(data: SliceDataset | Tensor | np.ndarray) -> SliceDataset:
         return data
     if isinstance(data, str | os.PathLike):
         raise InputError(f"data {str(data)!r}: must be images, not their path; read them with prom.load")
+    if isinstance(data, np.ma.MaskedArray):
+        raise InputError("data: is a masked array, whose mask would be lost; use data.filled(0)")
     try:
         if isinstance(data, np.ndarray):
             data = np.ascontiguousarray(data, data.dtype.newbyteorder("="))  # which PyTorch needs

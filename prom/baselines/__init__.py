@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 
+import numpy as np
 from torch import Tensor
 
 from prom import methods
@@ -20,7 +21,7 @@ from prom.baselines.densities import equispaced, gaussian, poisson_disc, polynom
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
 from prom.kspace.patterns import make
-from prom.masks import MaskResult, provenance
+from prom.masks import MaskResult, as_mask, provenance
 from prom.masks.demands import Demands
 from prom.options import check_seed
 
@@ -115,6 +116,7 @@ def as_result(
     ``options`` are those that the baseline was called with, ``demands`` among them.
     """
     trajectory = None if train is None else train.trajectory
+    mask = as_mask(mask, tuple(np.shape(mask)), name)
     lines = make(pattern, tuple(mask.shape), train is not None and train.kind == "series") if trajectory is None else train.choices(pattern)
     theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
     record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")

@@ -26,7 +26,7 @@ def energy(train: SliceDataset, acceleration: float, pattern: str = "points", se
     """
     lines = train.lines(pattern)
     power = lines.adjoint(Measurements(train.images, keep=False, axes=train.axes).power())
-    return lines.forward(allowed(lines, acceleration, demands).round(power))
+    return lines.forward(allowed(lines, acceleration, demands).round(power)).contiguous()
 
 
 @each_frame

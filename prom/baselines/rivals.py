@@ -95,6 +95,8 @@ def igs(
 
 
 @spread()
+@torch.inference_mode(False)
+@torch.enable_grad()
 def loupe(
     train: SliceDataset,
     acceleration: float,
@@ -150,7 +152,7 @@ def loupe(
     _check(iterations=iterations, batch_size=batch_size, learning_rate=learning_rate, slope=slope, sample_slope=sample_slope)
     problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
-    uniform = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
+    uniform = torch.rand(problem.pattern.shape, generator=generator, dtype=torch.float32, device=problem.device)
     weights = (uniform * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
     batches = shuffled_batches(len(problem.data), batch_size, generator)

@@ -106,6 +106,10 @@ class SliceDataset:
     def __post_init__(self) -> None:
         for what in ("subjects", "slices", "patients", "spacing"):
             object.__setattr__(self, what, _plain(getattr(self, what)))
+        for what in ("images", "kspace", "sensitivities"):
+            values = getattr(self, what)
+            if isinstance(values, Tensor) and (values.requires_grad or values.is_conj() or values.is_neg()):
+                object.__setattr__(self, what, values.detach().resolve_conj().resolve_neg())
         if self.kind not in KINDS:
             raise unknown("kind", self.kind, KINDS)
         letters = KINDS[self.kind]

@@ -40,8 +40,8 @@ def exactly(function: Callable) -> Callable:
 
 
 def flat(tensor: torch.Tensor) -> np.ndarray:
-    """The memory of a contiguous tensor as a 1D array."""
-    return tensor.numpy().reshape(-1)
+    """The memory of a contiguous tensor as a 1D array; of one that PyTorch has negated in name only, of a copy."""
+    return tensor.detach().resolve_neg().numpy().reshape(-1)
 
 
 def pairs(tensor: torch.Tensor) -> np.ndarray:
@@ -50,7 +50,7 @@ def pairs(tensor: torch.Tensor) -> np.ndarray:
     >>> pairs(torch.tensor([1 + 2j, 3 - 4j])).tolist()
     [1.0, 2.0, 3.0, -4.0]
     """
-    return tensor.numpy().reshape(-1).view(np.float32)
+    return tensor.detach().resolve_conj().resolve_neg().numpy().reshape(-1).view(np.float32)
 
 
 @intrinsic

@@ -69,7 +69,8 @@ def fingerprint(network: torch.nn.Module, metadata: Any) -> str:
     """
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, value in sorted(network.state_dict().items()):
-        digest.update(name.encode() + value.cpu().numpy().tobytes())
+        bits = value.cpu().contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+        digest.update(name.encode() + bits.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -15,7 +15,7 @@ from prom.datasets.units import unit
 from prom.errors import InputError, unknown
 from prom.evaluation import metrics
 from prom.masks import as_mask
-from prom.reconstruction.zero_filled import Reconstruction, undersample
+from prom.reconstruction.zero_filled import Reconstruction, image_of, undersample
 
 CHUNK = 2**17  # pixels reconstructed at once, 2 slices of 256 x 256, which stay in the cache of a CPU
 
@@ -106,7 +106,7 @@ def reconstructed(
     True
     """
     encoding = dataset.encoding(group, mask.device)
-    return reconstruction(dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
+    return image_of(reconstruction, dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
 
 
 def _refuse_constant(target: Tensor, dataset: SliceDataset, group: list[int]) -> None:

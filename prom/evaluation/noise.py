@@ -66,8 +66,9 @@ def g_factor(reconstruction: Reconstruction, mask: Tensor, maps: Tensor, replica
     mask = as_mask(mask, maps.shape[-2:], "sensitivities")
     if not mask.any():
         raise InputError("mask: measures nothing")
+    maps = maps if maps.is_complex() else maps + 0j
     encoding, everything = Coils(maps.to(mask.device)), torch.ones_like(mask)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(options.check_seed(seed))
     under, full = torch.zeros(2, *mask.shape, dtype=torch.float64, device=mask.device)
     step = max(1, CHUNK // maps.numel())
     for start in range(0, replicas, step):

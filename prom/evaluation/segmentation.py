@@ -93,8 +93,8 @@ class Segmenter:
 
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
-        """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region."""
-        return self.decide(self.network(images))
+        """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region. Puts the network into evaluation mode."""
+        return self.decide(self.network.eval()(images))
 
     def decide(self, logits: Tensor) -> Tensor:
         """What is segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
@@ -127,7 +127,8 @@ class Segmenter:
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         check_masked(data, reconstruction)
-        self.network.to(device).eval().requires_grad_(False)
+        for weight in self.network.to(device).eval().parameters():
+            weight.requires_grad_(False)
         described = {"objective": "segmentation", "network": self.fingerprint()}
         if reconstruction is None:
             return ImageLoss(data.images, self.loss, device, targets=_labels(data), near=near, described=described)
@@ -175,6 +176,8 @@ def file_fingerprint(path: str | os.PathLike) -> str:
     return load(path).fingerprint()
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train(
     data: SliceDataset,
     validation: SliceDataset,
@@ -227,9 +230,9 @@ def train(
         Where labels are missing, a patient is on both sides, a number is out of range, the images cannot be halved often enough, no
         slice for validation shows what is to be segmented, the loss is not finite, or a checkpoint is of another training.
     """
-    options.check("steps", steps, "[1, 1e9]", whole=True)
-    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
-    options.check("learning_rate", learning_rate, "(0, 1e6]")
+    steps = options.check("steps", steps, "[1, 1e9]", whole=True)
+    batch_size = options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    learning_rate = options.check("learning_rate", learning_rate, "(0, 1e6]")
     channels = [options.check("channels", number, "[1, 4096]", whole=True) for number in channels]
     if not 2 <= len(channels) <= 10:
         raise InputError(f"channels {list(channels)}: must be 2 to 10 numbers, one for each level")
@@ -432,7 +435,7 @@ def _unet(regions: Mapping[str, Sequence[int]], metadata: Mapping[str, Any]) -> 
         for name, child in part.named_children():
             if type(child) is nn.PReLU:
                 setattr(part, name, _PReLU())
-    return network
+    return network.float()
 
 
 class _PReLU(nn.PReLU):

@@ -42,6 +42,27 @@ def check_slices(encoding: Encoding, what: str) -> None:
         raise InputError(f"{what}: are for slices, and these samples have three axes, {encoding.samples}; use the reconstruction sense")
 
 
+def weights_of(mask: Tensor, encoding: Coils, dtype: torch.dtype) -> Tensor:
+    """What a mask multiplies samples by, of this real dtype: ``(*samples)``, or ``(..., 1, *samples)`` with an axis for the coils.
+
+    Shorter masks, as ``(1, W)``, are expanded: solvers look at the shape.
+
+    Raises
+    ------
+    InputError
+        Where it does not fit the samples, or would have a mask for each coil.
+
+    >>> weights_of(torch.ones(1, 6), Coils(torch.ones(2, 4, 6) + 0j), torch.float32).shape
+    torch.Size([4, 6])
+    """
+    samples, shape = tuple(encoding.samples), tuple(mask.shape)
+    leading = shape[: max(0, mask.ndim - len(samples))]
+    if any(of not in (1, side) for of, side in zip(shape[::-1], samples[::-1], strict=False)) or (leading and leading[-1] != 1):
+        example = f"must be of {samples}, or (..., 1, {', '.join(map(str, samples))}), one for all coils"
+        raise InputError(f"mask of {shape}: does not fit the samples; it {example}")
+    return mask.to(dtype).expand(*leading, *samples)
+
+
 def check_coils(encoding: Encoding, what: str) -> None:
     """Refuse an encoding without sensitivities where something needs them.
 
@@ -163,6 +184,7 @@ class Coils:
     fourier: Fourier | NonUniform | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "maps", self.maps.resolve_conj().resolve_neg())
         if self.fourier is None:
             object.__setattr__(self, "fourier", Fourier(tuple(self.maps.shape[-2:])))
 

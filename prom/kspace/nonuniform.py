@@ -109,7 +109,7 @@ class NonUniform:
                 [0.0000, 0.0000, 0.0000, 0.0000],
                 [0.2500, 0.2500, 0.0000, 0.2500]])
         """
-        found = _Transform.apply(weight.to(COMPLEX[weight.dtype]), self, False, self.twice) / self._pixels
+        found = _Transform.apply(weight.to(COMPLEX.get(weight.dtype, torch.complex64)), self, False, self.twice) / self._pixels
         for axis in self.axes:
             found = found.index_fill(axis, torch.zeros(1, dtype=torch.int64, device=found.device), 0)
         return torch.fft.ifftshift(found, dim=self.axes)

@@ -100,9 +100,9 @@ class Lines:
         >>> Lines((4, 6)).budget(acceleration=5)               # floor(24 / 5)
         4
         """
-        check("acceleration", acceleration, "[1, inf)")
+        acceleration = check("acceleration", acceleration, "[1, inf)")
         if acceleration > self.full:
-            raise InputError(f"acceleration {acceleration}: must be <= {self.full}, the number of {self._number}")
+            raise InputError(f"acceleration {acceleration:g}: must be <= {self.full}, the number of {self._number}")
         return count_of(self.full, acceleration)
 
     @property

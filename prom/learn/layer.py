@@ -38,7 +38,12 @@ class MaskLayer(nn.Module):
     Where a network needs the mask itself, as with several coils, :meth:`sample` gives it (:func:`prom.learn.networks.train_network`).
 
     In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
-    small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in.
+    small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in. With
+    ``torch.amp.GradScaler`` step the optimiser of theta by itself, ``masks.step()``: its gradient has no scale left to be divided by.
+
+    Draws follow from the seed and from how many there were before, which the state keeps; those of seed 1 are those of seed 0 one call
+    later, so take seeds that are far apart. A part of a network that is computed twice (``torch.utils.checkpoint``) must not hold the
+    layer: it would draw twice.
 
     Parameters
     ----------
@@ -80,7 +85,7 @@ class MaskLayer(nn.Module):
         self.pattern = patterns.make(pattern, shape)
         self.feasible = Demands.of(demands, named).feasible(self.pattern, acceleration)
         self.budget = self.feasible.count
-        even = torch.full(self.pattern.shape, self.budget / self.pattern.size)
+        even = torch.full(self.pattern.shape, self.budget / self.pattern.size, dtype=torch.float32)
         begin = even if start is None else start.detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
@@ -122,7 +127,7 @@ class MaskLayer(nn.Module):
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""
-        return self.pattern.forward(self.feasible.round(self.theta.detach()))
+        return self.pattern.forward(self.feasible.round(self.theta.detach())).contiguous()
 
     @torch.no_grad()
     def project(self) -> None:
@@ -142,10 +147,19 @@ class MaskLayer(nn.Module):
             self._watch()
         return self
 
-    def _load_from_state_dict(self, *state: object) -> None:
-        """With ``assign=True`` theta is another tensor."""
+    def get_extra_state(self) -> Tensor:
+        """How many masks were drawn."""
+        return torch.tensor(self.drawn)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """A training that goes on draws the following ones."""
+        self.drawn = int(state)
+
+    def _load_from_state_dict(self, state: dict[str, object], prefix: str, *rest: object) -> None:
+        """With ``assign=True`` theta is another tensor. States of before draws were counted have no number of them."""
         theta = self.theta
-        super()._load_from_state_dict(*state)
+        state.setdefault(f"{prefix}_extra_state", torch.tensor(self.drawn))
+        super()._load_from_state_dict(state, prefix, *rest)
         if self.theta is not theta:
             self._watch()
 
@@ -161,5 +175,6 @@ class MaskLayer(nn.Module):
 
 
 def _divided(gradient: Tensor) -> Tensor:
-    """By its largest magnitude."""
+    """By its largest magnitude. Where the scale of mixed precision overflowed nothing is learnt of this batch."""
+    gradient = gradient.nan_to_num(0, 0, 0)
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)

@@ -16,11 +16,14 @@ from prom.errors import InputError
 from prom.learn.batches import shuffled_batches
 from prom.learn.layer import MaskLayer
 from prom.masks import as_masks
+from prom.reconstruction.through import check_image
 
 MOMENTUM = 0.9  # of the mask's steps
 Network = TypeVar("Network", bound=nn.Module)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def train_network(
     network: Network,
     train: SliceDataset,
@@ -77,10 +80,10 @@ def train_network(
     >>> int(layer.mask().sum())
     64
     """
-    options.check("steps", steps, "[1, 1e9]", whole=True)
-    options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
-    options.check("learning_rate", learning_rate, "[0, 1e6]")
-    options.check("mask_learning_rate", mask_learning_rate, "[0, 1e6]")
+    steps = options.check("steps", steps, "[1, 1e9]", whole=True)
+    batch_size = options.check("batch_size", batch_size, "[1, 1e6]", whole=True)
+    learning_rate = options.check("learning_rate", learning_rate, "[0, 1e6]")
+    mask_learning_rate = options.check("mask_learning_rate", mask_learning_rate, "[0, 1e6]")
     device = choose_device(device)
     generator = torch.Generator().manual_seed(options.check_seed(seed))
     if train.kind != "slices" or train.trajectory is not None:
@@ -91,10 +94,14 @@ def train_network(
         masks = as_masks(masks, train.shape, train.name).to(device)
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
-    network.to(device).train()
-    if learning_rate and not any(weight.requires_grad for weight in network.parameters()):
-        network.requires_grad_()  # it was frozen to be used
-    optimisers = [torch.optim.Adam(network.parameters(), learning_rate)]
+    weights = list(network.parameters())
+    if not (layer and mask_learning_rate) and not (weights and learning_rate):
+        raise InputError(f"{type(network).__name__}: nothing is to be learnt, neither weights nor a mask; give a learning rate above 0")
+    network.to(device).train(learning_rate > 0)  # else its statistics of batches stay too
+    if learning_rate and not any(weight.requires_grad for weight in weights):
+        for weight in weights:
+            weight.requires_grad_()  # it was frozen to be used
+    optimisers = [torch.optim.Adam(network.parameters(), learning_rate)] if weights else []
     optimisers += [torch.optim.SGD(layer.parameters(), mask_learning_rate, MOMENTUM)] if layer else []
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) for optimiser in optimisers]
     batches = shuffled_batches(len(train), batch_size, generator)
@@ -107,6 +114,7 @@ def train_network(
         picked = None if layer else torch.randint(len(masks), (len(indices),), generator=generator)
         mask = layer.sample() if layer else masks[picked].unsqueeze(1)
         found = network(samples, mask, train.encoding(indices, device))
+        check_image(network, found, tuple(target.shape))
         loss = ((found - target).abs().sum(dim=(-2, -1)) / target.abs().sum(dim=(-2, -1))).mean()
         if not loss.isfinite():
             raise InputError(f"{train.name}: the loss is {loss.item():g} in step {step + 1}; use a lower learning rate")

@@ -31,6 +31,8 @@ from prom.problem import Problem
 from prom.reconstruction.zero_filled import Reconstruction
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def optimize(
     data: SliceDataset | Tensor | np.ndarray,
     acceleration: float,

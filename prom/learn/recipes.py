@@ -70,7 +70,10 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name, interval in (*WHOLE.items(), *REAL.items()):
-            options.check(f"recipe field {name}=", getattr(self, name), interval, whole=name in WHOLE)
+            value = getattr(self, name)
+            plain = options.check(f"recipe field {name}=", value, interval, whole=name in WHOLE)
+            if type(value) not in (int, float):  # of NumPy, which records cannot hold
+                object.__setattr__(self, name, plain)
         for name in SWITCHES:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"recipe field {name}={getattr(self, name)!r}: must be True or False")

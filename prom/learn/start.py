@@ -15,7 +15,7 @@ from prom.problem import Problem
 
 def start(problem: Problem, recipe: Recipe, generator: torch.Generator) -> Tensor:
     """theta of the pattern's shape: U(0, 1) (section 4), or evenly from 0 to 1 in the order of the mean power spectrum."""
-    theta = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
+    theta = torch.rand(problem.pattern.shape, generator=generator, dtype=torch.float32, device=problem.device)
     if recipe.initialisation == "energy":
         return energy_order(problem.pattern.adjoint(mean_power(problem.data, problem.device)))
     return theta

@@ -460,7 +460,7 @@ def _mask(name: str, mask: object) -> tuple[Tensor | None, bool]:
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(f"{name} of type {kind}: must be a bool mask, or the path of a mask file")
-    return mask.detach().cpu(), False
+    return mask.detach().cpu().clone(), False
 
 
 def _of_pattern(name: str, mask: Tensor, lines: Lines) -> Tensor:

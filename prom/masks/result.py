@@ -138,7 +138,7 @@ class MaskResult:
             (:func:`prom.masks.checks.check`).
         """
         if os.fspath(path).lower().endswith((*options.FORMATS, *options.SCANNER_FORMATS)) and Path(path).suffix.lower() != ".h5":
-            raise InputError(f"output {os.fspath(path)}: is written as HDF5; call it .h5, or use prom.export for other formats")
+            raise InputError(f"output {os.fspath(path)}: is written as HDF5; call it .h5, or use prom.masks.export.export")
         try:
             check(self)
         except InputError as error:

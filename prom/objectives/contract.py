@@ -39,6 +39,31 @@ def check_masks(masks: Tensor, samples: Sequence[int], images: int) -> None:
         raise InputError(f"masks of {shape}: for {images} images; give each of them as many masks, one at least")
 
 
+def check_targets(targets: Tensor | None, images: int) -> Tensor | None:
+    """The targets, of which there must be one for each image.
+
+    >>> check_targets(torch.ones(2, 4, 4), images=3)
+    Traceback (most recent call last):
+    prom.errors.InputError: targets: are 2, for 3 images; give one for each
+    """
+    if targets is not None and len(targets) != images:
+        raise InputError(f"targets: are {len(targets)}, for {images} images; give one for each")
+    return targets
+
+
+def scalar(loss: Tensor) -> Tensor:
+    """What a criterion returned, which must be one number.
+
+    >>> scalar(torch.ones(3))
+    Traceback (most recent call last):
+    prom.errors.InputError: criterion: returned a tensor of (3,); must return a scalar tensor, the mean over images
+    """
+    if not isinstance(loss, Tensor) or loss.ndim:
+        what = f"a tensor of {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise InputError(f"criterion: returned {what}; must return a scalar tensor, the mean over images")
+    return loss
+
+
 class Objective:
     """What a mask is optimised for. One of your own has ``data`` and :meth:`loss_and_gradient`; the rest may stay as it is here.
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from prom.engine.threads import gathered
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, scalar
 from prom.objectives.measurements import Measurements
-from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
+from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
 
 
 class ImageLoss(Objective):
@@ -52,7 +52,7 @@ class ImageLoss(Objective):
     ) -> None:
         self.data = Measurements(images, device, axes=axes)
         self.criterion = criterion
-        self.targets = targets
+        self.targets = check_targets(targets, len(images))
         self.reconstruction = reconstruction or ZeroFilled()
         self._described = described or {"objective": getattr(criterion, "__name__", type(criterion).__name__)}
         self._curvature = None if near is None else curvature.near(self, near)
@@ -78,8 +78,8 @@ class ImageLoss(Objective):
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion gets the images in their own unit
         by_channel = masks.unsqueeze(-len(self.data.samples) - 1)
-        found, _ = self.reconstruction((kspace * unit).unsqueeze(1), by_channel, self.data.encoding)  # (B, M, C, *samples)
+        found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, self.data.encoding)  # (B, M, C, *samples)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)
-        return self.criterion(reconstruction.flatten(0, 1), target)
+        return scalar(self.criterion(reconstruction.flatten(0, 1), target))

@@ -71,6 +71,7 @@ class MagnitudeMSE(Objective):
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         indices = indices if isinstance(indices, Tensor) else list(indices)
         check_masks(masks, self.data.samples, len(indices))
+        masks = masks.detach().to(torch.promote_types(masks.dtype, torch.float32))  # compiled loops have no half precision
         loss, gradient = (self._at_once if asynchronous(masks) else self._one_by_one)(indices, masks.contiguous())
         pairs = masks.shape[-len(self.data.samples) - 1] * len(indices)
         unit = self._square / (pairs * math.prod(self.data.shape[1:]))

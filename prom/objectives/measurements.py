@@ -68,7 +68,7 @@ class Measurements:
             kspace, magnitude = torch.empty(images.shape, dtype=torch.complex64, device=device), images
             alike = in_memory and self.unit == 1 and images.dtype == torch.float32 and images.device == kspace.device
             if not alike or images.min() < 0:
-                magnitude = torch.empty(images.shape, device=device)
+                magnitude = torch.empty(images.shape, dtype=torch.float32, device=device)
             for start in range(0, len(images), PREPARATION_CHUNK):  # piece by piece: the transform's copies would double the memory
                 block = slice(start, start + PREPARATION_CHUNK)
                 kspace[block], made = self._make(block)
@@ -130,7 +130,7 @@ class Measurements:
 
         ``most``: of no more images than this, evenly spaced.
         """
-        total = torch.zeros(self.samples, device=self.device)
+        total = torch.zeros(self.samples, dtype=torch.float32, device=self.device)
         chosen = evenly(len(self), most)
         for index in tqdm(chosen, desc="mean power spectrum", delay=2, disable=None, leave=False):
             kspace, _ = self[index : index + 1]  # image by image: the powers of all of them would be another copy of the data

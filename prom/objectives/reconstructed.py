@@ -13,10 +13,10 @@ from prom.datasets.base import SliceDataset
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, scalar
 from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
-from prom.reconstruction.zero_filled import Reconstruction
+from prom.reconstruction.zero_filled import Reconstruction, image_of
 
 CRITERIA = ("mse", "psnr")
 Result = TypeVar("Result")
@@ -80,7 +80,7 @@ class Reconstructed(Objective):
                 raise InputError(f"criterion {criterion!r}: compares with the images; for targets of your own give a function")
         data.samples([0])  # refused at once, where there are none
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device, axes=data.axes), reconstruction, criterion
-        self.targets = targets
+        self.targets = check_targets(targets, len(data))
         self._slices, self._device = data, device
         shared = data.sensitivities is None or not data.own_maps  # by all slices, so that what follows from them does too
         self._encoding = data.encoding(0, device) if shared else None
@@ -134,7 +134,7 @@ class Reconstructed(Objective):
         """Of one image and its masks ``(M, *samples)``: the sum of errors, its derivative by the image, and the way back to masks."""
         encoding = self._encoding or self._slices.encoding(index, self._device)
         samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
-        found, pullback = self.reconstruction(samples, masks.unsqueeze(self._coil), encoding)
+        found, pullback = image_of(self.reconstruction, samples, masks.unsqueeze(self._coil), encoding)
         if callable(self.criterion):
             return *self._by_criterion(index, found, slope), pullback
         target = self.data[[index]][1][0, 0]
@@ -154,7 +154,7 @@ class Reconstructed(Objective):
             found = found.detach().requires_grad_(slope)
             target = self.data[[index]][1] * self.data.unit if self.targets is None else self.targets[[index]].to(found.device)
             target = target.repeat_interleave(len(found), dim=0)
-            loss = self.criterion(found.abs().unsqueeze(1) * self.data.unit, target) * len(found)
+            loss = scalar(self.criterion(found.abs().unsqueeze(1) * self.data.unit, target)) * len(found)
             return loss.detach(), torch.autograd.grad(loss, found)[0] if slope else None
 
 

@@ -73,6 +73,13 @@ class Gridding:
         self._alone: dict[NonUniform, Tensor] = {}
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Of a copy: what is remembered, and its lock, stay here."""
+        return {"iterations": self.iterations}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__init__(**state)
+
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., coils, K, R)``, and the way back of gradients.
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prom import options
-from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices
+from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices, weights_of
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sense import Sense
@@ -63,7 +63,7 @@ class PhaseConstrained:
         check_coils(encoding, "constraint on the phase")
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
-        weight = mask.to(samples.real.dtype)
+        weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))
         diagonal = encoding.diagonal(weight if weight.ndim == 2 else weight.squeeze(-3)).clamp(min=0)

@@ -14,7 +14,7 @@ from prom.engine import coils
 from prom.engine.device import asynchronous
 from prom.engine.threads import parallel
 from prom.errors import InputError, unknown_noise
-from prom.kspace.encoding import Coils, check_coils
+from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.fourier import fftc
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
@@ -97,6 +97,7 @@ class Sense:
         three axes ``(..., 1, T, H, W)`` or ``(T, H, W)``.
         """
         check_coils(encoding, "sense")
+        samples = samples if samples.is_complex() else samples + 0j
         if encoding.unshifted is not None:  # a phase takes less time than shifts do
             plain, *phases = encoding.unshifted
             phase, of_samples = (each.to(samples) for each in phases)
@@ -105,7 +106,7 @@ class Sense:
         real, coil, space = samples.real.dtype, encoding.axis, encoding.fourier.axes
         every = tuple(range(coil + 1, 0))  # of z: space, and time where there are frames
         penalty = self.penalty.to(samples.device, real)
-        weight = mask.to(real)
+        weight = weights_of(mask, encoding, real)
         of_image = weight if weight.ndim == len(every) else weight.squeeze(coil)
         if isinstance(encoding.fourier, NonUniform):
             multiplier, diagonal = encoding.toeplitz(of_image)

@@ -12,7 +12,7 @@ from torch import Tensor
 from prom import options
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError, unknown
-from prom.kspace.encoding import Coils, Fourier, check_coils, check_slices
+from prom.kspace.encoding import Coils, Fourier, check_coils, check_slices, weights_of
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
@@ -230,7 +230,7 @@ class _Terms:
     """What is minimised, for samples and masks: its parts, and solves with a quadratic penalty in place of the sparse one."""
 
     def __init__(self, sparse: Sparse, samples: Tensor, mask: Tensor, encoding: Coils) -> None:
-        self.encoding, self.weight, fourier = encoding, mask.to(samples.real.dtype), encoding.fourier
+        self.encoding, self.weight, fourier = encoding, weights_of(mask, encoding, samples.real.dtype), encoding.fourier
         of_image = self.weight if self.weight.ndim == 2 else self.weight.squeeze(-3)
         off_grid = isinstance(fourier, NonUniform)
         shape = fourier.image if off_grid else encoding.samples

@@ -48,7 +48,9 @@ class Through:
     """
 
     def __init__(self, network: nn.Module) -> None:
-        self.network = network.eval().requires_grad_(False)
+        self.network = network.eval()
+        for weight in network.parameters():
+            weight.requires_grad_(False)
 
     def describe(self) -> dict[str, str]:
         """The network in a mask's provenance: its type, and 16 hex digits that its weights decide."""
@@ -88,9 +90,17 @@ class Through:
     def _image(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> Tensor:
         image = self.network(samples, mask, encoding)
         sides = mask.shape[-2:] if isinstance(encoding, Fourier) else encoding.maps.shape[-2:]  # off the grid the mask has readouts
-        expected = (*mask.shape[:-3], *sides)
-        if tuple(image.shape) != expected or not image.is_complex():
-            raise InputError(
-                f"{type(self.network).__name__}: returned {image.dtype} of {tuple(image.shape)}: must be a complex image of {expected}"
-            )
+        check_image(self.network, image, (*mask.shape[:-3], *sides))
         return image
+
+
+def check_image(network: nn.Module, image: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise InputError where a network returned anything but a complex image of this shape.
+
+    >>> check_image(nn.Identity(), torch.ones(2, 4, 4), (2, 4, 4))
+    Traceback (most recent call last):
+    prom.errors.InputError: Identity: returned torch.float32 of (2, 4, 4): must be a complex image of (2, 4, 4)
+    """
+    if not isinstance(image, Tensor) or tuple(image.shape) != expected or not image.is_complex():
+        what = f"{image.dtype} of {tuple(image.shape)}" if isinstance(image, Tensor) else type(image).__name__
+        raise InputError(f"{type(network).__name__}: returned {what}: must be a complex image of {expected}")

@@ -20,6 +20,35 @@ class Reconstruction(Protocol):
         """As :meth:`ZeroFilled.__call__`; of operations that autograd can follow, where the objective differentiates by autograd."""
 
 
+def image_of(
+    reconstruction: Reconstruction, samples: Tensor, mask: Tensor, encoding: Encoding
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """What a reconstruction makes, and the way back.
+
+    Raises
+    ------
+    InputError
+        Where it is a class, or returns something else, as a network does.
+
+    >>> image_of(lambda samples, mask, encoding: samples, torch.ones(4, 4) + 0j, torch.ones(4, 4), Fourier((4, 4)))
+    Traceback (most recent call last):
+    prom.errors.InputError: reconstruction function: must return an image and the way back of gradients; of a network give \
+prom.reconstruction.through.Through(network)
+    """
+    if isinstance(reconstruction, type):
+        raise InputError(
+            f"reconstruction {reconstruction.__name__}: is a class; give one that is made of it, {reconstruction.__name__}(...)"
+        )
+    returned = reconstruction(samples, mask, encoding)
+    if not isinstance(returned, tuple) or len(returned) != 2:
+        name = type(reconstruction).__name__
+        raise InputError(
+            f"reconstruction {name}: must return an image and the way back of gradients; of a network give "
+            "prom.reconstruction.through.Through(network)"
+        )
+    return returned
+
+
 class ZeroFilled:
     r""":math:`\hat x = E^H (m \odot y)` for samples y and a mask m (paper, section 3.1).
 
@@ -58,7 +87,7 @@ class ZeroFilled:
 def undersample(image: Tensor, mask: Tensor, axes: tuple[int, ...] = IMAGE_AXES) -> Tensor:
     r"""Magnitude of the zero-filled reconstruction: :math:`\hat x = |F^{-1}(F x \odot m)|`.
 
-    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` float32. ``axes``: those
+    ``image`` is ``(..., H, W)``, ``mask`` broadcasts against it (bool or float, centred). Returns ``(..., H, W)`` real. ``axes``: those
     that the Fourier transform goes over, counted from the last. Raises InputError where their shapes do not fit each other.
 
     >>> image = torch.rand(8, 8)

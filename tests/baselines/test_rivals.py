@@ -182,3 +182,10 @@ def test_loupe_of_demands_that_leave_nothing_to_choose():
     data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
     mask = loupe(data, 2, "columns", iterations=2, demands=Demands(calibration=4, forbid=outside))
     assert torch.equal(mask, ~outside)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_loupe_learns_where_gradients_are_switched_off(blobs, context):
+    expected = loupe(blobs, 4, device="cpu", **QUICK["loupe"])
+    with context():
+        assert torch.equal(loupe(blobs, 4, device="cpu", **QUICK["loupe"]), expected)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import prom
-from prom import InputError
+from prom import InputError, SliceDataset, baselines
 from prom.engine.device import choose_device
 from prom.learn.layer import MaskLayer
 
@@ -181,12 +182,45 @@ def test_what_is_demanded_is_in_every_mask():
     assert int(layer.mask().sum()) == 64
 
 
+def test_a_training_that_goes_on_draws_the_following_masks():
+    layer, again, old = (MaskLayer((8, 8), 4) for _ in range(3))
+    layer.sample(), layer.sample()
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again.sample(), layer.sample()) and again.drawn == 3
+    old.load_state_dict({"theta": layer.theta})  # of before draws were counted
+    assert old.drawn == 0
+
+
+def test_an_overflow_of_mixed_precision_is_not_learnt_from():
+    layer = MaskLayer((8, 8), 4)
+    (torch.full((8, 8), torch.inf) * layer.sample()).sum().backward()
+    assert (layer.theta.grad == 0).all()
+
+
+def test_masks_of_lines_have_memory_of_their_own():
+    mask = MaskLayer((16, 16), 4, "columns").mask()
+    mask[8, :] = True
+    assert mask.sum() == 4 * 15 + 16
+    energy = baselines.energy(SliceDataset("a", "train", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0]), 4, "columns")
+    assert energy.is_contiguous()
+
+
+def test_theta_is_float32_whatever_pytorch_makes_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert MaskLayer((8, 8), 4).theta.dtype == torch.float32
+        result = prom.optimize(torch.rand(2, 8, 8).float(), 4, recipe=replace(prom.DEFAULT, iterations=3))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert result.theta.dtype == result.probabilities.dtype == torch.float32
+
+
 @pytest.mark.parametrize("assign", [False, True])
 def test_a_layer_that_was_loaded_divides_its_gradient(assign):
     layer, stored = MaskLayer((8, 8), 4), MaskLayer((8, 8), 4).state_dict()
     layer.load_state_dict(stored, assign=assign)
     (1000 * layer.sample()).sum().backward()
-    assert layer.theta.grad.abs().max() == 1 and list(stored) == ["theta"]
+    assert layer.theta.grad.abs().max() == 1 and list(stored) == ["theta", "_extra_state"]
     frozen = MaskLayer((8, 8), 4).requires_grad_(False)
     frozen.load_state_dict(stored, assign=assign)
     for copied in (copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):

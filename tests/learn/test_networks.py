@@ -72,5 +72,54 @@ def test_what_a_network_is_not_trained_on(measured, kind):
     with pytest.raises(InputError, match=f"has {kind}"):
         train_network(network(), stacked, MaskLayer((16, 16), 4), steps=1, **SETTINGS)
     for masks in ([torch.ones(16, 16)], torch.zeros(0, 16, 16), "mask.h5"):
-        with pytest.raises(InputError, match="masks of type"):
+        with pytest.raises(InputError, match=r"masks of (type|\(0, 16, 16\))"):
             train_network(network(), measured, masks, steps=1, **SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("returned", "what"), [(lambda x: x.unsqueeze(1), "torch.complex64 of"), (torch.abs, "torch.float32 of"), (tuple, "tuple")]
+)
+def test_what_a_network_must_not_return(measured, returned, what):
+    class Wrong(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, samples, mask, encoding):
+            return returned(encoding.adjoint(samples * mask) * self.factor)
+
+    with pytest.raises(InputError, match=f"Wrong: returned {what}.*must be a complex image of"):
+        train_network(Wrong(), measured, torch.ones(16, 16), steps=1, **SETTINGS)
+
+
+class Filled(torch.nn.Module):
+    """Zero-filling, with statistics of batches and without weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(1, affine=False)
+
+    def forward(self, samples, mask, encoding):
+        image = encoding.adjoint(samples * mask)
+        self.norm(image.abs().unsqueeze(1))
+        return image
+
+
+def test_a_network_without_weights_lets_a_mask_learn(measured):
+    layer, settings = MaskLayer((16, 16), 4), {**SETTINGS, "steps": 2}
+    before = layer.theta.detach().clone()
+    model = train_network(Filled(), measured, layer, **settings)
+    assert not torch.equal(layer.theta, before) and model.norm.num_batches_tracked == 2
+    settings["learning_rate"] = 0
+    assert train_network(Filled(), measured, layer, **settings).norm.num_batches_tracked == 0
+    with pytest.raises(InputError, match="nothing is to be learnt"):
+        train_network(Filled(), measured, torch.ones(16, 16), **settings)
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_trainings_learn_where_gradients_are_switched_off(measured, context):
+    model = network()
+    with context():
+        trained = train_network(model, measured, torch.ones(16, 16), steps=2, **SETTINGS)
+    expected = train_network(network(), measured, torch.ones(16, 16), steps=2, **SETTINGS)
+    assert all(torch.equal(one, other) for one, other in zip(trained.parameters(), expected.parameters(), strict=True))

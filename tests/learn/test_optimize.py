@@ -361,3 +361,26 @@ def test_seeds_have_64_bits(blobs, seed):
         with pytest.raises(InputError, match="must be a whole number of 64 bits"):
             call()
     assert optimize(blobs, 4, recipe=quick, seed=np.int64(3)).seed == 3
+
+
+def test_recipes_may_have_numbers_of_numpy(blobs, tmp_path):
+    plain = replace(QUICK, iterations=5, learning_rate=0.03125)
+    recipe = replace(QUICK, iterations=np.int64(5), learning_rate=np.float32(0.03125))
+    assert recipe == plain and all(type(value) in (int, float, bool, str) for value in recipe.as_dict().values())
+    result = optimize(blobs, np.float32(4), recipe=recipe)
+    result.save(tmp_path / "mask.h5")
+    assert torch.equal(result.mask, optimize(blobs, 4, recipe=plain).mask)
+    assert prom.patterns.make("columns", (168, 168)).budget(np.float32(2.24)) == 74  # which is 2.2400000095
+
+
+@pytest.mark.parametrize("objective", ["magnitude_mse", torch.nn.functional.l1_loss])
+def test_masks_are_learnt_in_inference_mode(blobs, objective):
+    quick = replace(QUICK, iterations=3)
+    expected = optimize(blobs, 4, recipe=quick, objective=objective)
+    with torch.inference_mode():
+        assert torch.equal(optimize(blobs, 4, recipe=quick, objective=objective).mask, expected.mask)
+
+
+def test_masked_arrays_are_refused():
+    with pytest.raises(InputError, match="is a masked array, whose mask would be lost"):
+        optimize(np.ma.masked_greater(np.random.default_rng(0).random((2, 16, 16)), 0.9), 4)

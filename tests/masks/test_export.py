@@ -348,3 +348,11 @@ def test_a_mask_with_three_axes_is_no_picture(deep, tmp_path):
     with pytest.raises(InputError, match=r"a picture has no room for a mask of \(5, 6, 7\); export it as .npy"):
         export(deep, tmp_path / "mask.png")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("wrong", [lambda mask: mask.to(torch.uint8) * 255, lambda mask: mask.float() * 0.5])
+def test_masks_of_other_values_than_0_and_1_are_refused(wrong):
+    mask = random_mask("points", (8, 8)).mask
+    with pytest.raises(InputError, match="must have 0 and 1 only"):
+        as_result(wrong(mask), "mine", 3)
+    assert torch.equal(as_result(mask.numpy().astype(np.uint8), "mine", 3).mask, mask)

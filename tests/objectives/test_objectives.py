@@ -9,6 +9,7 @@ import torch
 from monai.losses import SSIMLoss
 from torch.nn import functional
 
+import prom
 from prom import InputError, SliceDataset, baselines
 from prom.datasets import cache
 from prom.kspace.fourier import fft2c, ifft2c
@@ -143,3 +144,34 @@ def test_only_what_is_in_memory_may_be_replayed(tmp_path):
     assert MagnitudeMSE(data).replayable and not stored.replayable
     m = masks(1, 8, 8)
     torch.testing.assert_close(stored.loss_and_gradient([2, 0], m), MagnitudeMSE(data).loss_and_gradient([2, 0], m))
+
+
+@pytest.mark.parametrize("objective", ALL, ids=lambda objective: type(objective).__name__)
+def test_masks_with_a_gradient_are_masks(objective):
+    mask = masks(1, 8, 6)
+    loss, gradient = objective.loss_and_gradient([0, 2], mask)
+    again = objective.loss_and_gradient([0, 2], mask.clone().requires_grad_())
+    assert torch.equal(again[0], loss) and torch.equal(again[1], gradient)
+
+
+@pytest.mark.parametrize("criterion", [lambda a, b: (a - b).abs(), lambda a, b: 1.0, lambda a, b: (a - b).abs().mean().reshape(1)])
+def test_a_criterion_must_be_one_number(criterion):
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+    for objective in (ImageLoss(THREE, criterion), Reconstructed(data, ZeroFilled(), criterion=criterion)):
+        with pytest.raises(InputError, match="criterion: returned .*; must return a scalar tensor"):
+            objective.loss_and_gradient([0], masks(1, 8, 6))
+
+
+@pytest.mark.parametrize("count", [2, 9])
+def test_targets_are_one_for_each_image(count):
+    with pytest.raises(InputError, match=f"targets: are {count}, for 3 images"):
+        ImageLoss(THREE, functional.l1_loss, targets=torch.rand(count, 1, 8, 6))
+
+
+def test_a_network_is_no_reconstruction():
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+    for wrong, message in ((ZeroFilled, "is a class"), (lambda *_: THREE[0], r"must return an image .*Through\(network\)")):
+        with pytest.raises(InputError, match=message):
+            Reconstructed(data, wrong).loss_and_gradient([0], masks(1, 8, 6))
+        with pytest.raises(InputError, match=message):
+            prom.evaluate(torch.ones(8, 6), data, reconstruction=wrong)

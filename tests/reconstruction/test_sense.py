@@ -12,7 +12,9 @@ import prom
 from prom import InputError
 from prom.datasets.base import SliceDataset
 from prom.kspace.encoding import Coils, Fourier, FourierUpToPhase
+from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense, spectrum
+from prom.reconstruction.sparse import Sparse
 
 SIZE = (8, 7)
 
@@ -154,3 +156,33 @@ def test_single_precision_image_by_image_is_double_precision_at_once():
 def test_the_penalty_of_data_is_the_noise_over_their_power():
     data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=4, phase=True, noise=0.02)
     torch.testing.assert_close(Sense.of(data).penalty.double() * spectrum(data).double(), torch.full((32, 32), 0.02**2).double())
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+@pytest.mark.parametrize("shape", [(1, 7), (8, 1), (7,), (1, 1, 1, 7), (1, 1)])
+def test_a_mask_that_broadcasts_is_the_mask_in_full(dtype, shape):
+    maps, image, _ = case()
+    encoding = Coils(maps.to(dtype))
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(3)) > 0.3
+    samples = encoding.forward(image.to(dtype))
+    for reconstruction in (Sense(1e-3), Sparse("tv", 0.01), PhaseConstrained(1e-3, torch.ones(SIZE) + 0j)):
+        found, expected = (reconstruction(samples, one, encoding)[0] for one in (mask, mask.expand(*shape[:-2], *SIZE).contiguous()))
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shape", [(8, 6), (3, 8, 7), (2, 3, 8, 7), (6,)])
+def test_a_mask_that_does_not_fit_is_refused(shape):
+    maps, image, _ = case()
+    for reconstruction in (Sense(1e-3), Sparse("tv", 0.01), PhaseConstrained(1e-3, torch.ones(SIZE) + 0j)):
+        with pytest.raises(InputError, match=r"mask of .*: does not fit the samples; it must be of \(8, 7\), or"):
+            reconstruction(Coils(maps).forward(image), torch.ones(shape), Coils(maps))
+
+
+def test_samples_may_be_real_and_sensitivities_conjugate():
+    maps, _, mask = case()
+    samples = noise(3, *SIZE, seed=9).real
+    for each in (Coils(maps), Coils(maps.conj())):
+        expected, _ = Sense(0.1)(samples + 0j, mask, Coils(each.maps.clone()))
+        torch.testing.assert_close(Sense(0.1)(samples, mask, each)[0], expected)
+    single = Coils(maps.to(torch.complex64).conj())
+    assert torch.isfinite(Sense(0.1)(samples.float() + 0j, mask, single)[0]).all()
