@@ -13,6 +13,7 @@ from prom.errors import InputError
 # Newton's method on a piecewise linear function, kept inside a bracket. It ends after 5 to 15 steps on all that we met; should it
 # ever cycle, every second step from NEWTON_ONLY on halves the bracket, and the rest of STEPS closes it to rounding.
 NEWTON_ONLY, STEPS = 16, 144
+LARGE = 2.0**20  # above it double precision has no small parts of 1 to spare for lambda
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a term of the sum; in vector registers it is added up in several parts
 
 
@@ -67,6 +68,10 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
         return theta * 0
     if cost is not None:
         return _with_costs(theta, budget, cost.double())
+    if not asynchronous(theta) and float(theta.detach().max()) > LARGE:
+        theta = _moved(theta, math.ceil(budget))
+    if not asynchronous(theta) and float(theta.detach().max()) > LARGE:
+        theta = _moved(theta, math.ceil(budget))
     values = theta.detach().flatten()
     if values.dtype != torch.float32:
         values = values.double()
@@ -98,6 +103,21 @@ def dual_slope(values: Tensor, multiplier: Tensor, budget: float) -> tuple[Tenso
 
     total, inside = kernels.clipped_sum(kernels.flat(values), float(multiplier))
     return torch.tensor(total - budget, dtype=torch.float64), torch.tensor(inside)
+
+
+def _moved(theta: Tensor, count: int) -> Tensor:
+    """Values with the same projection, of which none is large.
+
+    With c the value that ``count``, the budget rounded up, of them reach, lambda lies from c - 1 to c: above it fewer than S could be
+    above 0, below it all of those are 1 already. So what is above c + 2 is as good as c + 2, and from large c all can be moved to 2.
+
+    >>> _moved(torch.tensor([3e6, 2e6 + 0.5, 2e6, 0.0]), 2)
+    tensor([4.0000, 2.0000, 1.5000, 0.0000])
+    """
+    c = theta.detach().flatten().kthvalue(theta.numel() - count + 1).values
+    if c < LARGE:
+        return theta.clamp(max=max(float(c) + 2, 1.0))
+    return (theta - c + 2).clamp(0, 4)
 
 
 def _multiplier(values: Tensor, budget: float | Tensor) -> Tensor:

@@ -24,6 +24,8 @@ DOUBLINGS = 6  # of it, up and down, that are tried
 TUNING_SLICES = 4  # that choose it
 MOMENTUM = 0.5  # of the last change, which the next parabola is laid ahead by: a tenth of the distance left after as many steps without
 GROUP = -3  # the axis of coefficients that are penalised together
+ROUNDING = 1e-5  # of the largest entry of what is measured: below it nothing is
+UNSEEN = 1e-2  # likewise: the penalty of a constant that nothing measures
 LEAST = 1e-6  # of the largest entry of the diagonal: where nothing is measured and nothing penalised, a step stays finite
 
 
@@ -194,6 +196,7 @@ class Sparse:
         """
         check_coils(encoding, "wavelet and tv")
         check_slices(encoding, "wavelet and tv")
+        samples = samples.to(torch.promote_types(torch.promote_types(samples.dtype, encoding.maps.dtype), torch.complex64))
         terms = _Terms(self, samples, mask, encoding)
         fourier = terms.fourier
         right = fourier.forward(encoding.adjoint(terms.weight * samples))
@@ -240,6 +243,11 @@ class _Terms:
         like = {"dtype": samples.dtype, "device": samples.device}
         self.transform = Differences(shape, **like) if sparse.kind == "tv" else Wavelets(shape, sparse.wavelet, sparse.levels, **like)
         self.penalised = self.transform.members.sum(dim=0)
+        # A constant has no differences and no details. Where no sample says how large it is, rounding would: there it is kept at 0.
+        middle = (..., shape[-2] // 2, shape[-1] // 2)
+        most = self.measured.amax(dim=(-2, -1))
+        self.unseen = torch.zeros_like(self.measured)
+        self.unseen[middle] = torch.where(self.measured[middle] <= ROUNDING * most, UNSEEN * most, 0)
         self.power = samples.abs().square() / math.prod(shape)
         self.size = (self.weight * self.power).sum(dim=(-3, -2, -1), keepdim=True).sqrt()  # s
         self.smoothing = torch.where(self.size > 0, sparse.smoothing * self.size, 1)
@@ -269,10 +277,11 @@ class _Terms:
 
         def normal(z: Tensor) -> Tensor:
             image = fourier.adjoint(z)
-            return fourier.forward(self.seen(image) + self.strength * transform.adjoint(penalty(transform.forward(image))))
+            sparse = self.strength * transform.adjoint(penalty(transform.forward(image)))
+            return fourier.forward(self.seen(image) + sparse) + self.unseen * z
 
         bands = torch.einsum("...hw,bhw->...b", mean.squeeze(GROUP), transform.members)
-        diagonal = self.measured + self.strength * torch.einsum("...b,bhw->...hw", bands, transform.spectra)
+        diagonal = self.measured + self.unseen + self.strength * torch.einsum("...b,bhw->...hw", bands, transform.spectra)
         scale = torch.where(diagonal > 0, 1 / diagonal.clamp(min=LEAST * diagonal.amax(dim=(-2, -1), keepdim=True)), 0)
         return conjugate_gradients(normal, scale, right, iterations, self.tolerance, start)
 

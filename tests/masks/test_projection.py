@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import quadprog
@@ -135,3 +137,45 @@ def test_cuda_projects_without_waiting_for_the_device():
         project(theta, 8192.0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def in_fractions(values: torch.Tensor, budget: float) -> torch.Tensor:
+    """Eq. 7 in exact arithmetic: lambda from the two ends of its piece of the sum."""
+    numbers, budget = [Fraction(float(value)) for value in values], Fraction(budget)
+
+    def total(multiplier: Fraction) -> Fraction:
+        return sum(min(1, max(0, number - multiplier)) for number in numbers)
+
+    multiplier = Fraction(0)
+    if total(multiplier) > budget:
+        ends = sorted({Fraction(0), *(end for number in numbers for end in (number, number - 1) if end > 0)})
+        low = max(end for end in ends if total(end) >= budget)
+        high = min((end for end in ends if end > low), default=low)
+        falls = total(low) - total(high)
+        multiplier = low + ((total(low) - budget) / falls * (high - low) if falls else 0)
+    return torch.tensor([float(min(1, max(0, number - multiplier))) for number in numbers], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("large", [1.0, 1e6, 2e6, 1e12, 1e15, 1e30, 1e300])
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize("budget", [1.0, 2.5, 3.0, 11.0])
+def test_large_values_keep_to_the_budget(large, few, budget):
+    generator = torch.Generator().manual_seed(int(budget))
+    values = torch.rand(12, generator=generator, dtype=torch.float64)
+    values += large * (torch.rand(12, generator=generator) > (0.5 if few else -1)).double()
+    found = project(values, budget)
+    assert found.sum() <= budget + 1e-9
+    torch.testing.assert_close(found, in_fractions(values, budget), rtol=0, atol=1e-9)
+    single = values.float()
+    if single.isfinite().all():
+        torch.testing.assert_close(project(single, budget).double(), in_fractions(single, budget), rtol=0, atol=1e-6)
+
+
+def test_large_values_have_the_gradient_of_small_ones():
+    small = torch.tensor([0.45, 0.9, 0.7, -2.0, 5.0], dtype=torch.float64)
+    gradients = []
+    for moved in (0, 2**21):
+        theta = (small + moved).requires_grad_()
+        project(theta, 2.0).square().sum().backward()
+        gradients.append(theta.grad)
+    torch.testing.assert_close(*gradients)

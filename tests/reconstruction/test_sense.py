@@ -178,6 +178,14 @@ def test_a_mask_that_does_not_fit_is_refused(shape):
             reconstruction(Coils(maps).forward(image), torch.ones(shape), Coils(maps))
 
 
+def test_sensitivities_may_be_double():
+    maps, image, mask = case()
+    samples = Coils(maps).forward(image).to(torch.complex64)
+    for given in (maps, torch.ones(3, 8, 7, dtype=torch.float64)):
+        double, single = (Sparse("tv", 0.01)(samples, mask, Coils(one))[0] for one in (given, given.to(torch.complex64)))
+        torch.testing.assert_close(double.to(torch.complex64), single, atol=1e-3, rtol=1e-3)
+
+
 def test_samples_may_be_real_and_sensitivities_conjugate():
     maps, _, mask = case()
     samples = noise(3, *SIZE, seed=9).real

@@ -192,3 +192,18 @@ def test_what_cannot_be_is_refused():
         Sparse(wavelet="db44")
     with pytest.raises(InputError, match="images of 9 x 16 must have even sizes of at least 8; use tv"):
         Sparse()(noise(1, 9, 16), torch.ones(9, 16), Coils(noise(1, 9, 16)))
+
+
+@pytest.mark.parametrize("steps", [16, 100])
+def test_a_constant_that_nothing_measures_is_left_out(steps):
+    """It has no differences, and one even coil sees it at DC alone: rounding would make it grow."""
+    image, encoding = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)), Coils(torch.ones(1, 16, 16) + 0j)
+    mask = torch.rand(16, 16, generator=torch.Generator().manual_seed(1)) < 0.4
+    mask[8, 8] = False
+    samples = encoding.forward(image + 0j)
+    found, pullback = Sparse("tv", steps=steps)(samples, mask, encoding)
+    assert found.mean().abs() < 1e-5 and found.abs().max() < 2
+    double = Coils(encoding.maps.to(torch.complex128))
+    torch.testing.assert_close(found, Sparse("tv", steps=steps)(samples, mask, double)[0].to(torch.complex64), atol=1e-3, rtol=0)
+    gradient = pullback(found - image)[0]
+    assert gradient.isfinite().all() and gradient.argmin() == 8 * 16 + 8  # and what would help most is to measure it
