@@ -263,7 +263,8 @@ def _checked(path: Path, content: Content, domain: str | None, empty: str, nan: 
     content = without_nan(content, nan)
     array, domain = arranged(content), domain_of(path, content, domain)
     if domain == "kspace" and array.dtype.kind != "c":
-        pair = f", give axes={_as_parts(content.axes, array)} where the two are real and imaginary part" * (2 in array.shape[:2])
+        two = any(content.array.shape[content.axes.index(letter)] == 2 for letter in "CN" if letter in content.axes)
+        pair = f", give axes={_as_parts(content.axes, array)} where the two are real and imaginary part" * two
         raise InputError(f"{path}: values of type {array.dtype}; k-space must be complex, leave out domain or choose another array{pair}")
     refuse_parts(path, content, domain, array)
     sides = content.keep or array.shape[3:]

@@ -55,9 +55,8 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    wanted = "NHWK" if volume else "HWK"
     if kind == "BART":  # which has axes of length 1 too
-        letters = None if axes is None else "".join(letter for letter in axes if letter in wanted + "1").rstrip("1")
+        letters = None if axes is None else partial(_letters_of_maps, letters="".join(one for one in axes if one in "NHWK1").rstrip("1"))
     else:
         letters = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
     found = arranged(content(path, kind, None, letters, volume))
@@ -250,10 +249,12 @@ def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
         raise InputError(f"{path}: its voxels begin at byte {offset}, behind more than any header; it is damaged")
     guessed, axes = axes is None, check_axes(path, volume.shape, volume.get_data_dtype(), axes, LAST)
     units = int(volume.header["xyzt_units"]) if "xyzt_units" in volume.header else 0
-    if guessed and axes == "HWNC" and volume.shape[3] > 1 and units & 56 in UNITS_OF_TIME:
+    repeated = isinstance(volume, nibabel.MGHImage) and volume.ndim == 4 and volume.header.get_zooms()[3] > 0
+    if guessed and axes == "HWNC" and volume.shape[3] > 1 and (units & 56 in UNITS_OF_TIME or repeated):
         raise InputError(
-            f"{path}: {volume.shape[3]} images a slice, and its header gives their distance in {UNITS_OF_TIME[units & 56]}: whether they "
-            "are frames in time or channels is unclear; give axes=HWNT or axes=HWNC"
+            f"{path}: {volume.shape[3]} images a slice, and its header gives their distance in {UNITS_OF_TIME.get(units & 56, 'time')}: "
+            "whether they are frames in time or channels is unclear; give axes=HWNT or axes=HWNC"
+            + (", or axes=HWNR of real and imaginary part" if volume.shape[3] == 2 else "")
         )
     zooms = [float(zoom) * MILLIMETRES.get(units & 7, 1.0) for zoom in volume.header.get_zooms()]
     spacing = pixel_spacing(zooms[axes.index("H")], zooms[axes.index("W")])

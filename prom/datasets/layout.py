@@ -23,9 +23,10 @@ LABEL_WORDS = {"seg", "gt", "label", "labels", "mask", "dseg", "segmentation", "
 IMAGE_WORDS = {"image", "img", "recon", "reconstruction"}  # P1_image is the image of P1
 PHASE_WORDS = {"phase", "pha", "ph", "phasediff"}
 SENSITIVITY_WORDS = {"sens", "csm", "smaps", "sensmaps", "coilmaps", "sensitivity", "sensitivities"}
-REAL, IMAGINARY = ("real", "re"), ("imaginary", "imag", "im")  # parts of complex numbers, in two files
+REAL, IMAGINARY = ("real", "re", "r"), ("imaginary", "imag", "im", "i")  # parts of complex numbers, in two files
 # the longer words with anything before them, the shorter ones alone
-PART_OF_COMPLEX = re.compile(r"(real|imaginary|imag|(?<![^-_. /])(?:re|im))(?=(?:part)?\d*(?:[-_. /]|$))")
+PART_OF_COMPLEX = re.compile(r"(real|imaginary|imag|(?<![^-_. /])(?:re|im|[ri](?![a-z\d])))(?=(?:part)?\d*(?:[-_. /]|$))")
+OTHER_LETTERS = set(ascii_lowercase) - set("riamp")  # than those of real, imaginary, amplitude, magnitude and phase
 CONTRASTS = {
     *("t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t1wce", "t2", "t2w", "t2f", "t2star", "t2flair", "flair", "pd", "pdw", "pdfs"),
     *("dwi", "adc", "b0", "swi", "bold", "tof", "mra", "stir", "mag", "magnitude", "ax", "axial", "cor", "coronal", "sag", "sagittal"),
@@ -167,7 +168,7 @@ def _words(file: PurePath, stem: str, channels: bool) -> _Words:
 def _is_part(path: str, known: Collection[str]) -> bool:
     """Whether a word of a path says the real or imaginary part, and the other part is among the ``known`` paths, all in lower case.
 
-    Single letters say it at the end of a name alone, where no further one takes their place: other patients may be called p_a, p_b.
+    Single letters say it where no further one takes their place: other patients may be called p_b, p_s.
 
     >>> _is_part("p1/real_1", {"p1/real_1", "p1/imag_1"}), _is_part("p1_r", {"p1_r", "p1_l"})
     (True, False)
@@ -176,13 +177,11 @@ def _is_part(path: str, known: Collection[str]) -> bool:
     """
     for found in PART_OF_COMPLEX.finditer(path):
         others = IMAGINARY if found[1] in REAL else REAL
-        if any(path[: found.start(1)] + other + path[found.end(1) :] in known for other in others):
+        start, end = path[: found.start(1)], path[found.end(1) :]
+        letters = len(found[1]) == 1 and any(start + letter + end in known for letter in OTHER_LETTERS)
+        if not letters and any(start + other + end in known for other in others):
             return True
-    start, letter = path[:-1], path[-1:]
-    others = {"r": "i", "i": "r"}.get(letter)
-    if not others or not re.search(r"[-_. ]$", start) or start + others not in known:
-        return False
-    return not any(start + further in known for further in ascii_lowercase if further not in "ri")
+    return False
 
 
 def _unread(stem: str, is_part: bool) -> str:
@@ -367,7 +366,8 @@ def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]
 
 
 def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> dict[str, str]:
-    """Of names that are all that says whose a file is, those that end in a number, without it, where two starts have one in common.
+    """Of names that are all that says whose a file is, those that end in a number, without it, where two starts have one in common, or one
+    stands alone.
 
     >>> paths = [PurePath(f"P{i}_{n}.npy") for i in (1, 2) for n in (0, 1)]
     >>> _numbered(paths, [()] * 4, [_words(path, path.stem, False) for path in paths])
@@ -379,7 +379,7 @@ def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], wor
         start, between, end = _last(case)
         if between and end.isdecimal():
             starts[end].add(start)
-    if all(len(ends) == 1 for ends in starts.values()):
+    if all(len(ends) == 1 and not ends & cases for ends in starts.values()):  # P1 beside P1_2: may be its first scan
         return {}
     taken = {case: _last(case) for case in sorted(cases)}
     return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal()}
@@ -391,7 +391,8 @@ def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...
     unnumbered = {word.case for word in words} - set(numbered)
     if len(set(numbered.values()) - unnumbered) < len(numbered):  # else one number for each start, and both readings are the same
         ends = {case: _last(case)[2] for case in numbered}
-        case, other = next((one, two) for one in numbered for two in numbered if ends[one] == ends[two] and numbered[one] != numbered[two])
+        pairs = ((one, two) for one in numbered for two in numbered if ends[one] == ends[two] and numbered[one] != numbered[two])
+        case, other = next(pairs, None) or next((one, start) for one, start in numbered.items() if start in unnumbered)
         start = numbered[case]
         raise InputError(
             f"{case} and {other}: whether {case!r} or {start!r} is a patient is unclear; give patient=name where {start!r} is one, or "

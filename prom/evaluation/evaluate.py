@@ -106,7 +106,8 @@ def reconstructed(
     True
     """
     encoding = dataset.encoding(group, mask.device)
-    return image_of(reconstruction, dataset.samples(group).to(mask.device) / scale, mask, encoding)[0].abs().unsqueeze(1)
+    samples, shape = dataset.samples(group).to(mask.device) / scale, (len(group), *dataset.shape)
+    return image_of(reconstruction, samples, mask, encoding, shape)[0].abs().unsqueeze(1)
 
 
 def _refuse_constant(target: Tensor, dataset: SliceDataset, group: list[int]) -> None:

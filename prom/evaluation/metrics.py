@@ -100,6 +100,8 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
 
 def _without_unit(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Each entry, and its range ``(N,)``, divided by the unit of the larger of the two: the range, or the target's peak."""
+    if prediction.is_complex() or target.is_complex():
+        raise InputError("complex images: scores are those of magnitudes; use image.abs()")
     prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
     data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
     divisor = unit(torch.maximum(target.abs().flatten(1).amax(dim=1), data_range))

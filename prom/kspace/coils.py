@@ -148,7 +148,7 @@ def with_phase(kspace: Tensor, calibration: int = CALIBRATION) -> int:
     """The first coil of k-space ``(..., K, H, W)`` that has in every slice a hundredth of the strongest one's energy in the centre.
 
     Its phase is that of images: a coil that was not connected, or does not see some of the slices, has none to give there, and another
-    coil in each slice would make steps. Where no coil sees all slices it is the one that sees the darkest of them best.
+    coil in each slice would make steps. Where no coil sees all slices it is the first of those that see the most.
 
     >>> with_phase(torch.stack([torch.zeros(8, 8), torch.ones(8, 8)]))
     1
@@ -156,8 +156,8 @@ def with_phase(kspace: Tensor, calibration: int = CALIBRATION) -> int:
     middle = (slice(max(0, (side - calibration) // 2), (side + calibration) // 2) for side in kspace.shape[-2:])
     energy = kspace[(..., *middle)].abs().double().square().sum(dim=(-2, -1)).reshape(-1, kspace.shape[-3])
     strongest = energy.amax(dim=1, keepdim=True)
-    least = (energy / strongest)[strongest[:, 0] > 0].amin(dim=0) if strongest.any() else energy[0]  # empty slices say nothing
-    return int((least >= min(LEAST_COIL, float(least.max()))).int().argmax())
+    seen = (energy >= LEAST_COIL * strongest) & (strongest > 0)  # empty slices say nothing
+    return int(seen.sum(dim=0).argmax())
 
 
 def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP, first: int | None = None) -> Tensor:

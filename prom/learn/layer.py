@@ -40,10 +40,12 @@ class MaskLayer(nn.Module):
     In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
     small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in. With
     ``torch.amp.GradScaler`` step the optimiser of theta by itself, ``masks.step()``: its gradient has no scale left to be divided by.
+    Where that scale overflowed the gradient is NaN, which :meth:`project` refuses: leave such a step out.
 
     Draws follow from the seed and from how many there were before, which the state keeps; those of seed 1 are those of seed 0 one call
     later, so take seeds that are far apart. A part of a network that is computed twice (``torch.utils.checkpoint``) must not hold the
-    layer: it would draw twice.
+    layer: it would draw twice. ``nn.DataParallel`` copies the layer for every batch, and the copies draw the same masks each time: use
+    ``DistributedDataParallel``.
 
     Parameters
     ----------
@@ -175,6 +177,5 @@ class MaskLayer(nn.Module):
 
 
 def _divided(gradient: Tensor) -> Tensor:
-    """By its largest magnitude. Where the scale of mixed precision overflowed nothing is learnt of this batch."""
-    gradient = gradient.nan_to_num(0, 0, 0)
+    """By its largest magnitude."""
     return gradient / gradient.abs().max().clamp(min=torch.finfo(gradient.dtype).tiny)

@@ -95,9 +95,11 @@ def train_network(
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
     weights = list(network.parameters())
-    if not (layer and mask_learning_rate) and not (weights and learning_rate):
+    if not (layer and mask_learning_rate and layer.theta.requires_grad) and not (weights and learning_rate):
         raise InputError(f"{type(network).__name__}: nothing is to be learnt, neither weights nor a mask; give a learning rate above 0")
     network.to(device).train(learning_rate > 0)  # else its statistics of batches stay too
+    if layer:
+        layer.train()  # which may be a part of the network
     if learning_rate and not any(weight.requires_grad for weight in weights):
         for weight in weights:
             weight.requires_grad_()  # it was frozen to be used

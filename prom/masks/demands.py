@@ -456,6 +456,8 @@ def _mask(name: str, mask: object) -> tuple[Tensor | None, bool]:
         return found, trajectory is not None
     if mask is None:
         return None, False
+    if isinstance(mask, np.ma.MaskedArray):
+        raise InputError(f"{name}: is a masked array, whose own mask would be lost; use its .filled(False)")
     mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__

@@ -14,6 +14,7 @@ from prom.errors import InputError
 # ever cycle, every second step from NEWTON_ONLY on halves the bracket, and the rest of STEPS closes it to rounding.
 NEWTON_ONLY, STEPS = 16, 144
 LARGE = 2.0**20  # above it double precision has no small parts of 1 to spare for lambda
+MOST_WITH_COST = 2.0**30
 ROUNDING = 4 * torch.finfo(torch.float64).eps  # of a term of the sum; in vector registers it is added up in several parts
 
 
@@ -67,9 +68,9 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     if not isinstance(budget, Tensor) and budget == 0:
         return theta * 0
     if cost is not None:
+        if not asynchronous(theta) and float(theta.detach().max()) > MOST_WITH_COST:
+            raise InputError(f"theta: has values above {MOST_WITH_COST:g}, too large to be told apart with costs; divide it by a unit")
         return _with_costs(theta, budget, cost.double())
-    if not asynchronous(theta) and float(theta.detach().max()) > LARGE:
-        theta = _moved(theta, math.ceil(budget))
     if not asynchronous(theta) and float(theta.detach().max()) > LARGE:
         theta = _moved(theta, math.ceil(budget))
     values = theta.detach().flatten()

@@ -138,7 +138,7 @@ class MaskResult:
             (:func:`prom.masks.checks.check`).
         """
         if os.fspath(path).lower().endswith((*options.FORMATS, *options.SCANNER_FORMATS)) and Path(path).suffix.lower() != ".h5":
-            raise InputError(f"output {os.fspath(path)}: is written as HDF5; call it .h5, or use prom.masks.export.export")
+            raise InputError(f"output {os.fspath(path)}: is written as HDF5; call it .h5, or export it by prom.masks.export.export")
         try:
             check(self)
         except InputError as error:
@@ -222,6 +222,8 @@ def as_mask(mask: Tensor | np.ndarray, shape: tuple[int, ...], name: str) -> Ten
         raise InputError(f"mask {os.fspath(mask)!r}: is a path; use prom.load_mask(path).mask")
     if isinstance(mask, MaskResult):
         raise InputError("mask of type MaskResult: must be an array; use its .mask")
+    if isinstance(mask, np.ma.MaskedArray):
+        raise InputError("mask: is a masked array, whose own mask would be lost; use mask.filled(0)")
     if not isinstance(mask, Tensor):
         array = np.asarray(mask)
         if array.dtype.kind not in "biufc":

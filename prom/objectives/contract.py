@@ -46,21 +46,25 @@ def check_targets(targets: Tensor | None, images: int) -> Tensor | None:
     Traceback (most recent call last):
     prom.errors.InputError: targets: are 2, for 3 images; give one for each
     """
+    if targets is not None and not (isinstance(targets, Tensor) and targets.ndim):
+        raise InputError(f"targets of type {type(targets).__name__}: must be a tensor, with one for each image")
     if targets is not None and len(targets) != images:
         raise InputError(f"targets: are {len(targets)}, for {images} images; give one for each")
     return targets
 
 
-def scalar(loss: Tensor) -> Tensor:
-    """What a criterion returned, which must be one number.
+def scalar(loss: Tensor, slope: bool = False) -> Tensor:
+    """What a criterion returned, which must be one real number; where a gradient is wanted (``slope``), one that has it.
 
     >>> scalar(torch.ones(3))
     Traceback (most recent call last):
-    prom.errors.InputError: criterion: returned a tensor of (3,); must return a scalar tensor, the mean over images
+    prom.errors.InputError: criterion: returned a tensor of (3,), torch.float32; must return a scalar tensor, real, the mean over images
     """
-    if not isinstance(loss, Tensor) or loss.ndim:
-        what = f"a tensor of {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise InputError(f"criterion: returned {what}; must return a scalar tensor, the mean over images")
+    if isinstance(loss, Tensor) and not loss.ndim and slope and not loss.requires_grad:
+        raise InputError("criterion: its result has no gradient; compute it by operations of PyTorch alone, without detach or counting")
+    if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
+        what = f"a tensor of {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise InputError(f"criterion: returned {what}; must return a scalar tensor, real, the mean over images")
     return loss
 
 

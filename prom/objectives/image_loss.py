@@ -65,8 +65,8 @@ class ImageLoss(Objective):
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         check_masks(masks, self.data.samples, len(indices))
-        masks = masks.detach().requires_grad_()
-        with torch.enable_grad(), gathered():
+        with torch.inference_mode(False), torch.enable_grad(), gathered():
+            masks = masks.detach().clone().requires_grad_()  # of inference mode a view has no gradient
             loss = self.loss(indices, masks)
             (gradient,) = torch.autograd.grad(loss, masks)
         return loss.detach(), gradient
@@ -74,6 +74,7 @@ class ImageLoss(Objective):
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """A scalar, which autograd can differentiate by the masks; without a gradient, a network needs its forward pass only."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
+        masks = masks if masks.is_floating_point() else masks.float()
         check_masks(masks, self.data.samples, len(indices))
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion gets the images in their own unit
@@ -82,4 +83,4 @@ class ImageLoss(Objective):
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)
-        return scalar(self.criterion(reconstruction.flatten(0, 1), target))
+        return scalar(self.criterion(reconstruction.flatten(0, 1), target), masks.requires_grad and torch.is_grad_enabled())

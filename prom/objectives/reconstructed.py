@@ -109,6 +109,7 @@ class Reconstructed(Objective):
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """Half the work: without the solve for the gradient."""
+        masks = masks if masks.is_floating_point() else masks.float()
         errors = self._each(lambda index, own: self._error(index, own, slope=False)[0], indices, masks)
         return sum(errors) / (len(errors) * masks.shape[self._coil])
 
@@ -134,7 +135,8 @@ class Reconstructed(Objective):
         """Of one image and its masks ``(M, *samples)``: the sum of errors, its derivative by the image, and the way back to masks."""
         encoding = self._encoding or self._slices.encoding(index, self._device)
         samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
-        found, pullback = image_of(self.reconstruction, samples, masks.unsqueeze(self._coil), encoding)
+        shape = (len(masks), *self._slices.shape)
+        found, pullback = image_of(self.reconstruction, samples, masks.unsqueeze(self._coil), encoding, shape)
         if callable(self.criterion):
             return *self._by_criterion(index, found, slope), pullback
         target = self.data[[index]][1][0, 0]
@@ -150,11 +152,11 @@ class Reconstructed(Objective):
 
     def _by_criterion(self, index: int, found: Tensor, slope: bool) -> tuple[Tensor, Tensor | None]:
         """The same for a function as criterion: the sum of losses, and their derivative by the image where it is wanted."""
-        with torch.set_grad_enabled(slope), gathered():
-            found = found.detach().requires_grad_(slope)
+        with torch.inference_mode(False), torch.set_grad_enabled(slope), gathered():
+            found = found.detach().clone().requires_grad_(slope)  # of inference mode a view has no gradient
             target = self.data[[index]][1] * self.data.unit if self.targets is None else self.targets[[index]].to(found.device)
             target = target.repeat_interleave(len(found), dim=0)
-            loss = scalar(self.criterion(found.abs().unsqueeze(1) * self.data.unit, target)) * len(found)
+            loss = scalar(self.criterion(found.abs().unsqueeze(1) * self.data.unit, target), slope) * len(found)
             return loss.detach(), torch.autograd.grad(loss, found)[0] if slope else None
 
 

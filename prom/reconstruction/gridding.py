@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from prom import options
 from prom.errors import InputError
-from prom.kspace.encoding import Coils, check_coils
+from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.nonuniform import NonUniform
 
 KERNEL = {"width": 4, "beta": 14}  # Kaiser-Bessel: a fully sampled image is nearer to the truth than with SigPy's beta of 8 (its test)
@@ -69,16 +69,20 @@ class Gridding:
 
     def __init__(self, iterations: int = 30) -> None:
         self.iterations = options.check("iterations", iterations, "[1, 1e6]", whole=True)
-        self._known: OrderedDict[tuple[NonUniform, int, bytes], Tensor] = OrderedDict()
-        self._alone: dict[NonUniform, Tensor] = {}
-        self._lock = threading.Lock()
+        self._forget()
 
     def __getstate__(self) -> dict[str, object]:
         """Of a copy: what is remembered, and its lock, stay here."""
-        return {"iterations": self.iterations}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_known", "_alone", "_lock")}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
-        self.__init__(**state)
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._known: OrderedDict[tuple[NonUniform, int, bytes], Tensor] = OrderedDict()
+        self._alone: dict[NonUniform, Tensor] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., coils, K, R)``, and the way back of gradients.
@@ -90,6 +94,7 @@ class Gridding:
             raise InputError("gridding: is for readouts off the grid, and these samples are on it; use zero-filled or sense")
         if find_spec("sigpy") is None:
             raise InputError("gridding needs SigPy for the density of samples: pip install 'prom-mri[coils]', or use sense")
+        mask = weights_of(mask, encoding, samples.real.dtype)
         weight = self.weights(mask, encoding.fourier).to(samples.device, samples.real.dtype)
         power = encoding.maps.abs().square().sum(dim=encoding.axis)
         share = torch.where(power > 0, 1 / power, 0)

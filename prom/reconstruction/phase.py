@@ -63,6 +63,7 @@ class PhaseConstrained:
         check_coils(encoding, "constraint on the phase")
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
+        samples = samples if samples.is_complex() else samples + 0j
         weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))

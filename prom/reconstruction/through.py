@@ -71,7 +71,7 @@ class Through:
         weight = mask.to(samples.real.dtype).expand(*batch, 1, *samples.shape[-2:])
 
         def run() -> tuple[Tensor, Tensor]:
-            with torch.enable_grad(), gathered():
+            with torch.inference_mode(False), torch.enable_grad(), gathered():
                 own = weight if weight.requires_grad else weight.detach().requires_grad_()
                 return self._image(samples, own, encoding), own
 

@@ -21,14 +21,14 @@ class Reconstruction(Protocol):
 
 
 def image_of(
-    reconstruction: Reconstruction, samples: Tensor, mask: Tensor, encoding: Encoding
+    reconstruction: Reconstruction, samples: Tensor, mask: Tensor, encoding: Encoding, shape: tuple[int, ...] | None = None
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """What a reconstruction makes, and the way back.
+    """What a reconstruction makes, and the way back. ``shape``: that of the image, where it is known.
 
     Raises
     ------
     InputError
-        Where it is a class, or returns something else, as a network does.
+        Where it is a class, or returns something else, as a network does, or an image of another shape.
 
     >>> image_of(lambda samples, mask, encoding: samples, torch.ones(4, 4) + 0j, torch.ones(4, 4), Fourier((4, 4)))
     Traceback (most recent call last):
@@ -40,13 +40,17 @@ prom.reconstruction.through.Through(network)
             f"reconstruction {reconstruction.__name__}: is a class; give one that is made of it, {reconstruction.__name__}(...)"
         )
     returned = reconstruction(samples, mask, encoding)
-    if not isinstance(returned, tuple) or len(returned) != 2:
-        name = type(reconstruction).__name__
+    name = type(reconstruction).__name__
+    pair = isinstance(returned, tuple | list) and len(returned) == 2
+    if not pair or not isinstance(returned[0], Tensor) or not callable(returned[1]):
         raise InputError(
             f"reconstruction {name}: must return an image and the way back of gradients; of a network give "
             "prom.reconstruction.through.Through(network)"
         )
-    return returned
+    image, pullback = returned
+    if shape is not None and tuple(image.shape) != shape:
+        raise InputError(f"reconstruction {name}: returned an image of {tuple(image.shape)}; must be of {shape}")
+    return image, pullback
 
 
 class ZeroFilled:

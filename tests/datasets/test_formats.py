@@ -422,6 +422,12 @@ def test_nifti_whose_header_speaks_of_time_is_asked_about(tmp_path, unit):
     nibabel.save(image, tmp_path / "a.nii")
     assert "axes=HWNT or axes=HWNC" in error(tmp_path)
     assert load(tmp_path, axes="HWNC").images.shape == (3, 4, 10, 8) and load(tmp_path, axes="HWNT").images.shape == (3, 1, 4, 10, 8)
+    (tmp_path / "a.nii").rename(tmp_path.parent / f"{unit}.nii")
+    repeated = nibabel.MGHImage(random(10, 8, 3, 2), np.eye(4))
+    repeated.header.set_zooms((1, 1, 1, 2000))
+    nibabel.save(repeated, tmp_path / "a.mgz")
+    assert "axes=HWNT or axes=HWNC, or axes=HWNR" in error(tmp_path)
+    (tmp_path / "a.mgz").unlink()
     nibabel.save(image.slicer[..., :1], tmp_path / "a.nii")
     assert load(tmp_path).images.shape == (3, 1, 10, 8)
 

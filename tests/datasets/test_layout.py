@@ -392,12 +392,26 @@ def test_parts_of_complex_numbers_are_known_by_their_names(tmp_path, words, wher
     assert len(prom.load(tmp_path, "all", patient="file")) == 9  # without the other part it is a word like any
 
 
-@pytest.mark.parametrize("where", ["P{}{}.npy", "P{}_{}.npy"])
+@pytest.mark.parametrize("where", ["P{}{}.npy", "P{}_{}.npy", "P{}/{}.npy", "P{}/{}/0.npy", "P{}_{}_t1.npy"])
 def test_parts_of_complex_numbers_without_a_word_of_their_own(tmp_path, where):
-    words = ("R", "I") if "_" in where else ("Real", "Imag")
+    words = ("R", "I") if where != "P{}{}.npy" else ("Real", "Imag")
     for number, word in itertools.product(range(3), words):
         save(tmp_path / where.format(number, word), image())
     assert "is a real or imaginary part, by its name" in message(tmp_path, patient="case")
+
+
+def test_magnitudes_beside_parts_are_images(tmp_path):
+    for number, letter in itertools.product(range(5), "mri"):
+        save(tmp_path / f"P{number}_{letter}.npy", image())
+    assert len(prom.load(tmp_path, "all")) == 15
+
+
+def test_one_second_scan_is_asked_about(tmp_path):
+    for name in ("P1", "P1_2", "P2", "P3"):
+        save(tmp_path / f"{name}.npy", image())
+    assert "P1_2 and P1: whether 'P1_2' or 'P1' is a patient is unclear" in message(tmp_path)
+    assert prom.load(tmp_path, "all", patient="name").number_of_subjects == 4
+    assert {*prom.load(tmp_path, "all", patient="name").patients} == {"P1", "P2", "P3"}
 
 
 @pytest.mark.parametrize("where", ["{}/scan.npy", "pat_{}.npy", "pat{}.npy"])

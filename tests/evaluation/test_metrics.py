@@ -159,3 +159,12 @@ def test_evaluate_refuses_what_is_no_mask(blobs, wrong, message):
     with pytest.raises(InputError, match=message) as caught:
         evaluate(wrong(torch.ones(32, 32, dtype=torch.bool)), blobs)
     assert "\n" not in str(caught.value)
+
+
+def test_complex_images_have_no_scores():
+    image = torch.rand(1, 1, 16, 16)
+    for pair in ((image + 0j, image), (image, image + 0j)):
+        for score in (psnr, nmse, ssim):
+            with pytest.raises(InputError, match="scores are those of magnitudes"):
+                score(*pair)
+    assert torch.allclose(psnr((image * 100).int(), (image * 90).int()), psnr((image * 100).int().double(), (image * 90).int().double()))

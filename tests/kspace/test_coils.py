@@ -276,6 +276,9 @@ def test_slices_have_the_phase_of_one_coil():
     assert with_phase(kspace) == 1 and with_phase(kspace[1:2]) == 0
     kspace[0, 1:] = kspace[2, 0] = 0  # no coil sees all
     assert with_phase(kspace) == 0
+    halves = torch.zeros(6, 3, 16, 16, dtype=torch.complex64)  # a dead coil, and two that see half of the slices each, or more
+    halves[:3, 1] = halves[2:, 2] = 1
+    assert with_phase(halves) == 2
 
 
 def test_noise_of_what_is_no_number_is_refused():

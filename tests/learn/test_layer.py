@@ -191,10 +191,12 @@ def test_a_training_that_goes_on_draws_the_following_masks():
     assert old.drawn == 0
 
 
-def test_an_overflow_of_mixed_precision_is_not_learnt_from():
+def test_gradients_that_are_no_numbers_are_not_hidden():
     layer = MaskLayer((8, 8), 4)
     (torch.full((8, 8), torch.inf) * layer.sample()).sum().backward()
-    assert (layer.theta.grad == 0).all()
+    torch.optim.SGD(layer.parameters(), lr=0.1).step()
+    with pytest.raises(InputError, match="NaN or infinite"):
+        layer.project()
 
 
 def test_masks_of_lines_have_memory_of_their_own():

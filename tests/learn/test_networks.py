@@ -105,6 +105,21 @@ class Filled(torch.nn.Module):
         return image
 
 
+def test_a_layer_within_the_network_learns_alone(measured):
+    class Holds(torch.nn.Module):
+        def __init__(self, layer) -> None:
+            super().__init__()
+            self.layer, self.factor = layer, torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, samples, mask, encoding):
+            return encoding.adjoint(samples * mask) * self.factor
+
+    layer = MaskLayer((16, 16), 4)
+    before = layer.theta.detach().clone()
+    trained = train_network(Holds(layer), measured, layer, **{**SETTINGS, "learning_rate": 0, "steps": 2})
+    assert trained.factor == 1 and not torch.equal(layer.theta, before)
+
+
 def test_a_network_without_weights_lets_a_mask_learn(measured):
     layer, settings = MaskLayer((16, 16), 4), {**SETTINGS, "steps": 2}
     before = layer.theta.detach().clone()

@@ -17,6 +17,7 @@ from prom.baselines import as_result
 from prom.cli import main
 from prom.kspace.patterns import make
 from prom.masks import MaskResult, mask_files
+from prom.masks.demands import Demands
 from prom.masks.export import FORMATS, export
 
 GRIDS = [(6, 10), (7, 9), (8, 5), (1, 4)]  # no two axes alike, even and odd: a swapped or shifted axis shows
@@ -356,3 +357,11 @@ def test_masks_of_other_values_than_0_and_1_are_refused(wrong):
     with pytest.raises(InputError, match="must have 0 and 1 only"):
         as_result(wrong(mask), "mine", 3)
     assert torch.equal(as_result(mask.numpy().astype(np.uint8), "mine", 3).mask, mask)
+
+
+def test_masked_arrays_are_no_masks():
+    hidden = np.ma.array(np.ones((8, 8)), mask=np.eye(8))
+    with pytest.raises(InputError, match="is a masked array"):
+        as_result(hidden, "mine", 1)
+    with pytest.raises(InputError, match="require: is a masked array"):
+        Demands(require=np.ma.array(np.eye(8, dtype=bool), mask=np.eye(8)))

@@ -92,6 +92,8 @@ def test_masks_for_another_number_of_images_are_refused(shape, objective):
         objective.loss_and_gradient([], torch.ones(1, 8, 6))
     with pytest.raises(InputError, match="masks of type torch.bool: must be floating point"):
         objective.loss_and_gradient([0, 1, 2], torch.ones(1, 8, 6).bool())
+    if not isinstance(objective, MagnitudeMSE):  # which has no loss without its gradient
+        assert objective.loss([0, 1], masks(1, 8, 6).bool()) == objective.loss([0, 1], masks(1, 8, 6))
 
 
 def test_curvature_is_the_mean_power_over_the_pixels():
@@ -166,6 +168,40 @@ def test_a_criterion_must_be_one_number(criterion):
 def test_targets_are_one_for_each_image(count):
     with pytest.raises(InputError, match=f"targets: are {count}, for 3 images"):
         ImageLoss(THREE, functional.l1_loss, targets=torch.rand(count, 1, 8, 6))
+    with pytest.raises(InputError, match="targets of type list"):
+        ImageLoss(THREE, functional.l1_loss, targets=[1, 2, 3])
+
+
+def test_a_criterion_must_have_a_gradient():
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+
+    def criterion(one, other):
+        return functional.l1_loss(one, other).detach()
+
+    for objective in (ImageLoss(THREE, criterion), Reconstructed(data, ZeroFilled(), criterion=criterion)):
+        assert objective.loss([0], masks(1, 8, 6)) > 0
+        with pytest.raises(InputError, match="criterion: its result has no gradient"):
+            objective.loss_and_gradient([0], masks(1, 8, 6))
+
+
+def test_losses_have_gradients_in_inference_mode():
+    objective = ImageLoss(THREE, functional.l1_loss)
+    expected = objective.loss_and_gradient([0, 2], masks(1, 8, 6))
+    with torch.inference_mode():
+        found = objective.loss_and_gradient([0, 2], masks(1, 8, 6))
+    assert all(torch.equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_an_image_of_another_shape_is_refused():
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+
+    def coil_images(samples, mask, encoding):
+        return encoding.fourier.adjoint(samples * mask), abs
+
+    with pytest.raises(InputError, match=r"returned an image of \(1, 1, 8, 6\); must be of \(1, 8, 6\)"):
+        Reconstructed(data, coil_images).loss([0], masks(1, 8, 6))
+    with pytest.raises(InputError, match=r"returned an image of \(3, 1, 8, 6\); must be of \(3, 8, 6\)"):
+        prom.evaluate(torch.ones(8, 6), data, reconstruction=coil_images)
 
 
 def test_a_network_is_no_reconstruction():

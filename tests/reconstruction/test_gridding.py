@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,13 @@ def test_the_grid_is_refused():
         Gridding()(data.samples([0])[0], torch.ones(8, 8), data.encoding(0))
     with pytest.raises(InputError, match="iterations"):
         Gridding(0)
+
+
+def test_copies_keep_what_a_subclass_has():
+    class Mine(Gridding):
+        def __init__(self, iterations: int, factor: float = 2.0) -> None:
+            super().__init__(iterations)
+            self.factor = factor
+
+    copied = copy.deepcopy(Mine(10, factor=5.0))
+    assert (copied.iterations, copied.factor) == (10, 5.0) and not copied._known
