@@ -14,7 +14,11 @@ def main() -> None:
         from prom.cli import main as run
 
         run()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
+        for number in (signal.SIGINT, signal.SIGTERM):  # a second one, while libraries clean up, would be a traceback
+            signal.signal(number, signal.SIG_IGN)
         sys.exit(130)
 
 

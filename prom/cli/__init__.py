@@ -641,7 +641,8 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; run the same command to try them again", err=True)
         for name, reason in failed.items():
             click.echo(f"  {name}: {reason}", err=True)
-        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}", err=True)
+        jobs_too = "" if executor == "local" else "; of the cluster's jobs: .snakemake/*_logs/rule_run/<run>"
+        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}{jobs_too}", err=True)
         sys.exit(1)
 
 

@@ -17,17 +17,21 @@ On a SLURM cluster, where output, data and Python lie on a file system that all 
         --snakemake "--default-resources slurm_partition=cpu slurm_account=mri runtime=60"
 
 A job gets 4000 MB of memory; ``--set-resources run:mem_mb=16000`` among the options of Snakemake gives it more. Where the cluster keeps no
-accounts, ``--snakemake "--slurm-no-account --slurm-status-command squeue"`` is needed: ``sacct`` never reports there that a job has ended.
-Jobs of a sweep that was killed go on; end them with ``scancel`` before it is started again, or both work.
+accounts, ``--slurm-status-command squeue`` among them is needed: ``sacct`` never reports there that a job has ended. ^C cancels the jobs;
+those of a sweep that was killed go on: end them with ``scancel`` before it is started again, or both work.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import re
 import shlex
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -83,7 +87,7 @@ def check_possible(executor: str = "local") -> None:
     Raises
     ------
     InputError
-        Where the system is no Unix, or a package of the extra ``sweep`` or Snakemake's plugin for ``executor`` is not installed.
+        Where the system is no Unix, or a package of the extra ``sweep``, Snakemake's plugin for ``executor`` or SLURM is not installed.
 
     >>> check_possible("cloud")
     Traceback (most recent call last):
@@ -97,6 +101,8 @@ def check_possible(executor: str = "local") -> None:
     if not re.fullmatch(r"[a-z0-9_-]+", executor):
         raise InputError(f"executor {executor!r}: must be a name such as local or slurm")
     plugin = f"snakemake_executor_plugin_{executor.replace('-', '_')}"
+    if executor == "slurm" and find_spec(plugin) and not shutil.which("sbatch"):
+        raise InputError("executor slurm: needs SLURM's command sbatch, which is not on the path; start the sweep where jobs are submitted")
     if executor != "local" and not find_spec(plugin):
         raise InputError(f"executor {executor}: needs the Python package {plugin}; the extra sweep brings local and slurm")
 
@@ -325,15 +331,28 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
             with open(sweep.folder / LOG, "w") as output, tqdm(total=len(missing), desc="sweep", disable=None) as bar:
                 # Snakemake inherits the lock, so that it is held until both have ended.
                 process = subprocess.Popen(
-                    [*map(str, command)], env=environment, pass_fds=[lock.fileno()], stdout=output, stderr=subprocess.STDOUT
+                    [*map(str, command)],
+                    env=environment,
+                    pass_fds=[lock.fileno()],
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=_interruptible,
                 )
+                lock.write(f"{process.pid} on {socket.gethostname()}")
+                lock.flush()
                 try:
                     while process.poll() is None:
                         bar.update(sum((sweep.folder / f"{name}.json").exists() for name in missing) - bar.n)
                         time.sleep(0.2)
                 finally:
-                    process.terminate()  # where ^C ended the loop: Snakemake finishes the current runs and begins no more
+                    # Where ^C ended the loop: Snakemake finishes the current runs here and begins no more; jobs of a cluster it cancels.
+                    process.send_signal(signal.SIGTERM if executor == "local" else signal.SIGINT)
         return {name: _reason(sweep, name) for name in sorted(set(sweep.runs) - set(records(sweep)))}
+
+
+def _interruptible() -> None:
+    """Of a sweep in the background too, which hands on that it ignores ^C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @contextmanager
@@ -341,7 +360,7 @@ def _locked(folder: Path) -> Iterator[TextIO]:
     """The open lock file of a folder of records, which is made where it does not exist. Waits for another sweep of it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / "lock", "w")  # noqa: SIM115, closed below
+        file = open(folder / "lock", "a+")  # noqa: SIM115, closed below; what stands in it is of the sweep that has it
     except OSError as error:
         raise InputError(f"output {folder}: cannot be written ({error.strerror}); name another folder with --output") from error
     with file:
@@ -349,8 +368,12 @@ def _locked(folder: Path) -> Iterator[TextIO]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                print(f"another sweep is running in {folder}; waiting for it", file=sys.stderr)
+                file.seek(0)
+                holder = file.read().strip()
+                which = f" (Snakemake is process {holder}; kill -INT ends it)" if holder else ""
+                print(f"another sweep is running in {folder}{which}; waiting for it", file=sys.stderr)
                 fcntl.flock(file, fcntl.LOCK_EX)
+            file.truncate(0)
         except OSError as error:
             reason = f"its file system has no locks ({error.strerror})"
             raise InputError(f"output {folder}: {reason}; name a folder on another with --output") from error
@@ -360,12 +383,29 @@ def _locked(folder: Path) -> Iterator[TextIO]:
 def _reason(sweep: Sweep, name: str) -> str:
     if (sweep.folder / f"{name}.json").exists():
         return "its record is of other code or data; were they changed while it ran?"
-    for log in (sweep.log(name), sweep.folder / LOG):  # the second where the first never began
-        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-        printed = [line.strip() for line in lines if line.strip()]
-        if printed:
-            return printed[-1]
-    return "ended without a message"
+    of_job = sorted((sweep.folder / ".snakemake").glob(f"*_logs/rule_run/{glob.escape(name)}/*.log"), key=os.path.getmtime)
+    errors = [line for log in of_job for line in _printed(log) if re.match(r"[\w-]+: error: ", line)]  # of SLURM
+    limits = [line for line in errors if re.search("limit", line, re.I)]
+    told = _printed(sweep.log(name)) or limits or errors or _messages(sweep, name) or _printed(sweep.folder / LOG)
+    return told[-1] if told else "ended without a message"
+
+
+def _printed(log: Path) -> list[str]:
+    lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _messages(sweep: Sweep, name: str) -> list[str]:
+    """What Snakemake says of a run whose job never began, or was ended: its message stands before the run's output."""
+    found, message = [], ""
+    for line in _printed(sweep.folder / LOG):
+        if line.startswith("message: "):
+            message = line.removeprefix("message: ").partition("For further error details")[0]
+        elif line == f"output: {name}.json" and message not in ("", "None"):
+            found.append(message)
+        if line.startswith("output: "):
+            message = ""
+    return found
 
 
 def records(sweep: Sweep) -> dict[str, dict[str, object]]:

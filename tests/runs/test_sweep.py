@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,7 @@ def test_goes_on_after_a_kill_and_reports_what_fails(work):
     after = times(output)
     assert process.returncode == 1 and before.items() <= after.items()
     assert sorted(after) == [f"energy-{run}-seed0.json" for run in ("columns-x4", "points-x4", "points-x40")]
-    assert "prom: 1 of 4 runs failed" in errors and "energy-columns-x40-seed0: InputError: acceleration 40.0: must be <= 32" in errors
+    assert "prom: 1 of 4 runs failed" in errors and "energy-columns-x40-seed0: InputError: acceleration 40: must be <= 32" in errors
     [folder] = [path for path in output.iterdir() if path.is_dir()]
     assert str(folder) in errors and (folder / "energy-columns-x40-seed0.ipynb").exists() and "3 of 4 runs" in told
     table = pd.read_csv(output / f"{folder.name}.csv")
@@ -289,6 +290,65 @@ def test_bad_ways_to_run(planned, work):
             sweep.run(planned(2, output="file"), **arguments)
     plan = planned(2, output="third")
     assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])["energy-points-x2-seed0"]
+
+
+@pytest.mark.parametrize(
+    ("logs", "reason"),
+    [
+        ({}, "ended without a message"),
+        (
+            {sweep.LOG: "WorkflowError:\nAt least one job did not complete successfully.\n"},
+            "At least one job did not complete successfully.",
+        ),
+        (
+            {  # as SLURM's plugin writes it, for a partition that is not there, or where squeue says how a job ended
+                sweep.LOG: "Error in rule run:\n    message: SLURM sbatch failed. The error message was 'invalid partition: nope\nX'.\n"
+                "    jobid: 1\n    output: {run}.json\n\nError in rule run:\n    message: of another\n    output: other.json\n"
+                "Error in rule run:\n    message: None\n    output: {run}.json\nWorkflowError:\nAt least one job did not complete.\n"
+            },
+            "SLURM sbatch failed. The error message was 'invalid partition: nope",
+        ),
+        (
+            {
+                sweep.LOG: "    message: SLURM-job '65' failed: 'FAILED'. For further error details see the log.\n    output: {run}.json\n",
+                ".snakemake/slurm_logs/rule_run/{run}/65.log": "Error in rule run:\nslurmstepd-vm: error: Exceeded job memory limit\n"
+                "srun: error: vm: task 0: Killed\nWorkflowError:\n",
+                "{run}.log": "",
+            },
+            "slurmstepd-vm: error: Exceeded job memory limit",
+        ),
+        ({"{run}.log": "read the data\nInputError: too few\n", sweep.LOG: "At least one job failed."}, "InputError: too few"),
+    ],
+)
+def test_why_a_run_failed(planned, logs, reason):
+    plan = planned(2, output=f"reasons{len(reason)}")
+    [run] = plan.runs
+    for name, text in logs.items():
+        path = plan.folder / name.replace("{run}", run)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text.replace("{run}", run))
+    assert sweep._reason(plan, run) == reason
+
+
+def test_slurm_is_looked_for_before_anything_is_read(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InputError, match="needs SLURM's command sbatch, which is not on the path"):
+        sweep.check_possible("slurm")
+    (tmp_path / "sbatch").write_text("#!/bin/sh\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    sweep.check_possible("slurm")
+
+
+def test_who_waits_is_told_for_whom(tmp_path, capsys):
+    with sweep._locked(tmp_path) as lock:
+        lock.write("4711 on node1")
+        lock.flush()
+        waiting = Thread(target=lambda: sweep._locked(tmp_path).__enter__().close(), daemon=True)
+        waiting.start()
+        while not (told := capsys.readouterr().err):
+            time.sleep(0.01)
+    waiting.join(timeout=60)
+    assert "(Snakemake is process 4711 on node1; kill -INT ends it); waiting for it" in told
 
 
 def test_every_number_of_members_is_averaged(work, monkeypatch):
