@@ -55,11 +55,14 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    if kind == "BART":  # which has axes of length 1 too
-        letters = None if axes is None else partial(_letters_of_maps, letters="".join(one for one in axes if one in "NHWK1").rstrip("1"))
-    else:
-        letters = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
-    found = arranged(content(path, kind, None, letters, volume))
+    if kind == "BART" and axes is not None:  # which has axes of length 1 too
+        shape = raw.cfl_shape(path)
+        while len(shape) > 2 and shape[-1] == 1:
+            shape.pop()
+        axes = _letters_of_maps(path, shape, "", "".join(letter for letter in axes if letter in "NHWK1").rstrip("1"))
+    elif kind != "BART":
+        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
+    found = arranged(content(path, kind, None, axes, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
         raise InputError(f"sensitivities {path}: are of {what}; save those of one, which all slices get")

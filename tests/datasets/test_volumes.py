@@ -314,6 +314,16 @@ def test_bart_says_itself_what_its_axes_are(tmp_path):
     assert "unclear" in error(tmp_path)
 
 
+@pytest.mark.parametrize("sides", ["12 12 2", "12 12 1 2"])
+def test_sensitivities_of_bart_with_or_without_slices_of_one(tmp_path, sides):
+    maps = np.random.default_rng(0).random((12, 12, 2)) + 0j
+    write_cfl(tmp_path, maps.transpose(2, 0, 1)[:, None] * (1 + np.random.default_rng(1).random((1, 3, 12, 12))))
+    (tmp_path / "maps.hdr").write_text(f"# Dimensions\n{sides}\n")
+    maps.astype("<c8").ravel(order="F").tofile(tmp_path / "maps.cfl")
+    found = load(tmp_path, axes="HWNK", domain="kspace", sensitivities=tmp_path / "maps.cfl")
+    assert found.images.dtype == torch.complex64 and len(found) == 3
+
+
 @pytest.mark.parametrize("kind", ["ISMRMRD", "BART"])
 def test_raw_volumes_are_those_that_prom_reconstruct_makes(tmp_path, kind):
     """Lines are rows of the mask and partitions its columns, for the mask that is learnt and the scan that is reconstructed."""
