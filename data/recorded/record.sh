@@ -28,7 +28,7 @@ sweep --dataset acdc --output results/acdc --methods $FREE $LEARNT --patterns po
 sweep --dataset mni_brain --output results/mni --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
 sweep --dataset mni_brain --output results/mni --methods paper:members=1 --ensembles paper:members=1 --accelerations 32 8 --seeds 3
 sweep --dataset brain_tumour --output results/tumour --methods $FREE $LEARNT --patterns points columns --seeds "$SEEDS"
-for cell in '32 3' '16 4' '8 4' '4 2'; do
+for cell in '32 3' '16 4' '8 4' '4 4'; do
     sweep --dataset brain_tumour --output results/tumour --methods paper:members=1 --ensembles paper:members=1 \
         --accelerations ${cell% *} --seeds ${cell#* }
 done
