@@ -316,8 +316,8 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
     with _locked(sweep.folder) as lock:
         missing = sorted(set(sweep.runs) - set(records(sweep)))
         for name in missing:  # what an earlier try left would be taken for a result, or for the reason of a failure
-            (sweep.folder / f"{name}.json").unlink(missing_ok=True)
-            sweep.log(name).unlink(missing_ok=True)
+            for file in (sweep.folder / f"{name}.json", sweep.log(name), *_job_logs(sweep, name)):
+                file.unlink(missing_ok=True)
         if missing:
             with atomic(sweep.folder / "sweep.json") as temporary:
                 own = {"python": sys.executable, "notebook": sweep.notebook, "runs": dict(sweep.runs)}
@@ -383,11 +383,15 @@ def _locked(folder: Path) -> Iterator[TextIO]:
 def _reason(sweep: Sweep, name: str) -> str:
     if (sweep.folder / f"{name}.json").exists():
         return "its record is of other code or data; were they changed while it ran?"
-    of_job = sorted((sweep.folder / ".snakemake").glob(f"*_logs/rule_run/{glob.escape(name)}/*.log"), key=os.path.getmtime)
-    errors = [line for log in of_job for line in _printed(log) if re.match(r"[\w-]+: error: ", line)]  # of SLURM
+    errors = [line for log in _job_logs(sweep, name) for line in _printed(log) if re.match(r"[\w-]+: error: ", line)]  # of SLURM
     limits = [line for line in errors if re.search("limit", line, re.I)]
     told = _printed(sweep.log(name)) or limits or errors or _messages(sweep, name) or _printed(sweep.folder / LOG)
     return told[-1] if told else "ended without a message"
+
+
+def _job_logs(sweep: Sweep, name: str) -> list[Path]:
+    """Those of a cluster's jobs."""
+    return sorted((sweep.folder / ".snakemake").glob(f"*_logs/rule_run/{glob.escape(name)}/*.log"), key=os.path.getmtime)
 
 
 def _printed(log: Path) -> list[str]:

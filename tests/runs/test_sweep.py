@@ -330,6 +330,16 @@ def test_why_a_run_failed(planned, logs, reason):
     assert sweep._reason(plan, run) == reason
 
 
+def test_what_ended_an_earlier_job_is_no_reason_now(planned):
+    plan = planned(2, output="earlier")
+    [run] = plan.runs
+    log = plan.folder / ".snakemake" / "slurm_logs" / "rule_run" / run / "65.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("slurmstepd-vm: error: Exceeded job memory limit\n")
+    assert "Exceeded job memory limit" in sweep._reason(plan, run)
+    assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])[run]
+
+
 def test_slurm_is_looked_for_before_anything_is_read(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match="needs SLURM's command sbatch, which is not on the path"):
