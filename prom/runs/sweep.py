@@ -309,10 +309,12 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
     Raises
     ------
     InputError
-        Where :func:`check_possible` raises one, ``jobs`` is below 1 or the folder cannot be written to.
+        Where :func:`check_possible` raises one, ``jobs`` is below 1, or the folder cannot be written to or has a name that SLURM misreads.
     """
     check("jobs", jobs, "[1, 1e6]", whole=True)
     check_possible(executor)
+    if executor == "slurm" and "$" in str(sweep.folder):
+        raise InputError(f"output {sweep.folder}: SLURM takes $ for the start of a variable; name another folder with --output")
     with _locked(sweep.folder) as lock:
         missing = sorted(set(sweep.runs) - set(records(sweep)))
         for name in missing:  # what an earlier try left would be taken for a result, or for the reason of a failure

@@ -278,7 +278,7 @@ def test_says_how_to_install_what_is_missing_before_data_are_read(package, monke
     assert package in told.err and "pip install 'prom-mri[sweep]'" in told.err
 
 
-def test_bad_ways_to_run(planned, work):
+def test_bad_ways_to_run(planned, work, monkeypatch):
     (work / "file").touch()
     for arguments, message in (
         ({"jobs": 0}, "jobs 0"),
@@ -288,6 +288,9 @@ def test_bad_ways_to_run(planned, work):
     ):
         with pytest.raises(InputError, match=message):
             sweep.run(planned(2, output="file"), **arguments)
+    monkeypatch.setattr(sweep, "check_possible", lambda executor: None)
+    with pytest.raises(InputError, match=r"of \$mine/.*: SLURM takes \$"):
+        sweep.run(planned(2, output="of $mine"), executor="slurm")
     plan = planned(2, output="third")
     assert "unrecognized arguments: --no-such-option" in sweep.run(plan, options=["--no-such-option"])["energy-points-x2-seed0"]
 
