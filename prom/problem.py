@@ -137,7 +137,8 @@ def _of(
     mask: Callable[[], Tensor],
 ) -> objectives.Objective:
     if reconstruction is None or reconstruction == "zero-filled":
-        if data.trajectory is not None and not isinstance(objective, objectives.Objective):
+        of_grid = not isinstance(objective, objectives.Objective) or isinstance(objective, objectives.MagnitudeMSE | objectives.ImageLoss)
+        if data.trajectory is not None and of_grid:
             raise InputError(
                 f"{data.name}: its readouts are off the grid, and zero-filling is for grids; name a reconstruction, e.g. sense"
             )

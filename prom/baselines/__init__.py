@@ -116,7 +116,7 @@ def as_result(
     ``options`` are those that the baseline was called with, ``demands`` among them.
     """
     trajectory = None if train is None else train.trajectory
-    mask = as_mask(mask, tuple(np.shape(mask)), name)
+    mask = as_mask(mask, tuple(np.shape(mask)), name) if train is None else as_mask(mask, tuple(train.grid), train.name)
     lines = make(pattern, tuple(mask.shape), train is not None and train.kind == "series") if trajectory is None else train.choices(pattern)
     theta = lines.adjoint(mask.float()) / (mask.numel() / lines.size)
     record = {} if train is None else provenance(train, {"objective": f"baseline {name}"}, "cpu")

@@ -88,7 +88,12 @@ def golden_angle(
     options.check("order", order, "[1, 1000]", whole=True)
     step = 1 / ((1 + math.sqrt(5)) / 2 + order - 1)
     return _nearest(
-        "golden_angle", train, acceleration, pattern, demands, lambda frame, first, count: start + step * (first + torch.arange(count))
+        "golden_angle",
+        train,
+        acceleration,
+        pattern,
+        demands,
+        lambda frame, first, count: start + step * (first + torch.arange(count, dtype=torch.float64)),
     )
 
 
@@ -169,7 +174,7 @@ def random_readouts(
     4
     """
     lines = readouts("random_readouts", train, pattern)
-    chances = torch.rand(lines.shape, generator=torch.Generator().manual_seed(options.check_seed(seed)))
+    chances = torch.rand(lines.shape, generator=torch.Generator().manual_seed(options.check_seed(seed)), dtype=torch.float32)
     return lines.forward(allowed(lines, acceleration, demands).round(chances)).contiguous()
 
 

@@ -20,7 +20,7 @@ from prom.objectives import whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
 from prom.reconstruction.sense import Sense
-from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled
+from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
 
 FLOOR = 1e-3  # of the mean power of a sample: added to both sides of the ratio, so that samples without signal do not decide it
 REMOVALS = ("ratio", "gradient")
@@ -122,7 +122,7 @@ def bass(
             maps = [lines.adjoint(one) for one in importance(train, reconstruction, lines.forward(selected))]
             if removal == "gradient":
                 maps[1] = gradient(selected)
-        pool = torch.rand(lines.shape, generator=generator) < POOL
+        pool = torch.rand(lines.shape, generator=generator, dtype=torch.float32) < POOL
         coming, leaving = ~(selected | forbidden), selected & ~(selected & mandatory)
         wanted, unwanted = (torch.where(allowed & pool, one, -1) for allowed, one in zip((coming, leaving), maps, strict=True))
         number = min(count, int((wanted >= 0).sum()), int((unwanted >= 0).sum()))
@@ -144,7 +144,7 @@ def importance(train: SliceDataset, reconstruction: Reconstruction, mask: Tensor
     energy, ratio = torch.zeros(train.shape), torch.zeros(train.shape)
     for index in range(len(train)):
         encoding, samples = train.encoding(index), train.samples([index])[0]
-        found, _ = reconstruction(samples, mask.float(), encoding)
+        found, _ = image_of(reconstruction, samples, mask.float(), encoding, train.shape)
         rest, power = (part.abs().square() for part in (samples - encoding.forward(found), samples))
         floor = FLOOR * power.mean()
         energy += rest.sum(dim=0)

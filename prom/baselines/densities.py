@@ -69,7 +69,7 @@ def equispaced(
     left, spaced = budget - int(feasible.mandatory.sum()), torch.zeros(lines.size)
     if left and len(outside):
         spacing = len(outside) / left
-        offset = float(torch.rand((), generator=generator)) * spacing
+        offset = float(torch.rand((), generator=generator, dtype=torch.float32)) * spacing
         spaced[outside[((offset + spacing * torch.arange(left)) % len(outside)).long()]] = 1
     return lines.forward(feasible.round(spaced)).contiguous()
 
@@ -235,7 +235,7 @@ def poisson_disc(
             break  # else its first point fell into the calibration region, where there is no room for a second one
     points = torch.from_numpy(found) | centre
     if not feasible.plain:
-        chances = points + torch.rand(train.shape, generator=generator)  # of equal ones at random
+        chances = points + torch.rand(train.shape, generator=generator, dtype=torch.float32)  # of equal ones at random
         return lines.forward(feasible.keeping(centre).round(chances)).contiguous()
     excess = int(points.sum()) - budget
     candidates = (points & ~centre if excess > 0 else ~points).flatten().nonzero().flatten()

@@ -21,6 +21,7 @@ from prom.masks.demands import Demands, allowed
 from prom.masks.feasible import Feasible
 
 GOLDEN = (math.sqrt(5) - 1) / 2
+ROUNDING = 1e-9  # below which a place is a whole number
 SWEEPS = 50  # of vista over all lines; it ends before where none moves
 
 
@@ -79,7 +80,8 @@ def shifted_equispaced(
             spacing = len(places) / left
             step = _widest_shift(spacing) if shift is None else shift
             fixed = fixed.clone()
-            fixed[places[(((torch.arange(left) + step * t % 1) * spacing).floor().long()) % len(places)]] = True
+            shifted = (torch.arange(left, dtype=torch.float64) + step * t % 1) * spacing
+            fixed[places[(shifted + ROUNDING).floor().long() % len(places)]] = True
         elif left:
             fixed = fixed | _lattice(frame, outside, left, t, GOLDEN if shift is None else shift)
         taken[t] = frame.round(fixed.float())

@@ -94,6 +94,8 @@ def repulsion(
     if strength is not None:
         options.check("strength", strength, "[0, 1e6]")
     if train.trajectory is not None:
+        if strength == 0:
+            raise InputError(f"strength {strength:g}: must be above 0 off the grid, where nothing else tells candidates apart")
         return repulsion_off_grid(train, acceleration, pattern, strength, demands, exact, passes)
     in_time, lines = train.kind == "series", train.lines(pattern)
     moves = in_time and lines.apart and lines.samples[0] > 1

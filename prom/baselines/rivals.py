@@ -259,7 +259,7 @@ def score_prune(
     options.check("momentum", momentum, "[0, 1)")
     problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
-    scores = torch.rand(problem.pattern.shape, generator=generator, device=problem.device)
+    scores = torch.rand(problem.pattern.shape, generator=generator, dtype=torch.float32, device=problem.device)
     mean = torch.zeros_like(scores)
     batches = shuffled_batches(len(problem.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):

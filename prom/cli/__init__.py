@@ -199,7 +199,7 @@ def on_trajectory(
     if own:
         axes = 2 if data.kind == "series" else len(data.shape)
         return data.along(prom.trajectory_files.read(trajectory, unit, data.shape[-axes:]))
-    return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES))
+    return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES, data.kind == "series"))
 
 
 def reconstruction_option(what: str, learning: bool = False) -> Callable:
@@ -444,6 +444,8 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     def measured(data: prom.SliceDataset) -> prom.SliceDataset:
         return data if trajectory is None else data.along(trajectory)
 
+    if trajectory is not None:
+        trajectory.check_image(data.shape)
     data = measured(data)
     prom.masks.as_mask(sampled, data.grid, data.name)  # refused before anything is made for it
     found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, measured(dataset("train")), sampled)
@@ -627,9 +629,11 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
         more = shlex.split(snakemake)
     except ValueError as error:
         raise InputError(f"snakemake {snakemake!r}: cannot be split into options ({error}); close every quotation mark") from error
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as ^C, or Snakemake would go on alone
     sweep = prom.sweep
     sweep.check_possible(executor)
+    for number in (signal.SIGTERM, signal.SIGHUP):  # as ^C, or Snakemake would go on alone
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(number, signal.default_int_handler)
     plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")

@@ -92,7 +92,7 @@ def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, de
         or len(axes) != len(shape)
         or any(letter == "1" and length != 1 for letter, length in zip(axes, shape, strict=True))
     ):
-        example = default[len(shape) - 2] if 2 <= len(shape) <= 4 else "HWNKC".ljust(len(shape), "1")
+        example = default[len(shape) - 2] if default and 2 <= len(shape) <= 4 else "HWNKC".ljust(len(shape), "1")
         raise InputError(
             f"{path}: axes {axes!r} for an array of shape {tuple(shape)}; name every axis, each once: H, W, N (slices), T (frames in "
             f"time), C (channels), K (coils), R (real and imaginary part), or 1 for one of length 1, e.g. {example!r}"

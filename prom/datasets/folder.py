@@ -138,7 +138,8 @@ def plan(
         (channels: contrasts, echoes, all measured with one mask), K (coils), R (real and imaginary part), 1 (one of length 1, to drop).
         E.g. ``"HWCN"``, or for multi-coil k-space ``"NKHW"``. Without names the axes are those of the table where that makes slices, of
         at least 8 rows and columns. They must be named where k-space may be of coils, but for fastMRI, where two channels or slices
-        with negative values may be real and imaginary part, and where NIfTI of four axes gives a unit of time.
+        with negative values may be real and imaginary part, and where NIfTI of four axes gives a unit of time, or FreeSurfer a
+        repetition time.
     domain
         "image", or "kspace": arrays are fully sampled k-space with its centre at ``[H // 2, W // 2]``, complex, and the images are
         :func:`prom.ifft2c` of it, for each coil. Without it an array called kspace is k-space, and complex numbers that are not

@@ -59,7 +59,9 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
         shape = raw.cfl_shape(path)
         while len(shape) > 2 and shape[-1] == 1:
             shape.pop()
-        axes = _letters_of_maps(path, shape, "", "".join(letter for letter in axes if letter in "NHWK1").rstrip("1"))
+        letters = "".join(letter for letter in axes if letter in "NHWK1")
+        either = (letters.rstrip("1"), letters.replace("N", "").rstrip("1"))  # of one slice N has the length 1 too, and is none of them
+        axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
         axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
     found = arranged(content(path, kind, None, axes, volume))

@@ -178,7 +178,8 @@ def _is_part(path: str, known: Collection[str]) -> bool:
     for found in PART_OF_COMPLEX.finditer(path):
         others = IMAGINARY if found[1] in REAL else REAL
         start, end = path[: found.start(1)], path[found.end(1) :]
-        letters = len(found[1]) == 1 and any(start + letter + end in known for letter in OTHER_LETTERS)
+        beside = {letter for letter in ascii_lowercase if start + letter + end in known}
+        letters = len(found[1]) == 1 and bool(beside & OTHER_LETTERS or beside >= {"a", "m"})  # amplitude and magnitude are one
         if not letters and any(start + other + end in known for other in others):
             return True
     return False
@@ -366,8 +367,8 @@ def _refuse_unclear(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]
 
 
 def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> dict[str, str]:
-    """Of names that are all that says whose a file is, those that end in a number, without it, where two starts have one in common, or one
-    stands alone.
+    """Of names that are all that says whose a file is, those that end in a number, without it: all where two starts have one in common,
+    else those whose start stands alone.
 
     >>> paths = [PurePath(f"P{i}_{n}.npy") for i in (1, 2) for n in (0, 1)]
     >>> _numbered(paths, [()] * 4, [_words(path, path.stem, False) for path in paths])
@@ -379,20 +380,19 @@ def _numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], wor
         start, between, end = _last(case)
         if between and end.isdecimal():
             starts[end].add(start)
-    if all(len(ends) == 1 and not ends & cases for ends in starts.values()):  # P1 beside P1_2: may be its first scan
-        return {}
+    shared = any(len(those) > 1 for those in starts.values())
     taken = {case: _last(case) for case in sorted(cases)}
-    return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal()}
+    return {case: start for case, (start, between, end) in taken.items() if between and end.isdecimal() and (shared or start in cases)}
 
 
 def _refuse_numbered(files: Sequence[PurePath], folders: Sequence[tuple[str, ...]], words: Sequence[_Words]) -> None:
     """P1_0, P1_1, P2_0, P2_1: slices of two patients, or four of two hospitals?"""
     numbered = _numbered(files, folders, words)
-    unnumbered = {word.case for word in words} - set(numbered)
-    if len(set(numbered.values()) - unnumbered) < len(numbered):  # else one number for each start, and both readings are the same
+    cases = {word.case for word in words}
+    if len(set(numbered.values()) - cases) < len(numbered):  # else one number for each start, and both readings are the same
         ends = {case: _last(case)[2] for case in numbered}
         pairs = ((one, two) for one in numbered for two in numbered if ends[one] == ends[two] and numbered[one] != numbered[two])
-        case, other = next(pairs, None) or next((one, start) for one, start in numbered.items() if start in unnumbered)
+        case, other = next(pairs, None) or next((one, start) for one, start in numbered.items() if start in cases)
         start = numbered[case]
         raise InputError(
             f"{case} and {other}: whether {case!r} or {start!r} is a patient is unclear; give patient=name where {start!r} is one, or "

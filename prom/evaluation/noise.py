@@ -9,7 +9,7 @@ from prom import options
 from prom.errors import InputError
 from prom.kspace.encoding import Coils
 from prom.masks import as_mask
-from prom.reconstruction.zero_filled import Reconstruction
+from prom.reconstruction.zero_filled import Reconstruction, image_of
 
 CHUNK = 2**20  # samples of noise that are reconstructed at once
 
@@ -75,7 +75,8 @@ def g_factor(reconstruction: Reconstruction, mask: Tensor, maps: Tensor, replica
         shape = (min(step, replicas - start), *maps.shape)
         noise = torch.randn(shape, dtype=maps.dtype, generator=generator).to(mask.device)
         for power, measured in ((under, mask), (full, everything)):
-            power += reconstruction(noise, measured, encoding)[0].abs().double().square().sum(dim=0)
+            image, _ = image_of(reconstruction, noise, measured, encoding, (len(noise), *mask.shape))
+            power += image.abs().double().square().sum(dim=0)
     ratio = under / full * (mask.sum() / mask.numel())
     seen = (maps != 0).any(dim=0).to(mask.device)
     return ratio.sqrt().where(seen, 0.0).float()

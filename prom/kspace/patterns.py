@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -102,7 +102,7 @@ class Lines:
         """
         acceleration = check("acceleration", acceleration, "[1, inf)")
         if acceleration > self.full:
-            raise InputError(f"acceleration {acceleration:g}: must be <= {self.full}, the number of {self._number}")
+            raise InputError(f"acceleration {str(acceleration).removesuffix('.0')}: must be <= {self.full}, the number of {self._number}")
         return count_of(self.full, acceleration)
 
     @property
@@ -162,6 +162,8 @@ class Readouts(Lines):
     full_scan
         How many of them a full scan takes. A budget is S = floor(full_scan / alpha), so that an acceleration says how much shorter the scan
         is, however many candidates there are.
+    key
+        What tells these candidates from others, "" where nothing does: :attr:`prom.kspace.trajectories.Trajectory.key`.
 
     >>> pattern = Readouts((256, 128), (-1,), kind="spokes", full_scan=128)
     >>> pattern.shape, pattern.budget(acceleration=8)
@@ -173,6 +175,7 @@ class Readouts(Lines):
 
     kind: str = "spokes"
     full_scan: int = 1
+    key: str = field(default="", compare=False, repr=False)
 
     @property
     def full(self) -> int:

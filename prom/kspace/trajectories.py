@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -88,6 +90,15 @@ class Trajectory:
         turns = torch.from_numpy(arrays["turns"]) if "turns" in arrays else None
         return cls(torch.from_numpy(arrays["points"]), kind, int(arrays["full"][0]), turns)
 
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits of the points: other candidates, or the same in another order, have others.
+
+        >>> spokes(4, size=4).key == spokes(4, size=4).key, spokes(4, size=4).key == spirals(4, size=4).key
+        (True, False)
+        """
+        return hashlib.sha256(repr(tuple(self.points.shape)).encode() + self.points.numpy().tobytes()).hexdigest()[:16]
+
     @property
     def degrees(self) -> Tensor | None:
         """``(K,)`` float64: the angle of each spoke, of a half turn, or spiral arm, of a whole one; None where there are no turns.
@@ -156,11 +167,33 @@ class Trajectory:
         ((8, 4), (5, 8))
         """
         samples = tuple(self.points.shape[:2])
+        own = {"kind": self.kind, "full_scan": self.full, "key": self.key}
         if len(image) == 2:
-            return Readouts(samples, (-1,), kind=self.kind, full_scan=self.full)
+            return Readouts(samples, (-1,), **own)
         if frames:
-            return Readouts((image[0], *samples), (-1,), frames=True, kind=self.kind, full_scan=self.full * image[0])
-        return Readouts((1, *samples), (-3, -1), kind=self.kind, full_scan=self.full)
+            return Readouts((image[0], *samples), (-1,), frames=True, **own | {"full_scan": self.full * image[0]})
+        return Readouts((1, *samples), (-3, -1), **own)
+
+    def check_image(self, image: tuple[int, ...]) -> None:
+        """Refuse images of another size than the candidates were made for: their acceleration and resolution would be others.
+
+        What readouts of one's own were made for is not known, except that they do not go beyond it.
+
+        Raises
+        ------
+        InputError
+            Where :func:`spokes`, :func:`spirals` or :func:`kooshball` of these images reach farther, or less far.
+
+        >>> spokes(8, size=4).check_image((6, 6))
+        Traceback (most recent call last):
+        prom.errors.InputError: spokes: were made for images of 4 x 4, and these are (6, 6); make the mask for these
+        """
+        if self.kind in MAKERS:
+            side, length = image[-1], self.points.shape[1]
+            size = 2 * float(self.points.norm(dim=-1).max()) * (length / (length - length % 2) if self.kind != "spirals" else 1)
+            if abs(size - side) > REACH * side:
+                made = " x ".join([f"{size:.4g}"] * self.points.shape[-1])
+                raise InputError(f"{self.kind}: were made for images of {made}, and these are {tuple(image)}; make the mask for these")
 
     def encoding(self, image: tuple[int, ...]) -> NonUniform:
         """The transform of images of this shape at all candidates, made once."""
@@ -218,11 +251,12 @@ def spirals(candidates: int, size: int, samples: int | None = None, arms: int = 
     (torch.Size([32, 28, 2]), 8, 8.0)
     """
     options.check("arms", arms, "[1, 1e6]", whole=True)
+    options.check("size", size, "[2, 4096]", whole=True)
     windings = size / (2 * arms)
     fine = torch.linspace(0, 1, 20_000, dtype=torch.float64)
     curve = _arm(fine, size, windings)
     along = torch.cat([torch.zeros(1, dtype=torch.float64), (curve[1:] - curve[:-1]).norm(dim=-1).cumsum(0)])
-    candidates, size, samples = _checked(candidates, size, samples or math.ceil(float(along[-1])))
+    candidates, size, samples = _checked(candidates, size, math.ceil(float(along[-1])) if samples is None else samples)
     wanted = np.linspace(0, float(along[-1]), samples)
     arm = _arm(torch.from_numpy(np.interp(wanted, along.numpy(), fine.numpy())), size, windings)
     turns = torch.arange(candidates, dtype=torch.float64) / candidates
@@ -255,8 +289,10 @@ def kooshball(candidates: int, size: int, samples: int | None = None) -> Traject
 MAKERS = {"spokes": spokes, "spirals": spirals, "kooshball": kooshball}
 
 
-def make(kind: str, image: tuple[int, ...], candidates: int) -> Trajectory:
+def make(kind: str, image: tuple[int, ...], candidates: int, frames: bool = False) -> Trajectory:
     """The candidates of that kind for images of this shape, whose sides must be equal: a cycle per field of view is one length.
+
+    With ``frames`` the first of three axes is that of time.
 
     Raises
     ------
@@ -272,8 +308,13 @@ def make(kind: str, image: tuple[int, ...], candidates: int) -> Trajectory:
     if kind not in MAKERS:
         raise unknown("pattern", kind, MAKERS)
     sides = image if kind == "kooshball" else image[-2:]
+    if kind == "kooshball" and frames:
+        raise InputError("pattern kooshball: is of volumes, and these are series in time; use spokes or spirals")
     if kind == "kooshball" and len(image) != 3:
         raise InputError(f"pattern kooshball: is of volumes, and these images are {tuple(image)}; read them as volumes, grid=True")
+    if kind == "kooshball" and sides[1] == sides[2] != sides[0]:
+        way = f"read volumes of {sides[1]} slices, or crop or pad these in the plane (size={sides[0]},{sides[0]})"
+        raise InputError(f"pattern kooshball: is for volumes with equal sides, and these are {tuple(sides)}; {way}")
     if len(set(sides)) > 1:
         side = min(sides)
         raise InputError(
@@ -328,15 +369,24 @@ def from_array(
     points = points * sides if unit == "mri-nufft" else points
     reach, most = points.abs().amax(dim=(0, 1)), sides / 2 + REACH
     if bool((reach > most).any()):
-        way = "name the other unit, or " if unit == "mri-nufft" and bool((reach / sides <= most).all()) else ""
+        cycles = unit == "mri-nufft" and bool((reach / sides <= most).all()) and bool((reach / sides >= sides / 4).any())
+        radians = _radians(reach / sides) if unit == "mri-nufft" else ""
+        way = radians or ("name the other unit, or " if cycles else "")
         raise InputError(
             f"{name}: goes to {float(reach.max()):g} cycles per field of view (unit {unit}), and images of {tuple(image)} have half their "
             f"size at most; {way}take larger images"
         )
+    if unit == "cycles" and (way := _radians(reach)):
+        raise InputError(f"{name}: goes to {float(reach.max()):g} cycles per field of view, which is pi; {way}take other candidates")
     if float(reach.max()) <= 0.5 + REACH:
         way = "; if that is a share of the image's size, name the unit mri-nufft" if unit == "cycles" else ""
         raise InputError(f"{name}: goes to {float(reach.max()):g} cycles per field of view only{way}")
     return Trajectory(points.float(), kind, (math.prod(image[-array.shape[-1] : -1])) if full is None else full)
+
+
+def _radians(reach: Tensor) -> str:
+    """The way out where numbers end at pi, as radians do."""
+    return "if these are radians, divide them by 2 pi and name the unit mri-nufft, or " if abs(float(reach.max()) - math.pi) < REACH else ""
 
 
 def _sides(image: Sequence[int], axes: int) -> Tensor:
@@ -353,4 +403,4 @@ def _arm(radius: Tensor, size: int, windings: float) -> Tensor:
 def _checked(candidates: int, size: int, samples: int | None) -> tuple[int, int, int]:
     options.check("candidates", candidates, "[1, 1e6]", whole=True)
     options.check("size", size, "[2, 4096]", whole=True)
-    return candidates, size, options.check("samples", samples or size, "[2, 1e6]", whole=True)
+    return candidates, size, options.check("samples", size if samples is None else samples, "[2, 1e6]", whole=True)

@@ -94,16 +94,17 @@ def train_network(
         masks = as_masks(masks, train.shape, train.name).to(device)
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
-    weights = list(network.parameters())
+    of_layer = set(layer.parameters()) if layer else set()  # which may be a part of the network
+    weights = [weight for weight in network.parameters() if weight not in of_layer]
     if not (layer and mask_learning_rate and layer.theta.requires_grad) and not (weights and learning_rate):
         raise InputError(f"{type(network).__name__}: nothing is to be learnt, neither weights nor a mask; give a learning rate above 0")
     network.to(device).train(learning_rate > 0)  # else its statistics of batches stay too
     if layer:
-        layer.train()  # which may be a part of the network
+        layer.train()
     if learning_rate and not any(weight.requires_grad for weight in weights):
         for weight in weights:
             weight.requires_grad_()  # it was frozen to be used
-    optimisers = [torch.optim.Adam(network.parameters(), learning_rate)] if weights else []
+    optimisers = [torch.optim.Adam(weights, learning_rate)] if weights else []
     optimisers += [torch.optim.SGD(layer.parameters(), mask_learning_rate, MOMENTUM)] if layer else []
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) for optimiser in optimisers]
     batches = shuffled_batches(len(train), batch_size, generator)

@@ -81,12 +81,13 @@ class Demands:
     segments: int = 1
     axis: str | None = None
     per_frame: bool = False
-    off_grid: frozenset[str] = field(default=frozenset(), repr=False)  # those of the masks whose file says that it is of readouts
+    off_grid: tuple[tuple[str, str], ...] = field(default=(), repr=False)  # the masks that are of readouts, and whose: their key
 
     def __post_init__(self) -> None:
         given = {name: _mask(name, getattr(self, name)) for name in MASKS}
-        of_readouts = {name for name, (mask, off_grid) in given.items() if mask is not None and (off_grid or name in self.off_grid)}
-        object.__setattr__(self, "off_grid", frozenset(of_readouts))
+        known = dict(self.off_grid) | {name: key for name, (_, key) in given.items() if key}
+        of_readouts = ((name, key) for name, key in known.items() if given[name][0] is not None)
+        object.__setattr__(self, "off_grid", tuple(of_readouts))
         checked = {
             "calibration": options.check("calibration", self.calibration, "[0, 1e6]", whole=True),
             "partial_fourier": options.check("partial_fourier", self.partial_fourier, "(0.5, 1]"),
@@ -220,8 +221,11 @@ class Demands:
         frame = lines.frame
         if isinstance(lines, Readouts) and (wrong := [name for name, _ in self._given() if name not in OFF_GRID]):
             raise InputError(f"{wrong[0]}: is of a grid, and {lines.name} are not on one; leave it out, or use require and forbid")
-        if self.off_grid and not isinstance(lines, Readouts):
-            raise InputError(f"{min(self.off_grid)}: is of readouts off the grid, and {lines.name} are not; give a mask of {lines.name}")
+        for name, key in self.off_grid:
+            if not isinstance(lines, Readouts):
+                raise InputError(f"{name}: is of readouts off the grid, and {lines.name} are not; give a mask of {lines.name}")
+            if lines.key and lines.key != key:
+                raise InputError(f"{name}: chooses among other {lines.name} than these; give a mask of the same candidates, in their order")
         if self.per_frame and not lines.apart:
             what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
             raise InputError(f"per_frame: {what}; leave it out")
@@ -447,22 +451,22 @@ def acceleration_of(size: int, count: int) -> str:
     return repr(size / count)
 
 
-def _mask(name: str, mask: object) -> tuple[Tensor | None, bool]:
-    """A mask in memory or in a file, as bool; and whether the file says that it is of readouts off the grid."""
+def _mask(name: str, mask: object) -> tuple[Tensor | None, str]:
+    """A mask in memory or in a file, as bool; and where the file says of which readouts off the grid it is, their key."""
     if isinstance(mask, str | os.PathLike):
         from prom.masks.mask_files import read_with_trajectory  # here: masks have demands, and are what such files hold
 
         found, trajectory = read_with_trajectory(mask)
-        return found, trajectory is not None
+        return found, "" if trajectory is None else trajectory.key
     if mask is None:
-        return None, False
+        return None, ""
     if isinstance(mask, np.ma.MaskedArray):
         raise InputError(f"{name}: is a masked array, whose own mask would be lost; use its .filled(False)")
     mask = torch.as_tensor(mask) if isinstance(mask, np.ndarray) else mask
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
         kind = mask.dtype if isinstance(mask, Tensor) else type(mask).__name__
         raise InputError(f"{name} of type {kind}: must be a bool mask, or the path of a mask file")
-    return mask.detach().cpu().clone(), False
+    return mask.detach().cpu().clone(), ""
 
 
 def _of_pattern(name: str, mask: Tensor, lines: Lines) -> Tensor:

@@ -61,11 +61,34 @@ def scalar(loss: Tensor, slope: bool = False) -> Tensor:
     prom.errors.InputError: criterion: returned a tensor of (3,), torch.float32; must return a scalar tensor, real, the mean over images
     """
     if isinstance(loss, Tensor) and not loss.ndim and slope and not loss.requires_grad:
-        raise InputError("criterion: its result has no gradient; compute it by operations of PyTorch alone, without detach or counting")
+        raise _without_gradient()
     if not isinstance(loss, Tensor) or loss.ndim or not loss.is_floating_point():
         what = f"a tensor of {tuple(loss.shape)}, {loss.dtype}" if isinstance(loss, Tensor) else type(loss).__name__
         raise InputError(f"criterion: returned {what}; must return a scalar tensor, real, the mean over images")
     return loss
+
+
+def slope_of(loss: Tensor, at: Tensor) -> Tensor:
+    """The gradient of what a criterion returned.
+
+    >>> at, weight = torch.ones(2, requires_grad=True), torch.ones(2, requires_grad=True)
+    >>> slope_of((at.detach() * weight).sum(), at)
+    Traceback (most recent call last):
+    prom.errors.InputError: criterion: its result has no gradient; compute it by operations of PyTorch alone, without detach or counting
+    """
+    (found,) = torch.autograd.grad(loss, at, allow_unused=True)
+    if found is None:  # of its own weights it may have one
+        raise _without_gradient()
+    return found
+
+
+def _without_gradient() -> InputError:
+    return InputError("criterion: its result has no gradient; compute it by operations of PyTorch alone, without detach or counting")
+
+
+def real(masks: Tensor) -> Tensor:
+    """Masks of whole numbers, or of true and false, as floats; others stay for :func:`check_masks`."""
+    return masks if masks.is_floating_point() or masks.is_complex() else masks.float()
 
 
 class Objective:

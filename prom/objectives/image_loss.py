@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.engine.threads import gathered
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, scalar
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, real, scalar, slope_of
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
 
@@ -68,18 +68,19 @@ class ImageLoss(Objective):
         with torch.inference_mode(False), torch.enable_grad(), gathered():
             masks = masks.detach().clone().requires_grad_()  # of inference mode a view has no gradient
             loss = self.loss(indices, masks)
-            (gradient,) = torch.autograd.grad(loss, masks)
+            gradient = slope_of(loss, masks)
         return loss.detach(), gradient
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """A scalar, which autograd can differentiate by the masks; without a gradient, a network needs its forward pass only."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        masks = masks if masks.is_floating_point() else masks.float()
+        masks = real(masks)
         check_masks(masks, self.data.samples, len(indices))
         kspace, images = self.data[indices]
         unit = self.data.unit  # the criterion gets the images in their own unit
         by_channel = masks.unsqueeze(-len(self.data.samples) - 1)
-        found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, self.data.encoding)  # (B, M, C, *samples)
+        shape = (len(images), masks.shape[-len(self.data.samples) - 1], *images.shape[1:])  # (B, M, C, *samples)
+        found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, self.data.encoding, shape)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)

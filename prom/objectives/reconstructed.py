@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, scalar
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, real, scalar, slope_of
 from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction, image_of
@@ -78,6 +78,8 @@ class Reconstructed(Objective):
                 raise unknown("criterion", criterion, CRITERIA)
             if targets is not None:
                 raise InputError(f"criterion {criterion!r}: compares with the images; for targets of your own give a function")
+        if near is not None and data.trajectory is not None:
+            raise InputError(f"near: is a mask of the grid, and the readouts of {data.name} are off it; leave it out")
         data.samples([0])  # refused at once, where there are none
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device, axes=data.axes), reconstruction, criterion
         self.targets = check_targets(targets, len(data))
@@ -102,14 +104,16 @@ class Reconstructed(Objective):
             error, slope, pullback = self._error(index, own)
             return error, pullback(slope).sum(dim=self._coil)
 
-        errors, gradients = zip(*self._each(one, indices, masks), strict=True)
+        graded = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.set_grad_enabled(graded):  # no network can be led back through tensors of that mode
+            errors, gradients = zip(*self._each(one, indices, masks.clone() if masks.is_inference() else masks), strict=True)
         pairs = len(errors) * masks.shape[self._coil]
         gradient = torch.stack(gradients) if self._apart(masks) else added(gradients)
         return sum(errors) / pairs, gradient.to(masks) / pairs
 
     def loss(self, indices: Sequence[int] | Tensor, masks: Tensor) -> Tensor:
         """Half the work: without the solve for the gradient."""
-        masks = masks if masks.is_floating_point() else masks.float()
+        masks = real(masks)
         errors = self._each(lambda index, own: self._error(index, own, slope=False)[0], indices, masks)
         return sum(errors) / (len(errors) * masks.shape[self._coil])
 
@@ -157,7 +161,7 @@ class Reconstructed(Objective):
             target = self.data[[index]][1] * self.data.unit if self.targets is None else self.targets[[index]].to(found.device)
             target = target.repeat_interleave(len(found), dim=0)
             loss = scalar(self.criterion(found.abs().unsqueeze(1) * self.data.unit, target), slope) * len(found)
-            return loss.detach(), torch.autograd.grad(loss, found)[0] if slope else None
+            return loss.detach(), slope_of(loss, found) if slope else None
 
 
 def metadata_of(reconstruction: Reconstruction) -> dict[str, str]:

@@ -42,6 +42,8 @@ def _gridding(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
 def _view_sharing(train: SliceDataset, mask: Tensor | None) -> Reconstruction:
     if train.kind != "series":
         raise InputError(f"reconstruction view-sharing: is of series in time, and {train.name} has {train.kind}; use sense")
+    if train.trajectory is not None:
+        raise InputError(f"reconstruction view-sharing: is for the grid, and {train.name} is off it; use sense or gridding")
     return import_module("prom.reconstruction.view_sharing").ViewSharing()
 
 

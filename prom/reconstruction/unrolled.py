@@ -83,6 +83,7 @@ class Unrolled(nn.Module):
         nn.init.zeros_(self.unet.final_conv.weight)
         nn.init.zeros_(self.unet.final_conv.bias)
         self.log_weight = nn.Parameter(torch.zeros(()))
+        self.float()
         self.register_buffer("penalty", Sense(penalty).penalty.float())
 
     @classmethod

@@ -339,6 +339,7 @@ def run(sweep: Sweep, jobs: int = 1, executor: str = "local", options: Sequence[
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     preexec_fn=_interruptible,
+                    start_new_session=executor != "local",  # a second ^C, from the terminal, would end the cancelling of jobs
                 )
                 lock.write(f"{process.pid} on {socket.gethostname()}")
                 lock.flush()
@@ -386,8 +387,8 @@ def _reason(sweep: Sweep, name: str) -> str:
     if (sweep.folder / f"{name}.json").exists():
         return "its record is of other code or data; were they changed while it ran?"
     errors = [line for log in _job_logs(sweep, name) for line in _printed(log) if re.match(r"[\w-]+: error: ", line)]  # of SLURM
-    limits = [line for line in errors if re.search("limit", line, re.I)]
-    told = _printed(sweep.log(name)) or limits or errors or _messages(sweep, name) or _printed(sweep.folder / LOG)
+    limits = [line for line in errors if re.search("limit|oom|out of memory", line, re.I)]  # which the run itself knows nothing of
+    told = limits or _printed(sweep.log(name)) or errors or _messages(sweep, name) or _printed(sweep.folder / LOG)
     return told[-1] if told else "ended without a message"
 
 

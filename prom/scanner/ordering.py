@@ -29,7 +29,7 @@ def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, s
     - ``radial``: by the distance from DC in grid steps, and at equal distance by the angle.
     - ``interleaved``: in shots: line 0, ``shots``, 2 ``shots``, ... of those measured, then 1, 1 + ``shots``, ...
     - ``golden``: in equal steps of about the golden ratio of all, in the linear order, so that any stretch of time has lines from
-      everywhere.
+      everywhere; of 4 and of 6, of which no such steps meet every line, in the order of the multiples' remainders.
     - ``shortest``: with small jumps between successive points, so of gradients, and never longer than ``linear``: the nearest neighbour
       each time, and then 2-opt (Croes 1958, https://doi.org/10.1287/opre.6.6.791), which reverses parts of the path while that shortens
       it.
@@ -105,6 +105,8 @@ def _golden(places: np.ndarray, centre: np.ndarray, shots: int) -> np.ndarray:
     count = len(linear)
     coprime = [step for step in range(1, count + 1) if math.gcd(step, count) == 1]  # only these meet every line once
     step = min(coprime, key=lambda step: abs(step - GOLDEN * count))
+    if step == count - 1 and count > 3:  # of 4 and of 6 no other is coprime
+        return linear[np.argsort(np.argsort(np.arange(count) * GOLDEN % 1))]
     return linear[np.arange(count) * step % count]
 
 

@@ -88,7 +88,7 @@ def plan(result: MaskResult, protocol: Protocol) -> ReadoutPlan:
     >>> result = MaskResult(mask, mask.float(), theta, "spokes", 1.0, {"name": "demo"}, 0, trajectory=spokes(8, size=4))
     >>> made = plan(result, Protocol(order="golden"))
     >>> made.matrix, made.steps[:, 0].tolist(), made.counters[:, 0].tolist()
-    ((4, 4, 1), [0, 6, 4, 2], [0, 1, 2, 3])
+    ((4, 4, 1), [0, 4, 2, 6], [0, 1, 2, 3])
     """
     kind, trajectory = result.pattern, result.trajectory
     if protocol.kind != "gre":

@@ -126,9 +126,11 @@ def film(
 
 
 def _series(title: str, frames: Tensor | np.ndarray) -> np.ndarray:
-    array = np.asarray(frames)
+    array = np.asarray(frames.detach().cpu() if isinstance(frames, Tensor) else frames)
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise InputError(f"panel {title!r}: array of shape {array.shape} and type {array.dtype}; must be real, (T, H, W)")
+    if not np.isfinite(array).all():
+        raise InputError(f"panel {title!r}: has {int((~np.isfinite(array)).sum())} values that are not finite; set them to 0")
     return array
 
 

@@ -21,7 +21,7 @@ from prom.errors import InputError
 from prom.evaluation import segmentation
 from prom.evaluation.evaluate import evaluate, reconstructed
 from prom.kspace.encoding import Encoding
-from prom.reconstruction.zero_filled import Reconstruction, undersample
+from prom.reconstruction.zero_filled import Reconstruction, image_of, undersample
 from prom.show.figures import COLOURS
 
 DECIBELS = 40.0  # how far below its peak a point spread is drawn
@@ -355,5 +355,5 @@ class _Kept:
         self.reconstruction, self.image = reconstruction, None
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        self.image, pullback = self.reconstruction(samples, mask, encoding)
+        self.image, pullback = image_of(self.reconstruction, samples, mask, encoding)
         return self.image, pullback

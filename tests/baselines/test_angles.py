@@ -194,3 +194,18 @@ def test_kooshball_has_no_single_angle():
         equal_angles(data, 4, "kooshball")
     mask = random_readouts(data, 4, "kooshball")
     assert mask.shape == (1, 80, 8) and int(mask[0, :, 0].sum()) == 16 and mask.equal(mask[..., :1].expand_as(mask))
+
+
+def test_golden_angles_do_not_drift_over_a_long_series():
+    """Against the same rule in double precision: the nearest free candidate of each turn."""
+    images = torch.rand(1, 1, 64, 8, 8)
+    data = SliceDataset("demo", "train", images, ["a"], [0], kind="series").along(replace(spokes(512, 8), full=48))
+    mask = golden_angle(data, 2)[..., 0].numpy()
+    turns, number = np.arange(512) / 512, 0
+    for frame in mask:
+        free = np.ones(512, dtype=bool)
+        for _ in range(int(frame.sum())):
+            apart = np.abs((turns - (number * (np.sqrt(5) - 1) / 2) % 1 + 0.5) % 1 - 0.5) * 512
+            free[np.where(free, np.round(apart, 2), np.inf).argmin()] = False
+            number += 1
+        assert np.array_equal(~free, frame)

@@ -153,3 +153,15 @@ def test_what_does_not_fit_is_refused():
     for make in wrong:
         with pytest.raises(InputError, match="must be"):
             make(blank(), 4)
+
+
+@pytest.mark.parametrize(("width", "acceleration"), [(168, 7), (168, 14), (120, 15), (240, 15)])
+def test_lines_of_a_lattice_with_a_whole_spacing_are_equally_spaced_in_every_frame(width, acceleration):
+    mask = shifted_equispaced(blank(8, 1, width), acceleration, centre_share=0)[:, 0]
+    assert {int(step) for frame in mask for step in frame.nonzero().flatten().diff()} == {acceleration}
+
+
+@pytest.mark.parametrize(("width", "acceleration", "number"), [(64, 12, 6), (96, 13, 8), (32, 6, 6)])
+def test_equispaced_lines_without_a_budget_are_as_far_apart_as_of_a_slice(width, acceleration, number):
+    mask = baselines.equispaced(blank(number, 2, width), acceleration, exact_budget=False, centre_fraction=0)[:, 0]
+    assert {int(step) for frame in mask for step in frame.nonzero().flatten().diff()} == {acceleration}

@@ -213,3 +213,8 @@ def test_it_needs_the_noise():
     images = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(InputError, match="its noise is not known"):
         repulsion_off_grid(SliceDataset("demo", "train", images, ["a"], [0]).along(spokes(12, 8)), 2)
+
+
+def test_without_any_strength_no_candidate_is_better_than_another():
+    with pytest.raises(InputError, match="strength 0: must be above 0 off the grid"):
+        baselines.get("repulsion")(data(spokes(16, SIZE)), 4, "spokes", strength=0.0)

@@ -189,3 +189,16 @@ def test_loupe_learns_where_gradients_are_switched_off(blobs, context):
     expected = loupe(blobs, 4, device="cpu", **QUICK["loupe"])
     with context():
         assert torch.equal(loupe(blobs, 4, device="cpu", **QUICK["loupe"]), expected)
+
+
+def test_masks_are_the_same_whatever_pytorch_makes_by_default(blobs):
+    few = blobs.select(range(4))
+    names = ("equispaced", "gaussian", "poisson_disc", "score_prune", "loupe")
+    made = {}
+    for kind in (torch.float32, torch.float64):
+        torch.set_default_dtype(kind)
+        try:
+            made[kind] = [baselines.get(name)(few, 4, seed=3) for name in names]
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert [torch.equal(*pair) for pair in zip(*made.values(), strict=True)] == [True] * len(names)

@@ -406,19 +406,22 @@ def test_magnitudes_beside_parts_are_images(tmp_path):
     assert len(prom.load(tmp_path, "all")) == 15
 
 
-def test_one_second_scan_is_asked_about(tmp_path):
-    for name in ("P1", "P1_2", "P2", "P3"):
+@pytest.mark.parametrize("patients", [("P1", "P2", "P3"), ("pat_01", "pat_02", "pat_03"), ("P_1",)])
+def test_one_second_scan_is_asked_about(tmp_path, patients):
+    first = patients[0]
+    for name in (*patients, f"{first}_2"):
         save(tmp_path / f"{name}.npy", image())
-    assert "P1_2 and P1: whether 'P1_2' or 'P1' is a patient is unclear" in message(tmp_path)
-    assert prom.load(tmp_path, "all", patient="name").number_of_subjects == 4
-    assert {*prom.load(tmp_path, "all", patient="name").patients} == {"P1", "P2", "P3"}
+    assert f"{first}_2 and {first}: whether '{first}_2' or '{first}' is a patient is unclear" in message(tmp_path)
+    assert prom.load(tmp_path, "all", patient="name").number_of_subjects == len(patients) + 1
+    assert {*prom.load(tmp_path, "all", patient="name").patients} == set(patients)
 
 
 @pytest.mark.parametrize("where", ["{}/scan.npy", "pat_{}.npy", "pat{}.npy"])
 def test_patients_may_be_called_r_and_i(tmp_path, where):
-    for letter in "girls":
-        save(tmp_path / where.format(letter), image())
-    assert prom.load(tmp_path, "all", patient="file").number_of_subjects == 5
+    for letters in ("girls", "aimr"):  # amplitude and magnitude are one, so that these are patients too
+        for letter in letters:
+            save(tmp_path / letters / where.format(letter), image())
+        assert prom.load(tmp_path / letters, "all", patient="file").number_of_subjects == len(letters)
 
 
 def test_first_scans_without_a_number_are_asked_about(tmp_path):

@@ -13,7 +13,7 @@ import torch
 import twixtools
 from conftest import SHARED, error, load
 
-from prom.datasets import folder, raw, twix
+from prom.datasets import folder, formats, raw, twix
 
 RNG = np.random.default_rng(3)
 XML = """<?xml version="1.0"?>
@@ -332,3 +332,17 @@ def test_bart_of_a_real_head():
     data = load(path)
     assert data.images.shape == (1, 1, 230, 180)
     assert np.allclose(data.images[0, 0], np.linalg.norm(expected, axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_axes_of_bart_that_do_not_fit_are_named(tmp_path):
+    write_cfl(tmp_path / "a.cfl", smooth(32, 24, 1, 2))
+    said = error(tmp_path, axes="HWK", domain="kspace")
+    assert "axes 'HWK' for an array of shape (32, 24, 1, 2); name every axis" in said and "damaged" not in said
+
+
+@pytest.mark.parametrize("axes", ["HW1K1N", "HW1K111111111N", "HW1K1C1N", "HW1K"])
+def test_sensitivities_of_bart_beside_images_with_an_axis_of_slices(tmp_path, axes):
+    maps = smooth(32, 24, 1, 4)
+    write_cfl(tmp_path / "maps.cfl", maps)
+    found = formats.read_sensitivities(tmp_path / "maps.cfl", axes)
+    assert np.allclose(found.numpy(), maps[:, :, 0].transpose(2, 0, 1))

@@ -153,6 +153,13 @@ HOSTILE_ARRAYS = [
         "cycles",
         "goes to 0.5 cycles per field of view only; if that is a share of the image's size, name the unit",
     ),
+    (
+        points() / np.array([12, 16]) * 2 * np.pi,
+        "cycles",
+        "goes to 3.14159 cycles per field of view, which is pi; if these are radians, divide them by 2 pi and name the unit mri-nufft",
+    ),
+    (points() / np.array([12, 16]) * 2 * np.pi, "mri-nufft", "at most; if these are radians, divide them by 2 pi"),
+    (points() / 8, "mri-nufft", "have half their size at most; take larger images"),
     (points(axes=3), "cycles", "image of (12, 16): has 2 axes, and the trajectory has 3"),
     (points(), "1/m", "unit '1/m' is not known (known: cycles, mri-nufft)"),
 ]

@@ -77,3 +77,16 @@ def test_it_is_0_where_no_coil_sees_and_the_same_for_the_same_seed():
 def test_what_has_no_g_factor(change, message):
     with pytest.raises(InputError, match=message):
         g_factor(**({"reconstruction": Sense(0.01), "mask": columns(2), "maps": MAPS} | change))
+
+
+def test_a_reconstruction_that_returns_its_image_alone_is_refused():
+    class Alone:
+        linear = True
+
+        def __call__(self, *given):
+            return Sense(1e-3)(*given)[0]
+
+    with pytest.raises(InputError, match="Alone: must return an image and the way back"):
+        g_factor(Alone(), columns(EVERY), MAPS, 4)
+    with pytest.raises(InputError, match="Sense: is a class"):
+        g_factor(Sense, columns(EVERY), MAPS, 4)

@@ -8,9 +8,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prom import InputError, SliceDataset
+from prom import InputError, SliceDataset, optimize
+from prom.baselines import as_result
+from prom.baselines.angles import equal_angles, random_readouts
 from prom.kspace.patterns import Readouts
 from prom.kspace.trajectories import MAKERS, Trajectory, kooshball, make, spirals, spokes
+from prom.masks.demands import Demands
+from prom.objectives import ImageLoss, MagnitudeMSE
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.sense import Sense
 
 
 def data(size: int = 8, coils: int = 2, **given) -> SliceDataset:
@@ -95,10 +101,16 @@ def test_arrays_come_back():
         (lambda: spokes(0, 8), "candidates"),
         (lambda: spokes(4, 1), "size"),
         (lambda: spirals(4, 8, arms=0), "arms"),
+        (lambda: spirals(4, "16"), "size 16: must be a whole number"),
+        (lambda: spokes(4, 8, samples=0), "samples 0"),
+        (lambda: spirals(4, 8, samples=0), "samples 0"),
+        (lambda: kooshball(4, 8, samples=0), "samples 0"),
         (lambda: make("spoke", (8, 8), 4), "did you mean 'spokes'"),
         (lambda: make("spokes", (8, 6), 4), "equal sides"),
         (lambda: make("kooshball", (8, 8), 4), "read them as volumes"),
-        (lambda: make("kooshball", (4, 8, 8), 4), "equal sides"),
+        (lambda: make("kooshball", (4, 8, 6), 4), "equal sides"),
+        (lambda: make("kooshball", (16, 8, 8), 4), r"read volumes of 8 slices, or crop or pad these in the plane \(size=16,16\)"),
+        (lambda: make("kooshball", (8, 8, 8), 4, frames=True), "these are series in time"),
     ],
 )
 def test_what_cannot_be_is_refused(make_it, message):
@@ -150,3 +162,39 @@ def test_what_does_not_go_along_a_trajectory_is_refused(make_it, message):
     with pytest.raises(InputError, match=message) as caught:
         make_it()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("size", [8, 9])
+@pytest.mark.parametrize("samples", [None, 7, 16])
+def test_candidates_know_the_size_that_they_were_made_for(name, size, samples):
+    made, sides = MAKERS[name](12, size, samples), 3 if name == "kooshball" else 2
+    made.check_image((size,) * sides)
+    for other in (size - 1, size + 1, 2 * size):
+        with pytest.raises(InputError, match=f"{name}: were made for images of {size} x {size}"):
+            made.check_image((other,) * sides)
+
+
+def test_demands_are_of_the_same_candidates(tmp_path):
+    """A file with the same spokes in another order would demand others."""
+    slices = data()
+    turned = replace(spokes(12, 8), points=spokes(12, 8).points.flip(0))
+    mask = equal_angles(slices.along(spokes(12, 8)), 4)
+    as_result(mask, "equal_angles", 4, "spokes", train=slices.along(spokes(12, 8))).save(tmp_path / "mask.h5")
+    demands = Demands(require=tmp_path / "mask.h5")
+    for again in (demands, replace(demands, per_frame=False)):
+        found = random_readouts(slices.along(spokes(12, 8)), 2, demands=again)
+        assert bool((found | ~mask).all()) and int(found[:, 0].sum()) == 4
+        with pytest.raises(InputError, match="require: chooses among other spokes than these"):
+            random_readouts(slices.along(turned), 2, demands=again)
+    assert random_readouts(slices.along(turned), 2, demands=Demands(require=mask)).any()  # a mask in memory says nothing of it
+
+
+def test_objectives_of_the_grid_are_refused_off_it():
+    """Where candidates and samples are as many as rows and columns, nothing else would tell."""
+    slices = data().along(spokes(8, 8))
+    for objective in (MagnitudeMSE(slices.images), ImageLoss(slices.images, torch.nn.functional.mse_loss)):
+        with pytest.raises(InputError, match="readouts are off the grid"):
+            optimize(slices, 4, "spokes", objective=objective)
+    with pytest.raises(InputError, match="near: is a mask of the grid"):
+        Reconstructed(slices, Sense(1e-2), near=torch.ones(8, 8).bool())

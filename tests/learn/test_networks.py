@@ -138,3 +138,34 @@ def test_trainings_learn_where_gradients_are_switched_off(measured, context):
         trained = train_network(model, measured, torch.ones(16, 16), steps=2, **SETTINGS)
     expected = train_network(network(), measured, torch.ones(16, 16), steps=2, **SETTINGS)
     assert all(torch.equal(one, other) for one, other in zip(trained.parameters(), expected.parameters(), strict=True))
+
+
+def test_a_layer_that_is_a_part_of_the_network_has_its_own_learning_rate(measured):
+    """It moves as one that is none, and with a rate of 0 not at all."""
+
+    class Holding(torch.nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer, self.factor = layer, torch.nn.Parameter(torch.ones(()))
+
+        def forward(self, samples, mask, encoding):
+            return encoding.adjoint(samples * mask) * self.factor
+
+    for rate in (0, 0.1):
+        apart, held = MaskLayer((16, 16), 4), MaskLayer((16, 16), 4)
+        start = held.theta.detach().clone()
+        for layer, part in ((apart, torch.nn.Identity()), (held, held)):
+            train_network(Holding(part), measured, layer, steps=3, mask_learning_rate=rate, **SETTINGS)
+        assert torch.equal(apart.theta, held.theta) and torch.equal(held.theta, start) == (rate == 0)
+    frozen = Holding(held)
+    frozen.factor.requires_grad_(False)
+    train_network(frozen, measured, held, steps=3, **SETTINGS)
+    assert frozen.factor != 1
+
+
+def test_an_unrolled_network_is_of_single_precision_whatever_pytorch_makes_by_default(measured):
+    torch.set_default_dtype(torch.float64)
+    try:
+        train_network(network(), measured, torch.ones(16, 16).bool(), steps=1, **SETTINGS)
+    finally:
+        torch.set_default_dtype(torch.float32)

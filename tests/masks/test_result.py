@@ -342,3 +342,9 @@ def test_average_of_independent_solutions(blobs):
     ):
         with pytest.raises(InputError, match=message):
             masks.average(wrong)
+
+
+def test_a_mask_is_no_result_of_data_of_another_size():
+    data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
+    with pytest.raises(InputError, match=r"mask of \(4, 4\): does not fit demo"):
+        baselines.as_result(torch.eye(4).bool(), "mine", 4, train=data)

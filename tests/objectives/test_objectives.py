@@ -184,6 +184,26 @@ def test_a_criterion_must_have_a_gradient():
             objective.loss_and_gradient([0], masks(1, 8, 6))
 
 
+def test_a_gradient_of_the_criterions_own_weights_is_not_enough():
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+    layer = torch.nn.Linear(6, 1)
+
+    def criterion(one, other):
+        return layer(one.detach()).mean()
+
+    for objective in (ImageLoss(THREE, criterion), Reconstructed(data, ZeroFilled(), criterion=criterion)):
+        with pytest.raises(InputError, match="criterion: its result has no gradient"):
+            objective.loss_and_gradient([0], masks(1, 8, 6))
+
+
+def test_complex_masks_are_refused_and_whole_numbers_are_not():
+    data = SliceDataset("three", "train", THREE, [*"abc"], [0, 0, 0])
+    for objective in (ImageLoss(THREE, functional.l1_loss), Reconstructed(data, ZeroFilled())):
+        with pytest.raises(InputError, match=r"masks of type torch\.complex64"):
+            objective.loss([0], masks(1, 8, 6) + 1j)
+        assert objective.loss([0], torch.ones(1, 8, 6).int()) == objective.loss([0], torch.ones(1, 8, 6))
+
+
 def test_losses_have_gradients_in_inference_mode():
     objective = ImageLoss(THREE, functional.l1_loss)
     expected = objective.loss_and_gradient([0, 2], masks(1, 8, 6))
@@ -200,6 +220,10 @@ def test_an_image_of_another_shape_is_refused():
 
     with pytest.raises(InputError, match=r"returned an image of \(1, 1, 8, 6\); must be of \(1, 8, 6\)"):
         Reconstructed(data, coil_images).loss([0], masks(1, 8, 6))
+    with pytest.raises(InputError, match=r"returned an image of \(2, 1, 1, 1, 8, 6\); must be of \(2, 1, 1, 8, 6\)"):
+        ImageLoss(THREE, functional.l1_loss, reconstruction=lambda *given: (ZeroFilled()(*given)[0][:, None], abs)).loss(
+            [0, 1], masks(1, 8, 6)
+        )
     with pytest.raises(InputError, match=r"returned an image of \(3, 1, 8, 6\); must be of \(3, 8, 6\)"):
         prom.evaluate(torch.ones(8, 6), data, reconstruction=coil_images)
 

@@ -100,3 +100,13 @@ def test_what_no_network_can_do_is_refused(measured):
 
     with pytest.raises(InputError, match=r"Magnitude: returned torch.float32 of \(1, 32, 32\)"):
         Reconstructed(measured, Through(Magnitude(ZeroFilled()))).loss([0], masks)
+
+
+def test_a_network_has_gradients_in_inference_mode(measured):
+    objective = Reconstructed(measured, Through(Known(Sense(1e-2, iterations=5))))
+    mask = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = objective.loss_and_gradient([0, 1], mask)
+    with torch.inference_mode():
+        found = objective.loss_and_gradient([0, 1], mask + 0)
+    for pair in zip(found, expected, strict=True):
+        torch.testing.assert_close(*pair)

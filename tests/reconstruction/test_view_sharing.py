@@ -8,7 +8,9 @@ from reference import noise
 
 from prom import InputError, SliceDataset
 from prom.kspace.encoding import Coils, Fourier
+from prom.kspace.trajectories import spokes
 from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction import named
 from prom.reconstruction.view_sharing import ViewSharing
 
 FRAMES, SIZE = 5, (4, 6)
@@ -40,3 +42,11 @@ def test_it_has_a_loss_and_no_gradient():
     assert objective.loss([0], torch.ones(1, FRAMES, *SIZE)) < 1e-10
     with pytest.raises(InputError, match="view-sharing: has no gradient"):
         objective.loss_and_gradient([0], torch.ones(1, FRAMES, *SIZE))
+
+
+def test_off_the_grid_it_is_refused():
+    data = SliceDataset("demo", "train", torch.rand(1, 1, FRAMES, 6, 6), ["a"], [0], kind="series").along(spokes(8, 6))
+    with pytest.raises(InputError, match="reconstruction view-sharing: is for the grid, and demo is off it"):
+        named("view-sharing", data)
+    with pytest.raises(InputError, match="view-sharing: is for samples on the grid"):
+        ViewSharing()(data.samples([0])[0], torch.ones(FRAMES, 8, 6), data.encoding(0))

@@ -320,6 +320,13 @@ def test_bad_ways_to_run(planned, work, monkeypatch):
             },
             "slurmstepd-vm: error: Exceeded job memory limit",
         ),
+        (  # the kernel was what took the memory: papermill goes on to say that it died
+            {
+                ".snakemake/slurm_logs/rule_run/{run}/65.log": "slurmstepd: error: Detected 1 oom_kill event in StepId=65.0.\n",
+                "{run}.log": "Traceback\nnbclient.exceptions.DeadKernelError: Kernel died\n",
+            },
+            "slurmstepd: error: Detected 1 oom_kill event in StepId=65.0.",
+        ),
         ({"{run}.log": "read the data\nInputError: too few\n", sweep.LOG: "At least one job failed."}, "InputError: too few"),
     ],
 )

@@ -180,3 +180,9 @@ def test_a_plan_is_its_mask(pattern, height, width, name):
     made = plan(result, Protocol(order=name))
     assert torch.equal(made.mask(), result.mask) and made.shape == (height, width)
     assert made.acceleration == result.true_acceleration
+
+
+@pytest.mark.parametrize("number", range(4, 40))
+def test_golden_is_not_linear_backwards(number):
+    steps = order(torch.ones(number, dtype=torch.bool), "golden").flatten().diff() % number
+    assert not bool((steps == number - 1).all()) and not bool((steps == 1).all())

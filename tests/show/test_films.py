@@ -186,3 +186,11 @@ def test_errors_over_time_add_up_to_the_nmse(series):
         films.errors_over_time(series[:5], series)
     with pytest.raises(InputError, match="is 0"):
         films.errors_over_time(series, 0 * series)
+
+
+def test_what_no_film_shows_is_named(series):
+    broken = series.clone()
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="panel 'a': has 1 values that are not finite"):
+        films.film([("a", broken)], alt="x")
+    assert films.film([("a", series.clone().requires_grad_())], alt="x").png == films.film([("a", series)], alt="x").png
