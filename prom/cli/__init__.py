@@ -114,7 +114,7 @@ def input_options(split: str) -> Callable:
 
             def read(split: str = split) -> prom.SliceDataset:
                 given = {name: value for name, value in short.items() if value is not None}
-                given |= dict(prom.datasets.parse_option(dataset, text) for text in settings)
+                given |= options.parse_all(settings, partial(prom.datasets.parse_option, dataset))
                 return prom.load(dataset, split, root, validation, **given)
 
             read.place = root or dataset
@@ -290,7 +290,7 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
         check_writable(png)
         check_outside(png, folder, "--png")
     given = {"dataset_name": key, "skip_constant": skip_constant, "volume": volume, "readout": readout}
-    given |= dict(prom.datasets.parse_option(folder, text) for text in settings)
+    given |= options.parse_all(settings, partial(prom.datasets.parse_option, folder))
     if of_load := sorted({"scale", "maps", "maps_noise", "grid"} & set(given)):
         raise click.UsageError(f"--set {of_load[0]}: is of what is made of the images that are read, which this shows; leave it out")
     found = prom.inspection.inspect(folder, **given)
@@ -402,7 +402,7 @@ def optimize_command(
 def baseline_command(name, dataset, acceleration, pattern, candidates, demands, tr, seed, choices, output, json) -> None:
     method = prom.baselines.get(name)
     known = options.names(method, without=("train", "acceleration", "pattern", "seed", "objective", "demands"))
-    chosen = dict(options.parse(text, known, f"baseline {name}") for text in choices)
+    chosen = options.parse_all(choices, partial(options.parse, known=known, of=f"baseline {name}"))
     check_mask_output(output)
     chosen |= prom.baselines.with_demands(name, demands())
     pattern = pattern or prom.baselines.default_pattern(name)
@@ -634,7 +634,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
     for number in (signal.SIGTERM, signal.SIGHUP):  # as ^C, or Snakemake would go on alone
         if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, signal.default_int_handler)
-    plan = sweep.plan(kind, dataset, options=dict(prom.datasets.parse_option(dataset, text) for text in settings), **what)
+    plan = sweep.plan(kind, dataset, options=options.parse_all(settings, partial(prom.datasets.parse_option, dataset)), **what)
     for method, pattern in plan.left_out:
         click.echo(f"left out: {method} cannot make {pattern}")
     failed = sweep.run(plan, jobs, executor, more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,23 +50,32 @@ def export_command(mask, output, settings) -> None:
     of the measured readouts, and .mrd that of every acquisition.
     """
     check_output(output, mask)
-    if Path(output).is_file() and Path(output).suffix.lower() in CERTAIN:
-        _check_mask(output)
+    if Path(output).is_file():
+        _check_replaced(Path(output))
     result = prom.load_mask(mask)
     known = prom.protocol.NAMES
-    made = prom.writing.write_scan(result, output, **dict(options.parse(text, known, "a sequence") for text in settings))
+    made = prom.writing.write_scan(result, output, **options.parse_all(settings, partial(options.parse, known=known, of="a sequence")))
     click.echo(f"wrote {output}" + (f" and {Path(output).with_suffix('.hdr')}" if output.lower().endswith(".cfl") else ""))
     if hasattr(made, "sequence"):
         click.echo(described(made))
 
 
-def _check_mask(output: str) -> None:
-    """Refuse to replace what is no mask."""
-    try:
-        prom.mask_files.read_with_trajectory(output)
-    except InputError as error:
-        if "off the grid" not in str(error):
-            raise click.UsageError(f"--output {output}: exists and is no mask; name another file") from error
+def _check_replaced(output: Path) -> None:
+    """Refuse to replace what is no mask, nor headers of raw data, where the format shows it."""
+    ending = output.suffix.lower()
+    if ending in CERTAIN:
+        try:
+            prom.mask_files.read_with_trajectory(output)
+        except InputError as error:
+            if "off the grid" not in str(error):
+                raise click.UsageError(f"--output {output}: exists and is no mask; name another file") from error
+    elif ending in (".mrd", ".cfl"):
+        try:
+            replaceable = prom.raw.is_empty(output) if ending == ".mrd" else prom.raw.is_mask_or_trajectory(output)
+        except (OSError, InputError):
+            replaceable = False
+        if not replaceable:
+            raise click.UsageError(f"--output {output}: exists and was not written by export; name another file")
 
 
 def described(scan: prom.sequence.Scan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
@@ -93,13 +94,14 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     check_output(output, raw, asked, maps, train)
     if train:
         check_outside(output, train)
+    read = options.parse_all(settings, partial(prom.datasets.parse_option, train))
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
     if calibration and scan.kspace.shape[1] == 1:
         raise InputError(f"calibration {calibration}: is for estimating sensitivities, and {raw} has one coil; leave it out")
     compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
-    data = prom.load(train, "train", **dict(prom.datasets.parse_option(train, text) for text in settings)) if train else None
+    data = prom.load(train, "train", **read) if train else None
     most = calibration or prom.reconstruct.CALIBRATION
     images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, most, compress)
     record = described(raw, scan, images, reconstruction, phase)

@@ -64,6 +64,16 @@ def is_empty(path: Path) -> bool:
         return bool(heads) and not any((head[part]["active_channels"] > 0).any() for part in parts for head in heads)
 
 
+def is_mask_or_trajectory(path: Path) -> bool:
+    """Whether a BART file is what :func:`prom.export` writes: ones and zeros, or points of three real numbers.
+
+    Raises InputError where it is damaged.
+    """
+    shape = cfl_shape(path)
+    array = cfl_array(path, shape)
+    return bool(np.isin(array, (0, 1)).all()) or (shape[0] == 3 and not np.asarray(array).imag.any())
+
+
 def read_ismrmrd(path: Path, group: str, axes: str | None = None, volume: bool = False, time: bool = False) -> Content:
     """Fully sampled k-space (slices, coils, lines, samples) complex64 of one ISMRMRD group; with ``volume`` that of a 3D scan,
     (coils, lines, partitions, samples).

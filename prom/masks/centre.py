@@ -21,7 +21,7 @@ def whole_centre(mask: Tensor, most: int | None = None) -> tuple[int, int]:
     ((4, 6), (4, 4))
     """
     sides = [0, 0]
-    limits = [min(n, most or n) for n in mask.shape]
+    limits = [n if most is None else min(n, most) for n in mask.shape]
     for axes in ((0, 1), (0,), (1,)):
         while True:
             larger = [side + (axis in axes) for axis, side in enumerate(sides)]

@@ -368,6 +368,10 @@ class Demands:
 
         def works(other: Demands = self, size: int = count) -> bool:
             divisible = size % other._number_of_bands(lines) == 0  # first, as it costs nothing
+            try:
+                other._check_pattern(lines)
+            except InputError:  # as of an axis that is that of nothing then
+                return False
             return 1 <= size <= lines.size and divisible and not other._conflict(lines, size, 1.0)
 
         size = self._along(lines)[1]

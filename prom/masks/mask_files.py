@@ -29,6 +29,8 @@ def _npy(path: Path) -> np.ndarray:
 
 
 def _mat(path: Path) -> np.ndarray:
+    if h5py.is_hdf5(path):
+        raise ValueError("is of MATLAB 7.3; save it with -v7")
     with matlab.unpacked(path, "mask") as (arrays, load):
         if "mask" not in arrays:
             raise ValueError(f"has no variable mask, only {', '.join(sorted(arrays)[:10]) or 'none that is numeric'}")

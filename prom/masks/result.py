@@ -281,9 +281,16 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     if "members" not in first.recipe or first.recipe["polish"]:
         raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
     for result in results[1:]:
-        for what in ("pattern", "acceleration", "recipe"):
-            if getattr(result, what) != getattr(first, what):
-                raise InputError(f"{what} {getattr(result, what)}: the first mask has {getattr(first, what)}; only seeds may differ")
+        if "members" in result.recipe and result.recipe["members"] != first.recipe["members"]:
+            counts = f"{result.recipe['members']} and {first.recipe['members']}"
+            raise InputError(f"masks of {counts} members: cannot be averaged once more; average all single masks at once")
+        for what, own, other in (
+            ("pattern", result.pattern, first.pattern),
+            ("acceleration", result.acceleration, first.acceleration),
+            *((f"recipe's {name}", result.recipe.get(name), first.recipe.get(name)) for name in {**first.recipe, **result.recipe}),
+        ):
+            if own != other:
+                raise InputError(f"{what} {own}: the first mask has {other}; only seeds may differ")
         for what in ("fingerprint", "objective", "reconstruction", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")

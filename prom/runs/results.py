@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -60,7 +61,7 @@ def parse_method(text: str) -> tuple[str, dict[str, object]]:
     if name not in methods:
         raise unknown("method", text.partition(":")[0], {*methods, *(TASK + learns for learns in (*RIVALS, *recipes.RECIPES))})
     known = options.names(baselines.BASELINES.get(name, recipes.Recipe), without=GIVEN)
-    return name, dict(options.parse(option, known, name) for option in rest.split(",") if rest)
+    return name, options.parse_all((option for option in rest.split(",") if rest), partial(options.parse, known=known, of=name))
 
 
 def recipe_of(text: str) -> dict[str, object]:

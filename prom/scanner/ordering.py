@@ -69,14 +69,14 @@ def order(selected: Tensor, name: str = "linear", first: Tensor | None = None, s
     first = torch.zeros_like(selected) if first is None else first
     if bool((first & ~selected).any()):
         raise InputError(f"{int((first & ~selected).sum())} of {int(first.sum())} samples that come first: are not in the mask")
+    if name == "interleaved" and shots > int(selected.sum()):
+        raise InputError(f"shots {shots}: only {int(selected.sum())} lines are measured; use at most so many")
     parts = []
     for part in (first, selected & ~first):
         places = part.nonzero()
-        if not len(places):
-            continue
-        if name == "interleaved" and shots > len(places):
-            raise InputError(f"shots {shots}: only {len(places)} lines are left to deal out; use at most so many")
-        parts.append(places[torch.from_numpy(ORDERS[name](places.numpy(), np.array(selected.shape) // 2, shots))])
+        if len(places):
+            dealt = ORDERS[name](places.numpy(), np.array(selected.shape) // 2, min(shots, len(places)))
+            parts.append(places[torch.from_numpy(dealt)])
     return torch.cat(parts)
 
 

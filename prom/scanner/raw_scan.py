@@ -18,11 +18,12 @@ from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
 from prom.datasets.measured import CERTAIN, GAPS, central_shares
 from prom.datasets.reading import decoding
 from prom.datasets.signatures import check_signature
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 from prom.masks.difference import lines_of
 
 ENDINGS = {".h5": "ISMRMRD", ".hdf5": "ISMRMRD", ".mrd": "ISMRMRD", ".dat": "twix", ".cfl": "BART"}
 EVEN = 0.01  # of the distance between slices, by which it may vary to be called the same
+PATTERNS = ("columns", "rows", "points")
 COILS, SLICES = 3, 13  # BART's axes; the first three are those of the image
 
 
@@ -50,7 +51,9 @@ class RawScan:
     noise
         ``(K, n)`` complex64: a scan of noise alone, scaled to the bandwidth of the image, or None.
     notes
-        What was left out, in words.
+        What was left out, or put into another order, in words.
+    order
+        Where slices do not lie in the order of their numbers: the place in that order of each; else None.
     """
 
     kspace: Tensor
@@ -63,6 +66,7 @@ class RawScan:
     reference_mask: Tensor | None = None
     noise: Tensor | None = None
     notes: tuple[str, ...] = ()
+    order: tuple[int, ...] | None = None
 
 
 def read(path: str | os.PathLike, group: str | None = None, pattern: str | None = None) -> RawScan:
@@ -87,6 +91,8 @@ def read(path: str | os.PathLike, group: str | None = None, pattern: str | None 
     """
     path = Path(path)
     kind = ENDINGS.get(path.suffix.lower())
+    if pattern not in (None, *PATTERNS):
+        raise unknown("pattern", pattern, PATTERNS)
     if kind is None:
         raise InputError(f"raw data {path}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
     if not path.is_file():
@@ -163,7 +169,7 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
         *_arranged(path, kspace, measured[0], geometry, pattern),
         pattern,
         geometry.kind,
-        _voxel(geometry, pattern, [positions[number] for number in numbers]),
+        _voxel(geometry, pattern, _in_place([positions[number] for number in numbers])),
         averages=float(1 / (1 / counts[measured]).mean()),
         notes=(*notes, *([f"{unfit} reference lines of another length than the image's were left out"] if unfit else [])),
     )
@@ -174,7 +180,42 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
                 f"{path}: its reference lines have other coils than the image's, or values that are not finite; leave them out"
             )
         scan = replace(scan, reference=samples, reference_mask=mask)
+    scan = _sorted(scan, [positions[number] for number in numbers])
     return _with_noise(scan, noise, dwell) if noise else scan
+
+
+def _in_place(positions: list[tuple[float, float, float] | None]) -> list[tuple[float, float, float] | None]:
+    order = _order(positions)
+    return positions if order is None else [positions[place] for place in order]
+
+
+def _order(positions: list[tuple[float, float, float] | None]) -> list[int] | None:
+    """The slices as they lie on their line, where that is not the order of their numbers, as of interleaved slices; else None.
+
+    >>> _order([(0, 0, 0), (0, 0, 10), (0, 0, 5), (0, 0, 15)]), _order([(0, 0, 10), (0, 0, 5), (0, 0, 0)])
+    ([0, 2, 1, 3], None)
+    """
+    if len(positions) < 3 or None in positions:
+        return None
+    points = np.array(positions, dtype=float)
+    spread = points - points.mean(axis=0)
+    axis = np.linalg.svd(spread, full_matrices=False)[2][0]
+    along = spread @ axis
+    away, apart = np.abs(spread - np.outer(along, axis)).max(), np.diff(np.sort(along)).min()
+    if not apart > 0 or away > EVEN * apart:  # they do not lie on one line, or two at one place
+        return None
+    along = along if np.corrcoef(along, np.arange(len(along)))[0, 1] >= 0 else -along
+    order = along.argsort().tolist()
+    return None if order == list(range(len(order))) else order
+
+
+def _sorted(scan: RawScan, positions: list[tuple[float, float, float] | None]) -> RawScan:
+    order = _order(positions)
+    if order is None or scan.pattern == "points":
+        return scan
+    note = f"slices lie in another order than their numbers, and were put into that of their places: {', '.join(map(str, order))}"
+    reference = None if scan.reference is None else scan.reference[order]
+    return replace(scan, kspace=scan.kspace[order], reference=reference, notes=(*scan.notes, note), order=tuple(order))
 
 
 def _pattern(path: Path, geometry: Geometry, asked: str | None) -> str:

@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from prom import options
-from prom.datasets import formats
+from prom.datasets import formats, raw
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
+from prom.datasets.reading import decoding
 from prom.errors import InputError, unknown
 from prom.kspace.coils import (
     CALIBRATION,
@@ -44,6 +46,8 @@ CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has sm
 ENOUGH = 0.99  # of the centre's energy that sensitivities explain: the next crop is not tried
 LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
 OUTERMOST = "of the outermost samples"  # where the noise was found if nobody says it
+GIVEN = "given"  # of the sensitivities
+OF_OTHERS = ("view-sharing", "gridding")  # reconstructions of series, and off the grid
 FEWEST = 8  # rows and columns of a centre from which sensitivities can be estimated
 ONE_SIDED = 0.8  # of the way on one side of DC: a mask that reaches no farther on the other is one of partial Fourier
 
@@ -97,16 +101,18 @@ def reconstruct(
         ``zero-filled``: of several coils the root sum of squares; ``sense``, ``wavelet``, ``tv``; of any other that is registered the
         numbers are chosen on training data.
     maps
-        Sensitivities ``(K, H, W)`` or ``(N, K, H, W)`` complex, of the coils as they are in the file.
+        Sensitivities ``(K, H, W)`` or ``(N, K, H, W)`` complex, of the coils as they are in the file, slices by their numbers there. Their
+        size does not matter: the image gets its inverse.
     train
         Slices of this size, on which a reconstruction's numbers are chosen (:func:`prom.reconstruction.named`).
     phase
         ``free``, or ``smooth``: the image's phase is that of its low resolution, so that one side of k-space says what the other is
         (:mod:`prom.reconstruction.phase`). For ``zero-filled`` and ``sense``.
     noise
-        Standard deviation of a complex sample, in the units of the file; by default as above.
+        Standard deviation of a complex sample, in the units of the file; by default as above. With training data nothing but the misfit is
+        weighed by it.
     calibration
-        Of the centre at most so many rows and columns are used for sensitivities.
+        Of the centre at most so many rows and columns are used for sensitivities, 8 at least.
     compress
         To how many virtual coils (:func:`prom.kspace.coils.compression`); the time of estimating sensitivities grows faster than their
         number.
@@ -117,7 +123,11 @@ def reconstruct(
         Where sizes do not fit, the centre is too small for sensitivities, the noise cannot be known, or a reconstruction needs training
         data that are not given.
     """
+    maps = torch.as_tensor(maps) if isinstance(maps, np.ndarray) else maps
     _check_arguments(scan, check(name), maps, train, phase, noise)
+    options.check("calibration", calibration, "[8, 1e4]", whole=True)
+    if maps is not None and maps.ndim == 4 and scan.order is not None:
+        maps = maps[list(scan.order)]
     kspace, how = scan.kspace, {}
     reference = scan.kspace if scan.reference is None else scan.reference
     if scan.noise is not None:
@@ -148,7 +158,9 @@ def reconstruct(
         image, how["reconstruction"] = _zero_filled(kspace, scan.mask, phase)
         return Images(image, None, noise, how)
     maps, how["sensitivities"] = _sensitivities(scan, reference, maps, calibration)
-    image, how["reconstruction"] = _by_coils(kspace, scan.mask, maps, name, noise, train, phase)
+    size = 1.0 if how["sensitivities"] != GIVEN else _size(maps)
+    image, how["reconstruction"] = _by_coils(kspace, scan.mask, maps / size, name, noise, train, phase)
+    image = image / size
     if noise:
         how["misfit"] = f"{_misfit(image, maps, kspace, scan.mask) / noise:.1f} times the noise, between the samples and the image"
     return Images(image, maps, noise, how)
@@ -168,12 +180,16 @@ def _check_arguments(scan: RawScan, name: str, maps: Tensor | None, train: Slice
         raise unknown("phase", phase, options.PHASES)
     if phase == "smooth" and name not in ("zero-filled", "sense"):
         raise InputError(f"phase smooth: is for zero-filled and sense, not for {name}; leave it out, or choose one of these")
+    if name in OF_OTHERS:
+        raise InputError(f"reconstruction {name}: is not for slices of a grid, which raw data are here; use sense")
     if name not in ("zero-filled", "sense", "wavelet", "tv") and train is None:
         raise InputError(f"reconstruction {name}: chooses its numbers on training data; give some (--train)")
     if name == "zero-filled" and (maps is not None or train is not None):
         raise InputError("reconstruction zero-filled: uses neither sensitivities nor training data; leave them out, or choose sense")
-    if noise is not None and not 0 < noise < float("inf"):
-        raise InputError(f"noise {noise}: must be above 0, the standard deviation of a complex sample")
+    if noise is not None:
+        options.check("noise", noise, "(0, inf)")
+        if name == "zero-filled":
+            raise InputError(f"noise {noise:g}: is not used by zero-filled; leave it out, or choose sense")
     if train is not None and tuple(train.shape) != tuple(scan.mask.shape):
         raise InputError(
             f"{train.name}: has slices of {tuple(train.shape)}, the raw data {tuple(scan.mask.shape)}; give training data of this size "
@@ -200,7 +216,7 @@ def _zero_filled(kspace: Tensor, mask: Tensor, phase: str) -> tuple[Tensor, str]
 def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: int) -> tuple[Tensor, str]:
     """``(N, K, H, W)``, and what they are."""
     if maps is not None:
-        return maps.to(torch.complex64).expand(reference.shape), "given"
+        return maps.to(torch.complex64).expand(reference.shape), GIVEN
     if reference.shape[1] == 1:
         return torch.ones_like(reference), "one coil"
     mask, what = (scan.mask, "the central") if scan.reference is None else (scan.reference_mask, "reference lines, the central")
@@ -235,15 +251,14 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
 def _by_coils(
     kspace: Tensor, mask: Tensor, maps: Tensor, name: str, noise: float | None, train: SliceDataset | None, phase: str
 ) -> tuple[Tensor, str]:
-    strength = _strength(maps)
     if train is not None:
         one = named(name, train, mask)
         made, how = [one] * len(kspace), f"{name}, numbers chosen on {train.name}"
     elif name == "sense":
-        penalty = (noise * strength) ** 2 / power_law(kspace, mask, noise)
+        penalty = noise**2 / power_law(kspace, mask, noise)
         made, how = [Sense(penalty)] * len(kspace), "sense, penalty: the noise over a power law that was fitted to the samples"
     else:
-        made = [Sparse(name, strength * sparse_strength(samples, mask, noise)) for samples in kspace]
+        made = [Sparse(name, sparse_strength(samples, mask, noise)) for samples in kspace]
         how = f"{name}, lambda a quarter of the noise"
     if phase == "smooth":
         how += f", smooth phase from the centre of {' x '.join(str(2 * min(sides)) for sides in reach(mask))}"
@@ -263,7 +278,7 @@ def _image(made: Reconstruction, samples: Tensor, mask: Tensor, encoding: Coils,
     return PhaseConstrained(made.penalty, smooth)(samples, mask, encoding)[0]
 
 
-def _strength(maps: Tensor) -> float:
+def _size(maps: Tensor) -> float:
     """The root mean square over the object of sensitivities together: 1 of ESPIRiT's, anything of those that are given."""
     power = maps.abs().double().square().sum(dim=-3)
     return float(power[power > 0].mean().sqrt()) if bool((power > 0).any()) else 1.0
@@ -293,7 +308,9 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    stack = arranged(formats.content(path, kind, None, None if kind == "BART" else _axes_of_maps))
+    if kind == "HDF5" and len(names := _arrays(path)) > 1:
+        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); save the maps alone, as .npy (K, H, W)")
+    stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
     maps = numbers(stack[:, 0])
@@ -303,6 +320,19 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: are all 0, so that no coil sees anything; give those of these coils")
     found = torch.tensor(maps).to(torch.complex64)
     return found[0] if len(found) == 1 else found
+
+
+def _arrays(path: Path) -> list[str]:
+    with decoding(path, "HDF5"), h5py.File(path, "r") as file:
+        return sorted(name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and entry.ndim > 1)
+
+
+def _axes_of_bart(path: Path) -> str | None:
+    """Of 3D maps, whose first axis is the readout, along which there are slices; of others BART's own."""
+    shape = raw.cfl_shape(path)
+    if len(shape) > 4 and shape[4] > 1:
+        raise InputError(f"sensitivities {path}: has {shape[4]} sets of maps; save one of them, with 'bart slice 4 0'")
+    return "NHWK".ljust(len(shape), "1") if min(shape[:3]) > 1 and len(shape) > 3 and max(shape[4:], default=1) == 1 else None
 
 
 def _axes_of_maps(path: Path, shape: Sequence[int], usual: str) -> str:

@@ -253,16 +253,21 @@ def test_a_mask_that_does_not_meet_the_demands_cannot_be_polished(slices):
     gap=st.integers(0, 8),
     segments=st.integers(1, 9),
     shutter=st.booleans(),
+    axis=st.sampled_from([None, None, "rows", "columns"]),
+    disc=st.booleans(),
     seed=st.integers(0, 2**31),
 )
 def test_what_cannot_be_met_is_refused_in_one_line_with_ways_out_that_work(
-    pattern, acceleration, calibration, partial, gap, segments, shutter, seed
+    pattern, acceleration, calibration, partial, gap, segments, shutter, axis, disc, seed
 ):
+    """Also where what is left out takes along what it had an axis, or a shape, for."""
     lines = make(pattern, SIDES[pattern])
     generator = torch.Generator().manual_seed(seed)
     forbidden = lines.forward(torch.rand(lines.shape, generator=generator) < 0.1).contiguous()
     chosen = {"calibration": calibration, "partial_fourier": partial, "segments": segments, "forbid": forbidden}
-    demands = Demands(**chosen, **({"shutter": shutter} if pattern == "points" else {"max_gap": gap}))
+    of_points = {"shutter": shutter, "axis": axis if partial < 1 or segments > 1 else None}
+    of_points["calibration_shape"] = "disc" if disc and calibration else "square"
+    demands = Demands(**chosen, **(of_points if pattern == "points" else {"max_gap": gap}))
     try:
         feasible = demands.feasible(lines, acceleration)
     except InputError as error:

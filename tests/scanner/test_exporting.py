@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import ismrmrd
 import numpy as np
 import pandas as pd
@@ -142,8 +143,9 @@ def test_where_nothing_can_be_written(run, tmp_path, output):
 
 
 def test_a_full_disk_leaves_the_older_file(run, tmp_path, monkeypatch):
-    for name in ("scan.seq", "scan.mrd"):
-        (tmp_path / name).write_text("old")
+    (tmp_path / "scan.seq").write_text("old")
+    assert run("export", "columns.h5", "--output", "scan.mrd")[0] == 0
+    before = {name: (tmp_path / name).read_bytes() for name in ("scan.seq", "scan.mrd")}
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -151,7 +153,7 @@ def test_a_full_disk_leaves_the_older_file(run, tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", full)
     for name in ("scan.seq", "scan.mrd"):
         code, _, err = run("export", "columns.h5", "--output", name)
-        assert code == 2 and "the disk is full" in err and (tmp_path / name).read_text() == "old"
+        assert code == 2 and "the disk is full" in err and (tmp_path / name).read_bytes() == before[name]
         assert not list(tmp_path.glob(".prom-*"))
 
 
@@ -242,3 +244,30 @@ def test_counters_have_16_bits(tmp_path):
     with pytest.raises(InputError, match="raw data count to 65535"):
         write_scan(result, tmp_path / "scan.mrd", fov=(1000,), max_grad=200, max_slew=500)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("ending", [".mrd", ".cfl", ".h5", ".npy"])
+def test_measured_data_are_not_replaced(run, tmp_path, ending):
+    """Nor images; what export has written before is."""
+    output = f"out{ending}"
+    for mask in ("columns.h5", "points.h5"):
+        assert run("export", mask, "--output", output)[0] == 0
+    kspace = np.random.default_rng(0).normal(size=(4, 16, 16)).astype(np.complex64)
+    if ending == ".cfl":
+        (tmp_path / "out.hdr").write_text("# Dimensions\n16 16 1 4\n")
+        kspace.tofile(tmp_path / output)
+    elif ending == ".npy":
+        np.save(tmp_path / output, kspace)
+    else:
+        (tmp_path / output).unlink()
+        with h5py.File(tmp_path / output, "w") as file:
+            file["kspace"] = kspace
+    before = (tmp_path / output).read_bytes()
+    code, out, err = run("export", "columns.h5", "--output", output)
+    assert (code, out, err.count("\n")) == (2, "", 1) and f"--output {output}: exists and" in err
+    assert (tmp_path / output).read_bytes() == before
+
+
+def test_a_setting_that_is_given_twice_is_refused(run):
+    code, out, err = run("export", "columns.h5", "-o", "scan.seq", "--set", "fov=220", "--set", "fov=180")
+    assert (code, out) == (2, "") and err.startswith("prom: option 'fov=180': fov is set already")

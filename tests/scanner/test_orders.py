@@ -186,3 +186,10 @@ def test_a_plan_is_its_mask(pattern, height, width, name):
 def test_golden_is_not_linear_backwards(number):
     steps = order(torch.ones(number, dtype=torch.bool), "golden").flatten().diff() % number
     assert not bool((steps == number - 1).all()) and not bool((steps == 1).all())
+
+
+def test_shots_are_of_all_lines_however_few_come_first():
+    selected = torch.ones(12, dtype=torch.bool)
+    first = torch.arange(12) == 6
+    found = order(selected, "interleaved", first, shots=4).flatten().tolist()
+    assert found[0] == 6 and found[1:4] == [0, 4, 9] and sorted(found) == list(range(12))

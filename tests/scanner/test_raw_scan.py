@@ -20,7 +20,7 @@ from prom.baselines import as_result
 from prom.datasets import raw
 from prom.datasets import twix as twix_files
 from prom.datasets.acquisitions import Geometry, Line
-from prom.scanner import raw_data
+from prom.scanner import raw_data, reconstruct
 from prom.scanner.plan import plan
 from prom.scanner.protocol import Protocol
 from prom.scanner.raw_scan import assembled, read
@@ -476,3 +476,32 @@ def test_lines_off_the_grid_are_refused(tmp_path, monkeypatch):
             line.idx.kspace_encode_step_1 = row
             file.append_acquisition(line)
     assert "not Cartesian" in error(tmp_path / "a.h5")
+
+
+def test_slices_that_were_measured_interleaved_lie_where_their_positions_say(tmp_path):
+    """Numbers count in time, 0 2 4 1 3; and sensitivities of each slice, which have the file's numbers, come along."""
+    measured, places = [3, 4, 5, 6, 7, 8], [0, 2, 4, 1, 3]
+    kspace = numbers(5, 3, 12, 10).astype(np.complex64)
+    lines = of_rows(kspace, measured)
+    for _, values, _ in lines:
+        values["position"] = (0, 6.0 * places[values["slice"]], 0)
+    write(tmp_path / "a.h5", lines, header((10, 12, 1), extent=(200, 180, 4)))
+    scan = read(tmp_path / "a.h5")
+    lying = np.argsort(places)
+    mask = np.isin(np.arange(12), measured)[:, None]
+    assert np.allclose(scan.kspace, (kspace * mask)[lying]) and scan.voxel[2] == pytest.approx(6) and scan.order == tuple(lying)
+    assert "slices lie in another order than their numbers" in scan.notes[-1] and scan.notes[-1].endswith(": 0, 3, 1, 4, 2")
+    maps = torch.ones(5, 3, 12, 10) * torch.arange(1, 6)[:, None, None, None] + 0j
+    given = reconstruct.reconstruct(scan, maps=maps, noise=1.0)
+    assert torch.equal(given.maps[:, 0, 0, 0].real, torch.arange(1.0, 6)[lying])
+    for _, values, _ in lines:  # downwards is an order too
+        values["position"] = (0, 30 - 6.0 * values["slice"], 0)
+    write(tmp_path / "b.h5", lines, header((10, 12, 1), extent=(200, 180, 4)))
+    scan = read(tmp_path / "b.h5")
+    assert scan.order is None and np.allclose(scan.kspace, kspace * mask) and scan.voxel[2] == pytest.approx(6) and not scan.notes
+
+
+def test_a_pattern_that_is_not_known_is_refused(tmp_path):
+    write(tmp_path / "a.h5", of_rows(numbers(1, 3, 12, 10), [5, 6, 7]), header((10, 12, 1)))
+    with pytest.raises(InputError, match="pattern 'colums' is not known; did you mean 'columns'"):
+        read(tmp_path / "a.h5", pattern="colums")

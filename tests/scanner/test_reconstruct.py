@@ -271,7 +271,13 @@ def test_numbers_chosen_on_training_data():
         ({"name": "sens"}, "did you mean 'sense'"),
         ({"phase": "soft"}, "phase 'soft' is not known"),
         ({"name": "tv", "phase": "smooth"}, "is for zero-filled and sense, not for tv"),
-        ({"noise": 0.0}, "must be above 0"),
+        ({"noise": 0.0}, "noise 0.0: must be > 0"),
+        ({"noise": "a"}, "noise a: must be"),
+        ({"name": "zero-filled", "noise": 1.0}, "noise 1: is not used by zero-filled"),
+        ({"calibration": 0}, "calibration 0: must be >= 8"),
+        ({"calibration": -3}, "calibration -3: must be >= 8"),
+        ({"name": "gridding"}, "reconstruction gridding: is not for slices of a grid"),
+        ({"name": "view-sharing"}, "reconstruction view-sharing: is not for slices of a grid"),
         ({"maps": simulated(3, SHAPE)}, r"must be \(4, 48, 40\)"),
         ({"name": "zero-filled", "maps": simulated(4, SHAPE)}, "uses neither sensitivities nor training data"),
         ({"train": SliceDataset("demo", "train", torch.rand(1, 1, 8, 8), ["a"], [0])}, r"has slices of \(8, 8\), the raw data \(48, 40\)"),
@@ -500,3 +506,34 @@ def test_options_of_the_command_are_followed(prom, tmp_path):
     assert told("--maps maps.npy")["how"]["sensitivities"] == "given"
     assert told("--noise 0.5")["noise"] == 0.5
     assert "the central 12 x 12" in told("--calibration 12")["how"]["sensitivities"]
+
+
+@pytest.mark.parametrize("name", ["sense", "wavelet", "tv"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_size_of_sensitivities_does_not_matter(tmp_path, name, trained):
+    """Maps of another program may have any; the image has the inverse."""
+    mask, maps = lines("columns"), simulated(4, SHAPE)
+    as_file(tmp_path / "a.h5", mask, measured(), "columns")
+    scan = read(tmp_path / "a.h5")
+    images = torch.stack([brain(), brain().flip(0)])[:, None]
+    train = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], sensitivities=maps, noise=NOISE) if trained else None
+    expected, *others = (
+        factor * reconstruct.reconstruct(scan, name, maps=factor * maps, train=train).image for factor in (1.0, 1e-3, 7.0, 1e4)
+    )
+    for other in others:
+        assert (other - expected).abs().max() < 1e-3 * expected.abs().max()
+
+
+def test_maps_in_formats_that_hold_more_say_so(tmp_path):
+    with h5py.File(tmp_path / "out.h5", "w") as file:
+        file["image"], file["maps"] = np.zeros((1, 48, 40)), np.ones((1, 4, 48, 40), np.complex64)
+    with pytest.raises(InputError, match=r"has several arrays \(image, maps\); save the maps alone"):
+        reconstruct.read_maps(tmp_path / "out.h5")
+    maps = (simulated(4, (12, 10))[..., None] * torch.linspace(1, 2, 9)).contiguous()  # coils, partitions, lines, readout: in memory
+    (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 12 4\n")
+    maps.numpy().tofile(tmp_path / "maps.cfl")
+    assert torch.equal(reconstruct.read_maps(tmp_path / "maps.cfl"), maps.permute(3, 0, 2, 1))
+    (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 1 6 2\n")
+    maps.flatten()[: 9 * 10 * 12].numpy().tofile(tmp_path / "maps.cfl")
+    with pytest.raises(InputError, match="has 2 sets of maps; save one of them"):
+        reconstruct.read_maps(tmp_path / "maps.cfl")
