@@ -161,6 +161,8 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
                 positions[line.slice], dwell = line.position, line.dwell
                 others += [(line.slice, line.line, line.partition)] if line.calibration else []
     numbers = sorted(image.slices)
+    places = [positions[number] for number in numbers]
+    order = None if pattern == "points" else _order(places)
     kspace, counts = image.averaged()
     measured = counts > 0
     _check_alike(path, numbers, measured)
@@ -169,7 +171,7 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
         *_arranged(path, kspace, measured[0], geometry, pattern),
         pattern,
         geometry.kind,
-        _voxel(geometry, pattern, _in_place([positions[number] for number in numbers])),
+        _voxel(geometry, pattern, places if order is None else [places[number] for number in order]),
         averages=float(1 / (1 / counts[measured]).mean()),
         notes=(*notes, *([f"{unfit} reference lines of another length than the image's were left out"] if unfit else [])),
     )
@@ -180,13 +182,8 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
                 f"{path}: its reference lines have other coils than the image's, or values that are not finite; leave them out"
             )
         scan = replace(scan, reference=samples, reference_mask=mask)
-    scan = _sorted(scan, [positions[number] for number in numbers])
+    scan = scan if order is None else _reordered(scan, order)
     return _with_noise(scan, noise, dwell) if noise else scan
-
-
-def _in_place(positions: list[tuple[float, float, float] | None]) -> list[tuple[float, float, float] | None]:
-    order = _order(positions)
-    return positions if order is None else [positions[place] for place in order]
 
 
 def _order(positions: list[tuple[float, float, float] | None]) -> list[int] | None:
@@ -209,10 +206,7 @@ def _order(positions: list[tuple[float, float, float] | None]) -> list[int] | No
     return None if order == list(range(len(order))) else order
 
 
-def _sorted(scan: RawScan, positions: list[tuple[float, float, float] | None]) -> RawScan:
-    order = _order(positions)
-    if order is None or scan.pattern == "points":
-        return scan
+def _reordered(scan: RawScan, order: list[int]) -> RawScan:
     note = f"slices lie in another order than their numbers, and were put into that of their places: {', '.join(map(str, order))}"
     reference = None if scan.reference is None else scan.reference[order]
     return replace(scan, kspace=scan.kspace[order], reference=reference, notes=(*scan.notes, note), order=tuple(order))
