@@ -1,28 +1,23 @@
-"""A user's own images, a folder of them or one file: which files, which subjects, which split. The formats are in `formats`."""
+"""A user's own images, a folder of them or one file: what is asked for, checked, and what will be read. The formats are in `formats`, which
+files and splits there are in `splits`, and what one subject's files are made into in `subjects`."""
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NoReturn
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import Any
 
 from prom import options
-from prom.datasets import dicom, formats, layout, roles, volumes
-from prom.datasets.arrays import Coils, Content, arranged, coil_kspace, fitted, informative, numbers, sides_of, slices, with_maps
-from prom.datasets.base import Part, Plan
-from prom.datasets.formats import ARRAYS, NAMED, SUPPORTED
+from prom.datasets import formats, roles, splits, subjects, volumes
+from prom.datasets.arrays import sides_of
+from prom.datasets.base import Plan
+from prom.datasets.formats import ARRAYS, NAMED
 from prom.datasets.measured import EMPTY
-from prom.datasets.reading import decoding, inside, sha256
 from prom.datasets.roles import File
 from prom.errors import InputError, unknown
 from prom.kspace.coils import CALIBRATION, CROP
@@ -30,7 +25,6 @@ from prom.kspace.coils import CALIBRATION, CROP
 SPLITS = ("train", "validation", "test", "all")
 DOMAINS = ("image", "kspace")
 COILS = ("combine", "keep")
-EVEN = 0.98  # the least distance of neighbouring slices of a volume, relative to the greatest
 
 
 def plan(
@@ -216,7 +210,7 @@ def plan(
         One line that names the file: missing, empty, damaged, of the wrong shape or type, slices that differ in size, values that are
         not finite, constant slices, colour, unclear or missing array, one subject saved twice, a split without subjects.
 
-    >>> import tempfile, prom
+    >>> import tempfile, numpy as np, prom
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     for i in range(3):
     ...         np.save(f"{folder}/scan{i}.npy", np.random.rand(16, 16, 4))
@@ -274,11 +268,11 @@ def plan(
         raise InputError(f"name {name!r}: must not have a {os.sep!r}, for files are called after it")
     maps = None if sensitivities is None else _sensitivities(Path(sensitivities), axes)
     patient = None if patient is None else str(patient)
-    folders = _split_folders(path) if path.is_dir() else {}
-    everything, left_out, notes = _recognised(path, folders, maps, patient, labels, contrast, channels, series, part)
-    sides = _sides(path, everything, folders)
-    _refuse_copies(sides)
-    files = _of_split(path, split, everything, folders, sides)
+    folders = splits.split_folders(path) if path.is_dir() else {}
+    everything, left_out, notes = splits.recognised(path, folders, maps, patient, labels, contrast, channels, series, part)
+    sides = splits.sides_by_split(path, everything, folders)
+    splits.refuse_copies(sides)
+    files = splits.of_split(path, split, everything, folders, sides)
     if labels != "none":
         roles.check_labels(files, split)
     files.sort(key=lambda file: (formats.natural(file.subject), file.kind, file.order))
@@ -312,7 +306,7 @@ def plan(
         split=split,
         root=path,
         items=[piece for item in items for piece in _pieces(item, settings, maps)] if volume else items,
-        read=partial(read, sensitivities=maps, **settings),
+        read=partial(subjects.read, sensitivities=maps, **settings),
         files=[*used, *([maps] if maps else [])],
         options={**settings, "sensitivities": maps is not None, "patient": patient, "labels": labels, "contrast": contrast}
         | ({"sigpy": _sigpy()} if kept else {})
@@ -354,7 +348,7 @@ def _pieces(item: list[File], settings: dict[str, Any], maps: Path | None) -> li
     if not mapped or estimated or file.path.stat().st_size <= volumes.SLAB or "R" in (settings["axes"] or ""):
         return [item]
     try:
-        content = content_of(file, file.path, settings["dataset_name"], settings["axes"], settings["part"], volume=True)
+        content = subjects.content_of(file, file.path, settings["dataset_name"], settings["axes"], settings["part"], volume=True)
     except InputError:
         return [item]  # whose reader says it, when it comes to this file
     return [[replace(file, positions=piece)] for piece in volumes.slabs(content, settings["readout"])]
@@ -381,438 +375,9 @@ def _what(files: list[File], size: tuple[int, int] | None, size_in: str) -> list
     return what
 
 
-def _values(content: Content, domain: str | None, maps: Path | None, coils: Coils | None) -> str:
-    """What the values of the images of one file are, for the source."""
-    if (domain or content.domain) == "kspace":
-        values = "inverse Fourier transform of fully sampled k-space" + ("" if domain else f", recognised by {content.known_by}")
-        values += ", readout oversampling cut off" if content.keep else ""
-    else:
-        values = "intensities as stored"
-    if coils is not None:
-        values += f", coils kept: {coils.values}"
-    elif "K" in content.axes:
-        values += ", coils combined by " + (f"the sensitivities of {maps.name!r}" if maps else "root sum of squares")
-    return values
-
-
-def read(
-    item: list[File],
-    dataset_name: str | None,
-    axes: str | None,
-    domain: str | None,
-    sensitivities: Path | None,
-    empty: str,
-    size: tuple[int, int] | None,
-    size_in: str,
-    nan: float | None,
-    skip_constant: bool,
-    part: str | None,
-    coils: str = "combine",
-    compress: int | None = None,
-    calibration: int = CALIBRATION,
-    crop: float = CROP,
-    noise: float | None = None,
-    volume: bool = False,
-    readout: int | None = None,
-    time: bool | None = None,
-    frames: int | None = None,
-    stacked: bool = False,
-) -> Part:
-    """One subject: the slices of its files, numbered through, a piece of its volume, or its series (``time`` is not None)."""
-    first = item[0].path
-    for file in item:
-        for other in (*file.others, *([file.label] if file.label else [])):
-            formats.check_place(file.path, other)
-    maps = None if sensitivities is None else formats.read_sensitivities(sensitivities, axes, volume)
-    stacks, labels, positions, spacings, values = [], [], [], set(), []
-    kept_coils: list[tuple[Coils, np.ndarray, int]] = []
-    begin = following = (item[0].positions or (0, 0))[0]
-    count = 1
-    item = _in_order(item)[0] if stacked else item
-    pieces: Iterable[tuple[File, list[Content]]] = ((file, _contents(file, dataset_name, axes, part)) for file in item)
-    if time is not None:
-        pieces = _series(item, dataset_name, axes, part, frames)
-    if volume:
-        file, contents, maps, what = _volume(item, dataset_name, axes, part, readout, domain, empty, nan, maps)
-        pieces, empty = [(file, contents)], "keep"
-        values.append(what)
-    for file, contents in pieces:
-        channels = [file.path, *file.others]
-        if stacked:
-            _check_even(str(file.path), contents[0].steps)
-        if time is not None:
-            count = _frames(channels, contents, count if stacks else None)
-        by_coil = None
-        if coils == "keep":
-            if len(channels) > 1:
-                raise InputError(f"{file.path}: has {len(channels)} channels; coils=keep is for one, leave out channels or coils")
-            samples = coil_kspace(file.path, contents[0], domain, empty, nan)
-            by_coil = with_maps(file.path, samples, maps, compress, noise, size, size_in, calibration, crop, count)
-            images = [by_coil.images.numpy()]
-        else:
-            images = [slices(path, found, domain, maps, empty, nan) for path, found in zip(channels, contents, strict=True)]
-        for path, other in zip(channels, images, strict=True):
-            if other.shape != images[0].shape or other.dtype != images[0].dtype:
-                raise InputError(f"{path}: {_shape(other)}, but {file.path}: {_shape(images[0])}; channels must be on one grid")
-        stack = images[0] if len(images) == 1 else np.concatenate(images, axis=1)
-        label = contents[0].labels
-        grid = (len(samples), *samples.shape[2:]) if by_coil else (len(stack), *stack.shape[2:])  # before size
-        if file.label is not None:
-            label = formats.read_labels(file.label, grid, contents[0].axes, contents[0].axes == axes)
-        if label is not None and label.shape != grid:
-            raise InputError(f"{file.path}: labels of {label.shape} for images of {grid}; give labels=none")
-        if size:
-            stack = stack if by_coil else fitted(stack, size, size_in)
-            if label is not None and size_in == "kspace":
-                raise InputError(f"{file.path}: has labels, which cannot be resized in k-space; give size_in=image or labels=none")
-            label = label if label is None else fitted(label, size, "image")
-        if stacks and (stack.shape[1:] != stacks[0].shape[1:] or stack.dtype != stacks[0].dtype):
-            raise InputError(f"{first}: {_shape(stacks[0])}, but {file.path}: {_shape(stack)}; all slices of a subject must be alike")
-        kept = informative(file.path, stack, skip_constant or volume, count)
-        positions += [following + int(i) // count for i in kept[::count]]
-        following += len(stack) // count
-        # A file that contributes no slice still determines the shape of the others.
-        stacks.append(stack if len(kept) == len(stack) else stack[kept])
-        labels.append(label if label is None or len(kept) == len(stack) else label[kept])
-        spacings.add(contents[0].spacing)
-        values += [_values(found, domain, sensitivities, by_coil) for found in contents]
-        if by_coil:
-            kept_coils.append((by_coil, kept, count))
-    if len({label is None for label in labels}) > 1:
-        raise InputError(f"{first}: is of subject {item[0].subject!r}, of whose files some have labels and others none")
-    images, label = stacks[0] if len(stacks) == 1 else np.concatenate(stacks), None if labels[0] is None else np.concatenate(labels)
-    return Part(
-        path=first,
-        subject=item[0].subject,
-        images=images if time is None else _in_time(images, count),
-        slices=positions,
-        labels=label if label is None or time is None else label.reshape(-1, count, *label.shape[1:]),
-        spacing=spacings.pop() if len(spacings) == 1 else None,
-        patient=item[0].patient,
-        skipped=following - begin - len(positions),
-        values=tuple(dict.fromkeys(values)),
-        continued=begin > 0,
-        **(_joined(first, kept_coils, time is not None) if kept_coils else {}),
-    )
-
-
-def _frames(paths: Sequence[Path], contents: Sequence[Content], before: int | None) -> int:
-    """How many frames the series of a file have, which all files of a subject must agree on."""
-    for path, content in zip(paths, contents, strict=True):
-        if not content.frames:
-            raise InputError(f"{path}: has no axis of time; name its axes, with T for the frames, e.g. axes='HWNT'")
-        before = content.frames if before is None else before
-        if content.frames != before:
-            raise InputError(
-                f"{paths[0]}: has {content.frames} frames, and others {before}; all series must have as many, which frames= makes of them"
-            )
-    return before
-
-
-def _in_time(frames: np.ndarray, count: int) -> np.ndarray:
-    """Frames one after the other, (N T, C, H, W), as series (N, C, T, H, W)."""
-    return np.ascontiguousarray(frames.reshape(-1, count, *frames.shape[1:]).swapaxes(1, 2))
-
-
-def _joined(path: Path, files: list[tuple[Coils, np.ndarray, int]], in_time: bool) -> dict[str, Any]:
-    """The coils of a subject's files, of each the slices that are kept, as fields of a part."""
-    counts = sorted({coils.kspace.shape[1] for coils, _, _ in files})
-    if len(counts) > 1:
-        raise InputError(f"{path}: is of a subject whose files have {counts[0]} and {counts[-1]} coils; compress= makes them equally many")
-    total = sum(len(kept) for _, kept, _ in files)
-    variance = sum(len(kept) * coils.noise**2 for coils, kept, _ in files) / max(1, total)
-    shared = files[0][0].maps.ndim == 3
-    kspace = np.concatenate([coils.kspace.numpy()[kept] for coils, kept, _ in files])
-    own = None if shared else np.concatenate([coils.maps.numpy()[kept[::frames] // frames] for coils, kept, frames in files])
-    return {
-        "kspace": _in_time(kspace, files[0][2]) if in_time else kspace,
-        "sensitivities": files[0][0].maps.numpy() if shared else own,
-        "noise": math.sqrt(variance),
-    }
-
-
-def _series(
-    item: list[File], dataset_name: str | None, axes: str | None, part: str | None, frames: int | None
-) -> Iterable[tuple[File, list[Content]]]:
-    """The files of a subject, each with the series in it, or its first ``frames``; DICOM files are frames, all together its series."""
-    if item[0].kind != "DICOM":
-        read = ((file, _contents(file, dataset_name, axes, part, time=True)) for file in item)
-        return ((file, [_begin(file.path, content, frames) for content in contents]) for file, contents in read)
-    with decoding(item[0].path, "DICOM"):
-        order = dicom.in_time([file.path for file in item])
-    flat = [number for one in order for number in one]
-    found = [content_of(item[number], item[number].path, dataset_name, axes, part) for number in flat]
-    for number, frame in zip(flat, found, strict=True):
-        if frame.array.shape != (1, *found[0].array.shape[1:]):
-            raise InputError(
-                f"{item[number].path}: {frame.array.shape}, where the frames of its series have {(1, *found[0].array.shape[1:])}; the "
-                "frames of a series must be alike, one in each file"
-            )
-    stack = np.concatenate([frame.array for frame in found]).reshape(len(order), -1, *found[0].array.shape[1:])
-    return [(item[0], [_begin(item[0].path, replace(found[0], array=stack, axes="NTHW"), frames)])]
-
-
-def _begin(path: Path, content: Content, frames: int | None) -> Content:
-    """The first frames of a series."""
-    if frames is None or not content.frames:
-        return content
-    if content.frames < frames:
-        raise InputError(f"{path}: has {content.frames} frames, frames={frames} asks for more; leave it out, or take fewer")
-    labels = content.labels
-    if labels is not None:
-        labels = labels.reshape(-1, content.frames, *labels.shape[1:])[:, :frames].reshape(-1, *labels.shape[1:])
-    first = tuple(slice(frames) if letter == "T" else slice(None) for letter in content.axes)
-    return replace(content, array=content.array[first], labels=labels)
-
-
-def _contents(
-    file: File, dataset_name: str | None, axes: str | None, part: str | None, volume: bool = False, time: bool = False
-) -> list[Content]:
-    """What the files of an image hold, one for each of its files of channels."""
-    return [content_of(file, path, dataset_name, axes, part, volume, time) for path in (file.path, *file.others)]
-
-
-def content_of(
-    file: File,
-    path: Path,
-    dataset_name: str | None,
-    axes: str | None,
-    part: str | None,
-    volume: bool = False,
-    time: bool = False,
-) -> Content:
-    """What one of the files of an image holds: its own, or one with a further channel. ``volume`` and ``time``: whether raw data may be 3D,
-    or series."""
-    if file.kind == "DICOM":
-        with decoding(path, file.kind):
-            return dicom.read(path, part, file.second)
-    return formats.content(path, formats.kind_of(path) or file.kind, dataset_name, axes, volume, time)
-
-
-def _volume(
-    item: list[File],
-    dataset_name: str | None,
-    axes: str | None,
-    part: str | None,
-    readout: int | None,
-    domain: str | None,
-    empty: str,
-    nan: float | None,
-    maps: Tensor | None,
-) -> tuple[File, list[Content], Tensor | None, str]:
-    """The volume of a subject, cut perpendicular to its readout: one file for all, the slices of each channel, the sensitivities of the
-    slices, and what was cut, for the source."""
-    item, thickness = _in_order(item)
-    file, paths = item[0], [file.path for file in item]
-    by_file = [_contents(one, dataset_name, axes, part, volume=True) for one in item]
-    for one, contents in zip(item, by_file, strict=True):
-        _check_even(str(one.path), contents[0].steps)
-    wholes = [volumes.joined(paths, contents, thickness) for contents in zip(*by_file, strict=True)]
-    sides = tuple(arranged(wholes[0]).shape[place] for place in (0, 3, 4))
-    if file.label is not None:
-        found = formats.read_labels(file.label, sides, wholes[0].axes, wholes[0].axes == axes, wholes[0].volume)
-        wholes[0] = replace(wholes[0], labels=found)
-    along = wholes[0].readout if readout is None else readout
-    channels = [file.path, *file.others]
-    contents = [volumes.cut(path, whole, along, domain, empty, nan, file.positions) for path, whole in zip(channels, wholes, strict=True)]
-    if maps is not None:
-        if len(maps) not in (1, sides[0]):
-            raise InputError(f"{file.path}: has {sides[0]} slices, but the sensitivities are of {len(maps)}; must be equal, or without N")
-        own = volumes.turned(maps.expand(sides[0], -1, -1, -1).numpy(), along)
-        maps = torch.from_numpy(numbers(own[slice(*file.positions) if file.positions else slice(None)]))
-    what = f"volume of {' x '.join(map(str, sides))} (N, H, W), {volumes.READ_OUT[along]} (readout {along})"
-    what += ", its k-space transformed along the readout" if contents[0].domain == "kspace" else ""
-    return replace(file, label=None), contents, maps, what
-
-
-def _in_order(item: list[File]) -> tuple[list[File], float | None]:
-    """The files of a volume from one end to the other, and how far apart their slices are in mm, where it is known."""
-    if len(item) == 1 or item[0].kind != "DICOM":
-        return item, None
-    where = f"{item[0].path.parent}, subject {item[0].subject!r}"
-    if len({file.order[:2] for file in item}) > 1:
-        raise InputError(f"{where}: its {len(item)} DICOM files are of several series, which cannot be one volume; choose one with series=")
-    places = np.array([file.order[3] for file in item])
-    if (places == places[0]).all():
-        if len({file.order[2] for file in item}) < len(item):
-            raise InputError(f"{where}: its DICOM files have neither positions nor numbers, so how they make a volume is unclear")
-        return item, None
-    order = np.argsort(places)
-    steps = np.diff(places[order])
-    _check_even(where, (steps.min(), steps.max(), "mm"))
-    return [item[place] for place in order], float(steps.mean())
-
-
-def _check_even(where: str, steps: tuple[float, float, str] | None) -> None:
-    """Refuse slices whose neighbours are not equally far apart. ``steps``: the least and the greatest distance, and its unit, or None."""
-    if steps is not None and steps[0] < EVEN * steps[1]:
-        raise InputError(
-            f"{where}: its slices are {steps[0]:.3g} to {steps[1]:.3g} {steps[2]} apart; those of a volume must be evenly spaced, one at "
-            "each position"
-        )
-
-
-def _shape(images: np.ndarray) -> str:
-    return f"{images.dtype}, (channels, H, W) = {images.shape[1:]}"
-
-
 def _sensitivities(path: Path, axes: str | None) -> Path:
     if "K" not in (axes or ""):
         raise InputError(f"sensitivities {path}: name the axis of the coils, K, e.g. axes='NKHW'")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: is no file; give one with the axes {''.join(a for a in axes if a in 'HWK')}")
     return path
-
-
-# ---------------------------------------------------------------------------------------------------------------- which files, which split
-
-
-def _walk(root: Path) -> list[Path]:
-    """The folder's visible files, each real file once, and none from outside."""
-    found = []
-    for folder, subfolders, files in os.walk(root, onerror=_unreadable):
-        subfolders[:] = [s for s in subfolders if not s.startswith(".")]
-        entries = [Path(folder, f) for f in subfolders + files if not f.startswith(".")]
-        for entry in entries:
-            if entry.is_symlink():
-                inside(entry, root)
-        found += [entry for entry in entries if entry.is_file()]
-    splits = _split_folders(root)
-    # Of a file and links to it one is read: the one in a split's sub-folder first, then the file itself.
-    found.sort(key=lambda e: (_split_of(e, root, splits) is None, e.is_symlink(), formats.natural(e.as_posix())))
-    chosen: dict[Path, Path] = {}
-    for entry in found:
-        other = chosen.setdefault(entry.resolve(), entry)
-        if _split_of(entry, root, splits) not in (None, _split_of(other, root, splits)):
-            raise InputError(f"{entry}: is the same file as {other}; a file can be in one split only")
-    return list(chosen.values())
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise InputError(f"{error.filename}: cannot be listed ({error.strerror}); check its permissions") from error
-
-
-def _split_folders(root: Path) -> dict[str, str]:
-    """The split of each sub-folder of the root that is named after one."""
-    try:
-        names = [f.name for f in sorted(root.iterdir()) if f.is_dir()]
-    except OSError as error:
-        _unreadable(error)
-    found = {name: layout.SPLIT_FOLDERS[name.lower()] for name in names if name.lower() in layout.SPLIT_FOLDERS}
-    if not found and {"imagesTr", "imagesTs"} <= set(names):
-        found = {f"{what}{side}": split for what in ("images", "labels") for side, split in (("Tr", "train"), ("Ts", "test"))}
-    return {name: split for name, split in found.items() if name in names}
-
-
-def _split_of(file: Path, root: Path, folders: dict[str, str]) -> str | None:
-    """The split whose sub-folder the file lies in, or None."""
-    return folders.get(file.relative_to(root).parts[0])
-
-
-def _recognised(
-    path: Path,
-    folders: dict[str, str],
-    maps: Path | None,
-    patient: str | None,
-    labels: str,
-    contrast: str | None,
-    channels: Sequence[str] | None,
-    series: str | int | None,
-    part: str | None,
-) -> tuple[list[File], list[roles.LeftOut], list[str]]:
-    """All files that can be read but ``maps``, those left out, each with the reason, and notes. ``folders``: those that are splits."""
-    root = path if path.is_dir() else path.parent
-    paths = [file for file in (_walk(path) if path.is_dir() else [path]) if maps is None or not file.samefile(maps)]
-    if not paths:
-        raise InputError(f"{path}: is an empty folder; supported are {SUPPORTED}")
-    kinds = {file: formats.recognise(file) for file in paths}
-    headed = [file for file, kind in kinds.items() if kind == "DICOM"]
-    others = [(file, kind) for file, kind in kinds.items() if kind not in (None, "DICOM")]
-    of_headers, of_names = (patient if patient not in unfit else None for unfit in (layout.OF_NAMES, dicom.PATIENTS))
-    if patient is not None and ((of_headers is None and not others) or (of_names is None and not headed)):
-        what = "not of DICOM files" if of_headers is None else "of DICOM files, and there are none"
-        raise InputError(f"patient {patient!r}: {what}; give folder, or the number of a folder on the path, from 1")
-    frames, notes = dicom.organise(root, headed, folders, series, part, of_headers)
-    files = [File(one.path, "DICOM", one.subject, one.order, one.subject, second=one.second) for one in frames]
-    found, left_out = roles.assigned(root, others, of_names, labels, contrast, channels) if others else ([], [])
-    files += found
-    pairs = {other for file, kind in others for other in formats.companions(file, kind)}
-    left_out = [(file, "not a format that is read") for file, kind in kinds.items() if kind is None and file not in pairs] + left_out
-    if not files and others:
-        raise InputError(f"{path}: no image among {len(paths)} file(s); {left_out[-1][0].name!r} is {left_out[-1][1]}")
-    if not files:
-        why = "".join(f" ({note})" for note in notes)
-        raise InputError(f"{path}: no file of a supported type among {len(paths)}, e.g. {paths[0].name!r}{why}; supported are {SUPPORTED}")
-    saved: dict[Path, Path] = {}
-    for file in files:
-        if file.kind != "DICOM":
-            other = saved.setdefault(formats.without_extension(file.path), file.path)
-            if other != file.path:
-                raise InputError(
-                    f"{other} and {file.path}: have one name except for the ending; if it is one image saved twice, remove one"
-                )
-    return files, left_out, notes
-
-
-def _sides(path: Path, files: list[File], folders: dict[str, str]) -> dict[str, list[File]]:
-    """The files of each split: by sub-folder where those exist, by patient where not."""
-    if folders:
-        sides: dict[str, list[File]] = {split: [] for split in folders.values()}
-        where: dict[str, str] = {}
-        for file in files:
-            split = _split_of(file.path, path, folders)
-            if split is None:
-                continue
-            sides[split].append(file)
-            if file.sure and where.setdefault(file.patient, split) != split:
-                raise InputError(
-                    f"{file.path}: patient {file.patient!r} is in {where[file.patient]} and in {split}; leave each patient in one of them"
-                )
-        return {split: chosen for split, chosen in sides.items() if chosen}
-    patients = sorted({file.patient for file in files}, key=formats.natural)
-    test = set(patients[1::5])
-    sides = {"train": [file for file in files if file.patient not in test], "test": [file for file in files if file.patient in test]}
-    return {split: chosen for split, chosen in sides.items() if chosen}
-
-
-def _refuse_copies(sides: dict[str, list[File]]) -> None:
-    """The same bytes under two names, in two splits. Pictures may well be equal, all black; DICOM files say whose they are."""
-    alike: dict[object, list[tuple[str, Path]]] = {}
-    for split, files in sides.items():
-        for file in files:
-            if file.kind not in ("image", "DICOM"):
-                alike.setdefault(file.path.stat().st_size, []).append((split, file.path))
-    for key in (_middle, sha256):  # little of a file is read, unless another one has that too
-        groups, alike = [group for group in alike.values() if len({split for split, _ in group}) > 1], {}
-        for number, group in enumerate(groups):
-            for split, file in group:
-                alike.setdefault((number, key(file)), []).append((split, file))
-    for group in alike.values():
-        (split, first), *others = sorted(group, key=lambda one: formats.natural(one[1].as_posix()))
-        for other, second in others:
-            if other != split:
-                raise InputError(f"{first} in {split} and {second} in {other}: are the same, byte by byte; remove one")
-
-
-def _middle(file: Path) -> bytes:
-    try:
-        with open(file, "rb") as opened:
-            opened.seek(file.stat().st_size // 2)
-            return opened.read(4096)
-    except OSError as error:
-        raise InputError(f"{file}: cannot be opened ({error.strerror}); check its permissions") from error
-
-
-def _of_split(path: Path, split: str, files: list[File], folders: dict[str, str], sides: dict[str, list[File]]) -> list[File]:
-    """The files of the split."""
-    if split == "all":
-        return files
-    if split in sides:
-        return sides[split]
-    if folders:
-        raise InputError(f"{path}: no files for split {split!r}; sub-folders found: {', '.join(folders)}")
-    if split == "validation":
-        raise InputError(f"{path}: has no sub-folder 'validation' or 'val', and the split by patient makes train and test only; make one")
-    raise InputError(
-        f"{path}: has one patient, {files[0].patient!r}, who is all in train; use split='all', add patients, or say who is one (patient=)"
-    )

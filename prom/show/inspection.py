@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from prom.datasets import folder, measured
+from prom.datasets import folder, measured, subjects
 from prom.datasets.arrays import arranged, domain_of, without_nan
 from prom.datasets.base import Part, Plan
 from prom.datasets.roles import File
@@ -116,7 +116,7 @@ def _understood(plan: Plan, settings: dict[str, object]) -> list[dict[str, objec
     for kind, file in first.items():
         try:
             how = (settings.get(name) for name in ("dataset_name", "axes", "part"))
-            content = folder.content_of(file, file.path, *how, *(bool(settings.get(name)) for name in ("volume", "time")))
+            content = subjects.content_of(file, file.path, *how, *(bool(settings.get(name)) for name in ("volume", "time")))
             domain = domain_of(file.path, without_nan(content, settings.get("nan")), settings.get("domain"))
         except InputError:
             continue  # among those refused
