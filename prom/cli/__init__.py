@@ -8,30 +8,39 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
 
 import click
 
 import prom
 from prom import methods, options
-from prom.cli.common import check_mask_output, check_output, check_outside, example, json_option, strict_json, threads_option
+from prom.cli.common import check_mask_output, check_outside, example, json_option, people, strict_json, threads_option
 from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
+from prom.cli.inputs import (
+    PATTERN_NAMES,
+    acceleration_option,
+    input_options,
+    pattern_option,
+    readout_option,
+    reconstruction_option,
+    seed_option,
+    trajectory_options,
+    volume_option,
+)
 from prom.cli.reconstructing import reconstruct_command
-from prom.cli.types import real, whole
-from prom.errors import InputError, unknown
+from prom.cli.segmenting import segment_group
+from prom.cli.sweeping import sweep_command
+from prom.cli.types import whole
+from prom.errors import InputError
 from prom.files import check_writable, reason
-from prom.kspace import patterns
 from prom.learn import recipes
-from prom.reconstruction import RECONSTRUCTIONS
 from prom.reconstruction import check as check_reconstruction
 
 # What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
@@ -91,131 +100,6 @@ def cli() -> None:
       prom evaluate mask.h5 mni_brain
       prom export mask.h5 --output mask.png
     """
-
-
-volume_option = click.option(
-    "--volume", is_flag=True, help="Read the slices of a subject as one volume of a 3D scan, whose mask chooses among ky and kz."
-)
-readout_option = click.option(
-    "--readout",
-    type=whole("[0, 2]"),
-    help="With --volume, the readout axis: 0 across the slices, 1 along their columns, 2 along their rows. "
-    "[default: that of raw data, else 0]",
-)
-
-
-def input_options(split: str) -> Callable:
-    """The argument and options that choose the slices to read; the command receives a function that reads them as ``dataset``."""
-
-    def decorate(command: Callable) -> Callable:
-        def reading(dataset, root, split, validation, key, all_slices, skip_constant, volume, readout, settings, **rest):
-            short = {"dataset_name": key, "all_slices": all_slices or None, "skip_constant": skip_constant or None}
-            short |= {"volume": volume or None, "readout": readout}
-
-            def read(split: str = split) -> prom.SliceDataset:
-                given = {name: value for name, value in short.items() if value is not None}
-                given |= options.parse_all(settings, partial(prom.datasets.parse_option, dataset))
-                return prom.load(dataset, split, root, validation, **given)
-
-            read.place = root or dataset
-            return command(dataset=read, **rest)
-
-        reading.__name__, reading.__doc__ = command.__name__, command.__doc__
-        reading.__click_params__ = list(getattr(command, "__click_params__", []))
-        for option in (
-            click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the data set's reader."),
-            readout_option,
-            volume_option,
-            click.option("--skip-constant", is_flag=True, help="Leave out slices without any contrast instead of refusing them."),
-            click.option(
-                "--all-slices", is_flag=True, help="For ACDC: read every slice, and patient090, instead of the paper's selection."
-            ),
-            click.option("--key", help="The name of the dataset in HDF5 or MATLAB files."),
-            click.option(
-                "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
-            ),
-            click.option(
-                "--split", default=split, show_default=True, help="The split to read: train, test, or another that the data set has."
-            ),
-            click.option("--root", help="The folder of a registered data set. [default: data/<its folder>, or below $PROM_DATA]"),
-            click.argument("dataset"),
-        ):
-            reading = option(reading)
-        return reading
-
-    return decorate
-
-
-acceleration_option = click.option(
-    "--acceleration", "-a", type=real(), required=True, help="The acceleration alpha: measure exactly floor(D / alpha) samples."
-)
-CANDIDATES = 256  # readouts off the grid that a mask is chosen from
-PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *patterns.READOUTS))
-pattern_option = click.option("--pattern", default="points", show_default=True, help=f"What the mask switches on: {PATTERN_NAMES}.")
-candidates_option = click.option(
-    "--candidates",
-    type=whole("[1, 1e6]"),
-    help="For spokes, spirals and kooshball: the number of evenly turned readouts to choose from. [default: 256]",
-)
-
-
-def trajectory_options(command: Callable) -> Callable:
-    """The options of readouts off the grid; ``command`` receives as ``candidates`` a function that puts data on them."""
-
-    @wraps(command)
-    def choosing(candidates, trajectory, unit, **given):
-        return command(candidates=partial(on_trajectory, candidates=candidates, trajectory=trajectory, unit=unit), **given)
-
-    unit_option = click.option(
-        "--unit", help="The unit of --trajectory: cycles (per field of view), or mri-nufft ([-0.5, 0.5] of the image's size)."
-    )
-    file_option = click.option(
-        "--trajectory",
-        metavar="FILE",
-        help="With --pattern readouts, read your own candidates: .npy (readouts, samples, axes), rows first, or ISMRMRD (.mrd, .h5).",
-    )
-    return candidates_option(file_option(unit_option(choosing)))
-
-
-def on_trajectory(
-    data: prom.SliceDataset, pattern: str, candidates: int | None = None, trajectory: str | None = None, unit: str | None = None
-) -> prom.SliceDataset:
-    """Data as the candidates of such a pattern would have measured them; as they are where the pattern is one of the grid."""
-    if pattern not in (known := (*patterns.PATTERNS, *patterns.READOUTS)):
-        raise unknown("pattern", pattern, known)
-    if (trajectory is None) != (unit is None):
-        missing, given = ("--unit", f"--trajectory {trajectory}") if unit is None else ("--trajectory", f"--unit {unit}")
-        raise click.UsageError(f"{given}: needs {missing} as well; units are cycles and mri-nufft")
-    own = pattern == "readouts" and data.trajectory is None
-    if trajectory is not None and not own:
-        way = "use pattern readouts" if data.trajectory is None else "these data have their own"
-        raise click.UsageError(f"--trajectory {trajectory}: is not for pattern {pattern}; {way}")
-    if candidates is not None and (own or pattern not in patterns.READOUTS or data.trajectory is not None):
-        raise click.UsageError(f"--candidates {candidates}: is for spokes, spirals and kooshball; leave it out with pattern {pattern}")
-    if pattern not in patterns.READOUTS or data.trajectory is not None:
-        return data
-    if own and trajectory is None:
-        raise click.UsageError("pattern readouts: needs candidates of your own; give --trajectory FILE and --unit")
-    if own:
-        axes = 2 if data.kind == "series" else len(data.shape)
-        return data.along(prom.trajectory_files.read(trajectory, unit, data.shape[-axes:]))
-    return data.along(prom.trajectories.make(pattern, data.shape, candidates or CANDIDATES, data.kind == "series"))
-
-
-def reconstruction_option(what: str, learning: bool = False) -> Callable:
-    """The option for a registered reconstruction, or only for those through which a mask can be learnt."""
-    names = [name for name in RECONSTRUCTIONS if not (learning and name == "view-sharing")]
-    in_time = "" if learning else "view-sharing is for series, and "
-    text = (
-        f"{what}: {', '.join(names)}. sense, wavelet and tv use all coils, and weigh samples by what the training data show; "
-        f"{in_time}gridding is for readouts off the grid."
-    )
-    return click.option("--reconstruction", default="zero-filled", show_default=True, help=text)
-
-
-seed_option = click.option(
-    "--seed", type=whole(), default=0, show_default=True, help="The seed: on one machine, the same seed gives the same result."
-)
 
 
 @cli.command("datasets", epilog=example("prom datasets", "prom datasets --clear-cache path/to/my/images"))
@@ -480,174 +364,8 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
 
 cli.add_command(export_command)
 cli.add_command(reconstruct_command)
-
-
-@cli.group("segment")
-def segment_group() -> None:
-    """Train a network that segments fully sampled images, and score it on undersampled ones."""
-
-
-@segment_group.command(
-    "train",
-    epilog=example(
-        "prom segment train mni_brain --output net.pt",
-        "prom segment train mni_brain --start net.pt --mask mask.h5 --output tuned.pt",
-    ),
-)
-@input_options(split="train")
-@click.option("--steps", type=whole("[1, 1e9]"), default=900, show_default=True, help="The number of batches.")
-@click.option("--batch-size", type=whole("[1, 1e6]"), default=12, show_default=True, help="The number of slices in a batch.")
-@click.option(
-    "--learning-rate",
-    type=real("(0, 1e6]"),
-    default=1.5e-3,
-    show_default=True,
-    help="The learning rate of Adam at the start; it falls to 0 along a cosine.",
-)
-@click.option("--start", help="Fine-tune this network instead of training a new one.")
-@click.option("--mask", "masks", multiple=True, help="Undersample every image by one of these masks.")
-@click.option("--augment", is_flag=True, help="Vary the images at random, as nnU-Net does. This helps with few patients and more steps.")
-@seed_option
-@threads_option
-@click.option("--device", default="auto", show_default=True, help="The device: auto, cpu, cuda, or cuda:1 for the second GPU.")
-@click.option("--output", "-o", required=True, help="The network file to write (.pt). An interrupted training resumes from OUTPUT.part.")
-@json_option
-def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
-    """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out to choose the best weights."""
-    check_output(output, start, *masks)
-    if Path(output).suffix != ".pt":
-        check_outside(output, dataset.place)
-    check_writable(f"{output}.part")
-    prom.device.choose_device(device)
-    import torch
-
-    seen = [prom.mask_files.read(mask) for mask in masks]
-    first = prom.segmentation.load(start) if start else None
-    data = dataset()
-    seen = torch.stack([prom.masks.as_mask(mask, data.shape, data.name) for mask in seen]) if seen else None
-    rest, held = data.hold_out(0.2)
-    given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
-    network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
-    network.save(output)
-    report = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.metadata}
-    if json:
-        click.echo(strict_json(report))
-        return
-    click.echo(
-        f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.metadata['validation_dice']:.3f} on {len(held)} slices"
-    )
-
-
-@segment_group.command("evaluate", epilog=example("prom segment evaluate net.pt mni_brain --mask mask.h5"))
-@click.argument("network")
-@input_options(split="test")
-@click.option("--mask", help="Undersample with this mask; without it the images are fully sampled.")
-@threads_option
-@json_option
-def segment_evaluate_command(network, dataset, mask, json) -> None:
-    """Score the segmentations that NETWORK makes of DATASET: mean Dice coefficient and intersection over union over slices."""
-    segmenter = prom.segmentation.load(network)
-    sampled = prom.mask_files.read(mask) if mask else None
-    data = dataset()
-    table = prom.segmentation.evaluate(segmenter, data, sampled)
-    mean = table.drop(columns=["subject", "slice"]).mean()
-    true = sampled.numel() / int(sampled.sum()) if mask else 1.0
-    if json:
-        report = {"network": network, "mask": mask, "true_acceleration": true, "dataset": data.name, "split": data.split}
-        click.echo(strict_json({**report, "slices": len(data), "scored": int(table["dice"].notna().sum()), **mean}))
-        return
-    click.echo(f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}, x{true:.2f}")
-    for name in ("", *(f" {region}" for region in segmenter.regions)):
-        click.echo(f"{name.strip() or 'mean'}: Dice {mean[f'dice{name}']:.4f}, IoU {mean[f'iou{name}']:.4f}")
-
-
-class Lists(click.Command):
-    """Takes ``--methods energy default`` for ``--methods energy --methods default``, which is all that click knows."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        repeatable = {name for option in self.params if getattr(option, "multiple", False) for name in option.opts}
-        spread, current = [], None
-        for arg in args:
-            if arg.startswith("-"):
-                current = arg if arg in repeatable else None
-            elif current and spread[-1] != current:
-                spread.append(current)
-            spread.append(arg)
-        return super().parse_args(ctx, spread)
-
-
-@cli.command(
-    "sweep",
-    cls=Lists,
-    epilog=example(
-        "prom sweep reconstruction --dataset acdc --root data/ACDC --methods energy default equispaced \\",
-        "    --patterns points columns --accelerations 4 8 16 32 --seeds 10 --jobs 2",
-        "prom sweep segmentation --dataset acdc --root data/ACDC --network net.pt --methods energy polished task-polished \\",
-        "    --accelerations 8 16 32 --seeds 3 --jobs 2",
-    ),
-)
-@click.argument("kind")
-@click.option("--dataset", required=True, help="A registered name, or a folder or file of your own images.")
-@click.option("--root", help="The folder of a registered data set. [default: data/<its folder>, or below $PROM_DATA]")
-@click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE ...", help="Set options of the data set's reader.")
-@click.option(
-    "--methods",
-    multiple=True,
-    default=["energy", "default"],
-    show_default=True,
-    help="Baselines, recipes and their variants, as paper:members=1; task-NAME is learnt through the network.",
-)
-@click.option(
-    "--patterns",
-    "names",
-    multiple=True,
-    default=["points"],
-    show_default=True,
-    help=f"What masks switch on: {', '.join(patterns.PATTERNS)}; the still ones for the baseline repeated of series.",
-)
-@click.option("--accelerations", multiple=True, type=real(), default=[4, 8, 16, 32], show_default=True, help="The nominal accelerations.")
-@click.option(
-    "--seeds", type=whole("[1, 1e6]"), default=1, show_default=True, help="The number of seeds (0, 1, ...) of every random method."
-)
-@click.option("--ensembles", multiple=True, help="Also average the solutions of the first 2, 3, ... seeds of these METHODS.")
-@click.option("--network", help="For segmentation: the file of the network, as 'prom segment train' writes it.")
-@click.option(
-    "--tuning-steps", type=whole("[0, 1e9]"), default=0, show_default=True, help="For segmentation: fine-tune the network to each mask."
-)
-@click.option("--jobs", type=whole("[1, 1e6]"), default=1, show_default=True, help="The number of runs at a time, each with one thread.")
-@click.option("--executor", default="local", show_default=True, help="local, or slurm, where every run is a job of a cluster.")
-@click.option("--snakemake", default="", metavar="OPTIONS", help="Further options for Snakemake, in quotes.")
-@click.option("--output", "-o", default="results/sweep", show_default=True, help="The folder for records, logs and the table.")
-def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
-    """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
-
-    You can interrupt a sweep and resume it with the same command. Runs that fail do not stop the others; they are named at the end,
-    with exit code 1. Scores are those of zero-filled images, or of the network's regions in them. Sweeps need the extra 'sweep': pip
-    install 'prom-mri[sweep]'.
-    """
-    try:
-        more = shlex.split(snakemake)
-    except ValueError as error:
-        raise InputError(f"snakemake {snakemake!r}: cannot be split into options ({error}); close every quotation mark") from error
-    sweep = prom.sweep
-    sweep.check_possible(executor)
-    for number in (signal.SIGTERM, signal.SIGHUP):  # as ^C, or Snakemake would go on alone
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, signal.default_int_handler)
-    plan = sweep.plan(kind, dataset, options=options.parse_all(settings, partial(prom.datasets.parse_option, dataset)), **what)
-    for method, pattern in plan.left_out:
-        click.echo(f"left out: {method} cannot make {pattern}")
-    failed = sweep.run(plan, jobs, executor, more)
-    table = sweep.collect(plan)
-    if len(table):
-        click.echo(f"{sweep.summary(table)}\n\nwrote {plan.table}: {len(table)} of {len(plan.runs)} runs")
-    if failed:
-        click.echo(f"prom: {len(failed)} of {len(plan.runs)} runs failed; run the same command to try them again", err=True)
-        for name, reason in failed.items():
-            click.echo(f"  {name}: {reason}", err=True)
-        jobs_too = "" if executor == "local" else "; of the cluster's jobs: .snakemake/*_logs/rule_run/<run>"
-        click.echo(f"  logs and notebooks: {plan.folder}/<run>.log and <run>.ipynb; of Snakemake: {sweep.LOG}{jobs_too}", err=True)
-        sys.exit(1)
+cli.add_command(segment_group)
+cli.add_command(sweep_command)
 
 
 @cli.command("records", epilog=example("prom records", "prom records data/recorded --strict"))
@@ -670,16 +388,6 @@ def records_command(folder, strict, json) -> None:
         click.echo(f"{prom.records.report(table)}\n\n{counts['current']} of {counts['rows']} results are current: golden hash {here}")
     if strict and not current:
         sys.exit(1)
-
-
-def people(subjects: int, patients: int) -> str:
-    """How many subjects, and how many patients where some have several.
-
-    >>> people(1, 1), people(8, 2)
-    ('1 subject', '8 subjects, 2 patients')
-    """
-    count = f"{subjects} subject{'' if subjects == 1 else 's'}"
-    return count if patients == subjects else f"{count}, {patients} patient{'' if patients == 1 else 's'}"
 
 
 def report_mask(result: prom.MaskResult, output: str, json: bool, tr: float | None = None, **extra: object) -> None:

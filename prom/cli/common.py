@@ -87,3 +87,13 @@ def strict_json(value: object) -> str:
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return jsonlib.dumps(finite(value), allow_nan=False)
+
+
+def people(subjects: int, patients: int) -> str:
+    """How many subjects, and how many patients where some have several.
+
+    >>> people(1, 1), people(8, 2)
+    ('1 subject', '8 subjects, 2 patients')
+    """
+    count = f"{subjects} subject{'' if subjects == 1 else 's'}"
+    return count if patients == subjects else f"{count}, {patients} patient{'' if patients == 1 else 's'}"

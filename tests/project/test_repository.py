@@ -68,11 +68,10 @@ def test_issue_forms_have_what_github_demands(path):
 
 def test_every_module_is_in_the_api_reference():
     """But the command line, which explains itself, and what readers of files share."""
-    readers = {
-        f"prom.datasets.{name}"
-        for name in ("acquisitions", "arrays", "dicom", "formats", "matlab", "raw", "reading", "roles", "signatures", "twix")
-    }
-    within = {"prom.cli", "prom.cli.exporting", "prom.cli.reconstructing", *readers}
+    names = "acquisitions arrays dicom formats matlab raw reading roles signatures splits subjects twix".split()
+    readers = {f"prom.datasets.{name}" for name in names}
+    commands = {f"prom.cli.{name}" for name in ("exporting", "reconstructing", "segmenting", "sweeping")}
+    within = {"prom.cli", *commands, *readers}
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
     modules = {".".join(path.parts).removesuffix(".__init__") for path in files} - {"prom"}
     pages = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "book" / "api").glob("*.md"))
