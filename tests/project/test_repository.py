@@ -68,8 +68,8 @@ def test_issue_forms_have_what_github_demands(path):
 
 def test_every_module_is_in_the_api_reference():
     """But the command line, which explains itself, and what readers of files share."""
-    names = "acquisitions arrays dicom formats matlab raw reading roles signatures splits subjects twix".split()
-    readers = {f"prom.datasets.{name}" for name in names}
+    shared = {"acquisitions", "arrays", "dicom", "formats", "matlab", "raw", "reading", "roles", "signatures", "splits", "subjects", "twix"}
+    readers = {f"prom.datasets.{name}" for name in shared}
     commands = {f"prom.cli.{name}" for name in ("exporting", "reconstructing", "segmenting", "sweeping")}
     within = {"prom.cli", *commands, *readers}
     files = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "prom").rglob("*.py") if path.stem != "__main__"]
