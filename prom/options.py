@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Integral, Real
 
 from prom.errors import InputError, unknown
@@ -64,18 +64,20 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
         raise InputError(f"option {text!r}: {name} of {of} must be {words}, e.g. {name}={example}") from error
 
 
-def parse_all(texts: Iterable[str], parse: Callable[[str], tuple[str, object]]) -> dict[str, object]:
-    """Several of them, each name once.
+def parse_all(
+    texts: Iterable[str], parse: Callable[[str], tuple[str, object]], given: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """Several of them, each name once; ``given`` are set already.
 
     >>> parse_all(["sigma=35", "sigma=5"], lambda text: parse(text, {"sigma": "float"}, "demo"))
     Traceback (most recent call last):
-    prom.errors.InputError: option 'sigma=5': sigma is set already; set it once, several values with commas between them
+    prom.errors.InputError: option 'sigma=5': sigma is set already; set it once (a list has commas)
     """
-    found: dict[str, object] = {}
+    found = dict(given or {})
     for text in texts:
         name, value = parse(text)
         if name in found:
-            raise InputError(f"option {text!r}: {name} is set already; set it once, several values with commas between them")
+            raise InputError(f"option {text!r}: {name} is set already; set it once (a list has commas)")
         found[name] = value
     return found
 

@@ -37,7 +37,7 @@ def each_frame(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
             if count:
                 own = {**options, "demands": demands and demands.of_frame(lines, frame)}
                 as_given = options.get("exact_budget") is False  # its spacing is the acceleration, not what follows from a number of lines
-                alpha = acceleration if as_given else float(acceleration_of(lines.frame.size, count))
+                alpha = min(acceleration, lines.frame.size) if as_given else float(acceleration_of(lines.frame.size, count))
                 masks[frame] = function(frames(train, [frame]), alpha, pattern, (seed + SEEDS * frame) % LARGEST_SEED, **own)
         return masks
 

@@ -173,8 +173,9 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     if png:
         check_writable(png)
         check_outside(png, folder, "--png")
-    given = {"dataset_name": key, "skip_constant": skip_constant, "volume": volume, "readout": readout}
-    given |= options.parse_all(settings, partial(prom.datasets.parse_option, folder))
+    short = {"dataset_name": key, "skip_constant": skip_constant or None, "volume": volume or None, "readout": readout}
+    given = {name: value for name, value in short.items() if value is not None}
+    given = options.parse_all(settings, partial(prom.datasets.parse_option, folder), given)
     if of_load := sorted({"scale", "maps", "maps_noise", "grid"} & set(given)):
         raise click.UsageError(f"--set {of_load[0]}: is of what is made of the images that are read, which this shows; leave it out")
     found = prom.inspection.inspect(folder, **given)
@@ -328,8 +329,6 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     def measured(data: prom.SliceDataset) -> prom.SliceDataset:
         return data if trajectory is None else data.along(trajectory)
 
-    if trajectory is not None:
-        trajectory.check_image(data.shape)
     data = measured(data)
     prom.masks.as_mask(sampled, data.grid, data.name)  # refused before anything is made for it
     found = None if reconstruction == "zero-filled" else prom.reconstruction.named(reconstruction, measured(dataset("train")), sampled)

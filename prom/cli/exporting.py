@@ -52,6 +52,8 @@ def export_command(mask, output, settings) -> None:
     check_output(output, mask)
     if Path(output).is_file():
         _check_replaced(Path(output))
+    elif output.lower().endswith(".cfl") and (header := Path(output).with_suffix(".hdr")).is_file():
+        raise click.UsageError(f"--output {output}: {header} exists, and is of other data; name another file")
     result = prom.load_mask(mask)
     known = prom.protocol.NAMES
     made = prom.writing.write_scan(result, output, **options.parse_all(settings, partial(options.parse, known=known, of="a sequence")))

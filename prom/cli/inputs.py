@@ -35,8 +35,8 @@ def input_options(split: str) -> Callable:
 
             def read(split: str = split) -> prom.SliceDataset:
                 given = {name: value for name, value in short.items() if value is not None}
-                given |= options.parse_all(settings, partial(prom.datasets.parse_option, dataset))
-                return prom.load(dataset, split, root, validation, **given)
+                chosen = options.parse_all(settings, partial(prom.datasets.parse_option, dataset), given)
+                return prom.load(dataset, split, root, validation, **chosen)
 
             read.place = root or dataset
             return command(dataset=read, **rest)

@@ -52,8 +52,8 @@ def check_ending(output: str) -> None:
 @click.option("--set", "settings", multiple=True, metavar="OPTION=VALUE", help="Set an option of the reader of --train, as coils=keep.")
 @click.option(
     "--maps",
-    help="Coil sensitivities: .npy or .h5 (coils, rows, columns), .mat (rows, columns, coils), or .cfl with BART's axes. [default: "
-    "those of ESPIRiT from the fully measured centre]",
+    help="Coil sensitivities: .npy or .h5 (coils, rows, columns), .mat (rows, columns, coils), or .cfl with BART's axes; those of each "
+    "slice in the order of the image. [default: those of ESPIRiT from the fully measured centre]",
 )
 @click.option(
     "--calibration",
@@ -92,6 +92,8 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
         why = f"sensitivities are given, --maps {maps}" if maps else "zero-filled needs none"
         raise click.UsageError(f"--calibration {calibration}: is for estimating sensitivities, but {why}; leave it out")
     check_output(output, raw, asked, maps, train)
+    if output.lower().endswith(".h5") and Path(output).is_file() and not prom.image_files.is_image(Path(output)):
+        raise click.UsageError(f"--output {output}: exists and is no image of 'prom reconstruct'; name another file")
     if train:
         check_outside(output, train)
     read = options.parse_all(settings, partial(prom.datasets.parse_option, train))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
+
+EVEN = 0.01  # of the distance between slices, by which it may vary to be called the same
+TINY = 1e-6  # a correlation that is none
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,28 @@ class Line:
     alike: dict[str, int] = field(default_factory=dict)
     dwell: float = 0.0
     position: tuple[float, float, float] | None = None
+
+
+def by_place(positions: Sequence[tuple[float, float, float] | None]) -> list[int] | None:
+    """The slices as they lie on a line, where that is not the order of their numbers, as of interleaved slices; else None.
+
+    Which end is the first follows from the numbers, as far as they go one way.
+
+    >>> by_place([(0, 0, 0), (0, 0, 10), (0, 0, 5), (0, 0, 15)]), by_place([(0, 0, 10), (0, 0, 5), (0, 0, 0)])
+    ([0, 2, 1, 3], None)
+    """
+    if len(positions) < 3 or None in positions or not np.isfinite(positions).all():
+        return None
+    points = np.array(positions, dtype=float)
+    spread = points - points.mean(axis=0)
+    axis = np.linalg.svd(spread, full_matrices=False)[2][0]
+    axis = axis * np.sign(axis[np.abs(axis).round(6).argmax()])
+    along = spread @ axis
+    away, apart = np.abs(spread - np.outer(along, axis)).max(), np.diff(np.sort(along)).min()
+    if not apart > 0 or away > EVEN * apart:  # they do not lie on one line, or two at one place
+        return None
+    order = (along if np.corrcoef(along, np.arange(len(along)))[0, 1] > -TINY else -along).argsort().tolist()
+    return None if order == list(range(len(order))) else order
 
 
 Lines = Generator[Line, None, None]  # close it where not all are taken: it holds a file open

@@ -442,6 +442,7 @@ class SliceDataset:
         """
         if self.trajectory is not None:
             raise InputError(f"{self.name}: was measured along a trajectory already; choose among its readouts")
+        trajectory.check_image(self.shape)
         if self.images.shape[1] != 1 or not isinstance(self.images, Tensor):
             raise InputError(f"{self.name}: must be images of one channel, in memory, to be measured along a trajectory")
         maps = self.sensitivities

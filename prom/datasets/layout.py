@@ -179,7 +179,12 @@ def _is_part(path: str, known: Collection[str]) -> bool:
         others = IMAGINARY if found[1] in REAL else REAL
         start, end = path[: found.start(1)], path[found.end(1) :]
         beside = {letter for letter in ascii_lowercase if start + letter + end in known}
-        letters = len(found[1]) == 1 and bool(beside & OTHER_LETTERS or beside >= {"a", "m"})  # amplitude and magnitude are one
+        letters = len(found[1]) == 1 and bool(beside & OTHER_LETTERS)
+        if beside == {"r", "i", "m", "a"}:
+            raise InputError(
+                f"{path}: whether r, i, m and a are parts of complex images or patients is unclear; name the parts real, imag, mag and "
+                "angle, or the patients otherwise"
+            )
         if not letters and any(start + other + end in known for other in others):
             return True
     return False

@@ -398,6 +398,6 @@ def _without_noise(seed: int, number: int, slices: list[int], contrasts: int, si
 
 def _measured(clean: np.ndarray, generator: torch.Generator) -> np.ndarray:
     """Magnitude after complex Gaussian noise (hence Rician), scaled to [0, 1] by minimum and maximum."""
-    noise = NOISE * clean.max() * torch.randn(2, *clean.shape, generator=generator).numpy()
+    noise = NOISE * clean.max() * torch.randn(2, *clean.shape, generator=generator, dtype=torch.float32).numpy()
     image = np.hypot(clean + noise[0], noise[1])
     return (image - image.min()) / (image.max() - image.min())

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from prom.datasets import twix
-from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
+from prom.datasets.acquisitions import Geometry, Grid, Line, Lines, by_place
 from prom.datasets.arrays import Content, check_axes
 from prom.datasets.measured import CERTAIN, central_shares
 from prom.datasets.reading import check_declared, pixel_spacing, read_text
@@ -452,6 +452,7 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
         "k-space is not symmetric (partial Fourier); reconstruct it first",
         "give time=true, which makes series of them, or ",
     )
+    places: dict[int, tuple[float, float, float] | None] = {}
     with closing(lines):  # or the file stays open where an error is kept
         for line in lines:
             if line.purpose == "image":
@@ -460,6 +461,7 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
                 grid.check_one({**own, "segment": line.segment, **counters})
                 key = (line.slice, *(line.alike.get(name, 0) for name in FRAMES)) if time else line.slice
                 grid.add(replace(line, slice=key) if volume else replace(line, slice=key, partition=0))
+                places[line.slice] = line.position
     frames = _frames(path, grid.counts) if time else 1
     kspace, counts = grid.averaged()
     for number, count in zip(sorted(grid.counts), counts.reshape(len(counts), -1), strict=True):
@@ -471,6 +473,9 @@ def _complete(path: Path, geometry: Geometry, lines: Lines, volume: bool = False
             )
     known_by = f"its format, {geometry.kind}" + (", readout oversampling cut off" if geometry.width < kspace.shape[-1] else "")
     kspace = without_oversampling(kspace, geometry.width)
+    if (order := by_place([place for _, place in sorted(places.items())])) is not None:
+        kspace = kspace.reshape(len(order), -1, *kspace.shape[1:])[order].reshape(kspace.shape)
+        known_by += ", slices in the order of their places"
     if time:
         return Content(kspace[:, :, :, 0].reshape(-1, frames, *np.delete(kspace.shape[1:], 2)), SERIES, domain="kspace", known_by=known_by)
     if not volume:

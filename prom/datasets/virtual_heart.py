@@ -413,8 +413,8 @@ def _texture(key: tuple[int, ...], exponent: float = 2.0, largest: float = 90.0)
 
     Of waves longer than ``largest`` (mm) the power is constant: larger structures are drawn.
     """
-    white = torch.randn(TEXTURE, TEXTURE, generator=generator(*key))
-    frequency = torch.hypot(torch.fft.fftfreq(TEXTURE)[:, None], torch.fft.rfftfreq(TEXTURE))
+    white = torch.randn(TEXTURE, TEXTURE, generator=generator(*key), dtype=torch.float32)
+    frequency = torch.hypot(torch.fft.fftfreq(TEXTURE, dtype=torch.float32)[:, None], torch.fft.rfftfreq(TEXTURE, dtype=torch.float32))
     frequency[0, 0] = torch.inf
     spectrum = torch.fft.rfft2(white) * frequency.clamp(min=FIELD_OF_VIEW / TEXTURE / largest) ** (-exponent / 2)
     spectrum[0, 0] = 0
@@ -512,8 +512,8 @@ def _paint_chest(canvas: _Canvas, subject: _Subject, tissue: dict, key: tuple[in
     # 2. Vessels in the lungs, and what lies below the diaphragm.
     for _ in range(70):
         place = uniform(drawn, 1.0, 2) * (subject.body - subject.fat - subject.muscle - 6) * np.array([1.0, 0.9])
-        size = 1.0 + 2.2 * torch.rand(1, generator=drawn).item() ** 3
-        tilt, stretch = uniform(drawn, np.pi, 1)[0], 1 + 2 * torch.rand(1, generator=drawn).item() ** 2
+        size = 1.0 + 2.2 * torch.rand(1, generator=drawn, dtype=torch.float32).item() ** 3
+        tilt, stretch = uniform(drawn, np.pi, 1)[0], 1 + 2 * torch.rand(1, generator=drawn, dtype=torch.float32).item() ** 2
         inside, box = canvas.ellipse((place[0], place[1] + 0.4 * breath), (size * stretch, size), tilt)
         canvas.paint(canvas.covered(inside) * cavity[:, box[0], box[1]], 0.75 * tissue["blood"], box)
     jitter = uniform(drawn, 5.0, 6)
@@ -527,7 +527,7 @@ def _paint_chest(canvas: _Canvas, subject: _Subject, tissue: dict, key: tuple[in
         canvas.paint(cover, rough(name, box, down), box)
         for _ in range(16):
             u, v = uniform(drawn, 0.75, 2)
-            size, turn = 1.2 + 2.0 * torch.rand(1, generator=drawn).item() ** 2, uniform(drawn, np.pi, 1)[0]
+            size, turn = 1.2 + 2.0 * torch.rand(1, generator=drawn, dtype=torch.float32).item() ** 2, uniform(drawn, np.pi, 1)[0]
             inside, small = canvas.ellipse((moved[0] + u * axes[0], moved[1] + v * axes[1]), (2.2 * size, size), turn)
             canvas.paint(canvas.covered(inside) * cavity[:, small[0], small[1]], 0.7 * tissue["blood"], small)
 

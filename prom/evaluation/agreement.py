@@ -48,7 +48,7 @@ def toss_partners(mask: Tensor, generator: torch.Generator) -> Tensor:
     >>> int(toss_partners(torch.tensor([[True, True, False]]), torch.Generator()).sum())
     2
     """
-    move = unpaired(mask) & (torch.rand(mask.shape, generator=generator) < 0.5)
+    move = unpaired(mask) & (torch.rand(mask.shape, generator=generator, dtype=torch.float32) < 0.5)
     return (mask & ~move) | opposite(move)
 
 

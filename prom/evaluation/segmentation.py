@@ -483,7 +483,7 @@ def _batch(
 ) -> Any:
     """The next images and labels, mirrored and undersampled at random; without ``images`` only the draws are made."""
     chosen = next(batches)
-    mirrored = torch.rand(len(chosen), generator=generator) < 0.5
+    mirrored = torch.rand(len(chosen), generator=generator, dtype=torch.float32) < 0.5
     picked = torch.randint(1 if masks is None else len(masks), (len(chosen),), generator=generator)
     if not images:
         return None

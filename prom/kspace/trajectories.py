@@ -189,9 +189,9 @@ class Trajectory:
         prom.errors.InputError: spokes: were made for images of 4 x 4, and these are (6, 6); make the mask for these
         """
         if self.kind in MAKERS:
-            side, length = image[-1], self.points.shape[1]
+            sides, length = image[-self.points.shape[-1] :], self.points.shape[1]
             size = 2 * float(self.points.norm(dim=-1).max()) * (length / (length - length % 2) if self.kind != "spirals" else 1)
-            if abs(size - side) > REACH * side:
+            if any(abs(size - side) > REACH * side for side in sides):
                 made = " x ".join([f"{size:.4g}"] * self.points.shape[-1])
                 raise InputError(f"{self.kind}: were made for images of {made}, and these are {tuple(image)}; make the mask for these")
 
@@ -370,23 +370,25 @@ def from_array(
     reach, most = points.abs().amax(dim=(0, 1)), sides / 2 + REACH
     if bool((reach > most).any()):
         cycles = unit == "mri-nufft" and bool((reach / sides <= most).all()) and bool((reach / sides >= sides / 4).any())
-        radians = _radians(reach / sides) if unit == "mri-nufft" else ""
+        radians = _radians(points / sides) if unit == "mri-nufft" else ""
         way = radians or ("name the other unit, or " if cycles else "")
         raise InputError(
             f"{name}: goes to {float(reach.max()):g} cycles per field of view (unit {unit}), and images of {tuple(image)} have half their "
             f"size at most; {way}take larger images"
         )
-    if unit == "cycles" and (way := _radians(reach)):
-        raise InputError(f"{name}: goes to {float(reach.max()):g} cycles per field of view, which is pi; {way}take other candidates")
+    if unit == "cycles" and (way := _radians(points)):
+        raise InputError(f"{name}: goes to pi cycles per field of view; {way}take other candidates")
     if float(reach.max()) <= 0.5 + REACH:
         way = "; if that is a share of the image's size, name the unit mri-nufft" if unit == "cycles" else ""
         raise InputError(f"{name}: goes to {float(reach.max()):g} cycles per field of view only{way}")
     return Trajectory(points.float(), kind, (math.prod(image[-array.shape[-1] : -1])) if full is None else full)
 
 
-def _radians(reach: Tensor) -> str:
+def _radians(points: Tensor) -> str:
     """The way out where numbers end at pi, as radians do."""
-    return "if these are radians, divide them by 2 pi and name the unit mri-nufft, or " if abs(float(reach.max()) - math.pi) < REACH else ""
+    ends = points.abs().max(), points.norm(dim=-1).max()  # of squares, and of discs
+    found = any(abs(float(end) - math.pi) < REACH for end in ends)
+    return "if these are radians, divide them by 2 pi and name the unit mri-nufft, or " if found else ""
 
 
 def _sides(image: Sequence[int], axes: int) -> Tensor:

@@ -16,7 +16,7 @@ from prom.errors import InputError
 from prom.learn.batches import shuffled_batches
 from prom.learn.layer import MaskLayer
 from prom.masks import as_masks
-from prom.reconstruction.through import check_image
+from prom.reconstruction.through import check_image, check_network
 
 MOMENTUM = 0.9  # of the mask's steps
 Network = TypeVar("Network", bound=nn.Module)
@@ -94,6 +94,8 @@ def train_network(
         masks = as_masks(masks, train.shape, train.name).to(device)
     elif layer.pattern.samples != train.shape:
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
+    for module in (network, *([layer] if layer else [])):
+        check_network(module)
     of_layer = set(layer.parameters()) if layer else set()  # which may be a part of the network
     weights = [weight for weight in network.parameters() if weight not in of_layer]
     if not (layer and mask_learning_rate and layer.theta.requires_grad) and not (weights and learning_rate):

@@ -48,6 +48,7 @@ class Through:
     """
 
     def __init__(self, network: nn.Module) -> None:
+        check_network(network)
         self.network = network.eval()
         for weight in network.parameters():
             weight.requires_grad_(False)
@@ -92,6 +93,19 @@ class Through:
         sides = mask.shape[-2:] if isinstance(encoding, Fourier) else encoding.maps.shape[-2:]  # off the grid the mask has readouts
         check_image(self.network, image, (*mask.shape[:-3], *sides))
         return image
+
+
+def check_network(network: nn.Module) -> None:
+    """Raise InputError where a network was made in inference mode, so that nothing can be led back through it.
+
+    >>> with torch.inference_mode():
+    ...     network = nn.Linear(2, 2)
+    >>> check_network(network)
+    Traceback (most recent call last):
+    prom.errors.InputError: Linear: was made in inference mode, where nothing has a gradient; make it outside
+    """
+    if any(weight.is_inference() for weight in network.parameters()):
+        raise InputError(f"{type(network).__name__}: was made in inference mode, where nothing has a gradient; make it outside")
 
 
 def check_image(network: nn.Module, image: Tensor, expected: tuple[int, ...]) -> None:

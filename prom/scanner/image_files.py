@@ -91,6 +91,15 @@ def write(path: str | os.PathLike, image: Tensor, voxel: Voxel = None, record: d
     return f"complex image{''.join(f', {name}' for name in more)} and record"
 
 
+def is_image(path: Path) -> bool:
+    """Whether an HDF5 file was written by :func:`write`."""
+    try:
+        with h5py.File(path, "r") as file:
+            return "record" in file.attrs and "image" in file
+    except OSError:
+        return False
+
+
 def nifti(magnitude: np.ndarray, voxel: Voxel, description: str) -> bytes:
     """A NIfTI file of magnitudes (N, H, W)."""
     import nibabel  # here: a third of a second

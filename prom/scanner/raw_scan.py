@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from prom.datasets import raw
-from prom.datasets.acquisitions import Geometry, Grid, Line, Lines
+from prom.datasets.acquisitions import EVEN, Geometry, Grid, Line, Lines, by_place
 from prom.datasets.measured import CERTAIN, GAPS, central_shares
 from prom.datasets.reading import decoding
 from prom.datasets.signatures import check_signature
@@ -22,7 +22,6 @@ from prom.errors import InputError, unknown
 from prom.masks.difference import lines_of
 
 ENDINGS = {".h5": "ISMRMRD", ".hdf5": "ISMRMRD", ".mrd": "ISMRMRD", ".dat": "twix", ".cfl": "BART"}
-EVEN = 0.01  # of the distance between slices, by which it may vary to be called the same
 PATTERNS = ("columns", "rows", "points")
 COILS, SLICES = 3, 13  # BART's axes; the first three are those of the image
 
@@ -52,8 +51,6 @@ class RawScan:
         ``(K, n)`` complex64: a scan of noise alone, scaled to the bandwidth of the image, or None.
     notes
         What was left out, or put into another order, in words.
-    order
-        Where slices do not lie in the order of their numbers: the place in that order of each; else None.
     """
 
     kspace: Tensor
@@ -66,7 +63,6 @@ class RawScan:
     reference_mask: Tensor | None = None
     noise: Tensor | None = None
     notes: tuple[str, ...] = ()
-    order: tuple[int, ...] | None = None
 
 
 def read(path: str | os.PathLike, group: str | None = None, pattern: str | None = None) -> RawScan:
@@ -162,7 +158,7 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
                 others += [(line.slice, line.line, line.partition)] if line.calibration else []
     numbers = sorted(image.slices)
     places = [positions[number] for number in numbers]
-    order = None if pattern == "points" else _order(places)
+    order = None if pattern == "points" else by_place(places)
     kspace, counts = image.averaged()
     measured = counts > 0
     _check_alike(path, numbers, measured)
@@ -186,30 +182,10 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
     return _with_noise(scan, noise, dwell) if noise else scan
 
 
-def _order(positions: list[tuple[float, float, float] | None]) -> list[int] | None:
-    """The slices as they lie on their line, where that is not the order of their numbers, as of interleaved slices; else None.
-
-    >>> _order([(0, 0, 0), (0, 0, 10), (0, 0, 5), (0, 0, 15)]), _order([(0, 0, 10), (0, 0, 5), (0, 0, 0)])
-    ([0, 2, 1, 3], None)
-    """
-    if len(positions) < 3 or None in positions:
-        return None
-    points = np.array(positions, dtype=float)
-    spread = points - points.mean(axis=0)
-    axis = np.linalg.svd(spread, full_matrices=False)[2][0]
-    along = spread @ axis
-    away, apart = np.abs(spread - np.outer(along, axis)).max(), np.diff(np.sort(along)).min()
-    if not apart > 0 or away > EVEN * apart:  # they do not lie on one line, or two at one place
-        return None
-    along = along if np.corrcoef(along, np.arange(len(along)))[0, 1] >= 0 else -along
-    order = along.argsort().tolist()
-    return None if order == list(range(len(order))) else order
-
-
 def _reordered(scan: RawScan, order: list[int]) -> RawScan:
     note = f"slices lie in another order than their numbers, and were put into that of their places: {', '.join(map(str, order))}"
     reference = None if scan.reference is None else scan.reference[order]
-    return replace(scan, kspace=scan.kspace[order], reference=reference, notes=(*scan.notes, note), order=tuple(order))
+    return replace(scan, kspace=scan.kspace[order], reference=reference, notes=(*scan.notes, note))
 
 
 def _pattern(path: Path, geometry: Geometry, asked: str | None) -> str:

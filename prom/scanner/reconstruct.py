@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from prom import options
 from prom.datasets import formats, raw
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
-from prom.datasets.reading import decoding
 from prom.errors import InputError, unknown
 from prom.kspace.coils import (
     CALIBRATION,
@@ -101,8 +99,8 @@ def reconstruct(
         ``zero-filled``: of several coils the root sum of squares; ``sense``, ``wavelet``, ``tv``; of any other that is registered the
         numbers are chosen on training data.
     maps
-        Sensitivities ``(K, H, W)`` or ``(N, K, H, W)`` complex, of the coils as they are in the file, slices by their numbers there. Their
-        size does not matter: the image gets its inverse.
+        Sensitivities ``(K, H, W)``, or ``(N, K, H, W)`` in the order of the slices of the image, complex, of the coils as they are in the
+        file. Their size does not matter: the image gets its inverse.
     train
         Slices of this size, on which a reconstruction's numbers are chosen (:func:`prom.reconstruction.named`).
     phase
@@ -126,8 +124,6 @@ def reconstruct(
     maps = torch.as_tensor(maps) if isinstance(maps, np.ndarray) else maps
     _check_arguments(scan, check(name), maps, train, phase, noise)
     options.check("calibration", calibration, "[8, 1e4]", whole=True)
-    if maps is not None and maps.ndim == 4 and scan.order is not None:
-        maps = maps[list(scan.order)]
     kspace, how = scan.kspace, {}
     reference = scan.kspace if scan.reference is None else scan.reference
     if scan.noise is not None:
@@ -158,7 +154,9 @@ def reconstruct(
         image, how["reconstruction"] = _zero_filled(kspace, scan.mask, phase)
         return Images(image, None, noise, how)
     maps, how["sensitivities"] = _sensitivities(scan, reference, maps, calibration)
-    size = 1.0 if how["sensitivities"] != GIVEN else _size(maps)
+    size = _size(maps) if how["sensitivities"] == GIVEN else 1.0
+    if train is not None and train.sensitivities is not None:  # for which the numbers are chosen
+        size /= _size(torch.as_tensor(train.sensitivities))
     image, how["reconstruction"] = _by_coils(kspace, scan.mask, maps / size, name, noise, train, phase)
     image = image / size
     if noise:
@@ -308,9 +306,13 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    if kind == "HDF5" and len(names := _arrays(path)) > 1:
-        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); save the maps alone, as .npy (K, H, W)")
-    stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
+    try:
+        stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
+    except InputError as error:
+        if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
+            what = "which array, or what its axes are, is unclear"
+            raise InputError(f"sensitivities {path}: {what}; save the maps alone, as .npy (K, H, W) or (N, K, H, W)") from error
+        raise
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
     maps = numbers(stack[:, 0])
@@ -320,11 +322,6 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: are all 0, so that no coil sees anything; give those of these coils")
     found = torch.tensor(maps).to(torch.complex64)
     return found[0] if len(found) == 1 else found
-
-
-def _arrays(path: Path) -> list[str]:
-    with decoding(path, "HDF5"), h5py.File(path, "r") as file:
-        return sorted(name for name, entry in file.items() if isinstance(entry, h5py.Dataset) and entry.ndim > 1)
 
 
 def _axes_of_bart(path: Path) -> str | None:

@@ -126,7 +126,9 @@ def film(
 
 
 def _series(title: str, frames: Tensor | np.ndarray) -> np.ndarray:
-    array = np.asarray(frames.detach().cpu() if isinstance(frames, Tensor) else frames)
+    if isinstance(frames, Tensor):
+        frames = frames.detach().cpu().float() if frames.is_floating_point() else frames.detach().cpu()  # NumPy has no bfloat16
+    array = np.asarray(frames)
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "biuf":
         raise InputError(f"panel {title!r}: array of shape {array.shape} and type {array.dtype}; must be real, (T, H, W)")
     if not np.isfinite(array).all():

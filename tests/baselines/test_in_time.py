@@ -161,6 +161,11 @@ def test_lines_of_a_lattice_with_a_whole_spacing_are_equally_spaced_in_every_fra
     assert {int(step) for frame in mask for step in frame.nonzero().flatten().diff()} == {acceleration}
 
 
+def test_equispaced_lines_without_a_budget_may_be_fewer_than_frames():
+    mask = baselines.equispaced(blank(6, 2, 8), 12, exact_budget=False, centre_fraction=0)[:, 0]
+    assert mask.sum(dim=1).max() == 1 and 3 <= int(mask.sum()) <= 5
+
+
 @pytest.mark.parametrize(("width", "acceleration", "number"), [(64, 12, 6), (96, 13, 8), (32, 6, 6)])
 def test_equispaced_lines_without_a_budget_are_as_far_apart_as_of_a_slice(width, acceleration, number):
     mask = baselines.equispaced(blank(number, 2, width), acceleration, exact_budget=False, centre_fraction=0)[:, 0]

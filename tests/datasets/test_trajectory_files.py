@@ -138,6 +138,12 @@ def broken(array: np.ndarray, value: float) -> np.ndarray:
     return array
 
 
+def turned_circle(radius: float) -> np.ndarray:
+    """Spokes of which none ends on an axis."""
+    angles = 0.3 + np.arange(7) * 2.4
+    return np.linspace(-radius, radius, 9)[None, :, None] * np.stack([np.sin(angles), np.cos(angles)], axis=-1)[:, None]
+
+
 HOSTILE_ARRAYS = [
     (points()[0], "cycles", "trajectory own.npy of shape (9, 2): must be (readouts, samples, 2 or 3)"),
     (points()[..., :1], "cycles", "of shape (7, 9, 1)"),
@@ -156,8 +162,9 @@ HOSTILE_ARRAYS = [
     (
         points() / np.array([12, 16]) * 2 * np.pi,
         "cycles",
-        "goes to 3.14159 cycles per field of view, which is pi; if these are radians, divide them by 2 pi and name the unit mri-nufft",
+        "goes to pi cycles per field of view; if these are radians, divide them by 2 pi and name the unit mri-nufft",
     ),
+    (turned_circle(np.pi), "cycles", "goes to pi cycles per field of view; if these are radians"),
     (points() / np.array([12, 16]) * 2 * np.pi, "mri-nufft", "at most; if these are radians, divide them by 2 pi"),
     (points() / 8, "mri-nufft", "have half their size at most; take larger images"),
     (points(axes=3), "cycles", "image of (12, 16): has 2 axes, and the trajectory has 3"),

@@ -229,3 +229,16 @@ def test_labels_lie_where_the_image_lies_at_any_size():
         places = (data.labels[0, 0] > 1).nonzero().double().mean(dim=0) - size // 2
         centres.append(places * 64 / size)
     assert torch.allclose(*centres, atol=0.2)  # of a pixel
+
+
+@pytest.mark.parametrize("name", ["virtual_heart", "mni_brain"])
+def test_images_are_the_same_whatever_pytorch_makes_by_default(name):
+    options = {"frames": 2} if name == "virtual_heart" else {"slices": [60]}
+    found = []
+    for kind in (torch.float32, torch.float64):
+        torch.set_default_dtype(kind)
+        try:
+            found.append(prom.load(name, size=32, subjects=1, **options))
+        finally:
+            torch.set_default_dtype(torch.float32)
+    assert torch.equal(found[0].images, found[1].images) and found[0].fingerprint() == found[1].fingerprint()

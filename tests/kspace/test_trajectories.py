@@ -151,7 +151,7 @@ def test_series_and_volumes_go_along_trajectories():
     [
         (lambda: data().along(spokes(4, 8)).along(spokes(4, 8)), "was measured along a trajectory already"),
         (lambda: SliceDataset("demo", "train", torch.rand(1, 2, 8, 8), ["a"], [0]).along(spokes(4, 8)), "one channel"),
-        (lambda: data().along(spokes(4, 16)), "8 cycles per field of view"),
+        (lambda: data().along(spokes(4, 16)), "spokes: were made for images of 16 x 16"),
         (lambda: data().along(kooshball(4, 8)), "trajectory of 3 axes: is of volumes"),
         (lambda: data().along(spokes(4, 8)).choices("points"), "use pattern spokes"),
         (lambda: data().along(spokes(4, 8)).lines("columns"), "off the grid"),
@@ -173,6 +173,11 @@ def test_candidates_know_the_size_that_they_were_made_for(name, size, samples):
     for other in (size - 1, size + 1, 2 * size):
         with pytest.raises(InputError, match=f"{name}: were made for images of {size} x {size}"):
             made.check_image((other,) * sides)
+        with pytest.raises(InputError, match=f"{name}: were made for images of {size} x {size}"):
+            made.check_image((other, *(size,) * (sides - 1)))
+    if name != "kooshball":
+        with pytest.raises(InputError, match="were made for images of"):
+            data(size=2 * size).along(made)
 
 
 def test_demands_are_of_the_same_candidates(tmp_path):

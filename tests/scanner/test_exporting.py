@@ -268,6 +268,12 @@ def test_measured_data_are_not_replaced(run, tmp_path, ending):
     assert (tmp_path / output).read_bytes() == before
 
 
+def test_the_header_of_another_pair_is_not_replaced(run, tmp_path):
+    (tmp_path / "pair.hdr").write_bytes(b"Analyze")
+    code, out, err = run("export", "columns.h5", "--output", "pair.cfl")
+    assert (code, out) == (2, "") and "pair.hdr exists" in err and (tmp_path / "pair.hdr").read_bytes() == b"Analyze"
+
+
 def test_a_setting_that_is_given_twice_is_refused(run):
     code, out, err = run("export", "columns.h5", "-o", "scan.seq", "--set", "fov=220", "--set", "fov=180")
     assert (code, out) == (2, "") and err.startswith("prom: option 'fov=180': fov is set already")

@@ -478,27 +478,42 @@ def test_lines_off_the_grid_are_refused(tmp_path, monkeypatch):
     assert "not Cartesian" in error(tmp_path / "a.h5")
 
 
-def test_slices_that_were_measured_interleaved_lie_where_their_positions_say(tmp_path):
-    """Numbers count in time, 0 2 4 1 3; and sensitivities of each slice, which have the file's numbers, come along."""
-    measured, places = [3, 4, 5, 6, 7, 8], [0, 2, 4, 1, 3]
-    kspace = numbers(5, 3, 12, 10).astype(np.complex64)
+@pytest.mark.parametrize("places", [[0, 2, 4, 1, 3], [1, 3, 0, 2]])
+@pytest.mark.parametrize("away", [0.0, 37.3, -1e3])
+@pytest.mark.parametrize("axis", [(0, 6, 0), (3.6, 0, -4.8)])
+def test_slices_that_were_measured_interleaved_lie_where_their_positions_say(tmp_path, places, away, axis):
+    """Numbers count in time; sensitivities go with the image, so that those of one reconstruction can be given to the next."""
+    measured, count = list(range(12)), len(places)
+    kspace = numbers(count, 3, 12, 10).astype(np.complex64)
     lines = of_rows(kspace, measured)
     for _, values, _ in lines:
-        values["position"] = (0, 6.0 * places[values["slice"]], 0)
+        values["position"] = tuple(away + places[values["slice"]] * step for step in axis)
     write(tmp_path / "a.h5", lines, header((10, 12, 1), extent=(200, 180, 4)))
     scan = read(tmp_path / "a.h5")
     lying = np.argsort(places)
-    mask = np.isin(np.arange(12), measured)[:, None]
-    assert np.allclose(scan.kspace, (kspace * mask)[lying]) and scan.voxel[2] == pytest.approx(6) and scan.order == tuple(lying)
-    assert "slices lie in another order than their numbers" in scan.notes[-1] and scan.notes[-1].endswith(": 0, 3, 1, 4, 2")
-    maps = torch.ones(5, 3, 12, 10) * torch.arange(1, 6)[:, None, None, None] + 0j
-    given = reconstruct.reconstruct(scan, maps=maps, noise=1.0)
-    assert torch.equal(given.maps[:, 0, 0, 0].real, torch.arange(1.0, 6)[lying])
-    for _, values, _ in lines:  # downwards is an order too
-        values["position"] = (0, 30 - 6.0 * values["slice"], 0)
+    forwards = places[0] != 1 or axis[2] == 0  # of 1 3 0 2 no end is the first by the numbers: it is that of the larger coordinate
+    lying = lying if forwards else lying[::-1]
+    assert np.allclose(scan.kspace, kspace[lying]) and scan.voxel[2] == pytest.approx(6, rel=1e-4)
+    assert "slices lie in another order than their numbers" in scan.notes[-1] and scan.notes[-1].endswith(": " + ", ".join(map(str, lying)))
+    maps = torch.ones(count, 3, 12, 10) * torch.arange(1, count + 1)[:, None, None, None] + 0j
+    assert torch.equal(reconstruct.reconstruct(scan, maps=maps, noise=1.0).maps, maps)
+    data = raw.read_ismrmrd(tmp_path / "a.h5", "dataset")
+    assert np.allclose(data.array, kspace[lying]) and "in the order of their places" in data.known_by
+
+
+@pytest.mark.parametrize(
+    "position", [lambda n: (0, 30 - 6.0 * n, 0), lambda n: (0, 0, 0), lambda n: (np.nan,) * 3, lambda n: (0, n % 3, 0)]
+)
+def test_slices_whose_positions_say_nothing_else_keep_the_order_of_their_numbers(tmp_path, position):
+    """Downwards is an order too."""
+    kspace = numbers(5, 3, 12, 10).astype(np.complex64)
+    lines = of_rows(kspace, list(range(12)))
+    for _, values, _ in lines:
+        values["position"] = position(values["slice"])
     write(tmp_path / "b.h5", lines, header((10, 12, 1), extent=(200, 180, 4)))
     scan = read(tmp_path / "b.h5")
-    assert scan.order is None and np.allclose(scan.kspace, kspace * mask) and scan.voxel[2] == pytest.approx(6) and not scan.notes
+    assert np.allclose(scan.kspace, kspace) and not scan.notes
+    assert np.allclose(raw.read_ismrmrd(tmp_path / "b.h5", "dataset").array, kspace)
 
 
 def test_a_pattern_that_is_not_known_is_refused(tmp_path):

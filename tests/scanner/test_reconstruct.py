@@ -517,6 +517,13 @@ def test_the_size_of_sensitivities_does_not_matter(tmp_path, name, trained):
     scan = read(tmp_path / "a.h5")
     images = torch.stack([brain(), brain().flip(0)])[:, None]
     train = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], sensitivities=maps, noise=NOISE) if trained else None
+    if trained and name == "sense":  # the same physics in other units; others double their strength from one that is for maps of size 1
+        images, other_maps = images / 7, 7 * maps
+        other = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], sensitivities=other_maps, noise=NOISE)
+        one, two = (
+            factor * reconstruct.reconstruct(scan, name, maps=factor * maps, train=data).image for factor, data in ((1, train), (7, other))
+        )
+        assert (two - one).abs().max() < 1e-3 * one.abs().max()
     expected, *others = (
         factor * reconstruct.reconstruct(scan, name, maps=factor * maps, train=train).image for factor in (1.0, 1e-3, 7.0, 1e4)
     )
@@ -527,7 +534,7 @@ def test_the_size_of_sensitivities_does_not_matter(tmp_path, name, trained):
 def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     with h5py.File(tmp_path / "out.h5", "w") as file:
         file["image"], file["maps"] = np.zeros((1, 48, 40)), np.ones((1, 4, 48, 40), np.complex64)
-    with pytest.raises(InputError, match=r"has several arrays \(image, maps\); save the maps alone"):
+    with pytest.raises(InputError, match=r"which array, or .*is unclear; save the maps alone, as .npy"):
         reconstruct.read_maps(tmp_path / "out.h5")
     maps = (simulated(4, (12, 10))[..., None] * torch.linspace(1, 2, 9)).contiguous()  # coils, partitions, lines, readout: in memory
     (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 12 4\n")
@@ -537,3 +544,6 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     maps.flatten()[: 9 * 10 * 12].numpy().tofile(tmp_path / "maps.cfl")
     with pytest.raises(InputError, match="has 2 sets of maps; save one of them"):
         reconstruct.read_maps(tmp_path / "maps.cfl")
+    np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
+    with pytest.raises(InputError, match=r"two.npz: which array, .*; save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"):
+        reconstruct.read_maps(tmp_path / "two.npz")
