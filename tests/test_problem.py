@@ -139,7 +139,7 @@ def test_what_does_not_fit_a_trajectory_is_refused():
         along.with_coils(torch.ones(2, 8, 8) + 0j, noise=0.01)
     with pytest.raises(InputError, match="trajectory of 2 axes: is of slices and series"):
         replace(along, images=images[None, :1], subjects=["a"], slices=[0], kind="volumes", kspace=None, sensitivities=None)
-    halved = replace(along.trajectory, points=along.trajectory.points / 2)
-    fresh = Trajectory(halved.points, "spokes", halved.full, halved.turns)
+    turned = replace(along.trajectory, points=along.trajectory.points.flip(0))
+    fresh = Trajectory(turned.points, "spokes", turned.full, turned.turns)
     bare = SliceDataset("demo", "train", images, ["a", "b"], [0, 0])
-    assert torch.equal(bare.along(halved).samples([0]), bare.along(fresh).samples([0]))
+    assert torch.equal(bare.along(turned).samples([0]), bare.along(fresh).samples([0]))

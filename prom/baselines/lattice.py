@@ -40,8 +40,9 @@ def lattice(
     Parameters
     ----------
     rows, columns
-        :math:`R_y` and :math:`R_x`, both or neither. By default R is the least whose lattice fits into the budget beside the centre, and of
-        all its lattices that is taken whose nearest points are farthest from each other.
+        :math:`R_y` and :math:`R_x`, both or neither. By default R is the least whose lattice fits into the budget beside the centre, from
+        the number of points outside the centre over the rest of the budget on, and of all its lattices that is taken whose nearest points
+        are farthest from each other.
     shift
         :math:`\Delta`, from 0 to :math:`R_y - 1`; by default likewise.
     centre_share

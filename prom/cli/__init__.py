@@ -260,6 +260,9 @@ def optimize_command(
         given = {"recipe": chosen, "objective": objective, "seed": seed, "device": device}
         result = optimize(data, acceleration, pattern, **given, reconstruction=reconstruction, demands=demands)
         loss = float(result.history["loss"].iloc[-1])
+        if chosen.polish:  # of which the history knows nothing
+            made = prom.problem.Problem.around(result.mask, data, pattern, objective, device, reconstruction, demands).objective
+            loss = prom.objectives.whole_loss(made, range(len(data)), result.mask.float().to(made.data.device))
     seconds = time.perf_counter() - started
     if prom.distributed.rank():
         return  # every process has the same mask

@@ -49,7 +49,8 @@ class SliceDataset:
     patients
         Length N, where a patient has several volumes, each of them a subject; else empty, and a patient is a subject.
     known_fingerprint
-        Of data that come from a store, which has it written down. Data made of these by ``dataclasses.replace`` have none.
+        Of data that come from a store, which has it written down; it holds until an array is changed in place. Data made of these by
+        ``dataclasses.replace`` have none.
     sensitivities
         Of data with K coils, complex64: ``(K, H, W)``, the same for all slices, or ``(N, K, H, W)``; of volumes ``(K, D, H, W)`` or
         ``(N, K, D, H, W)``; of series, whose frames all have the same, as of slices; else None. ``images`` are then
@@ -97,6 +98,7 @@ class SliceDataset:
     spacing: Sequence[tuple[float, float] | None] = ()
     patients: Sequence[str] = ()
     known_fingerprint: str | None = field(default=None, init=False, repr=False)
+    _known_versions: list[int] = field(default_factory=list, init=False, repr=False)  # of the arrays, when it was known
     sensitivities: Tensor | None = None
     kspace: Tensor | None = None
     noise: float | None = None
@@ -116,6 +118,9 @@ class SliceDataset:
         if self.images.ndim != len(letters) or 0 in self.images.shape:
             shape = tuple(self.images.shape)
             raise InputError(f"{self.name}: images of shape {shape}: {self.kind} must be ({', '.join(letters)}), none of them 0")
+        for what in ("images", "labels", "kspace", "sensitivities"):
+            if isinstance(values := getattr(self, what), np.ndarray | list | tuple):
+                raise InputError(f"{self.name}: {what} of type {type(values).__name__}: must be a tensor; use torch.from_numpy")
         if self.images.dtype not in (torch.float32, torch.complex64):
             raise InputError(f"{self.name}: images of type {self.images.dtype}: must be float32 or complex64")
         if not (len(self.subjects) == len(self.slices) == len(self.images)):
@@ -127,6 +132,8 @@ class SliceDataset:
                 raise InputError(f"{self.name}: {len(self.images)} images, but {len(getattr(self, what))} entries of {what}: must be equal")
         if self.labels is not None and tuple(self.labels.shape) != (len(self.images), *self.shape):
             raise InputError(f"{self.name}: labels of shape {tuple(self.labels.shape)}: must be {(len(self.images), *self.shape)}")
+        if isinstance(self.labels, Tensor):
+            self._check_labels()
         if self.trajectory is not None and (axes := self.trajectory.points.shape[-1]) != len(self.axes):
             way = "read them with grid=True" if axes == 3 else "use one of 3 axes, e.g. kooshball"
             of = "volumes" if axes == 3 else "slices and series"
@@ -306,12 +313,33 @@ class SliceDataset:
         size = f"{self.shape[0]} frames of {self.shape[1]} x {self.shape[2]}" if self.kind == "series" else size
         return f"{self.name}, {self.split}: {len(self)} {what} of {subjects}, {size}{coils}"
 
+    def _check_labels(self) -> None:
+        if self.labels.dtype == torch.bool:
+            object.__setattr__(self, "labels", self.labels.to(torch.uint8))
+        if self.labels.dtype == torch.uint8:
+            return
+        ends = [float(end) for end in self.labels.aminmax()] if not self.labels.is_complex() else [-1.0]
+        whole = not self.labels.is_complex() and bool(self.labels == self.labels.round() if self.labels.is_floating_point() else True)
+        if not whole or ends[0] < 0 or ends[-1] > 255:
+            raise InputError(f"{self.name}: labels of type {self.labels.dtype}: must be whole numbers from 0 to 255")
+
+    def _versions(self) -> list[int]:
+        """How often each array was changed in place, as far as PyTorch counts it."""
+        arrays = (self.images, self.labels, self.sensitivities, self.kspace)
+        return [one._version for one in arrays if isinstance(one, Tensor) and not one.is_inference()]
+
+    def knowing(self, fingerprint: str | None) -> SliceDataset:
+        """Itself, with a fingerprint that is known, and holds as long as no array is changed."""
+        object.__setattr__(self, "known_fingerprint", fingerprint)
+        object.__setattr__(self, "_known_versions", self._versions())
+        return self
+
     def fingerprint(self) -> str:
         """What identifies the data of a result: 16 hex digits of a SHA-256.
 
         It is taken over shape, dtype, subjects, slices, images and labels, and, where there are any, sensitivities, k-space and noise.
         """
-        if self.known_fingerprint:
+        if self.known_fingerprint and self._known_versions == self._versions():
             return self.known_fingerprint
         digest = hashlib.sha256(repr((tuple(self.images.shape), str(self.images.dtype), list(self.subjects), list(self.slices))).encode())
         if self.kind != "slices":

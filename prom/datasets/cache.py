@@ -519,5 +519,4 @@ def _dataset(folder: Path, index: dict[str, Any], lazy: bool) -> SliceDataset:
     fields["label_names"], fields["noise"] = tuple(index["label_names"]), index.get("noise")
     whole = {name for name, rows in arrays.items() if not lazy or (name == "sensitivities" and rows.ndim == 3)}  # those of all slices
     data = SliceDataset(**{name: rows[:] if name in whole else rows for name, rows in arrays.items()}, spacing=spacing, **fields)
-    object.__setattr__(data, "known_fingerprint", index.get("known_fingerprint"))
-    return data
+    return data.knowing(index.get("known_fingerprint"))

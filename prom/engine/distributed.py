@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from prom.errors import InputError
+
 Item = TypeVar("Item")
 
 
@@ -58,6 +60,8 @@ def group() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
+    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise InputError(f"WORLD_SIZE {os.environ['WORLD_SIZE']}: is set without {', '.join(missing)}; start with torchrun, or unset it")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -46,13 +46,15 @@ def evaluate(
     Raises
     ------
     InputError
-        Where sizes differ, the mask has other values than 0 and 1, the convention is unknown, or a slice is constant (its PSNR is not
-        defined).
+        Where sizes differ, the mask has other values than 0 and 1, the convention is unknown, or a slice, or with fastmri a volume, is
+        constant (its PSNR is not defined).
 
     >>> data = SliceDataset("demo", "test", torch.rand(2, 1, 16, 16), ["a", "b"], [0, 0])
     >>> evaluate(torch.ones(16, 16, dtype=torch.bool), data).columns.tolist()
     ['subject', 'slice', 'psnr', 'ssim', 'nmse']
     """
+    if not isinstance(dataset, SliceDataset):
+        raise InputError(f"data of type {type(dataset).__name__}: must be a data set; prom.load reads one, and SliceDataset makes one")
     if convention not in metrics.CONVENTIONS:
         raise unknown("convention", convention, metrics.CONVENTIONS)
     if convention == "fastmri" and dataset.kind != "slices":
@@ -78,7 +80,7 @@ def evaluate(
         else:
             prediction = reconstructed(dataset, group, mask, reconstruction, scale)
         target = (target / scale).abs()
-        _refuse_constant(target, dataset, group)
+        _refuse_constant(target.flatten()[None] if fastmri else target, dataset, group)  # of a volume a slice may be empty
         scores = (metrics.fastmri_scores if fastmri else metrics.paper_scores)(prediction, target)
         parts.append(pd.DataFrame({name: score.cpu().numpy() for name, score in scores.items()}))
     scores = pd.concat(parts, ignore_index=True)

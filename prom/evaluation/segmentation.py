@@ -124,6 +124,7 @@ class Segmenter:
         """
         device = choose_device(device)
         _check_fit(self.metadata, data)
+        _check_names(self.regions, data)
         if not self._shows(_labels(data), device):
             raise InputError(f"{data.name}: no slice shows any of {', '.join(self.regions)}, which the network segments; give other labels")
         check_masked(data, reconstruction)
@@ -241,7 +242,11 @@ def train(
     both = set(data.patients or data.subjects) & set(validation.patients or validation.subjects)
     if both:
         raise InputError(f"patient {min(both)}: is in the training and in the validation slices; use data.hold_out(0.2)")
-    regions = dict(start.regions if start else regions or default_regions(data))
+    if start is not None:
+        _check_start(start, regions, channels)
+    regions = dict(start.regions if start else default_regions(data) if regions is None else _checked(regions))
+    _check_names(regions, data)
+    _check_names(regions, validation)
     metadata = {"channels": list(start.metadata["channels"] if start else channels), "in_channels": data.images.shape[1]}
     _check_fit(start.metadata if start else metadata, data)
     _check_fit(start.metadata if start else metadata, validation)
@@ -357,6 +362,7 @@ def evaluate(
         raise InputError(UNMASKED)
     device = choose_device(device)
     _check_fit(segmenter.metadata, data)
+    _check_names(segmenter.regions, data)
     segmenter.network.to(device).eval()
     scores, losses = [], []
     starts = range(0, len(data), BATCH)
@@ -464,6 +470,39 @@ def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
             f"{data.name}: images of {data.shape[0]} x {data.shape[1]}: sides must be multiples of {halvings}, and larger, for "
             f"{len(metadata['channels'])} levels; size={wanted} fills up images of your own"
         )
+
+
+def _check_names(regions: Mapping[str, Sequence[int]], data: SliceDataset) -> None:
+    """Refuse data that call a label otherwise than the network, which would be scored by another region than its name says."""
+    for name, values in regions.items():
+        own = data.label_names[values[0]] if len(values) == 1 and values[0] < len(data.label_names) else name
+        told = [one for one in (name, own) if one != f"label {values[0]}"]
+        if len(told) == 2 and own.casefold() != name.casefold():
+            raise InputError(f"{data.name}: calls label {values[0]} {own!r}, and the network's is {name!r}; give labels of its regions")
+
+
+def _checked(regions: object) -> dict[str, tuple[int, ...]]:
+    """Regions as a network's file can hold them."""
+    try:
+        found = {str(name): tuple(int(value) for value in values) for name, values in dict(regions).items()}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"regions {regions!r}: must be lists of labels by name, e.g. {{'heart': (1, 2)}}") from error
+    for name, values in found.items():
+        if not values or not all(0 <= value <= 255 for value in values):
+            raise InputError(f"region {name!r}: must be labels from 0 to 255, one at least, not {values}")
+    if not found:
+        raise InputError("regions: are none; name one at least")
+    return found
+
+
+def _check_start(start: object, regions: object, channels: Sequence[int]) -> None:
+    """What a network that is trained further has already."""
+    if not isinstance(start, Segmenter) or "channels" not in start.metadata:
+        raise InputError(f"start of type {type(start).__name__}: must be a network of prom.segmentation.train; read one with load")
+    if regions is not None:
+        raise InputError(f"regions: the network to start from has its own, {', '.join(start.regions)}; leave them out")
+    if list(channels) not in (list(CHANNELS), list(start.metadata["channels"])):
+        raise InputError(f"channels {list(channels)}: the network to start from has {list(start.metadata['channels'])}; leave them out")
 
 
 def _labels(data: SliceDataset) -> Tensor:

@@ -48,7 +48,7 @@ def adam_moments(train: SliceDataset, acceleration: float, recipe: Recipe, draws
     problem = Problem.of(train, acceleration, device="cpu")
     generator = torch.Generator().manual_seed(seed)
     start = torch.rand(train.shape, generator=generator, dtype=torch.float32)
-    mean, square = torch.zeros(train.shape), torch.zeros(train.shape)
+    mean, square = torch.zeros_like(start), torch.zeros_like(start)
     batches = shuffled_batches(len(train), recipe.batch_size, generator)
     for _ in range(draws):
         _, gradient, _ = expected_gradient(problem, next(batches), start, 1.0, recipe, generator)

@@ -17,7 +17,7 @@ from prom.masks import as_mask
 from prom.masks.demands import Demands
 from prom.objectives import evenly, whole_loss, whole_set
 from prom.objectives.curvature import measure_scale
-from prom.problem import Problem
+from prom.problem import Problem, as_dataset
 from prom.reconstruction.zero_filled import Reconstruction
 
 RELATIVE_TOLERANCE = 1e-6  # relative; a smaller fall is rounding of the float32 sums
@@ -105,6 +105,7 @@ def polish(
     >>> int(start.sum()), int(better.sum())
     (16, 16)
     """
+    train, demands = as_dataset(train), Demands.of(demands, {})
     options.check("evaluations", evaluations, "[1, 1e9]", whole=True)
     options.check("slices", 1 if slices is None else slices, "[1, 1e9]", whole=True)
     options.check("hold_out", hold_out, "[0, 1)")

@@ -275,6 +275,9 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     >>> int(both.mask.sum()), both.recipe["members"]
     (16, 2)
     """
+    results = list(results)
+    if wrong := next((one for one in results if not isinstance(one, MaskResult)), None):
+        raise InputError(f"mask of type {type(wrong).__name__}: must be a result; read files with prom.load_mask")
     if len(results) < 2:
         raise InputError(f"{len(results)} mask(s): averaging needs at least two")
     first = results[0]
@@ -291,7 +294,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         ):
             if own != other:
                 raise InputError(f"{what} {own}: the first mask has {other}; only seeds may differ")
-        for what in ("fingerprint", "objective", "reconstruction", "network"):
+        for what in ("fingerprint", "objective", "reconstruction", "reconstruction_penalty", "reconstruction_network", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [seed for result in results for seed in result.provenance.get("seeds", [result.seed])]  # of averages those of all members

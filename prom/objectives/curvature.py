@@ -39,6 +39,7 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     >>> near(objective, torch.ones(8, 8).bool()).shape
     torch.Size([8, 8])
     """
+    mask = torch.as_tensor(mask)
     if tuple(mask.shape) != objective.data.samples or not mask.any():
         raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {objective.data.samples}")
     power = objective.data.power(most=CURVATURE_IMAGES)

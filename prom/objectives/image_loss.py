@@ -12,6 +12,7 @@ from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, real, scalar, slope_of
 from prom.objectives.measurements import Measurements
+from prom.objectives.reconstructed import metadata_of
 from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
 
 
@@ -61,7 +62,7 @@ class ImageLoss(Objective):
         return self._curvature
 
     def describe(self) -> dict[str, str]:
-        return dict(self._described)
+        return self._described | ({} if isinstance(self.reconstruction, ZeroFilled) else metadata_of(self.reconstruction))
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         check_masks(masks, self.data.samples, len(indices))

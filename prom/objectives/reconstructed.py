@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from prom.datasets.base import SliceDataset
+from prom.datasets.units import unit
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.objectives import curvature
@@ -102,7 +103,8 @@ class Reconstructed(Objective):
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         def one(index: int, own: Tensor) -> tuple[Tensor, Tensor]:
             error, slope, pullback = self._error(index, own)
-            return error, pullback(slope).sum(dim=self._coil)
+            size = unit(slope.abs().amax())  # a power of two: solves square what they get, and squares of tiny numbers are 0
+            return error, pullback(slope / size).sum(dim=self._coil) * size
 
         graded = torch.is_grad_enabled()
         with torch.inference_mode(False), torch.set_grad_enabled(graded):  # no network can be led back through tensors of that mode
@@ -169,7 +171,7 @@ def metadata_of(reconstruction: Reconstruction) -> dict[str, str]:
 
     >>> from prom.reconstruction.sense import Sense
     >>> metadata_of(Sense(1e-3))
-    {'reconstruction': 'Sense'}
+    {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
     """
     own = getattr(reconstruction, "describe", None)
     return own() if own else {"reconstruction": type(reconstruction).__name__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import torch
@@ -75,6 +76,16 @@ class Sense:
         if not bool(((self.penalty > 0) & self.penalty.isfinite()).all()):
             raise InputError("penalty: must be finite and above 0 everywhere")
         self.iterations, self.tolerance = iterations, tolerance
+
+    def describe(self) -> dict[str, str]:
+        """What a mask's provenance records: the penalty too, or 16 hex digits of one that is not the same everywhere.
+
+        >>> Sense(1e-3).describe()
+        {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
+        """
+        penalty = self.penalty.detach().cpu()
+        text = f"{float(penalty):g}" if penalty.numel() == 1 else hashlib.sha256(penalty.contiguous().numpy().tobytes()).hexdigest()[:16]
+        return {"reconstruction": "Sense", "reconstruction_penalty": text}
 
     @classmethod
     def of(cls, train: SliceDataset, iterations: int = 50, tolerance: float = 1e-5) -> Sense:

@@ -184,7 +184,8 @@ def for_task(
         chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
         mask = exchange_lines(min(polished(image.mask), polished(greedy), key=loss), problem, chosen, held)
     made = {**image.recipe, **recipe.as_dict()}  # its demands remain
-    return replace(image, mask=mask, recipe=made, provenance={**image.provenance, **task.describe()})
+    told = {**task.describe(), "history": f"of the image's mask, with objective {image.provenance['objective']}"}
+    return replace(image, mask=mask, recipe=made, provenance={**image.provenance, **told})
 
 
 def record(result: MaskResult, test: SliceDataset, scores: pd.DataFrame) -> dict[str, object]:

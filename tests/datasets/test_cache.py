@@ -487,3 +487,12 @@ def test_a_user_without_a_home_folder(tmp_path, monkeypatch):
     assert cache.folder_for(tmp_path) == tmp_path / cache.FOLDER
     with pytest.raises(InputError, match="home folder: this user has none; .* PROM_CACHE"):
         cache.folder_for(tmp_path / "missing" / "data")
+
+
+def test_a_fingerprint_that_was_written_down_ends_with_the_first_change():
+    data = prom.SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
+    expected = data.fingerprint()
+    assert data.knowing("0" * 16).fingerprint() == "0" * 16
+    data.images[0, 0, 0, 0] += 1
+    changed = data.fingerprint()
+    assert changed not in ("0" * 16, expected) and changed == replace(data).fingerprint()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import prom
-from prom import cli
+from prom import InputError, cli
+from prom.engine import distributed
 
 pytestmark = pytest.mark.slow
 
@@ -49,3 +50,11 @@ def test_more_processes_than_images_are_refused(tmp_path, blobs):
     said = together(3, "optimize", str(tmp_path / "few.npy"), *OPTIONS, "-o", str(tmp_path / "mask.h5"))
     assert said.returncode != 0 and "prom: 3 processes: a batch has 2 images; start no more than one process for each" in said.stderr
     assert not (tmp_path / "mask.h5").exists()
+
+
+def test_a_number_of_processes_without_their_addresses_is_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="WORLD_SIZE 2: is set without RANK, MASTER_ADDR, MASTER_PORT"), distributed.group():
+        pass

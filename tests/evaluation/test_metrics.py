@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -168,3 +170,18 @@ def test_complex_images_have_no_scores():
             with pytest.raises(InputError, match="scores are those of magnitudes"):
                 score(*pair)
     assert torch.allclose(psnr((image * 100).int(), (image * 90).int()), psnr((image * 100).int().double(), (image * 90).int().double()))
+
+
+def test_a_volume_may_have_an_empty_slice():
+    images = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    images[3] = 0
+    data = SliceDataset("volume", "test", images, ["s"] * 4, [0, 1, 2, 3])
+    mask = torch.rand(32, 32, generator=torch.Generator().manual_seed(1)) < 0.5
+    found, expected = evaluate(mask, data, "fastmri"), fastmri_scores(undersample(images, mask), images)
+    assert found["psnr"][0] == pytest.approx(float(expected["psnr"]), abs=1e-4)
+    with pytest.raises(InputError, match="slice 3: is constant"):
+        evaluate(mask, data)
+    with pytest.raises(InputError, match="volume, subject s.*: is constant"):
+        evaluate(mask, replace(data, images=torch.zeros_like(images)), "fastmri")
+    with pytest.raises(InputError, match="data of type Tensor: must be a data set"):
+        evaluate(mask, images)

@@ -451,3 +451,45 @@ def test_a_loss_that_is_not_finite_ends_the_training(monkeypatch):
     monkeypatch.setattr(Segmenter, "loss", lambda self, images, labels: self.network(images).mean() * torch.nan)
     with pytest.raises(InputError, match="discs: the loss is nan in step 1; use a lower learning rate"):
         segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
+
+
+def labelled(names=("background", "RV", "LV"), dtype=torch.uint8) -> SliceDataset:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(3, (6, 16, 16), generator=generator)
+    return SliceDataset("demo", "train", labels[:, None] / 2 + 0.1, list("abcdef"), [0] * 6, labels.to(dtype), names)
+
+
+def test_labels_of_other_names_are_refused():
+    """Else a network for the right ventricle is scored on the left one."""
+    network = nn.Conv2d(1, 3, 3, padding=1)
+    segmenter = segmentation.Segmenter(network, {"RV": (1,), "LV": (2,)})
+    assert "dice RV" in segmentation.evaluate(segmenter, labelled())
+    assert "dice RV" in segmentation.evaluate(segmenter, labelled(("background", "rv", "label 2")))
+    other = labelled(("background", "LV", "RV"))
+    for call in (lambda: segmentation.evaluate(segmenter, other), lambda: segmenter.objective(other, "cpu")):
+        with pytest.raises(InputError, match="calls label 1 'LV', and the network's is 'RV'"):
+            call()
+
+
+def test_regions_that_no_file_holds_are_refused_before_the_training():
+    rest, held = labelled().hold_out(0.3)
+    for regions, message in (
+        ({"x": (1,), "y": (300,)}, "region 'y': must be labels from 0 to 255"),
+        ({"x": ()}, "region 'x': must be labels"),
+        ({"x": 1}, "must be lists of labels by name"),
+        (["x"], "must be lists of labels by name"),
+        ({}, "regions: are none"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segmentation.train(rest, held, steps=1, channels=(2, 4), regions=regions)
+    with pytest.raises(InputError, match="labels of type torch.int64: must be whole numbers from 0 to 255"):
+        replace(labelled(), labels=labelled().labels.long() * 500)
+    assert replace(labelled(), labels=labelled().labels > 1).labels.dtype == torch.uint8
+    small = segmentation.train(rest, held, steps=1, channels=(2, 4))
+    for given, message in (
+        ({"start": small, "regions": {"x": (1,)}}, "regions: the network to start from has its own"),
+        ({"start": small, "channels": (2, 4, 8)}, r"channels \[2, 4, 8\]: the network to start from has \[2, 4\]"),
+        ({"start": "net.pt"}, "start of type str"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segmentation.train(rest, held, steps=1, **given)

@@ -169,3 +169,10 @@ def test_an_unrolled_network_is_of_single_precision_whatever_pytorch_makes_by_de
         train_network(network(), measured, torch.ones(16, 16).bool(), steps=1, **SETTINGS)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+def test_an_empty_slice_is_named(measured):
+    images = measured.images.clone()
+    images[2] = 0
+    with pytest.raises(InputError, match="is 0 everywhere, so that no relative error"):
+        train_network(network(), replace(measured, images=images), torch.ones(16, 16).bool(), steps=4, **SETTINGS)

@@ -18,6 +18,7 @@ from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks,
 from prom.files import atomic
 from prom.masks.export import export
 from prom.methods import METHODS
+from prom.reconstruction.sense import Sense
 from prom.runs import results
 
 
@@ -349,3 +350,13 @@ def test_a_mask_is_no_result_of_data_of_another_size():
     data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
     with pytest.raises(InputError, match=r"mask of \(4, 4\): does not fit demo"):
         baselines.as_result(torch.eye(4).bool(), "mine", 4, train=data)
+
+
+def test_what_cannot_be_averaged_is_named():
+    with pytest.raises(InputError, match="mask of type str: must be a result; read files with prom.load_mask"):
+        masks.average(["a.h5", "b.h5"])
+    data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
+    recipe = replace(DEFAULT, iterations=3)
+    one, two = (optimize(data, 4, recipe=recipe, seed=seed, reconstruction=Sense(penalty)) for seed, penalty in ((0, 1e-3), (1, 0.1)))
+    with pytest.raises(InputError, match="reconstruction_penalty 0.1: the first mask has 0.001"):
+        masks.average(iter([one, two]))

@@ -9,9 +9,10 @@ import torch
 from torch.nn import functional
 
 import prom
-from prom import InputError
+from prom import InputError, baselines
 from prom.objectives import ImageLoss, whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction import named
 from prom.reconstruction.gridding import Gridding
 from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense
@@ -94,7 +95,7 @@ def test_a_function_as_criterion_is_the_formula(brains):
         torch.testing.assert_close(gradient, expected[1] * formula.loss_unit, rtol=1e-3, atol=1e-8)
         torch.testing.assert_close(objective.loss([1, 4], masks), loss)
     assert formula.curvature() is None and given.curvature().shape == (32, 32)
-    assert given.describe() == {"objective": "mse_loss", "reconstruction": "Sense"}
+    assert given.describe() == {"objective": "mse_loss", **sense.describe()} and sense.describe()["reconstruction"] == "Sense"
 
 
 def test_an_unknown_criterion_is_refused(brains):
@@ -102,3 +103,23 @@ def test_an_unknown_criterion_is_refused(brains):
         Reconstructed(brains, Sense.of(brains), criterion="pnsr")
     with pytest.raises(InputError, match="for targets of your own give a function"):
         Reconstructed(brains, Sense.of(brains), targets=torch.arange(6))
+
+
+@pytest.mark.parametrize("name", ["sense", "tv"])
+def test_gradients_do_not_vanish_in_any_unit(brains, name):
+    few = brains.select([0, 1])
+    mask = baselines.energy(few, 4).float()[None]
+    found = {}
+    for power in (0, -30, -36, -60, 30):
+        data = replace(
+            few,
+            images=few.images * 2.0**power,
+            kspace=None if few.kspace is None else few.kspace * 2.0**power,
+            noise=few.noise * 2.0**power,
+        )
+        objective = Reconstructed(data, named(name, data, mask[0].bool()))
+        loss, gradient = objective.loss_and_gradient([0, 1], mask)
+        found[power] = gradient * objective.loss_unit / 4.0**power
+    for power, gradient in found.items():
+        error = (gradient - found[0]).norm() / found[0].norm()
+        assert error < 1e-3, (power, error)
