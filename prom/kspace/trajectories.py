@@ -190,7 +190,9 @@ class Trajectory:
         """
         if self.kind in MAKERS:
             sides, length = image[-self.points.shape[-1] :], self.points.shape[1]
-            size = 2 * float(self.points.norm(dim=-1).max()) * (length / (length - length % 2) if self.kind != "spirals" else 1)
+            size = 2 * float(self.points.norm(dim=-1).max())
+            if self.kind != "spirals":  # of an odd number of samples the outermost is half a step farther in
+                size *= length / (length - length % 2)
             if any(abs(size - side) > REACH * side for side in sides):
                 made = " x ".join([f"{size:.4g}"] * self.points.shape[-1])
                 raise InputError(f"{self.kind}: were made for images of {made}, and these are {tuple(image)}; make the mask for these")
