@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
 SMALL = {"subjects": 2, "frames": 4, "size": 32}
-LONG = "default:" + ",".join(f"{name}=0.1" for name in ("exploration", "exploitation", "learning_rate", "momentum", "hold_out") * 3)
+LONG = "default:" + ",".join(f"{name}=0.{'1' * 50}" for name in ("exploration", "exploitation", "learning_rate", "momentum", "hold_out"))
 UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
 
 
