@@ -318,9 +318,9 @@ class SliceDataset:
             object.__setattr__(self, "labels", self.labels.to(torch.uint8))
         if self.labels.dtype == torch.uint8:
             return
-        ends = [float(end) for end in self.labels.aminmax()] if not self.labels.is_complex() else [-1.0]
-        whole = not self.labels.is_complex() and bool(self.labels == self.labels.round() if self.labels.is_floating_point() else True)
-        if not whole or ends[0] < 0 or ends[-1] > 255:
+        real = not self.labels.is_complex()
+        values = self.labels.double() if real else self.labels.new_full((1,), -1).real
+        if not bool(((values >= 0) & (values <= 255) & (values == values.round())).all()):
             raise InputError(f"{self.name}: labels of type {self.labels.dtype}: must be whole numbers from 0 to 255")
 
     def _versions(self) -> list[int]:

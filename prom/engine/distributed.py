@@ -57,11 +57,15 @@ def total(*tensors: Tensor) -> tuple[Tensor, ...]:
 @contextmanager
 def group() -> Iterator[None]:
     """The group of processes that ``torchrun`` has started, one on each GPU where there are GPUs; nothing for a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not size.isdecimal():
+        raise InputError(f"WORLD_SIZE {size}: must be a whole number; start with torchrun, or unset it")
+    if int(size) == 1:
         yield
         return
-    if missing := [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-        raise InputError(f"WORLD_SIZE {os.environ['WORLD_SIZE']}: is set without {', '.join(missing)}; start with torchrun, or unset it")
+    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
+    if missing := [name for name in needed if name not in os.environ]:
+        raise InputError(f"WORLD_SIZE {size}: is set without {', '.join(missing)}; start with torchrun, or unset it")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -473,18 +474,18 @@ def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
 
 
 def _check_names(regions: Mapping[str, Sequence[int]], data: SliceDataset) -> None:
-    """Refuse data that call a label otherwise than the network, which would be scored by another region than its name says."""
+    """Refuse data in which a region's name is that of another label: the network would be scored by what it does not segment."""
+    known = {name.casefold(): value for value, name in enumerate(data.label_names)}
     for name, values in regions.items():
-        own = data.label_names[values[0]] if len(values) == 1 and values[0] < len(data.label_names) else name
-        told = [one for one in (name, own) if one != f"label {values[0]}"]
-        if len(told) == 2 and own.casefold() != name.casefold():
-            raise InputError(f"{data.name}: calls label {values[0]} {own!r}, and the network's is {name!r}; give labels of its regions")
+        value = known.get(name.casefold(), values[0])
+        if len(values) == 1 and value != values[0]:
+            raise InputError(f"{data.name}: calls label {value} {name!r}, which in the network is label {values[0]}; give labels as it has")
 
 
 def _checked(regions: object) -> dict[str, tuple[int, ...]]:
     """Regions as a network's file can hold them."""
     try:
-        found = {str(name): tuple(int(value) for value in values) for name, values in dict(regions).items()}
+        found = {str(name): tuple(index(value) for value in values) for name, values in dict(regions).items()}
     except (TypeError, ValueError) as error:
         raise InputError(f"regions {regions!r}: must be lists of labels by name, e.g. {{'heart': (1, 2)}}") from error
     for name, values in found.items():
@@ -499,7 +500,8 @@ def _check_start(start: object, regions: object, channels: Sequence[int]) -> Non
     """What a network that is trained further has already."""
     if not isinstance(start, Segmenter) or "channels" not in start.metadata:
         raise InputError(f"start of type {type(start).__name__}: must be a network of prom.segmentation.train; read one with load")
-    if regions is not None:
+    own = {name: tuple(values) for name, values in start.regions.items()}
+    if regions is not None and _checked(regions) != own:
         raise InputError(f"regions: the network to start from has its own, {', '.join(start.regions)}; leave them out")
     if list(channels) not in (list(CHANNELS), list(start.metadata["channels"])):
         raise InputError(f"channels {list(channels)}: the network to start from has {list(start.metadata['channels'])}; leave them out")

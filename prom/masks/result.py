@@ -294,7 +294,9 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         ):
             if own != other:
                 raise InputError(f"{what} {own}: the first mask has {other}; only seeds may differ")
-        for what in ("fingerprint", "objective", "reconstruction", "reconstruction_penalty", "reconstruction_network", "network"):
+        told = "reconstruction_penalty"  # masks of an older version do not say it
+        both = (told,) if told in result.provenance and told in first.provenance else ()
+        for what in ("fingerprint", "objective", "reconstruction", *both, "reconstruction_network", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [seed for result in results for seed in result.provenance.get("seeds", [result.seed])]  # of averages those of all members

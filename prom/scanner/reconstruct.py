@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from prom import options
 from prom.datasets import formats, raw
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
+from prom.datasets.cache import StoredRows
+from prom.datasets.reading import decoding
 from prom.errors import InputError, unknown
 from prom.kspace.coils import (
     CALIBRATION,
@@ -44,6 +47,7 @@ CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has sm
 ENOUGH = 0.99  # of the centre's energy that sensitivities explain: the next crop is not tried
 LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
 OUTERMOST = "of the outermost samples"  # where the noise was found if nobody says it
+ALONE = "save the maps alone, as .npy (K, H, W) or (N, K, H, W)"
 GIVEN = "given"  # of the sensitivities
 OF_OTHERS = ("view-sharing", "gridding")  # reconstructions of series, and off the grid
 FEWEST = 8  # rows and columns of a centre from which sensitivities can be estimated
@@ -156,7 +160,7 @@ def reconstruct(
     maps, how["sensitivities"] = _sensitivities(scan, reference, maps, calibration)
     size = _size(maps) if how["sensitivities"] == GIVEN else 1.0
     if train is not None and train.sensitivities is not None:  # for which the numbers are chosen
-        size /= _size(torch.as_tensor(train.sensitivities))
+        size /= _size(train.sensitivities)
     image, how["reconstruction"] = _by_coils(kspace, scan.mask, maps / size, name, noise, train, phase)
     image = image / size
     if noise:
@@ -276,10 +280,13 @@ def _image(made: Reconstruction, samples: Tensor, mask: Tensor, encoding: Coils,
     return PhaseConstrained(made.penalty, smooth)(samples, mask, encoding)[0]
 
 
-def _size(maps: Tensor) -> float:
+def _size(maps: Tensor | StoredRows) -> float:
     """The root mean square over the object of sensitivities together: 1 of ESPIRiT's, anything of those that are given."""
-    power = maps.abs().double().square().sum(dim=-3)
-    return float(power[power > 0].mean().sqrt()) if bool((power > 0).any()) else 1.0
+    total, count = 0.0, 0
+    for own in maps if maps.ndim == 4 else [maps]:  # one slice at a time: they may lie on disk
+        power = own.abs().double().square().sum(dim=-3)
+        total, count = total + float(power.sum()), count + int((power > 0).sum())
+    return (total / count) ** 0.5 if count else 1.0
 
 
 def one_sided(mask: Tensor) -> str | None:
@@ -306,12 +313,14 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
+    if kind == "HDF5" and len(names := _arrays(path)) > 1:  # names of images say nothing of maps
+        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
     try:
         stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
     except InputError as error:
         if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
             what = "which array, or what its axes are, is unclear"
-            raise InputError(f"sensitivities {path}: {what}; save the maps alone, as .npy (K, H, W) or (N, K, H, W)") from error
+            raise InputError(f"sensitivities {path}: {what}; {ALONE}") from error
         raise
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
@@ -322,6 +331,13 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: are all 0, so that no coil sees anything; give those of these coils")
     found = torch.tensor(maps).to(torch.complex64)
     return found[0] if len(found) == 1 else found
+
+
+def _arrays(path: Path) -> list[str]:
+    found: list[str] = []
+    with decoding(path, "HDF5"), h5py.File(path, "r") as file:
+        file.visititems(lambda name, entry: found.append(name) if isinstance(entry, h5py.Dataset) and entry.ndim > 1 else None)
+    return found
 
 
 def _axes_of_bart(path: Path) -> str | None:

@@ -52,6 +52,12 @@ def test_more_processes_than_images_are_refused(tmp_path, blobs):
     assert not (tmp_path / "mask.h5").exists()
 
 
+def test_a_number_of_processes_that_is_none_is_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    with pytest.raises(InputError, match="WORLD_SIZE x: must be a whole number"), distributed.group():
+        pass
+
+
 def test_a_number_of_processes_without_their_addresses_is_one_line(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"):

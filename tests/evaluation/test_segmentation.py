@@ -465,9 +465,10 @@ def test_labels_of_other_names_are_refused():
     segmenter = segmentation.Segmenter(network, {"RV": (1,), "LV": (2,)})
     assert "dice RV" in segmentation.evaluate(segmenter, labelled())
     assert "dice RV" in segmentation.evaluate(segmenter, labelled(("background", "rv", "label 2")))
+    assert "dice RV" in segmentation.evaluate(segmenter, labelled(("background", "right ventricle", "left ventricle")))
     other = labelled(("background", "LV", "RV"))
     for call in (lambda: segmentation.evaluate(segmenter, other), lambda: segmenter.objective(other, "cpu")):
-        with pytest.raises(InputError, match="calls label 1 'LV', and the network's is 'RV'"):
+        with pytest.raises(InputError, match="calls label 2 'RV', which in the network is label 1"):
             call()
 
 
@@ -477,6 +478,8 @@ def test_regions_that_no_file_holds_are_refused_before_the_training():
         ({"x": (1,), "y": (300,)}, "region 'y': must be labels from 0 to 255"),
         ({"x": ()}, "region 'x': must be labels"),
         ({"x": 1}, "must be lists of labels by name"),
+        ({"x": "12"}, "must be lists of labels by name"),
+        ({"x": (1.7,)}, "must be lists of labels by name"),
         (["x"], "must be lists of labels by name"),
         ({}, "regions: are none"),
     ):
@@ -484,8 +487,15 @@ def test_regions_that_no_file_holds_are_refused_before_the_training():
             segmentation.train(rest, held, steps=1, channels=(2, 4), regions=regions)
     with pytest.raises(InputError, match="labels of type torch.int64: must be whole numbers from 0 to 255"):
         replace(labelled(), labels=labelled().labels.long() * 500)
+    with pytest.raises(InputError, match="labels of type torch.float32: must be whole numbers"):
+        replace(labelled(), labels=labelled().labels / 2)
     assert replace(labelled(), labels=labelled().labels > 1).labels.dtype == torch.uint8
+    for kind in (torch.float32, torch.float16, torch.int64, torch.uint16):
+        assert replace(labelled(), labels=labelled().labels.to(kind)).labels.dtype == kind
+    named = {"right ventricle": np.array([1]), "left": torch.tensor([2])}
+    assert segmentation.train(rest, held, steps=1, channels=(2, 4), regions=named).regions == {"right ventricle": (1,), "left": (2,)}
     small = segmentation.train(rest, held, steps=1, channels=(2, 4))
+    assert segmentation.train(rest, held, steps=1, start=small, regions=small.regions).regions == small.regions
     for given, message in (
         ({"start": small, "regions": {"x": (1,)}}, "regions: the network to start from has its own"),
         ({"start": small, "channels": (2, 4, 8)}, r"channels \[2, 4, 8\]: the network to start from has \[2, 4\]"),

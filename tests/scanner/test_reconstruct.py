@@ -17,6 +17,7 @@ from PIL import Image
 from prom import InputError, load_mask
 from prom.baselines import as_result
 from prom.datasets.base import SliceDataset
+from prom.datasets.cache import StoredRows
 from prom.kspace.coils import combine, estimated, mixed, root_sum_of_squares, simulated, whitening
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c, ifft2c
@@ -534,8 +535,12 @@ def test_the_size_of_sensitivities_does_not_matter(tmp_path, name, trained):
 def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     with h5py.File(tmp_path / "out.h5", "w") as file:
         file["image"], file["maps"] = np.zeros((1, 48, 40)), np.ones((1, 4, 48, 40), np.complex64)
-    with pytest.raises(InputError, match=r"which array, or .*is unclear; save the maps alone, as .npy"):
+    with pytest.raises(InputError, match=r"has several arrays \(image, maps\); save the maps alone, as .npy"):
         reconstruct.read_maps(tmp_path / "out.h5")
+    with h5py.File(tmp_path / "named.h5", "w") as file:
+        file["maps"], file["reconstruction_rss"] = np.ones((4, 48, 40), np.complex64), np.zeros((4, 48, 40))
+    with pytest.raises(InputError, match="has several arrays"):
+        reconstruct.read_maps(tmp_path / "named.h5")
     maps = (simulated(4, (12, 10))[..., None] * torch.linspace(1, 2, 9)).contiguous()  # coils, partitions, lines, readout: in memory
     (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 12 4\n")
     maps.numpy().tofile(tmp_path / "maps.cfl")
@@ -547,3 +552,11 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
     with pytest.raises(InputError, match=r"two.npz: which array, .*; save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"):
         reconstruct.read_maps(tmp_path / "two.npz")
+
+
+def test_the_maps_of_training_data_may_lie_on_disk(tmp_path):
+    maps = torch.stack([simulated(4, SHAPE), simulated(4, SHAPE).flip(-1)])
+    maps.numpy().tofile(tmp_path / "maps.bin")
+    stored = StoredRows(tmp_path / "maps.bin", "complex64", list(maps.shape))
+    assert reconstruct._size(stored) == pytest.approx(reconstruct._size(maps), rel=1e-9)
+    assert reconstruct._size(3 * maps[0]) == pytest.approx(3 * reconstruct._size(maps[0]), rel=1e-6)
