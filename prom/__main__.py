@@ -1,9 +1,13 @@
 """``python -m prom``, and the program ``prom``: the command line, and ^C while that is still being imported."""
 
+import _thread
 import os
 import signal
 import sys
+import threading
 from types import FrameType
+
+SOON = 0.05  # seconds
 
 
 def main() -> None:
@@ -23,11 +27,17 @@ def main() -> None:
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:
-    """What ^C does: raise KeyboardInterrupt, as always; but while a module is being imported, end at once.
+    """What ^C does: raise KeyboardInterrupt, as always; but while a module is being imported, end at once, and in Numba's compiler soon.
 
-    PyTorch and NumPy crash, or cannot be imported again, where an exception stops them half-way. Nothing has been written then.
+    PyTorch and NumPy crash, or cannot be imported again, where an exception stops them half-way. Nothing has been written then. What C code
+    calls back, as that compiler does, loses exceptions.
     """
     while frame:
+        if frame.f_code.co_name.startswith("_raw_object_cache"):
+            later = threading.Timer(SOON, _thread.interrupt_main)
+            later.daemon = True
+            later.start()
+            return
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os._exit(130)
         frame = frame.f_back

@@ -447,6 +447,24 @@ def test_ctrl_c_that_a_library_would_turn_into_another_error_is_silent_too(work,
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+def test_ctrl_c_in_a_callback_of_the_compiler_is_not_lost():
+    """Of C code, which ignores what a callback raises: it comes after it."""
+    lines = [
+        "import signal, time",
+        "from prom.__main__ import interrupt",
+        "signal.signal(signal.SIGINT, interrupt)",
+        "def _raw_object_cache_notify(): signal.raise_signal(signal.SIGINT)",
+        "try:",
+        "    _raw_object_cache_notify()",
+        "    print('went on', flush=True)",
+        "    time.sleep(30)",
+        "except KeyboardInterrupt:",
+        "    print('ended')",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split("\n"), done.stderr) == (["went on", "ended", ""], "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.3, 0.8, 1.1, 3.0])
 def test_ctrl_c_at_any_time_is_silent_and_leaves_nothing(work, seconds):
