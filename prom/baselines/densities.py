@@ -54,8 +54,8 @@ def equispaced(
     if not exact_budget and not feasible.plain:
         raise InputError("exact_budget False: adds lines to the budget, which demands are part of; leave it out, or the demands")
     if not exact_budget and round(acceleration) > acceleration:
-        every = f"every {round(acceleration)}th line, which are fewer than acceleration {acceleration:g} says"
-        raise InputError(f"exact_budget False: takes {every}; give a whole number")
+        fewer = f"is rounded to {round(acceleration)}, which makes fewer lines"
+        raise InputError(f"exact_budget False: acceleration {acceleration:g} {fewer}; give a whole number")
     budget = feasible.count
     generator = torch.Generator().manual_seed(check_seed(seed))
     centre = torch.zeros(lines.size, dtype=torch.bool)

@@ -121,11 +121,11 @@ def train_network(
         found = network(samples, mask, train.encoding(indices, device))
         check_image(network, found, tuple(target.shape))
         sizes = target.abs().sum(dim=(-2, -1))
-        if not bool((sizes > 0).all()):
-            empty = train.describe(int(indices[int((sizes == 0).nonzero()[0, 0])]))
-            raise InputError(f"{empty}: is 0 everywhere, so that no relative error of it is defined; leave it out (skip_constant)")
         loss = ((found - target).abs().sum(dim=(-2, -1)) / sizes).mean()
         if not loss.isfinite():
+            if len(empty := (sizes == 0).nonzero()):
+                name = train.describe(int(indices[int(empty[0, 0])]))
+                raise InputError(f"{name}: is 0 everywhere, so that no relative error of it is defined; leave it out (skip_constant)")
             raise InputError(f"{train.name}: the loss is {loss.item():g} in step {step + 1}; use a lower learning rate")
         for optimiser in optimisers:
             optimiser.zero_grad()
