@@ -30,11 +30,11 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """What ^C does: raise KeyboardInterrupt, as always; but while a module is being imported, end at once, and in Numba's compiler soon.
 
     PyTorch and NumPy crash, or cannot be imported again, where an exception stops them half-way. Nothing has been written then. What C code
-    calls back, as that compiler does, loses exceptions.
+    calls back, as that compiler does, loses exceptions, and so do objects that end.
     """
     while frame:
-        if frame.f_code.co_name.startswith("_raw_object_cache"):
-            later = threading.Timer(SOON, _thread.interrupt_main)
+        if frame.f_code.co_name.startswith(("_raw_object_cache", "__del__")):
+            later = threading.Timer(SOON, _repeat, (number,))
             later.daemon = True
             later.start()
             return
@@ -42,6 +42,14 @@ def interrupt(number: int, frame: FrameType | None) -> None:
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def _repeat(number: int) -> None:
+    """The signal once more, to the main thread, which it wakes where that waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)
+    else:
+        _thread.interrupt_main()
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def export_command(mask, output, settings) -> None:
 
 
 def _check_replaced(output: Path) -> None:
-    """Refuse to replace what is no mask, nor headers of raw data, where the format shows it."""
+    """Refuse to replace what export has not written, where the format shows it."""
     ending = output.suffix.lower()
     if ending in CERTAIN:
         try:
@@ -71,13 +71,32 @@ def _check_replaced(output: Path) -> None:
         except InputError as error:
             if "off the grid" not in str(error):
                 raise click.UsageError(f"--output {output}: exists and is no mask; name another file") from error
-    elif ending in (".mrd", ".cfl"):
+    elif ending in WRITTEN:
         try:
-            replaceable = prom.raw.is_empty(output) if ending == ".mrd" else prom.raw.is_mask_or_trajectory(output)
+            replaceable = WRITTEN[ending](output)
         except (OSError, InputError):
             replaceable = False
         if not replaceable:
             raise click.UsageError(f"--output {output}: exists and was not written by export; name another file")
+
+
+def _is_list(path: Path) -> bool:
+    with path.open("rb") as file:
+        columns = file.readline(1000).decode(errors="replace").strip().split(",")
+    return "candidate" in columns or any(f"{column}_offset" in columns for column in columns)
+
+
+def _is_sequence(path: Path) -> bool:
+    return b"\nTrueAcceleration " in path.read_bytes()
+
+
+# Whether export has written a file. BART's trajectories look alike, whoever wrote them.
+WRITTEN = {
+    ".csv": _is_list,
+    ".seq": _is_sequence,
+    ".mrd": lambda path: prom.raw.is_empty(path),  # called here, so that help does not wait for it
+    ".cfl": lambda path: prom.raw.is_mask_or_trajectory(path),
+}
 
 
 def described(scan: prom.sequence.Scan) -> str:

@@ -100,8 +100,9 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     wanted = prom.mask_files.read_with_pattern(asked) if asked else None
     sensitivities = prom.reconstruct.read_maps(maps) if maps else None
     scan = prom.raw_scan.read(raw, key, wanted and wanted[1])
-    if calibration and scan.kspace.shape[1] == 1:
-        raise InputError(f"calibration {calibration}: is for estimating sensitivities, and {raw} has one coil; leave it out")
+    if calibration and 1 in (scan.kspace.shape[1], compress):
+        what = f"{raw} has one coil" if scan.kspace.shape[1] == 1 else "--compress 1 leaves one coil"
+        raise InputError(f"calibration {calibration}: is for estimating sensitivities, and {what}; leave it out")
     compared = prom.difference.difference(prom.difference.of_scan(*wanted, scan.mask), scan.mask) if wanted else None
     data = prom.load(train, "train", **read) if train else None
     most = calibration or prom.reconstruct.CALIBRATION

@@ -314,14 +314,13 @@ class SliceDataset:
         return f"{self.name}, {self.split}: {len(self)} {what} of {subjects}, {size}{coils}"
 
     def _check_labels(self) -> None:
-        if self.labels.dtype == torch.bool:
-            object.__setattr__(self, "labels", self.labels.to(torch.uint8))
         if self.labels.dtype == torch.uint8:
             return
         real = not self.labels.is_complex()
         values = self.labels.double() if real else self.labels.new_full((1,), -1).real
         if not bool(((values >= 0) & (values <= 255) & (values == values.round())).all()):
             raise InputError(f"{self.name}: labels of type {self.labels.dtype}: must be whole numbers from 0 to 255")
+        object.__setattr__(self, "labels", self.labels.to(torch.uint8))
 
     def _versions(self) -> list[int]:
         """How often each array was changed in place, as far as PyTorch counts it."""

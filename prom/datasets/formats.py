@@ -294,7 +294,8 @@ def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     return shape, dtype
 
 
-def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
+def npz_arrays(path: Path) -> tuple[_Arrays, dict[str, int]]:
+    """Shape and type of each array of an npz file, and the bytes that it takes there."""
     arrays, stored = {}, {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -302,6 +303,11 @@ def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
             with archive.open(member) as file:
                 arrays[name] = _header(path, file)
             stored[name] = min(member.compress_size, path.stat().st_size)
+    return arrays, stored
+
+
+def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
+    arrays, stored = npz_arrays(path)
     others = [name for name in arrays if name != "labels"]
     chosen = _choose(path, arrays, dataset_name, ["images"] if "images" in arrays else others)
     guessed, axes = axes is None, check_axes(path, *arrays[chosen], axes, FIRST, stored[chosen])

@@ -58,14 +58,19 @@ def total(*tensors: Tensor) -> tuple[Tensor, ...]:
 def group() -> Iterator[None]:
     """The group of processes that ``torchrun`` has started, one on each GPU where there are GPUs; nothing for a single process."""
     size = os.environ.get("WORLD_SIZE", "1")
-    if not size.isdecimal():
-        raise InputError(f"WORLD_SIZE {size}: must be a whole number; start with torchrun, or unset it")
+    if not size.isdecimal() or not int(size):
+        raise InputError(f"WORLD_SIZE {size}: must be a whole number above 0; start with torchrun, or unset it")
     if int(size) == 1:
         yield
         return
     needed = ("RANK", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
     if missing := [name for name in needed if name not in os.environ]:
         raise InputError(f"WORLD_SIZE {size}: is set without {', '.join(missing)}; start with torchrun, or unset it")
+    for name, end in (("RANK", int(size)), ("MASTER_PORT", 65536), *((("LOCAL_RANK", torch.cuda.device_count()),) * (len(needed) > 3))):
+        if not os.environ[name].isdecimal() or int(os.environ[name]) >= end:
+            raise InputError(
+                f"{name} {os.environ[name]}: must be a whole number from 0 to {end - 1}; start with torchrun, or unset WORLD_SIZE"
+            )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

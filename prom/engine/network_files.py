@@ -62,13 +62,22 @@ def write(path: str | os.PathLike, content: dict[str, Any]) -> None:
 
 
 def fingerprint(network: torch.nn.Module, metadata: Any) -> str:
-    """16 hex digits of the SHA-256 of a network's weights and of metadata that JSON can hold.
+    """16 hex digits of the SHA-256 of a network's weights and of metadata that JSON can hold; of TorchScript that was frozen, whose weights
+    are constants of its code, of that code.
 
     >>> fingerprint(torch.nn.Identity(), {"steps": 3})
     '6f35973e41fd89bc'
     """
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name, value in sorted(network.state_dict().items()):
+    weights = network.state_dict()
+    if isinstance(network, torch.jit.ScriptModule) and not weights:
+        code = io.BytesIO()
+        torch.jit.save(network, code)
+        digest.update(code.getvalue())
+    for name, value in sorted(weights.items()):
+        if not isinstance(value, Tensor):  # of get_extra_state, or packed by a quantisation
+            digest.update(f"{name}{value!r}".encode())
+            continue
         bits = value.cpu().contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
         digest.update(name.encode() + bits.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -59,8 +59,6 @@ def evaluate(
         raise unknown("convention", convention, metrics.CONVENTIONS)
     if convention == "fastmri" and dataset.kind != "slices":
         raise InputError(f"convention fastmri: is of volumes of slices, and {dataset.name} has {dataset.kind}; use the paper's")
-    if isinstance(reconstruction, str):
-        raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
     check_masked(dataset, reconstruction)
     mask = as_mask(mask, dataset.grid, dataset.name)
     subjects, slices = list(dataset.subjects), list(dataset.slices)
@@ -89,7 +87,10 @@ def evaluate(
 
 
 def check_masked(dataset: SliceDataset, reconstruction: Reconstruction | None) -> None:
-    """Raise InputError where masks are of readouts off the grid and no reconstruction is given: zero-filling would take them for rows."""
+    """Raise InputError for the name of a reconstruction, which is made of training data, and where there is none though masks are of
+    readouts off the grid: zero-filling would take them for rows."""
+    if isinstance(reconstruction, str):
+        raise InputError(f"reconstruction {reconstruction!r}: is made of training data; give prom.reconstruction.named(name, train)")
     if reconstruction is None and dataset.trajectory is not None:
         raise InputError(f"{dataset.name}: its readouts are off the grid, and zero-filling is for grids; give a reconstruction, e.g. sense")
 

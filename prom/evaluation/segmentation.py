@@ -62,6 +62,9 @@ class Segmenter:
     regions: Mapping[str, Sequence[int]]
     metadata: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.regions = _checked(self.regions)
+
     @property
     def exclusive(self) -> bool:
         """Whether no label is in two regions: then a pixel gets one of them or the background, by the largest logit."""
@@ -79,7 +82,22 @@ class Segmenter:
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term."""
-        return self.loss_of(self.network(images), labels)
+        return self.loss_of(self.logits(images), labels)
+
+    def logits(self, images: Tensor) -> Tensor:
+        """The network's output, ``(P, K, H, W)``.
+
+        Raises
+        ------
+        InputError
+            Where it returns anything else.
+        """
+        found, wanted = self.network(images), (len(images), len(self.regions) + self.exclusive, *images.shape[-2:])
+        if not isinstance(found, Tensor) or tuple(found.shape) != wanted or not found.is_floating_point():
+            what = f"{found.dtype} of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+            channels = f"{'the background and ' if self.exclusive else ''}{', '.join(self.regions)}"
+            raise InputError(f"{type(self.network).__name__}: returned {what}: must be logits of {wanted}, for {channels}")
+        return found
 
     def loss_of(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The same for the network's output, ``(P, K, H, W)`` logits."""
@@ -95,7 +113,8 @@ class Segmenter:
     @torch.no_grad()
     def predict(self, images: Tensor) -> Tensor:
         """``(P, C, H, W)`` magnitude images to ``(P, K, H, W)`` bool, one channel a region. Puts the network into evaluation mode."""
-        return self.decide(self.network.eval()(images))
+        self.network.eval()
+        return self.decide(self.logits(images))
 
     def decide(self, logits: Tensor) -> Tensor:
         """What is segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
@@ -375,7 +394,9 @@ def evaluate(
         else:
             images = reconstructed(data, range(len(data))[block], mask.to(device), reconstruction)
         classes = labels[block].to(device)
-        logits = segmenter.network(images)
+        logits = segmenter.logits(images)
+        if not logits.isfinite().all():
+            raise InputError(f"{type(segmenter.network).__name__}: returned NaN or infinite values for {data.describe(start)}; repair it")
         losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
         predicted, targets = segmenter.decide(logits), segmenter.targets(classes)
         both, size, target_size = (part.sum(dim=(-2, -1)).double() for part in (predicted & targets, predicted, targets))
@@ -403,6 +424,13 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
         return dict(TUMOUR_REGIONS)
     found = sorted({value for one in _labels(data) for value in one.unique().tolist()})
     if data.label_names:  # those made of numbers alone are of all up to the largest
+        if doubled := sorted({name for name in data.label_names if data.label_names.count(name) > 1}):
+            raise InputError(f"{data.name}: two labels are called {doubled[0]!r}; give each a name of its own, or name regions")
+        if found and found[-1] >= len(data.label_names):
+            names = ", ".join(map(str, data.label_names))
+            raise InputError(
+                f"{data.name}: label {found[-1]} has no name, label_names are {names} from 0; name all, or none, or name regions"
+            )
         named = enumerate(data.label_names)
         return {name: (value,) for value, name in named if value and (value in found or name != f"label {value}")}
     return {f"label {value}": (value,) for value in found if value}
@@ -475,17 +503,22 @@ def _check_fit(metadata: Mapping[str, Any], data: SliceDataset) -> None:
 
 def _check_names(regions: Mapping[str, Sequence[int]], data: SliceDataset) -> None:
     """Refuse data in which a region's name is that of another label: the network would be scored by what it does not segment."""
-    known = {name.casefold(): value for value, name in enumerate(data.label_names)}
+    names = [str(name) for name in data.label_names]
     for name, values in regions.items():
-        value = known.get(name.casefold(), values[0])
-        if len(values) == 1 and value != values[0]:
-            raise InputError(f"{data.name}: calls label {value} {name!r}, which in the network is label {values[0]}; give labels as it has")
+        known = [value for value, other in enumerate(names) if other == name]
+        known = known or [value for value, other in enumerate(names) if other.casefold() == name.casefold()]
+        if known and not set(known) & set(values):
+            has = f"label{'' if len(values) == 1 else 's'} {', '.join(map(str, values))}"
+            raise InputError(f"{data.name}: calls label {known[0]} {name!r}, which in the network is {has}; give labels as it has")
 
 
 def _checked(regions: object) -> dict[str, tuple[int, ...]]:
     """Regions as a network's file can hold them."""
     try:
-        found = {str(name): tuple(index(value) for value in values) for name, values in dict(regions).items()}
+        given = dict(regions)
+        found = {str(name): tuple(index(value) for value in values) for name, values in given.items()}
+        if len(found) < len(given):
+            raise ValueError("two names are alike as text")
     except (TypeError, ValueError) as error:
         raise InputError(f"regions {regions!r}: must be lists of labels by name, e.g. {{'heart': (1, 2)}}") from error
     for name, values in found.items():

@@ -186,16 +186,20 @@ class Trajectory:
 
         >>> spokes(8, size=4).check_image((6, 6))
         Traceback (most recent call last):
-        prom.errors.InputError: spokes: were made for images of 4 x 4, and these are (6, 6); make the mask for these
+        prom.errors.InputError: spokes: were made for images of 4 x 4, and these are (6, 6); make the mask for these (readouts of your own \
+are of the kind 'readouts')
         """
         if self.kind in MAKERS:
             sides, length = image[-self.points.shape[-1] :], self.points.shape[1]
             size = 2 * float(self.points.norm(dim=-1).max())
             if self.kind != "spirals":  # of an odd number of samples the outermost is half a step farther in
-                size *= length / (length - length % 2)
+                size *= length / max(1, length - length % 2)
             if any(abs(size - side) > REACH * side for side in sides):
                 made = " x ".join([f"{size:.4g}"] * self.points.shape[-1])
-                raise InputError(f"{self.kind}: were made for images of {made}, and these are {tuple(image)}; make the mask for these")
+                raise InputError(
+                    f"{self.kind}: were made for images of {made}, and these are {tuple(image)}; make the mask for these (readouts of your "
+                    "own are of the kind 'readouts')"
+                )
 
     def encoding(self, image: tuple[int, ...]) -> NonUniform:
         """The transform of images of this shape at all candidates, made once."""

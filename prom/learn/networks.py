@@ -96,7 +96,10 @@ def train_network(
         raise InputError(f"mask layer of {layer.pattern.samples}: does not fit {train.name}, which is {train.shape}")
     for module in (network, *([layer] if layer else [])):
         check_network(module)
-    of_layer = set(layer.parameters()) if layer else set()  # which may be a part of the network
+    inner = [module for module in network.modules() if isinstance(module, MaskLayer) and module is not layer]
+    if any(one.theta.requires_grad for one in inner):
+        raise InputError(f"{type(network).__name__}: has a mask layer of its own, which would leave its budget; give that as masks")
+    of_layer = {weight for one in (layer, *inner) if one is not None for weight in one.parameters()}  # which may be parts of the network
     weights = [weight for weight in network.parameters() if weight not in of_layer]
     if not (layer and mask_learning_rate and layer.theta.requires_grad) and not (weights and learning_rate):
         raise InputError(f"{type(network).__name__}: nothing is to be learnt, neither weights nor a mask; give a learning rate above 0")
@@ -127,6 +130,8 @@ def train_network(
                 name = train.describe(int(indices[int(empty[0, 0])]))
                 raise InputError(f"{name}: is 0 everywhere, so that no relative error of it is defined; leave it out (skip_constant)")
             raise InputError(f"{train.name}: the loss is {loss.item():g} in step {step + 1}; use a lower learning rate")
+        if not loss.requires_grad:
+            raise InputError(f"{type(network).__name__}: its image does not depend on its weights, nor on the mask; it must not detach")
         for optimiser in optimisers:
             optimiser.zero_grad()
         loss.backward()

@@ -267,7 +267,8 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     Raises
     ------
     InputError
-        Where there are fewer than two, or they differ in anything but the seed.
+        Where there are fewer than two, or their files say that they differ in anything but the seed. Criteria and networks of one's own
+        are known by their names and weights.
 
     >>> import prom
     >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)
@@ -283,6 +284,13 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     first = results[0]
     if "members" not in first.recipe or first.recipe["polish"]:
         raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
+    if first.provenance.get("objective") == "<lambda>":
+        raise InputError("objective <lambda>: whether it is the same function for all masks is unclear; give it a name, with def")
+    penalties = dict.fromkeys(result.provenance.get("reconstruction_penalty") for result in results)
+    penalties.pop(None, None)  # masks of an older version do not say it
+    if len(penalties) > 1:
+        raise InputError(f"reconstruction_penalty {' and '.join(map(str, penalties))}: of different masks; only seeds may differ")
+    told = {"reconstruction_penalty": next(iter(penalties))} if penalties else {}
     for result in results[1:]:
         if "members" in result.recipe and result.recipe["members"] != first.recipe["members"]:
             counts = f"{result.recipe['members']} and {first.recipe['members']}"
@@ -294,9 +302,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         ):
             if own != other:
                 raise InputError(f"{what} {own}: the first mask has {other}; only seeds may differ")
-        told = "reconstruction_penalty"  # masks of an older version do not say it
-        both = (told,) if told in result.provenance and told in first.provenance else ()
-        for what in ("fingerprint", "objective", "reconstruction", *both, "reconstruction_network", "network"):
+        for what in ("fingerprint", "objective", "reconstruction", "reconstruction_network", "network"):
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [seed for result in results for seed in result.provenance.get("seeds", [result.seed])]  # of averages those of all members
@@ -315,5 +321,5 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},
         history=pd.concat(histories, ignore_index=True),
-        provenance={name: value for name, value in first.provenance.items() if name != "centre"} | {"seeds": seeds, **spent},
+        provenance={name: value for name, value in first.provenance.items() if name != "centre"} | {"seeds": seeds, **spent, **told},
     )

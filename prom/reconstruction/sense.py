@@ -19,6 +19,7 @@ from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.fourier import fftc
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
+from prom.reconstruction.zero_filled import other_than_usual
 
 SMOOTH = 1.5  # samples, the standard deviation of the Gaussian that smooths a spectrum
 LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
@@ -78,14 +79,16 @@ class Sense:
         self.iterations, self.tolerance = iterations, tolerance
 
     def describe(self) -> dict[str, str]:
-        """What a mask's provenance records: the penalty too, or 16 hex digits of one that is not the same everywhere.
+        """What a mask's provenance records: the penalty too, or 16 hex digits of one that is not the same everywhere, and other settings
+        where they are not the usual ones.
 
         >>> Sense(1e-3).describe()
         {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
         """
         penalty = self.penalty.detach().cpu()
         text = f"{float(penalty):g}" if penalty.numel() == 1 else hashlib.sha256(penalty.contiguous().numpy().tobytes()).hexdigest()[:16]
-        return {"reconstruction": "Sense", "reconstruction_penalty": text}
+        more = other_than_usual(self, "iterations", "tolerance")
+        return {"reconstruction": f"Sense({', '.join(more)})" if more else "Sense", "reconstruction_penalty": text}
 
     @classmethod
     def of(cls, train: SliceDataset, iterations: int = 50, tolerance: float = 1e-5) -> Sense:

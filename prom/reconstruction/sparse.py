@@ -17,6 +17,7 @@ from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
 from prom.reconstruction.typical import typical
+from prom.reconstruction.zero_filled import other_than_usual
 
 KINDS = ("wavelet", "tv")
 STRENGTH = 1e-3  # near the best on virtual brains with eight coils, from x3 to x10
@@ -176,12 +177,14 @@ class Sparse:
         return cls(kind, STRENGTH * 2.0**best, **given)
 
     def describe(self) -> dict[str, str]:
-        """What a mask's provenance records.
+        """What a mask's provenance records: settings other than the strength where they are not the usual ones.
 
         >>> Sparse("tv", strength=0.002).describe()
         {'reconstruction': 'Sparse(tv, strength=0.002)'}
         """
-        return {"reconstruction": f"Sparse({self.kind}, strength={self.strength:g})"}
+        of_wavelets = ("wavelet", "levels") if self.kind == "wavelet" else ()
+        more = other_than_usual(self, "smoothing", *of_wavelets, "steps", "iterations", "tolerance")
+        return {"reconstruction": f"Sparse({', '.join([self.kind, f'strength={self.strength:g}', *more])})"}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.

@@ -83,6 +83,8 @@ class Through:
 
         def pullback(gradient: Tensor) -> Tensor:
             image, at = (found, own) if own is not None else run()
+            if not image.requires_grad:
+                raise InputError(f"{type(self.network).__name__}: its image does not depend on the mask; it must not detach")
             with gathered():
                 return torch.autograd.grad(image, at, gradient, retain_graph=True)[0]
 
@@ -96,7 +98,7 @@ class Through:
 
 
 def check_network(network: nn.Module) -> None:
-    """Raise InputError where a network was made in inference mode, so that nothing can be led back through it.
+    """Raise InputError where it is no network, or nothing can be led back through it: made in inference mode, or not made to the end.
 
     >>> with torch.inference_mode():
     ...     network = nn.Linear(2, 2)
@@ -104,6 +106,12 @@ def check_network(network: nn.Module) -> None:
     Traceback (most recent call last):
     prom.errors.InputError: Linear: was made in inference mode, where nothing has a gradient; make it outside
     """
+    if not isinstance(network, nn.Module):
+        raise InputError(f"network of type {type(network).__name__}: must be a torch.nn.Module (an object, no class)")
+    if any(isinstance(weight, nn.parameter.UninitializedParameter) for weight in network.parameters()):
+        raise InputError(
+            f"{type(network).__name__}: has lazy layers that have no weights yet; call it once with samples, mask and encoding"
+        )
     if any(weight.is_inference() for weight in network.parameters()):
         raise InputError(f"{type(network).__name__}: was made in inference mode, where nothing has a gradient; make it outside")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Protocol
 
 import torch
@@ -18,6 +19,18 @@ class Reconstruction(Protocol):
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """As :meth:`ZeroFilled.__call__`; of operations that autograd can follow, where the objective differentiates by autograd."""
+
+
+def other_than_usual(reconstruction: object, *names: str) -> list[str]:
+    """Those of these settings that are not the defaults, as ``"name=value"``.
+
+    >>> from prom.reconstruction.sense import Sense
+    >>> other_than_usual(Sense(0.1, iterations=3), "iterations", "tolerance")
+    ['iterations=3']
+    """
+    usual = signature(type(reconstruction)).parameters
+    own = {name: getattr(reconstruction, name) for name in names}
+    return [f"{name}={value}" for name, value in own.items() if value != usual[name].default]
 
 
 def image_of(

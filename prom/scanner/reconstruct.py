@@ -313,7 +313,7 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    if kind == "HDF5" and len(names := _arrays(path)) > 1:  # names of images say nothing of maps
+    if kind in ("HDF5", "npz") and len(names := _arrays(path, kind)) > 1:  # names of images say nothing of maps
         raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
     try:
         stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
@@ -321,6 +321,8 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
             what = "which array, or what its axes are, is unclear"
             raise InputError(f"sensitivities {path}: {what}; {ALONE}") from error
+        if "raw data say" in str(error):
+            raise InputError(f"sensitivities {path}: is raw data, and has no maps; {ALONE}") from error
         raise
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
@@ -333,11 +335,18 @@ def read_maps(path: str | os.PathLike) -> Tensor:
     return found[0] if len(found) == 1 else found
 
 
-def _arrays(path: Path) -> list[str]:
-    found: list[str] = []
-    with decoding(path, "HDF5"), h5py.File(path, "r") as file:
-        file.visititems(lambda name, entry: found.append(name) if isinstance(entry, h5py.Dataset) and entry.ndim > 1 else None)
-    return found
+def _arrays(path: Path, kind: str) -> list[str]:
+    """Names of what could be maps: arrays of numbers with two axes or more that are longer than 1."""
+    found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    with decoding(path, kind):
+        if kind == "npz":
+            found, _ = formats.npz_arrays(path)
+        else:
+            with h5py.File(path, "r") as file:
+                file.visititems(
+                    lambda name, entry: found.update({name: (entry.shape, entry.dtype)}) if isinstance(entry, h5py.Dataset) else None
+                )
+    return [name for name, (shape, dtype) in found.items() if sum(n > 1 for n in shape or ()) > 1 and dtype.kind in "biufcV"]
 
 
 def _axes_of_bart(path: Path) -> str | None:

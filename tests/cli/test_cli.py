@@ -102,6 +102,18 @@ def test_what_is_read_is_not_overwritten(here, tmp_path):
     assert done.returncode == 2 and "exists and is no mask" in done.stderr and (tmp_path / "images").read_bytes() == before
 
 
+def test_export_replaces_what_it_has_written_and_no_other_list_or_sequence(here, tmp_path):
+    for pattern, kind in (("points", "gaussian"), ("columns", "equispaced"), ("spokes", "random_readouts")):
+        made = here("baseline", kind, "mni_brain", "-a", "4", "--pattern", pattern, "--set", "subjects=1", "-o", "mask.h5", cwd=tmp_path)
+        assert made.returncode == 0
+        for output in (("list.csv",), ("order.csv", "--set", "order=radial"), ("scan.seq",))[: 1 if pattern == "spokes" else 3]:
+            assert [here("export", "mask.h5", "-o", *output, cwd=tmp_path).returncode for _ in range(2)] == [0, 0]
+    for name, text in (("traj.csv", "kx,ky,kz\n0,0,1\n"), ("gre.seq", "# Pulseq sequence file\n[VERSION]\nmajor 1\n"), ("a.csv", "")):
+        (tmp_path / name).write_text(text)
+        done = here("export", "mask.h5", "-o", name, cwd=tmp_path)
+        assert done.returncode == 2 and "exists and was not written by export" in done.stderr and (tmp_path / name).read_text() == text
+
+
 def test_a_series_is_chosen_by_its_description_as_by_its_number():
     known = prom_options.names(folder.plan, without=())
     for value in ("T2 TSE", "3", "1.2.840.1"):
@@ -447,21 +459,24 @@ def test_ctrl_c_that_a_library_would_turn_into_another_error_is_silent_too(work,
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-def test_ctrl_c_in_a_callback_of_the_compiler_is_not_lost():
-    """Of C code, which ignores what a callback raises: it comes after it."""
+@pytest.mark.parametrize("call", ["_raw_object_cache_notify()", "Ended()"])
+def test_ctrl_c_where_exceptions_are_ignored_is_not_lost(call):
+    """In what C code calls back, and at the end of an object: it comes after it, and ends a wait."""
     lines = [
         "import signal, time",
         "from prom.__main__ import interrupt",
         "signal.signal(signal.SIGINT, interrupt)",
         "def _raw_object_cache_notify(): signal.raise_signal(signal.SIGINT)",
+        "class Ended:",
+        "    def __del__(self): signal.raise_signal(signal.SIGINT)",
         "try:",
-        "    _raw_object_cache_notify()",
+        f"    {call}",
         "    print('went on', flush=True)",
-        "    time.sleep(30)",
+        "    time.sleep(60)",
         "except KeyboardInterrupt:",
         "    print('ended')",
     ]
-    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=30)
     assert (done.stdout.split("\n"), done.stderr) == (["went on", "ended", ""], "")
 
 

@@ -56,6 +56,20 @@ def test_a_number_of_processes_that_is_none_is_one_line(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "x")
     with pytest.raises(InputError, match="WORLD_SIZE x: must be a whole number"), distributed.group():
         pass
+    for name, value in {"MASTER_ADDR": "localhost", "WORLD_SIZE": "2", "RANK": "0", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    for name, value in (
+        ("WORLD_SIZE", "0"),
+        ("RANK", "x"),
+        ("RANK", "2"),
+        ("RANK", "-1"),
+        ("MASTER_PORT", "abc"),
+        ("MASTER_PORT", "65536"),
+    ):
+        with monkeypatch.context() as changed, pytest.raises(InputError, match=f"^{name} {value}: must be a whole number"):
+            changed.setenv(name, value)
+            with distributed.group():
+                pass
 
 
 def test_a_number_of_processes_without_their_addresses_is_one_line(monkeypatch):

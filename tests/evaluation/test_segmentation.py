@@ -472,6 +472,56 @@ def test_labels_of_other_names_are_refused():
             call()
 
 
+@pytest.mark.parametrize(
+    ("returned", "what"),
+    [
+        (lambda logits: [logits], "list"),
+        (lambda logits: {"out": logits}, "dict"),
+        (lambda logits: logits[:, :1], r"torch.float32 of \(6, 1, 16, 16\)"),
+        (lambda logits: torch.cat([logits, logits], dim=1), r"torch.float32 of \(6, 6, 16, 16\)"),
+        (lambda logits: logits[..., ::2, ::2], r"torch.float32 of \(6, 3, 8, 8\)"),
+    ],
+)
+def test_what_a_network_must_not_return(returned, what):
+    class Own(nn.Conv2d):
+        def forward(self, images):
+            return returned(super().forward(images))
+
+    segmenter, data = Segmenter(Own(1, 3, 1), {"RV": (1,), "LV": (2,)}), labelled()
+    for call in (
+        lambda: segmentation.evaluate(segmenter, data),
+        lambda: segmenter.predict(data.images),
+        lambda: segmenter.loss(data.images, data.labels),
+    ):
+        with pytest.raises(InputError, match=rf"Own: returned {what}: must be logits of \(6, 3, 16, 16\), for the background and RV, LV"):
+            call()
+
+
+def test_values_that_are_not_finite_have_no_score():
+    segmenter = Segmenter(nn.Conv2d(1, 3, 1), {"RV": (1,), "LV": (2,)})
+    segmenter.network.weight.data.fill_(torch.nan)
+    with pytest.raises(InputError, match="Conv2d: returned NaN or infinite values for demo, subject a"):
+        segmentation.evaluate(segmenter, labelled())
+
+
+def test_names_of_labels_that_do_not_name_each():
+    for names, message in (
+        (("background", "lesion", "lesion"), "two labels are called 'lesion'"),
+        (("background", "lesion"), "label 2 has no name, label_names are background, lesion from 0"),
+    ):
+        with pytest.raises(InputError, match=message):
+            segmentation.default_regions(labelled(names))
+    alike = labelled(("background", "Lesion", "lesion"))
+    own = Segmenter(nn.Conv2d(1, 3, 1), segmentation.default_regions(alike))
+    assert {"dice Lesion", "dice lesion"} <= set(segmentation.evaluate(own, alike))
+    two = Segmenter(nn.Conv2d(1, 2, 1), {"heart": (1, 2)})
+    with pytest.raises(InputError, match="calls label 3 'heart', which in the network is labels 1, 2"):
+        segmentation.evaluate(two, labelled(("background", "lung", "liver", "heart")))
+    assert Segmenter(nn.Conv2d(1, 2, 1), {"heart": range(1, 3)}).objective(labelled(), "cpu").describe()["network"]
+    with pytest.raises(InputError, match="reconstruction 'sense': is made of training data"):
+        segmentation.evaluate(own, alike, torch.ones(16, 16), reconstruction="sense")
+
+
 def test_regions_that_no_file_holds_are_refused_before_the_training():
     rest, held = labelled().hold_out(0.3)
     for regions, message in (
@@ -482,6 +532,7 @@ def test_regions_that_no_file_holds_are_refused_before_the_training():
         ({"x": (1.7,)}, "must be lists of labels by name"),
         (["x"], "must be lists of labels by name"),
         ({}, "regions: are none"),
+        ({1: (1,), "1": (2,)}, "must be lists of labels by name"),
     ):
         with pytest.raises(InputError, match=message):
             segmentation.train(rest, held, steps=1, channels=(2, 4), regions=regions)
@@ -490,8 +541,8 @@ def test_regions_that_no_file_holds_are_refused_before_the_training():
     with pytest.raises(InputError, match="labels of type torch.float32: must be whole numbers"):
         replace(labelled(), labels=labelled().labels / 2)
     assert replace(labelled(), labels=labelled().labels > 1).labels.dtype == torch.uint8
-    for kind in (torch.float32, torch.float16, torch.int64, torch.uint16):
-        assert replace(labelled(), labels=labelled().labels.to(kind)).labels.dtype == kind
+    for kind in (torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.uint16, torch.uint32):
+        assert torch.equal(replace(labelled(), labels=labelled().labels.to(kind)).labels, labelled().labels)
     named = {"right ventricle": np.array([1]), "left": torch.tensor([2])}
     assert segmentation.train(rest, held, steps=1, channels=(2, 4), regions=named).regions == {"right ventricle": (1,), "left": (2,)}
     small = segmentation.train(rest, held, steps=1, channels=(2, 4))

@@ -120,6 +120,43 @@ def test_a_layer_within_the_network_learns_alone(measured):
     assert trained.factor == 1 and not torch.equal(layer.theta, before)
 
 
+class Own(torch.nn.Module):
+    """A network with a mask layer of its own, or one that forgets where its image comes from."""
+
+    def __init__(self, detach: bool = False) -> None:
+        super().__init__()
+        self.layer, self.factor, self.detach = MaskLayer((16, 16), 4), torch.nn.Parameter(torch.ones(())), detach
+
+    def forward(self, samples, mask, encoding):
+        image = encoding.adjoint(samples * mask * self.layer.sample()) * self.factor
+        return image.detach() if self.detach else image
+
+
+def test_a_layer_that_would_leave_its_budget_is_refused(measured):
+    model = Own()
+    with pytest.raises(InputError, match="Own: has a mask layer of its own, which would leave its budget; give that as masks"):
+        train_network(model, measured, torch.ones(16, 16), steps=1, **SETTINGS)
+    model.layer.requires_grad_(False)
+    before = model.layer.theta.clone()
+    assert train_network(model, measured, torch.ones(16, 16), steps=1, **SETTINGS).factor != 1 and torch.equal(model.layer.theta, before)
+
+
+def test_networks_of_which_nothing_can_be_learnt_are_one_line(measured):
+    still = Own(detach=True)
+    still.layer.requires_grad_(False)
+    lazy = torch.nn.Sequential(torch.nn.LazyConv2d(1, 1))
+    for model, message in (
+        (still, "Own: its image does not depend on its weights"),
+        (lazy, "Sequential: has lazy layers that have no weights yet"),
+        (lambda samples, mask, encoding: samples, "network of type function: must be a torch.nn.Module"),
+        (torch.nn.Identity, "network of type type: must be a torch.nn.Module"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_network(model, measured, torch.ones(16, 16), steps=1, **SETTINGS)
+    with pytest.raises(InputError, match="Own: its image does not depend on the mask; it must not detach"):
+        Reconstructed(measured, Through(still)).loss_and_gradient([0], torch.ones(1, 16, 16))
+
+
 def test_a_network_without_weights_lets_a_mask_learn(measured):
     layer, settings = MaskLayer((16, 16), 4), {**SETTINGS, "steps": 2}
     before = layer.theta.detach().clone()

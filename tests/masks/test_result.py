@@ -358,5 +358,16 @@ def test_what_cannot_be_averaged_is_named():
     data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
     recipe = replace(DEFAULT, iterations=3)
     one, two = (optimize(data, 4, recipe=recipe, seed=seed, reconstruction=Sense(penalty)) for seed, penalty in ((0, 1e-3), (1, 0.1)))
-    with pytest.raises(InputError, match="reconstruction_penalty 0.1: the first mask has 0.001"):
+    old = replace(one, provenance={name: value for name, value in one.provenance.items() if name != "reconstruction_penalty"}, seed=7)
+    assert masks.average([old, one]).provenance["reconstruction_penalty"] == "0.001"  # those of older versions do not say it
+    for chosen in ([one, two], [old, one, two], [one, old, two]):
+        with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1: of different masks"):
+            masks.average(chosen)
+    few, many = (optimize(data, 4, recipe=recipe, seed=n, reconstruction=Sense(0.1, iterations=n)) for n in (3, 30))
+    with pytest.raises(InputError, match=r"reconstruction Sense\(iterations=30\): the first mask has Sense\(iterations=3\)"):
+        masks.average([few, many])
+    found = [optimize(data, 4, recipe=recipe, seed=seed, objective=lambda a, b: (a - b).abs().mean()) for seed in (0, 1)]
+    with pytest.raises(InputError, match="objective <lambda>: whether it is the same function"):
+        masks.average(found)
+    with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1"):
         masks.average(iter([one, two]))

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import prom
 from prom import InputError, SliceDataset
+from prom.engine import network_files
 from prom.kspace.coils import simulated
 from prom.kspace.encoding import Coils
 from prom.learn.exchange import exchange
@@ -87,6 +88,14 @@ def test_provenance_names_the_network_and_its_weights():
     assert one.describe() == two.describe() and one.describe()["reconstruction"] == "Known"
     nn.init.zeros_(two.network.one)
     assert one.describe() != two.describe()
+    frozen = [torch.jit.freeze(torch.jit.script(nn.Conv2d(1, 1, 3).eval())) for _ in range(2)]
+    assert len({network_files.fingerprint(one, "") for one in (*frozen, *frozen)}) == 2
+
+    class More(nn.Linear):
+        def get_extra_state(self):
+            return {"scale": 2}
+
+    assert len(network_files.fingerprint(More(2, 2), "")) == 16
 
 
 def test_what_no_network_can_do_is_refused(measured):

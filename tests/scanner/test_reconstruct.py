@@ -407,7 +407,9 @@ def test_partial_fourier_is_hinted_at(prom, tmp_path):
         ("raw.h5 -o image.nii --calibration 16 --reconstruction zero-filled", "zero-filled needs none; leave it out"),
         ("raw.h5 -o image.nii --set coils=keep", "give --train"),
         ("raw.h5 -o image.nii --mask none.h5", "no such file"),
+        ("raw.h5 -o image.nii --calibration 16 --compress 1", "--compress 1 leaves one coil"),
         ("raw.h5 -o image.nii --maps none.npy", "no such file"),
+        ("raw.h5 -o image.nii --maps raw.h5", "sensitivities raw.h5: is raw data, and has no maps; save the maps alone"),
         ("raw.h5 -o image.nii --key other", "has no ISMRMRD measurement 'other'"),
         ("raw.h5 -o image.nii --train mine", "has slices of (16, 12), the raw data (48, 40)"),
         ("raw.h5 -o raw.h5", "would overwrite a file that is read"),
@@ -541,6 +543,13 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         file["maps"], file["reconstruction_rss"] = np.ones((4, 48, 40), np.complex64), np.zeros((4, 48, 40))
     with pytest.raises(InputError, match="has several arrays"):
         reconstruct.read_maps(tmp_path / "named.h5")
+    np.savez(tmp_path / "named.npz", images=np.ones((4, 48, 40)), sensitivities=np.ones((4, 48, 40), np.complex64))
+    with pytest.raises(InputError, match=r"has several arrays \(images, sensitivities\)"):
+        reconstruct.read_maps(tmp_path / "named.npz")
+    with h5py.File(tmp_path / "told.h5", "w") as file:  # as programs write numbers and text beside maps
+        file["maps"], file["version"], file["voxel"] = np.ones((4, 48, 40), np.complex64), np.ones((1, 1)), np.ones((1, 3))
+        file["by"] = np.array([[b"a", b"b"], [b"c", b"d"]])
+    assert reconstruct.read_maps(tmp_path / "told.h5").shape == (4, 48, 40)
     maps = (simulated(4, (12, 10))[..., None] * torch.linspace(1, 2, 9)).contiguous()  # coils, partitions, lines, readout: in memory
     (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 12 4\n")
     maps.numpy().tofile(tmp_path / "maps.cfl")
@@ -550,7 +559,9 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     with pytest.raises(InputError, match="has 2 sets of maps; save one of them"):
         reconstruct.read_maps(tmp_path / "maps.cfl")
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
-    with pytest.raises(InputError, match=r"two.npz: which array, .*; save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"):
+    with pytest.raises(
+        InputError, match=r"two.npz: has several arrays \(image, maps\); save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"
+    ):
         reconstruct.read_maps(tmp_path / "two.npz")
 
 
