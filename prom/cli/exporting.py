@@ -82,8 +82,9 @@ def _check_replaced(output: Path) -> None:
 
 def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
-        columns = file.readline(1000).decode(errors="replace").strip().split(",")
-    return "candidate" in columns or any(f"{column}_offset" in columns for column in columns)
+        columns = set(file.readline(1000).decode("utf-8-sig", errors="replace").strip().split(","))
+    readouts = "candidate" in columns and columns <= {"frame", "candidate", "angle", "x", "y", "z", "shot"}
+    return readouts or any(f"{column}_offset" in columns for column in columns)
 
 
 def _is_sequence(path: Path) -> bool:

@@ -64,7 +64,7 @@ def group() -> Iterator[None]:
         yield
         return
     needed = ("RANK", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
-    if missing := [name for name in needed if name not in os.environ]:
+    if missing := [name for name in needed if not os.environ.get(name)]:
         raise InputError(f"WORLD_SIZE {size}: is set without {', '.join(missing)}; start with torchrun, or unset it")
     for name, end in (("RANK", int(size)), ("MASTER_PORT", 65536), *((("LOCAL_RANK", torch.cuda.device_count()),) * (len(needed) > 3))):
         if not os.environ[name].isdecimal() or int(os.environ[name]) >= end:

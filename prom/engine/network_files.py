@@ -62,25 +62,34 @@ def write(path: str | os.PathLike, content: dict[str, Any]) -> None:
 
 
 def fingerprint(network: torch.nn.Module, metadata: Any) -> str:
-    """16 hex digits of the SHA-256 of a network's weights and of metadata that JSON can hold; of TorchScript that was frozen, whose weights
-    are constants of its code, of that code.
+    """16 hex digits of the SHA-256 of a network's weights and of metadata that JSON can hold. Those of frozen TorchScript are constants.
 
     >>> fingerprint(torch.nn.Identity(), {"steps": 3})
     '6f35973e41fd89bc'
     """
     digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    weights = network.state_dict()
-    if isinstance(network, torch.jit.ScriptModule) and not weights:
-        code = io.BytesIO()
-        torch.jit.save(network, code)
-        digest.update(code.getvalue())
+    weights = network.state_dict() | {f"constant {place}": value for place, value in enumerate(_constants(network))}
     for name, value in sorted(weights.items()):
         if not isinstance(value, Tensor):  # of get_extra_state, or packed by a quantisation
-            digest.update(f"{name}{value!r}".encode())
+            packed = io.BytesIO()
+            torch.save(value, packed)
+            digest.update(name.encode() + packed.getvalue())
             continue
         bits = value.cpu().contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
         digest.update(name.encode() + bits.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def _constants(network: torch.nn.Module) -> Iterator[Tensor]:
+    """Tensors that are constants of TorchScript in a network."""
+    if not isinstance(network, torch.jit.ScriptModule):
+        for child in network.children():
+            yield from _constants(child)
+    elif hasattr(network, "forward"):
+        graph = network.inlined_graph
+        for node in graph.findAllNodes("prim::Constant"):
+            if node.hasAttribute("value") and node.kindOf("value") == "t":
+                yield node.t("value")
 
 
 def read(path: str | os.PathLike) -> Any:

@@ -35,6 +35,7 @@ FORMAT = "prom network 1"
 CHANNELS = (16, 32, 64, 128, 256)  # paper, section 4.4
 TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing tumour": (3,)}  # as BraTS scores them
 BATCH = 16  # slices that are segmented together
+NOT_FINITE = "returned NaN or infinite values"
 UNMASKED = "reconstruction without masks: fully sampled images need none; give masks too, or leave it out"
 
 
@@ -334,7 +335,12 @@ def train(
         bar.update()
         bar.set_postfix(loss=f"{loss.item():.3f}", best=f"{state['best']:.3f}", refresh=False)
         if state["step"] in stops:
-            dice = _validate(segmenter, validation, masks, reconstruction)
+            try:
+                dice = _validate(segmenter, validation, masks, reconstruction)
+            except InputError as error:
+                if NOT_FINITE not in str(error):
+                    raise
+                raise InputError(f"{data.name}: the network {NOT_FINITE} after step {state['step']}; use a lower learning rate") from error
             if dice > state["best"]:
                 state |= {"best": dice, "weights": {name: value.detach().clone() for name, value in network.state_dict().items()}}
             if checkpoint:
@@ -372,7 +378,7 @@ def evaluate(
     Raises
     ------
     InputError
-        Where the data have no labels, or the network or the mask does not fit them.
+        Where the data have no labels, the network or the mask does not fit them, or it returns NaN.
     """
     labels = _labels(data)
     if mask is not None:
@@ -395,8 +401,9 @@ def evaluate(
             images = reconstructed(data, range(len(data))[block], mask.to(device), reconstruction)
         classes = labels[block].to(device)
         logits = segmenter.logits(images)
-        if not logits.isfinite().all():
-            raise InputError(f"{type(segmenter.network).__name__}: returned NaN or infinite values for {data.describe(start)}; repair it")
+        if len(wrong := (logits.isnan() | (logits == torch.inf)).flatten(1).any(dim=1).nonzero()):
+            of = data.describe(start + int(wrong[0]))
+            raise InputError(f"{type(segmenter.network).__name__}: {NOT_FINITE} for {of}; repair it")
         losses += [float(segmenter.loss_of(logits[one : one + 1], classes[one : one + 1])) for one in range(len(logits))]
         predicted, targets = segmenter.decide(logits), segmenter.targets(classes)
         both, size, target_size = (part.sum(dim=(-2, -1)).double() for part in (predicted & targets, predicted, targets))
@@ -424,7 +431,8 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
         return dict(TUMOUR_REGIONS)
     found = sorted({value for one in _labels(data) for value in one.unique().tolist()})
     if data.label_names:  # those made of numbers alone are of all up to the largest
-        if doubled := sorted({name for name in data.label_names if data.label_names.count(name) > 1}):
+        occurring = [name for value, name in enumerate(data.label_names) if value in found]
+        if doubled := [name for name in occurring if occurring.count(name) > 1]:
             raise InputError(f"{data.name}: two labels are called {doubled[0]!r}; give each a name of its own, or name regions")
         if found and found[-1] >= len(data.label_names):
             names = ", ".join(map(str, data.label_names))
@@ -516,7 +524,7 @@ def _checked(regions: object) -> dict[str, tuple[int, ...]]:
     """Regions as a network's file can hold them."""
     try:
         given = dict(regions)
-        found = {str(name): tuple(index(value) for value in values) for name, values in given.items()}
+        found = {str(name): tuple(dict.fromkeys(index(value) for value in values)) for name, values in given.items()}
         if len(found) < len(given):
             raise ValueError("two names are alike as text")
     except (TypeError, ValueError) as error:

@@ -97,7 +97,7 @@ def train_network(
     for module in (network, *([layer] if layer else [])):
         check_network(module)
     inner = [module for module in network.modules() if isinstance(module, MaskLayer) and module is not layer]
-    if any(one.theta.requires_grad for one in inner):
+    if learning_rate and any(one.theta.requires_grad for one in inner):
         raise InputError(f"{type(network).__name__}: has a mask layer of its own, which would leave its budget; give that as masks")
     of_layer = {weight for one in (layer, *inner) if one is not None for weight in one.parameters()}  # which may be parts of the network
     weights = [weight for weight in network.parameters() if weight not in of_layer]

@@ -87,7 +87,7 @@ class Sense:
         """
         penalty = self.penalty.detach().cpu()
         text = f"{float(penalty):g}" if penalty.numel() == 1 else hashlib.sha256(penalty.contiguous().numpy().tobytes()).hexdigest()[:16]
-        more = other_than_usual(self, "iterations", "tolerance")
+        more = other_than_usual(Sense, self, "iterations", "tolerance")
         return {"reconstruction": f"Sense({', '.join(more)})" if more else "Sense", "reconstruction_penalty": text}
 
     @classmethod

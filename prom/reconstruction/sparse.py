@@ -183,7 +183,7 @@ class Sparse:
         {'reconstruction': 'Sparse(tv, strength=0.002)'}
         """
         of_wavelets = ("wavelet", "levels") if self.kind == "wavelet" else ()
-        more = other_than_usual(self, "smoothing", *of_wavelets, "steps", "iterations", "tolerance")
+        more = other_than_usual(Sparse, self, "smoothing", *of_wavelets, "steps", "iterations", "tolerance")
         return {"reconstruction": f"Sparse({', '.join([self.kind, f'strength={self.strength:g}', *more])})"}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -21,14 +21,14 @@ class Reconstruction(Protocol):
         """As :meth:`ZeroFilled.__call__`; of operations that autograd can follow, where the objective differentiates by autograd."""
 
 
-def other_than_usual(reconstruction: object, *names: str) -> list[str]:
-    """Those of these settings that are not the defaults, as ``"name=value"``.
+def other_than_usual(kind: type, reconstruction: object, *names: str) -> list[str]:
+    """Those of these settings that are not the defaults of this type, as ``"name=value"``.
 
     >>> from prom.reconstruction.sense import Sense
-    >>> other_than_usual(Sense(0.1, iterations=3), "iterations", "tolerance")
+    >>> other_than_usual(Sense, Sense(0.1, iterations=3), "iterations", "tolerance")
     ['iterations=3']
     """
-    usual = signature(type(reconstruction)).parameters
+    usual = signature(kind).parameters
     own = {name: getattr(reconstruction, name) for name in names}
     return [f"{name}={value}" for name, value in own.items() if value != usual[name].default]
 

@@ -313,10 +313,14 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    if kind in ("HDF5", "npz") and len(names := _arrays(path, kind)) > 1:  # names of images say nothing of maps
+    names = _arrays(path, kind) if kind in ("HDF5", "npz") else []
+    if len(names) > 1:  # names of images say nothing of maps
         raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
+    if names and names[0].split("/")[-1].lower() in formats.KSPACE_NAMES:
+        raise InputError(f"sensitivities {path}: has k-space, {names[0]}, and no maps; {ALONE}")
     try:
-        stack = arranged(formats.content(path, kind, None, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
+        axes = _axes_of_bart(path) if kind == "BART" else _axes_of_maps
+        stack = arranged(formats.content(path, kind, names[0] if names else None, axes))
     except InputError as error:
         if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
             what = "which array, or what its axes are, is unclear"

@@ -108,7 +108,12 @@ def test_export_replaces_what_it_has_written_and_no_other_list_or_sequence(here,
         assert made.returncode == 0
         for output in (("list.csv",), ("order.csv", "--set", "order=radial"), ("scan.seq",))[: 1 if pattern == "spokes" else 3]:
             assert [here("export", "mask.h5", "-o", *output, cwd=tmp_path).returncode for _ in range(2)] == [0, 0]
-    for name, text in (("traj.csv", "kx,ky,kz\n0,0,1\n"), ("gre.seq", "# Pulseq sequence file\n[VERSION]\nmajor 1\n"), ("a.csv", "")):
+    for name, text in (
+        ("traj.csv", "kx,ky,kz\n0,0,1\n"),
+        ("gre.seq", "# Pulseq sequence file\n[VERSION]\nmajor 1\n"),
+        ("a.csv", ""),
+        ("votes.csv", "candidate,votes\nSmith,3\n"),
+    ):
         (tmp_path / name).write_text(text)
         done = here("export", "mask.h5", "-o", name, cwd=tmp_path)
         assert done.returncode == 2 and "exists and was not written by export" in done.stderr and (tmp_path / name).read_text() == text

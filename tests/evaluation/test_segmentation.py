@@ -453,6 +453,12 @@ def test_a_loss_that_is_not_finite_ends_the_training(monkeypatch):
         segmentation.train(TRAIN, VALIDATION, **SMALL, device="cpu")
 
 
+def test_a_network_that_diverged_is_a_matter_of_the_learning_rate():
+    bright = [replace(part, images=part.images * 1e18) for part in (TRAIN, VALIDATION)]
+    with pytest.raises(InputError, match="discs: .* use a lower learning rate"):
+        segmentation.train(*bright, **{**SMALL, "learning_rate": 1e6}, device="cpu")
+
+
 def labelled(names=("background", "RV", "LV"), dtype=torch.uint8) -> SliceDataset:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(3, (6, 16, 16), generator=generator)
@@ -499,9 +505,16 @@ def test_what_a_network_must_not_return(returned, what):
 
 def test_values_that_are_not_finite_have_no_score():
     segmenter = Segmenter(nn.Conv2d(1, 3, 1), {"RV": (1,), "LV": (2,)})
-    segmenter.network.weight.data.fill_(torch.nan)
-    with pytest.raises(InputError, match="Conv2d: returned NaN or infinite values for demo, subject a"):
-        segmentation.evaluate(segmenter, labelled())
+    data = labelled()
+    data.images[4, 0, 2, 3] = torch.inf
+    with pytest.raises(InputError, match="Conv2d: returned NaN or infinite values for demo, subject e, slice 0"):
+        segmentation.evaluate(segmenter, data)
+
+    class Certain(nn.Conv2d):
+        def forward(self, images):
+            return functional.one_hot(super().forward(images).argmax(dim=1), 3).movedim(-1, 1).float().log()
+
+    assert segmentation.evaluate(Segmenter(Certain(1, 3, 1), {"RV": (1,), "LV": (2,)}), labelled())["dice"].notna().all()
 
 
 def test_names_of_labels_that_do_not_name_each():

@@ -136,6 +136,7 @@ def test_a_layer_that_would_leave_its_budget_is_refused(measured):
     model = Own()
     with pytest.raises(InputError, match="Own: has a mask layer of its own, which would leave its budget; give that as masks"):
         train_network(model, measured, torch.ones(16, 16), steps=1, **SETTINGS)
+    train_network(model, measured, MaskLayer((16, 16), 4), steps=1, **{**SETTINGS, "learning_rate": 0})  # nothing of it moves
     model.layer.requires_grad_(False)
     before = model.layer.theta.clone()
     assert train_network(model, measured, torch.ones(16, 16), steps=1, **SETTINGS).factor != 1 and torch.equal(model.layer.theta, before)

@@ -88,14 +88,20 @@ def test_provenance_names_the_network_and_its_weights():
     assert one.describe() == two.describe() and one.describe()["reconstruction"] == "Known"
     nn.init.zeros_(two.network.one)
     assert one.describe() != two.describe()
-    frozen = [torch.jit.freeze(torch.jit.script(nn.Conv2d(1, 1, 3).eval())) for _ in range(2)]
-    assert len({network_files.fingerprint(one, "") for one in (*frozen, *frozen)}) == 2
+    plain = [nn.Conv2d(1, 1, 3).eval() for _ in range(2)]
+    frozen = [nn.Sequential(torch.jit.freeze(torch.jit.script(one))) for one in (*plain, *plain)]
+    assert len({network_files.fingerprint(one, "") for one in frozen}) == 2  # in a network of one's own, and whoever froze it
 
     class More(nn.Linear):
         def get_extra_state(self):
-            return {"scale": 2}
+            return {"scale": self.scale}
 
-    assert len(network_files.fingerprint(More(2, 2), "")) == 16
+    more, found = More(2, 2), set()
+    for place in range(3):
+        more.scale = torch.zeros(2000)
+        more.scale[1000] = min(place, 1)
+        found.add(network_files.fingerprint(more, ""))
+    assert len(found) == 2
 
 
 def test_what_no_network_can_do_is_refused(measured):

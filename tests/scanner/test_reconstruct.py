@@ -550,6 +550,12 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         file["maps"], file["version"], file["voxel"] = np.ones((4, 48, 40), np.complex64), np.ones((1, 1)), np.ones((1, 3))
         file["by"] = np.array([[b"a", b"b"], [b"c", b"d"]])
     assert reconstruct.read_maps(tmp_path / "told.h5").shape == (4, 48, 40)
+    np.savez(tmp_path / "told.npz", maps=np.ones((4, 48, 40), np.complex64), version=np.array(1), images=np.ones((1, 1)))
+    assert reconstruct.read_maps(tmp_path / "told.npz").shape == (4, 48, 40)
+    with h5py.File(tmp_path / "fastmri.h5", "w") as file:
+        file["kspace"], file["mask"] = np.ones((3, 4, 48, 40), np.complex64), np.ones(40)
+    with pytest.raises(InputError, match="has k-space, kspace, and no maps"):
+        reconstruct.read_maps(tmp_path / "fastmri.h5")
     maps = (simulated(4, (12, 10))[..., None] * torch.linspace(1, 2, 9)).contiguous()  # coils, partitions, lines, readout: in memory
     (tmp_path / "maps.hdr").write_text("# Dimensions\n9 10 12 4\n")
     maps.numpy().tofile(tmp_path / "maps.cfl")
