@@ -76,7 +76,7 @@ def test_a_reconstruction_by_name_or_as_an_object_is_the_same():
     polished = prom.polish(by_name.mask, data, evaluations=4, reconstruction="sense", device="cpu")
     assert whole_loss(ready, [0, 1], polished.float()) < whole_loss(ready, [0, 1], by_name.mask.float())
     through_tv = prom.optimize(data, 4, recipe=replace(FEW, iterations=1), reconstruction=Sparse("tv", steps=3), seed=1, device="cpu")
-    assert through_tv.provenance["reconstruction"] == "Sparse(tv, strength=0.001)"
+    assert through_tv.provenance["reconstruction"] == "Sparse(tv, strength=0.001, steps=3)"
     with pytest.raises(InputError, match="reconstruction"):
         masks.average([by_name, replace(by_name, seed=1, provenance=through_tv.provenance)])
 

@@ -363,6 +363,12 @@ def test_what_cannot_be_averaged_is_named():
     for chosen in ([one, two], [old, one, two], [one, old, two]):
         with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1: of different masks"):
             masks.average(chosen)
+
+    class Own(Sense):
+        def __init__(self) -> None:
+            super().__init__(0.1, iterations=20)
+
+    assert Own().describe()["reconstruction"] == "Sense(iterations=20)"
     few, many = (optimize(data, 4, recipe=recipe, seed=n, reconstruction=Sense(0.1, iterations=n)) for n in (3, 30))
     with pytest.raises(InputError, match=r"reconstruction Sense\(iterations=30\): the first mask has Sense\(iterations=3\)"):
         masks.average([few, many])

@@ -95,7 +95,9 @@ def test_a_function_as_criterion_is_the_formula(brains):
         torch.testing.assert_close(gradient, expected[1] * formula.loss_unit, rtol=1e-3, atol=1e-8)
         torch.testing.assert_close(objective.loss([1, 4], masks), loss)
     assert formula.curvature() is None and given.curvature().shape == (32, 32)
-    assert given.describe() == {"objective": "mse_loss", **sense.describe()} and sense.describe()["reconstruction"] == "Sense"
+    assert (
+        given.describe() == {"objective": "mse_loss", **sense.describe()} and sense.describe()["reconstruction"] == "Sense(iterations=10)"
+    )
 
 
 def test_an_unknown_criterion_is_refused(brains):

@@ -83,6 +83,7 @@ def test_masks_are_scored_and_improved_through_a_network(measured):
     torch.testing.assert_close(*(torch.tensor(score) for score in scores))
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.jit")  # users still have such networks
 def test_provenance_names_the_network_and_its_weights():
     one, two = Through(Known(ZeroFilled())), Through(Known(ZeroFilled()))
     assert one.describe() == two.describe() and one.describe()["reconstruction"] == "Known"

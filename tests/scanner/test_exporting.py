@@ -143,8 +143,8 @@ def test_where_nothing_can_be_written(run, tmp_path, output):
 
 
 def test_a_full_disk_leaves_the_older_file(run, tmp_path, monkeypatch):
-    (tmp_path / "scan.seq").write_text("old")
-    assert run("export", "columns.h5", "--output", "scan.mrd")[0] == 0
+    for name in ("scan.seq", "scan.mrd"):
+        assert run("export", "columns.h5", "--output", name)[0] == 0
     before = {name: (tmp_path / name).read_bytes() for name in ("scan.seq", "scan.mrd")}
 
     def full(*_: object, **__: object) -> None:
