@@ -55,6 +55,15 @@ class PhaseConstrained:
         self.penalty = Sense(penalty, iterations, tolerance).penalty
         self.phase, self.iterations, self.tolerance = phase, iterations, tolerance
 
+    def describe(self) -> dict[str, str]:
+        """What a mask's provenance records: as of SENSE. The phase belongs to the images.
+
+        >>> PhaseConstrained(1e-3, torch.ones(4, 4)).describe()
+        {'reconstruction': 'PhaseConstrained', 'reconstruction_penalty': '0.001'}
+        """
+        found = Sense(self.penalty, self.iterations, self.tolerance).describe()
+        return found | {"reconstruction": found["reconstruction"].replace("Sense", "PhaseConstrained")}
+
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.
 
