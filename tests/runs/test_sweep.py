@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shlex
 import shutil
 import signal
@@ -18,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 
 from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks
 from prom.baselines import rivals
@@ -499,8 +501,8 @@ def test_places_of_one_machine_are_not_recorded(tmp_path, place):
     results.write(folder / "a.json", {"command": shlex.join(["python", "-m", "prom.runs.notebook", json.dumps(named)])})
     (folder / "a.csv").write_text("subject,slice,psnr\n")
     script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path)
-    done = subprocess.run([sys.executable, script, "mine", str(tmp_path / "one")], capture_output=True, text=True)
-    assert done.returncode == 1 and "a place of this machine" in done.stderr and not list(tmp_path.glob("*.csv*"))
+    done = CliRunner().invoke(runpy.run_path(script)["main"], ["mine", str(tmp_path / "one")])
+    assert done.exit_code == 1 and "a place of this machine" in done.stderr and not list(tmp_path.glob("*.csv*"))
 
 
 def test_subjects_keep_their_names_in_a_table_of_slices(tmp_path):
