@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -19,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from prom import InputError, SliceDataset, baselines, evaluate, load, load_mask, masks
 from prom.baselines import rivals
@@ -384,6 +385,12 @@ def test_every_number_of_members_is_averaged(work, monkeypatch):
     }
 
 
+def recorder(folder: Path) -> Callable[..., Result]:
+    """The script that makes the files of records, for records in ``folder``."""
+    script = runpy.run_path(shutil.copy(PROJECT / "data" / "recorded" / "record.py", folder))["main"]
+    return lambda *arguments: CliRunner().invoke(script, [str(argument) for argument in arguments])
+
+
 def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     """Two seeds of a variant and their average; then the files of data/recorded made from them."""
     variant = "default:iterations=4,batch_size=2"
@@ -405,9 +412,9 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     assert process.returncode == 0, errors
     assert f"{variant}, mean of 2" in told
     (tmp_path / "recorded").mkdir()
-    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
-    record = [sys.executable, script, "mine", str(tmp_path), "--masks", "default-*-ensemble2"]
-    subprocess.run(record, check=True, capture_output=True)
+    record = recorder(tmp_path / "recorded")
+    done = record("mine", tmp_path, "--masks", "default-*-ensemble2")
+    assert done.exit_code == 0, done.stderr
 
     table = pd.read_csv(tmp_path / "recorded" / "mine_reconstruction.csv")
     assert table[["method", "variant", "members", "seed"]].values.tolist() == [
@@ -429,7 +436,7 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
     part = tmp_path / "part" / folder.name  # without the ensemble, whose recorded run is to stay
     shutil.copytree(folder, part, ignore=shutil.ignore_patterns("*ensemble*"))
     table.assign(psnr=-1.0).to_csv(tmp_path / "recorded" / "mine_reconstruction.csv", index=False)
-    subprocess.run([*record[:3], str(part.parent), "--add"], check=True, capture_output=True)
+    assert record("mine", part.parent, "--add").exit_code == 0
     again = pd.read_csv(tmp_path / "recorded" / "mine_reconstruction.csv")
     assert again["psnr"].tolist() == pytest.approx([*table["psnr"][:2], -1.0]) and again["members"].tolist() == [1, 1, 2]
     slices_again = pd.read_csv(tmp_path / "recorded" / "mine_slices.csv.gz")
@@ -439,8 +446,8 @@ def test_variants_ensembles_and_the_recorded_table(work, tmp_path):
 
     other = json.loads((folder / "default-iterations=4-batch_size=2-points-x4-seed0.json").read_text())
     results.write(folder / "default-iterations=4-batch_size=2-points-x4-seed0.json", {**other, "versions": "other"})
-    refused = subprocess.run(record, capture_output=True, text=True)
-    assert refused.returncode == 1 and "2 versions of the code" in refused.stderr
+    refused = record("mine", tmp_path, "--masks", "default-*-ensemble2")
+    assert refused.exit_code == 1 and "2 versions of the code" in refused.stderr
 
 
 def test_segmentation(work, tmp_path):
@@ -462,8 +469,7 @@ def test_segmentation(work, tmp_path):
         done = subprocess.run([*command, *extra], cwd=work, capture_output=True, text=True)
         assert done.returncode == 0 and "dice" in done.stdout, done.stderr
     (tmp_path / "recorded").mkdir()
-    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path / "recorded")
-    subprocess.run([sys.executable, script, "labelled", str(tmp_path)], check=True, capture_output=True)
+    assert recorder(tmp_path / "recorded")("labelled", tmp_path).exit_code == 0
     table = pd.read_csv(tmp_path / "recorded" / "labelled_segmentation.csv").set_index(["method", "tuning_steps", "seed"]).sort_index()
     assert len(table) == 5 and table["network"].unique().tolist() == [segmentation.file_fingerprint(work / "net.pt")]
 
@@ -500,8 +506,7 @@ def test_places_of_one_machine_are_not_recorded(tmp_path, place):
     named = {"dataset": "mine", "root": "", "options": {}, **place}
     results.write(folder / "a.json", {"command": shlex.join(["python", "-m", "prom.runs.notebook", json.dumps(named)])})
     (folder / "a.csv").write_text("subject,slice,psnr\n")
-    script = shutil.copy(PROJECT / "data" / "recorded" / "record.py", tmp_path)
-    done = CliRunner().invoke(runpy.run_path(script)["main"], ["mine", str(tmp_path / "one")])
+    done = recorder(tmp_path)("mine", tmp_path / "one")
     assert done.exit_code == 1 and "a place of this machine" in done.stderr and not list(tmp_path.glob("*.csv*"))
 
 
