@@ -238,12 +238,17 @@ def _choose(path: Path, arrays: _Arrays, name: str | None, candidates: Sequence[
             raise InputError(f"{path}: has no array {name!r} of its own; arrays in it: {listing}")
         return name
     if candidates is None:
-        candidates = [k for k, (shape, dtype) in arrays.items() if sum(n > 1 for n in shape) >= 2 and dtype.kind in "biufc"]
+        candidates = numeric(arrays)
     if not candidates and not any(dtype.kind in "biufc" and len(shape) >= 2 for shape, dtype in arrays.values()):
         raise InputError(f"{path}: has no array of numbers that could be images, remove it; arrays in it: {listing}")
     if len(candidates) != 1:
         raise InputError(f"{path}: which array to read is unclear, give dataset_name; arrays in it: {listing}")
     return candidates[0]
+
+
+def numeric(arrays: _Arrays) -> list[str]:
+    """Names of arrays of numbers with two axes or more that are longer than 1."""
+    return [name for name, (shape, dtype) in arrays.items() if sum(n > 1 for n in shape) >= 2 and dtype.kind in "biufc"]
 
 
 def _read_nifti(path: Path, _: str | None, axes: Axes) -> Content:
@@ -382,6 +387,12 @@ def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
     """ "kspace" where the array, or the file, is called so and holds complex numbers."""
     words = [*re.split(r"[/.]", name.lower())[-1:], *re.split(r"[_. ]+", path.name.lower())]
     return "kspace" if dtype.kind == "c" and set(KSPACE_NAMES) & set(words) else None
+
+
+def hdf5_arrays(path: Path) -> _Arrays:
+    """Shape and type of each array of an HDF5 file; links are not followed."""
+    with h5py.File(path, "r") as file:
+        return {name: (item.shape or (), _complex(item.dtype) or item.dtype) for name, item in _walk(file) if item is not None}
 
 
 def _walk(file: h5py.File, skip: str | None = None) -> Iterator[tuple[str, h5py.Dataset | None]]:

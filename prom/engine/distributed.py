@@ -63,14 +63,15 @@ def group() -> Iterator[None]:
     if int(size) == 1:
         yield
         return
-    needed = ("RANK", "MASTER_ADDR", "MASTER_PORT", *(("LOCAL_RANK",) if torch.cuda.is_available() else ()))
-    if missing := [name for name in needed if not os.environ.get(name)]:
+    ends = {"RANK": int(size), "MASTER_ADDR": None, "MASTER_PORT": 65536}  # of what must be numbers
+    if torch.cuda.is_available():
+        ends["LOCAL_RANK"] = torch.cuda.device_count()
+    if missing := [name for name in ends if not os.environ.get(name)]:
         raise InputError(f"WORLD_SIZE {size}: is set without {', '.join(missing)}; start with torchrun, or unset it")
-    for name, end in (("RANK", int(size)), ("MASTER_PORT", 65536), *((("LOCAL_RANK", torch.cuda.device_count()),) * (len(needed) > 3))):
-        if not os.environ[name].isdecimal() or int(os.environ[name]) >= end:
-            raise InputError(
-                f"{name} {os.environ[name]}: must be a whole number from 0 to {end - 1}; start with torchrun, or unset WORLD_SIZE"
-            )
+    for name, end in ends.items():
+        value = os.environ[name]
+        if end is not None and not (value.isdecimal() and int(value) < end):
+            raise InputError(f"{name} {value}: must be a whole number from 0 to {end - 1}; start with torchrun, or unset WORLD_SIZE")
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")

@@ -541,8 +541,7 @@ def _check_start(start: object, regions: object, channels: Sequence[int]) -> Non
     """What a network that is trained further has already."""
     if not isinstance(start, Segmenter) or "channels" not in start.metadata:
         raise InputError(f"start of type {type(start).__name__}: must be a network of prom.segmentation.train; read one with load")
-    own = {name: tuple(values) for name, values in start.regions.items()}
-    if regions is not None and _checked(regions) != own:
+    if regions is not None and _checked(regions) != start.regions:
         raise InputError(f"regions: the network to start from has its own, {', '.join(start.regions)}; leave them out")
     if list(channels) not in (list(CHANNELS), list(start.metadata["channels"])):
         raise InputError(f"channels {list(channels)}: the network to start from has {list(start.metadata['channels'])}; leave them out")

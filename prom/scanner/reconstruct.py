@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import torch
 from torch import Tensor
@@ -340,17 +339,9 @@ def read_maps(path: str | os.PathLike) -> Tensor:
 
 
 def _arrays(path: Path, kind: str) -> list[str]:
-    """Names of what could be maps: arrays of numbers with two axes or more that are longer than 1."""
-    found: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
+    """Names of what could be maps."""
     with decoding(path, kind):
-        if kind == "npz":
-            found, _ = formats.npz_arrays(path)
-        else:
-            with h5py.File(path, "r") as file:
-                file.visititems(
-                    lambda name, entry: found.update({name: (entry.shape, entry.dtype)}) if isinstance(entry, h5py.Dataset) else None
-                )
-    return [name for name, (shape, dtype) in found.items() if sum(n > 1 for n in shape or ()) > 1 and dtype.kind in "biufcV"]
+        return formats.numeric(formats.npz_arrays(path)[0] if kind == "npz" else formats.hdf5_arrays(path))
 
 
 def _axes_of_bart(path: Path) -> str | None:

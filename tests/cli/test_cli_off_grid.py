@@ -92,6 +92,7 @@ def test_a_mask_of_spokes_is_of_one_size(run):
     """Of larger images so many spokes are another acceleration, and do not reach their resolution."""
     assert run("baseline", "equal_angles", "mine", "-a", 4, *SPOKES, "-o", "mask.h5")[0] == 0
     code, out, err = run("evaluate", "mask.h5", "mine", "--set", "size=12", "--reconstruction", "sense")
-    assert (code, out) == (2, "") and err.startswith(
-        "prom: spokes: were made for images of 16 x 16, and these are (12, 12); make the mask for these ("
+    assert (code, out) == (2, "") and err == (
+        "prom: spokes: were made for images of 16 x 16, and these are (12, 12); make the mask for these "
+        "(readouts of your own are of the kind 'readouts')\n"
     )

@@ -455,7 +455,7 @@ from prom.datasets import cache
 cache.IN_MEMORY = 0
 def use(slices):
     data = large_store.load(Path(sys.argv[1]), slices)
-    prom.evaluate(prom.optimize(data, 8, recipe=replace(prom.DEFAULT, iterations=3)).mask, data.select(range(0, slices, 25)))
+    prom.evaluate(prom.optimize(data, 8, recipe=replace(prom.DEFAULT, iterations=3)).mask, data.select(range(0, slices, 5)))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 if sys.argv[3] == "make":
