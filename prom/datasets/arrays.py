@@ -38,7 +38,7 @@ class Content:
     ``thickness``: mm from one slice to the next, where known. ``volume``: whether the format says that N is an axis of one volume, of
     k-space its partitions, of raw data its lines; ``readout``: 0, 1 or 2 where it says that the readout of a volume is along N, H or W,
     else 0. ``guessed``: whether the axes are the usual ones, which neither the file nor anybody named. ``steps``: the least and the
-    greatest distance of neighbouring slices, where positions are known, and their unit.
+    greatest distance of neighbouring slices, where positions are known, and their unit. ``name``: of the array, where the file has names.
     """
 
     array: np.ndarray
@@ -53,6 +53,7 @@ class Content:
     readout: int = 0
     guessed: bool = False
     steps: tuple[float, float, str] | None = None
+    name: str = ""
 
     @property
     def frames(self) -> int:

@@ -606,14 +606,14 @@ class SliceDataset:
         rest, held = self.held_out(fraction)
         return self.select(rest), replace(self.select(held), split="validation")
 
-    def held_out(self, fraction: float) -> tuple[list[int], list[int]]:
-        """The entries of the two parts that :meth:`hold_out` makes."""
+    def held_out(self, fraction: float, name: str = "validation") -> tuple[list[int], list[int]]:
+        """The entries of the two parts that :meth:`hold_out` makes; ``name``: of the share in messages."""
         patients = self.patients or self.subjects
         names = sorted(set(patients))
         count = max(1, round(fraction * len(names))) if 0 < fraction < 1 else 0
         if not 0 < count < len(names):
             way = "read more" if len(names) < 2 else f"give a share from {1 / len(names):.2g} to {1 - 1 / len(names):.2g}"
-            raise InputError(f"validation {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides; {way}")
+            raise InputError(f"{name} {fraction}: of {len(names)} patient(s) of {self.name} it must leave some on both sides; {way}")
         held = {names[(2 * i + 1) * len(names) // (2 * count)] for i in range(count)}
         return [i for i, name in enumerate(patients) if name not in held], [i for i, name in enumerate(patients) if name in held]
 

@@ -40,6 +40,8 @@ PAGES = 4096  # of a TIFF: the time that its library takes grows with their squa
 TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
 NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
+ALONE = "save the maps alone, as .npy (K, H, W) or (N, K, H, W)"
+OF_MAPS = re.compile("map|sens|csm", re.I)  # in names
 
 
 def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Tensor:
@@ -64,7 +66,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
         axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
         axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
-    found = arranged(content(path, kind, None, axes, volume))
+    found = arranged(content_of_maps(path, kind, axes, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
         raise InputError(f"sensitivities {path}: are of {what}; save those of one, which all slices get")
@@ -72,6 +74,34 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     if not np.isfinite(maps).all():
         raise InputError(f"{path}: has NaN or infinite values; repair it, sensitivities outside the object can be 0")
     return torch.tensor(maps, dtype=torch.complex64)
+
+
+def content_of_maps(path: Path, kind: str, axes: Axes, volume: bool = False) -> Content:
+    """The one array of numbers in a file of coil sensitivities: what images are called says nothing of them.
+
+    Raises
+    ------
+    InputError
+        Where there are several, or the array, or the file, is called k-space; and as by :func:`content`.
+    """
+    names = []
+    if kind in ("HDF5", "npz"):
+        with decoding(path, kind):
+            names = numeric(npz_arrays(path)[0] if kind == "npz" else hdf5_arrays(path))
+    if len(names) > 1:
+        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
+    try:
+        found = content(path, kind, names[0] if names else None, axes, volume, labels=False)
+    except InputError as error:
+        if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
+            what = "which array, or what its axes are, is unclear"
+            raise InputError(f"sensitivities {path}: {what}; {ALONE}") from error
+        raise
+    own = re.split(r"[/.]", found.name.lower())[-1]
+    words = re.split(r"[_. ]+", path.name.lower())
+    if own in KSPACE_NAMES or set(KSPACE_NAMES) & set(words) and not OF_MAPS.search(own + path.name):
+        raise InputError(f"sensitivities {path}: has k-space, {found.name or path.name}, and no maps; {ALONE}")
+    return found
 
 
 def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str) -> str:
@@ -210,9 +240,17 @@ def without_extension(path: Path) -> Path:
     return path.with_name(path.name[: -len(extension)])
 
 
-def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes = None, volume: bool = False, time: bool = False) -> Content:
+def content(
+    path: Path,
+    kind: str,
+    dataset_name: str | None = None,
+    axes: Axes = None,
+    volume: bool = False,
+    time: bool = False,
+    labels: bool = True,
+) -> Content:
     """What one file holds; for the arguments see :func:`prom.datasets.folder.plan`, for ``axes`` also :data:`prom.datasets.arrays.Axes`.
-    ``volume`` and ``time``: whether raw data may be 3D, or series.
+    ``volume`` and ``time``: whether raw data may be 3D, or series; ``labels``: whether an array of that name in a npz is labels.
 
     Raises
     ------
@@ -223,6 +261,7 @@ def content(path: Path, kind: str, dataset_name: str | None = None, axes: Axes =
         check_signature(path)
         reader = FORMATS[kind][1]
         asked = {name: True for name, given in (("volume", volume), ("time", time)) if given} if kind in RAW else {}
+        asked |= {"labelled": labels} if kind == "npz" else {}
         return reader(path, dataset_name, axes, **asked)
 
 
@@ -311,18 +350,18 @@ def npz_arrays(path: Path) -> tuple[_Arrays, dict[str, int]]:
     return arrays, stored
 
 
-def _read_npz(path: Path, dataset_name: str | None, axes: Axes) -> Content:
+def _read_npz(path: Path, dataset_name: str | None, axes: Axes, labelled: bool = True) -> Content:
     arrays, stored = npz_arrays(path)
     others = [name for name in arrays if name != "labels"]
     chosen = _choose(path, arrays, dataset_name, ["images"] if "images" in arrays else others)
     guessed, axes = axes is None, check_axes(path, *arrays[chosen], axes, FIRST, stored[chosen])
     labels = None
     with np.load(path, allow_pickle=False) as members:
-        if "labels" in arrays:
+        if labelled and "labels" in arrays:
             check_declared(path, *arrays["labels"], stored["labels"], axes=(2, 3, 4) if "T" in axes else (2, 3))
             lengths = dict(zip(axes, arrays[chosen][0], strict=True))
             labels = _labels(path, members["labels"], tuple(lengths.get(letter, 1) for letter in ("NTHW" if "T" in axes else "NHW")))
-        return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]), guessed=guessed)
+        return Content(members[chosen], axes, labels, domain=_domain(path, chosen, arrays[chosen][1]), guessed=guessed, name=chosen)
 
 
 def _labels(path: Path, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -380,7 +419,7 @@ def _read_hdf5(
         array = np.empty(array.shape, np.complex64)
         with np.errstate(over="ignore"):
             array.real, array.imag = real, imag
-    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep, known_by=known_by, guessed=guessed)
+    return Content(array.T if matlab_order else array, axes, domain=domain, keep=keep, known_by=known_by, guessed=guessed, name=name)
 
 
 def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
@@ -390,9 +429,10 @@ def _domain(path: Path, name: str, dtype: np.dtype) -> str | None:
 
 
 def hdf5_arrays(path: Path) -> _Arrays:
-    """Shape and type of each array of an HDF5 file; links are not followed."""
+    """Shape and type of each array of an HDF5 file; links are not followed, and one with several names has the first of them."""
     with h5py.File(path, "r") as file:
-        return {name: (item.shape or (), _complex(item.dtype) or item.dtype) for name, item in _walk(file) if item is not None}
+        found = {h5py.h5o.get_info(item.id).addr: (name, item) for name, item in reversed(list(_walk(file))) if item is not None}
+        return {name: (item.shape or (), _complex(item.dtype) or item.dtype) for name, item in reversed(found.values())}
 
 
 def _walk(file: h5py.File, skip: str | None = None) -> Iterator[tuple[str, h5py.Dataset | None]]:
@@ -439,7 +479,7 @@ def _read_matlab(path: Path, dataset_name: str | None, axes: Axes) -> Content:
     with matlab.unpacked(path, dataset_name) as (arrays, load):
         name = _choose(path, arrays, dataset_name)
         guessed, axes = axes is None, check_axes(path, *arrays[name], axes, LAST)
-        return Content(load(name), axes, domain=_domain(path, name, arrays[name][1]), guessed=guessed)
+        return Content(load(name), axes, domain=_domain(path, name, arrays[name][1]), guessed=guessed, name=name)
 
 
 # ------------------------------------------------------------------------------------------------------------------------ image formats

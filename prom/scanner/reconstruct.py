@@ -17,7 +17,6 @@ from prom.datasets import formats, raw
 from prom.datasets.arrays import arranged, numbers
 from prom.datasets.base import SliceDataset
 from prom.datasets.cache import StoredRows
-from prom.datasets.reading import decoding
 from prom.errors import InputError, unknown
 from prom.kspace.coils import (
     CALIBRATION,
@@ -46,7 +45,6 @@ CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has sm
 ENOUGH = 0.99  # of the centre's energy that sensitivities explain: the next crop is not tried
 LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
 OUTERMOST = "of the outermost samples"  # where the noise was found if nobody says it
-ALONE = "save the maps alone, as .npy (K, H, W) or (N, K, H, W)"
 GIVEN = "given"  # of the sensitivities
 OF_OTHERS = ("view-sharing", "gridding")  # reconstructions of series, and off the grid
 FEWEST = 8  # rows and columns of a centre from which sensitivities can be estimated
@@ -312,20 +310,11 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    names = _arrays(path, kind) if kind in ("HDF5", "npz") else []
-    if len(names) > 1:  # names of images say nothing of maps
-        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
-    if names and names[0].split("/")[-1].lower() in formats.KSPACE_NAMES:
-        raise InputError(f"sensitivities {path}: has k-space, {names[0]}, and no maps; {ALONE}")
     try:
-        axes = _axes_of_bart(path) if kind == "BART" else _axes_of_maps
-        stack = arranged(formats.content(path, kind, names[0] if names else None, axes))
+        stack = arranged(formats.content_of_maps(path, kind, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
     except InputError as error:
-        if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
-            what = "which array, or what its axes are, is unclear"
-            raise InputError(f"sensitivities {path}: {what}; {ALONE}") from error
         if "raw data say" in str(error):
-            raise InputError(f"sensitivities {path}: is raw data, and has no maps; {ALONE}") from error
+            raise InputError(f"sensitivities {path}: is raw data, and has no maps; {formats.ALONE}") from error
         raise
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
@@ -336,12 +325,6 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: are all 0, so that no coil sees anything; give those of these coils")
     found = torch.tensor(maps).to(torch.complex64)
     return found[0] if len(found) == 1 else found
-
-
-def _arrays(path: Path, kind: str) -> list[str]:
-    """Names of what could be maps."""
-    with decoding(path, kind):
-        return formats.numeric(formats.npz_arrays(path)[0] if kind == "npz" else formats.hdf5_arrays(path))
 
 
 def _axes_of_bart(path: Path) -> str | None:

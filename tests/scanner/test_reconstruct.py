@@ -14,7 +14,7 @@ import torch
 from conftest import SHARED
 from PIL import Image
 
-from prom import InputError, load_mask
+from prom import InputError, load, load_mask
 from prom.baselines import as_result
 from prom.datasets.base import SliceDataset
 from prom.datasets.cache import StoredRows
@@ -564,6 +564,24 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     maps.flatten()[: 9 * 10 * 12].numpy().tofile(tmp_path / "maps.cfl")
     with pytest.raises(InputError, match="has 2 sets of maps; save one of them"):
         reconstruct.read_maps(tmp_path / "maps.cfl")
+    kspace = np.ones((4, 48, 40), np.complex64)
+    scipy.io.savemat(tmp_path / "scan.mat", {"kspace": kspace.transpose(1, 2, 0)})
+    np.save(tmp_path / "kspace.npy", kspace)
+    np.save(tmp_path / "kspace_maps.npy", kspace)
+    for name, called in (("scan.mat", "kspace"), ("kspace.npy", "kspace.npy")):
+        with pytest.raises(InputError, match=f"has k-space, {called}, and no maps"):
+            reconstruct.read_maps(tmp_path / name)
+    assert reconstruct.read_maps(tmp_path / "kspace_maps.npy").shape == (4, 48, 40)
+    np.savez(tmp_path / "named_coils.npz", maps=kspace, labels=np.array(["a", "b", "c", "d"]))
+    assert reconstruct.read_maps(tmp_path / "named_coils.npz").shape == (4, 48, 40)
+    with h5py.File(tmp_path / "twice.h5", "w") as file:
+        file["maps"] = kspace
+        file["csm"] = file["maps"]
+    assert reconstruct.read_maps(tmp_path / "twice.h5").shape == (4, 48, 40)
+    np.save(tmp_path / "images.npy", np.ones((2, 48, 40)))
+    for name, message in (("named.npz", "has several arrays"), ("named.h5", "has several arrays"), ("kspace.npy", "has k-space")):
+        with pytest.raises(InputError, match=message):
+            load(tmp_path / "images.npy", maps=tmp_path / name)
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
     with pytest.raises(
         InputError, match=r"two.npz: has several arrays \(image, maps\); save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"
