@@ -11,6 +11,7 @@ import torch
 import prom
 from prom import InputError, SliceDataset, baselines, masks
 from prom.kspace.trajectories import Trajectory, spokes
+from prom.learn.exchange import exchange
 from prom.objectives import ImageLoss, MagnitudeMSE, Measurements, Objective, whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem, as_dataset
@@ -130,6 +131,19 @@ def test_subjects_and_slices_from_numpy_are_the_same_data():
     for slices in (np.arange(4) // 3, list(np.arange(4) // 3)):
         other = SliceDataset("demo", "train", images, np.array(list("abca")), slices)
         assert other.fingerprint() == one.fingerprint() and len(other.hold_out(0.3)[0]) > 0 and other.thinned(2).subjects == ["a", "a"]
+
+
+def test_an_objective_of_other_measurements_is_refused():
+    """The images alone do not say what was measured."""
+    plain = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8) + 0j, ["a", "b"], [0, 0], noise=0.01)
+    one = replace(plain, sensitivities=torch.ones(1, 8, 8) + 0j)
+    others = [plain.along(spokes(8, size=8)), replace(plain, sensitivities=torch.ones(4, 8, 8) + 0j), replace(one, noise=0.1)]
+    for other in others:
+        with pytest.raises(InputError, match="has other coils, k-space, noise or readouts than demo; make it of these data"):
+            Problem.of(one, 4, "rows", Reconstructed(other, Sense(1e-3)))
+    assert Problem.of(one, 4, "rows", Reconstructed(replace(one, subjects=["c", "d"]), Sense(1e-3))).feasible.count == 2
+    found = exchange(torch.eye(8)[3].bool().expand(8, 8), Reconstructed(one, Sense(1e-3)), [0])
+    assert found.sum() == 8
 
 
 def test_what_does_not_fit_a_trajectory_is_refused():

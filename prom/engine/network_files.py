@@ -88,8 +88,8 @@ def _constants(network: torch.nn.Module) -> Iterator[Tensor]:
     elif hasattr(network, "forward"):
         graph = network.inlined_graph
         for node in graph.findAllNodes("prim::Constant"):
-            if node.hasAttribute("value") and node.kindOf("value") == "t":
-                yield node.t("value")
+            value = node.output().toIValue()
+            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Tensor))
 
 
 def read(path: str | os.PathLike) -> Any:

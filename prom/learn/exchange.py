@@ -12,8 +12,10 @@ from tqdm import tqdm
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.learn.polish import RELATIVE_TOLERANCE
+from prom.masks import as_mask
 from prom.masks.demands import Demands
 from prom.objectives import Objective, evenly, whole_loss, whole_set
+from prom.objectives.reconstructed import Reconstructed
 from prom.problem import Problem
 
 SCREENING_IMAGES = 64  # images on which an exchange is tried before all of them
@@ -72,8 +74,13 @@ def exchange(
     """
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
+    if not list(seen):
+        raise InputError("seen: are no images; name one at least")
     images = objective.data.images
-    data = SliceDataset("images", "all", images, [str(i) for i in range(len(images))], [0] * len(images))
+    mask = mask if isinstance(mask, Tensor) else as_mask(mask, objective.data.samples, "the objective")
+    subjects = [str(i) for i in range(len(images))]
+    own = isinstance(objective, Reconstructed)  # which has coils and noise too
+    data = objective.dataset if own else SliceDataset("images", "all", images, subjects, [0] * len(images))
     return exchange_lines(mask, Problem.around(mask, data, pattern, objective, demands=demands), seen, held)
 
 

@@ -17,7 +17,7 @@ from prom.masks.demands import Demands
 if TYPE_CHECKING:
     from prom.masks import MaskResult
 
-LONGEST_RECORD = 2**20  # bytes of recipe or provenance as JSON
+LONGEST_RECORD = 2**20 + LARGEST_MASK // 2  # bytes of recipe or provenance as JSON; demands have two masks, of six bits a letter
 
 
 def check(result: MaskResult) -> None:

@@ -28,8 +28,9 @@ from prom.masks.demands import Demands
 HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
 
 
+SEEDS = 2**32  # PyTorch's generator on a CPU looks at no more bits
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
-SAMPLE_STREAM = 0x9E3779B9  # below 2^32: PyTorch's generator on a CPU looks at no more bits
+SAMPLE_STREAM = 0x9E3779B9
 FORMAT = "prom mask 1"
 
 
@@ -284,12 +285,17 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     first = results[0]
     if "members" not in first.recipe or first.recipe["polish"]:
         raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
-    if first.provenance.get("objective") == "<lambda>":
-        raise InputError("objective <lambda>: whether it is the same function for all masks is unclear; give it a name, with def")
+    for what in ("objective", "reconstruction"):
+        if (name := first.provenance.get(what)) in ("<lambda>", "partial"):
+            raise InputError(f"{what} {name}: whether it is the same function for all masks is unclear; give it a name, with def")
     penalties = dict.fromkeys(result.provenance.get("reconstruction_penalty") for result in results)
     penalties.pop(None, None)  # masks of an older version do not say it
     if len(penalties) > 1:
         raise InputError(f"reconstruction_penalty {' and '.join(map(str, penalties))}: of different masks; only seeds may differ")
+    versions = [result.provenance.get("versions") for result in results]
+    hashes = dict.fromkeys(one["golden"] for one in versions if isinstance(one, dict) and "golden" in one)
+    if len(hashes) > 1:
+        raise InputError(f"golden hashes {' and '.join(map(str, hashes))}: of versions that make other masks; make all with one of them")
     told = {"reconstruction_penalty": next(iter(penalties))} if penalties else {}
     for result in results[1:]:
         if "members" in result.recipe and result.recipe["members"] != first.recipe["members"]:
@@ -306,14 +312,15 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
             if result.provenance.get(what) != first.provenance.get(what):
                 raise InputError(f"{what} {result.provenance.get(what)}: the first mask has {first.provenance.get(what)}")
     seeds = [seed for result in results for seed in result.provenance.get("seeds", [result.seed])]  # of averages those of all members
-    if len(set(seeds)) < len(seeds):
+    if len({seed % SEEDS for seed in seeds}) < len(seeds):
         raise InputError(f"seeds {seeds}: the same solution twice is no independent member; use different seeds")
     members = first.recipe["members"]
     theta = bernoulli.average([result.theta for result in results])
     lines = first.lines
     feasible = first.demands.feasible(lines, first.acceleration)
     histories = [result.history.assign(member=result.history["member"] + index * members) for index, result in enumerate(results)]
-    spent = {"seconds": sum(result.provenance["seconds"] for result in results)} if "seconds" in first.provenance else {}
+    spent = [result.provenance.get("seconds") for result in results]  # not of all makers
+    told |= {"seeds": seeds, **({"seconds": sum(spent)} if None not in spent else {})}
     return replace(
         first,
         mask=lines.forward(feasible.round(theta)).contiguous(),  # Eq. 8
@@ -321,5 +328,5 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         theta=theta,
         recipe={**first.recipe, "members": members * len(results)},
         history=pd.concat(histories, ignore_index=True),
-        provenance={name: value for name, value in first.provenance.items() if name != "centre"} | {"seeds": seeds, **spent, **told},
+        provenance={name: value for name, value in first.provenance.items() if name not in ("centre", "seconds")} | told,
     )

@@ -32,7 +32,7 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     Raises
     ------
     InputError
-        Where the mask is empty or of another size.
+        Where the mask is empty, of another size, or has other values than 0 and 1.
 
     >>> from prom.objectives import ImageLoss
     >>> objective = ImageLoss(torch.rand(4, 1, 8, 8), torch.nn.functional.mse_loss)
@@ -42,13 +42,16 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     mask = torch.as_tensor(mask)
     if tuple(mask.shape) != objective.data.samples or not mask.any():
         raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {objective.data.samples}")
+    selected = mask.bool()
+    if not (mask == selected).all():
+        raise InputError(f"mask with values up to {float(mask.max()):g}: must have 0 and 1 only")
     power = objective.data.power(most=CURVATURE_IMAGES)
     chosen = evenly(len(objective.data), slices)
 
     def evaluate(selected: Tensor) -> tuple[float, Tensor]:
         return whole_set(objective, chosen, selected.to(power))
 
-    selected = mask.to(power.device)
+    selected = selected.to(power.device)
     return power * measure_scale(evaluate, selected, *evaluate(selected), power, part=10)
 
 

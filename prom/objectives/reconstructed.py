@@ -84,7 +84,7 @@ class Reconstructed(Objective):
         data.samples([0])  # refused at once, where there are none
         self.data, self.reconstruction, self.criterion = Measurements(data.images, device, axes=data.axes), reconstruction, criterion
         self.targets = check_targets(targets, len(data))
-        self._slices, self._device = data, device
+        self.dataset, self._device = data, device
         shared = data.sensitivities is None or not data.own_maps  # by all slices, so that what follows from them does too
         self._encoding = data.encoding(0, device) if shared else None
         square = self.data.unit**2 if criterion == "mse" else 1.0
@@ -93,6 +93,21 @@ class Reconstructed(Objective):
         name = getattr(criterion, "__name__", type(criterion).__name__) if callable(criterion) else f"magnitude_{criterion}"
         self._described = described or {"objective": name}
         self._curvature = None if near is None else curvature.near(self, near)
+
+    def measures(self, data: SliceDataset) -> bool:
+        """Whether it has the measurements of these data, and not their images alone."""
+
+        def alike(one: Tensor | None, other: Tensor | None) -> bool:
+            if one is None or other is None:
+                return one is other
+            return one.shape == other.shape and all(torch.equal(one[index], other[index]) for index in range(len(one)))
+
+        own = self.dataset
+        if own is data:
+            return True
+        points = [None if part.trajectory is None else part.trajectory.points for part in (own, data)]
+        arrays = [points, *((getattr(own, name), getattr(data, name)) for name in ("sensitivities", "kspace"))]
+        return own.noise == data.noise and own.grid == data.grid and all(alike(*pair) for pair in arrays)
 
     def curvature(self) -> Tensor | None:
         return self._curvature
@@ -122,16 +137,16 @@ class Reconstructed(Objective):
     @property
     def _coil(self) -> int:
         """The axis before those of the samples."""
-        return -len(self._slices.shape) - 1
+        return -len(self.dataset.shape) - 1
 
     def _apart(self, masks: Tensor) -> bool:
         """Whether each image has masks of its own."""
-        return masks.ndim == len(self._slices.shape) + 2
+        return masks.ndim == len(self.dataset.shape) + 2
 
     def _each(self, function: Callable[[int, Tensor], Result], indices: Sequence[int] | Tensor, masks: Tensor) -> list[Result]:
         """A function of every image and its masks, by several threads where the reconstruction is for one."""
         indices = indices.tolist() if isinstance(indices, Tensor) else list(indices)
-        check_masks(masks, self._slices.grid, len(indices))
+        check_masks(masks, self.dataset.grid, len(indices))
         pairs = [(index, masks[place] if self._apart(masks) else masks) for place, index in enumerate(indices)]
         if getattr(self.reconstruction, "concurrent", False) and not callable(self.criterion):
             return parallel(lambda pair: function(*pair), pairs)
@@ -139,9 +154,9 @@ class Reconstructed(Objective):
 
     def _error(self, index: int, masks: Tensor, slope: bool = True) -> tuple[Tensor, Tensor | None, Callable[[Tensor], Tensor]]:
         """Of one image and its masks ``(M, *samples)``: the sum of errors, its derivative by the image, and the way back to masks."""
-        encoding = self._encoding or self._slices.encoding(index, self._device)
-        samples = self._slices.samples([index])[0].to(self._device) / self.data.unit
-        shape = (len(masks), *self._slices.shape)
+        encoding = self._encoding or self.dataset.encoding(index, self._device)
+        samples = self.dataset.samples([index])[0].to(self._device) / self.data.unit
+        shape = (len(masks), *self.dataset.shape)
         found, pullback = image_of(self.reconstruction, samples, masks.unsqueeze(self._coil), encoding, shape)
         if callable(self.criterion):
             return *self._by_criterion(index, found, slope), pullback
@@ -167,11 +182,11 @@ class Reconstructed(Objective):
 
 
 def metadata_of(reconstruction: Reconstruction) -> dict[str, str]:
-    """A reconstruction in records: what its own ``describe`` answers, or else the name of its type.
+    """A reconstruction in records: what its own ``describe`` answers, or else the name of the function or of its type.
 
     >>> from prom.reconstruction.sense import Sense
     >>> metadata_of(Sense(1e-3))
     {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
     """
     own = getattr(reconstruction, "describe", None)
-    return own() if own else {"reconstruction": type(reconstruction).__name__}
+    return own() if own else {"reconstruction": getattr(reconstruction, "__name__", type(reconstruction).__name__)}

@@ -16,6 +16,7 @@ from prom import options
 from prom.errors import InputError
 from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.nonuniform import NonUniform
+from prom.reconstruction.zero_filled import other_than_usual
 
 KERNEL = {"width": 4, "beta": 14}  # Kaiser-Bessel: a fully sampled image is nearer to the truth than with SigPy's beta of 8 (its test)
 KEPT = 2**24  # weights that are remembered, of the last masks: 64 MB
@@ -70,6 +71,15 @@ class Gridding:
     def __init__(self, iterations: int = 30) -> None:
         self.iterations = options.check("iterations", iterations, "[1, 1e6]", whole=True)
         self._forget()
+
+    def describe(self) -> dict[str, str]:
+        """What a mask's provenance records: iterations too, where they are not the usual ones.
+
+        >>> Gridding(5).describe()
+        {'reconstruction': 'Gridding(iterations=5)'}
+        """
+        more = other_than_usual(Gridding, self, "iterations")
+        return {"reconstruction": f"{type(self).__name__}({', '.join(more)})" if more else type(self).__name__}
 
     def __getstate__(self) -> dict[str, object]:
         """Of a copy: what is remembered, and its lock, stay here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices, w
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sense import Sense
+from prom.reconstruction.zero_filled import other_than_usual
 
 
 class PhaseConstrained:
@@ -56,13 +58,14 @@ class PhaseConstrained:
         self.phase, self.iterations, self.tolerance = phase, iterations, tolerance
 
     def describe(self) -> dict[str, str]:
-        """What a mask's provenance records: as of SENSE. The phase belongs to the images.
+        """What a mask's provenance records: as of SENSE, with 16 hex digits that the phase decides.
 
         >>> PhaseConstrained(1e-3, torch.ones(4, 4)).describe()
-        {'reconstruction': 'PhaseConstrained', 'reconstruction_penalty': '0.001'}
+        {'reconstruction': 'PhaseConstrained(phase=9628e545ed3ac074)', 'reconstruction_penalty': '0.001'}
         """
-        found = Sense(self.penalty, self.iterations, self.tolerance).describe()
-        return found | {"reconstruction": found["reconstruction"].replace("Sense", "PhaseConstrained")}
+        phase = hashlib.sha256(self.phase.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+        settings = [f"phase={phase}", *other_than_usual(Sense, self, "iterations", "tolerance")]
+        return Sense(self.penalty).describe() | {"reconstruction": f"{type(self).__name__}({', '.join(settings)})"}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.

@@ -88,7 +88,8 @@ class Sense:
         penalty = self.penalty.detach().cpu()
         text = f"{float(penalty):g}" if penalty.numel() == 1 else hashlib.sha256(penalty.contiguous().numpy().tobytes()).hexdigest()[:16]
         more = other_than_usual(Sense, self, "iterations", "tolerance")
-        return {"reconstruction": f"Sense({', '.join(more)})" if more else "Sense", "reconstruction_penalty": text}
+        name = type(self).__name__
+        return {"reconstruction": f"{name}({', '.join(more)})" if more else name, "reconstruction_penalty": text}
 
     @classmethod
     def of(cls, train: SliceDataset, iterations: int = 50, tolerance: float = 1e-5) -> Sense:

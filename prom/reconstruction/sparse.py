@@ -184,7 +184,7 @@ class Sparse:
         """
         of_wavelets = ("wavelet", "levels") if self.kind == "wavelet" else ()
         more = other_than_usual(Sparse, self, "smoothing", *of_wavelets, "steps", "iterations", "tolerance")
-        return {"reconstruction": f"Sparse({', '.join([self.kind, f'strength={self.strength:g}', *more])})"}
+        return {"reconstruction": f"{type(self).__name__}({', '.join([self.kind, f'strength={self.strength:g}', *more])})"}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.

@@ -55,7 +55,7 @@ class Through:
 
     def describe(self) -> dict[str, str]:
         """The network in a mask's provenance: its type, and 16 hex digits that its weights decide."""
-        kind = type(self.network).__name__
+        kind = getattr(self.network, "original_name", type(self.network).__name__)  # TorchScript's own type is the same for all
         return {"reconstruction": kind, "reconstruction_network": network_files.fingerprint(self.network, kind)}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -83,10 +83,11 @@ class Through:
 
         def pullback(gradient: Tensor) -> Tensor:
             image, at = (found, own) if own is not None else run()
-            if not image.requires_grad:
-                raise InputError(f"{type(self.network).__name__}: its image does not depend on the mask; it must not detach")
             with gathered():
-                return torch.autograd.grad(image, at, gradient, retain_graph=True)[0]
+                led = torch.autograd.grad(image, at, gradient, retain_graph=True, allow_unused=True)[0] if image.requires_grad else None
+            if led is None:
+                raise InputError(f"{type(self.network).__name__}: its image does not depend on the mask; it must not detach")
+            return led
 
         return (found if mask.requires_grad else found.detach()), pullback
 

@@ -81,7 +81,11 @@ def test_bad_input(blobs):
     for mask, message in (
         (lines([3]).mT, "columns that are measured in part"),
         (lines([3]).float(), "must be bool"),
+        (2.0 * lines([3]).numpy(), "mask with the value 2: must have 0 and 1 only"),
         (lines([3], 16), "does not fit"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(mask, objective, range(4))
+    with pytest.raises(InputError, match="seen: are no images"):
+        exchange.exchange(lines([3]), objective, [])
+    assert torch.equal(exchange.exchange(lines([3]).numpy(), objective, [0]), exchange.exchange(lines([3]), objective, [0]))

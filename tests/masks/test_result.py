@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -13,11 +14,13 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.nn.functional import huber_loss
 
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks, optimize
 from prom.files import atomic
 from prom.masks.export import export
 from prom.methods import METHODS
+from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense
 from prom.runs import results
 
@@ -346,6 +349,32 @@ def test_average_of_independent_solutions(blobs):
             masks.average(wrong)
 
 
+def test_what_differs_between_masks_beside_their_seeds():
+    data, recipe = torch.rand(2, 8, 8), replace(DEFAULT, iterations=3)
+    one, two, far = (optimize(data, 4, recipe=recipe, seed=seed) for seed in (0, 1, 2**32))
+    with pytest.raises(InputError, match="seeds .0, 4294967296.: the same solution twice"):
+        masks.average([one, far])
+    timed = replace(one, provenance=one.provenance | {"seconds": 1.0})
+    assert "seconds" not in masks.average([timed, two]).provenance and "seconds" not in masks.average([two, timed]).provenance
+    old = replace(two, provenance=two.provenance | {"versions": {"golden": "0123"}})
+    with pytest.raises(InputError, match="golden hashes .* and 0123: of versions that make other masks"):
+        masks.average([one, old])
+    maps, phase = torch.ones(2, 8, 8) + 0j, torch.ones(8, 8) + 0j
+
+    def weak(*given):
+        return Sense(1e-3)(*given)
+
+    def strong(*given):
+        return Sense(10.0)(*given)
+
+    coils = SliceDataset("demo", "train", data[:, None] + 0j, ["a", "b"], [0, 0], sensitivities=maps, noise=0.1)
+    ways = [(weak, strong), (PhaseConstrained(0.1, phase), PhaseConstrained(0.1, 1j * phase))]
+    for pair in ways:
+        found = [optimize(coils, 4, recipe=recipe, seed=seed, reconstruction=way) for seed, way in enumerate(pair)]
+        with pytest.raises(InputError, match="^reconstruction .*: the first mask has "):
+            masks.average(found)
+
+
 def test_a_mask_is_no_result_of_data_of_another_size():
     data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
     with pytest.raises(InputError, match=r"mask of \(4, 4\): does not fit demo"):
@@ -368,12 +397,13 @@ def test_what_cannot_be_averaged_is_named():
         def __init__(self) -> None:
             super().__init__(0.1, iterations=20)
 
-    assert Own().describe()["reconstruction"] == "Sense(iterations=20)"
+    assert Own().describe()["reconstruction"] == "Own(iterations=20)"  # what it makes of samples may be its own too
     few, many = (optimize(data, 4, recipe=recipe, seed=n, reconstruction=Sense(0.1, iterations=n)) for n in (3, 30))
     with pytest.raises(InputError, match=r"reconstruction Sense\(iterations=30\): the first mask has Sense\(iterations=3\)"):
         masks.average([few, many])
-    found = [optimize(data, 4, recipe=recipe, seed=seed, objective=lambda a, b: (a - b).abs().mean()) for seed in (0, 1)]
-    with pytest.raises(InputError, match="objective <lambda>: whether it is the same function"):
-        masks.average(found)
+    for name, criterion in (("<lambda>", lambda a, b: (a - b).abs().mean()), ("partial", partial(huber_loss, delta=0.1))):
+        found = [optimize(data, 4, recipe=recipe, seed=seed, objective=criterion) for seed in (0, 1)]
+        with pytest.raises(InputError, match=f"objective {name}: whether it is the same function"):
+            masks.average(found)
     with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1"):
         masks.average(iter([one, two]))

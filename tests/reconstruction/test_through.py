@@ -93,6 +93,18 @@ def test_provenance_names_the_network_and_its_weights():
     frozen = [nn.Sequential(torch.jit.freeze(torch.jit.script(one))) for one in (*plain, *plain)]
     assert len({network_files.fingerprint(one, "") for one in frozen}) == 2  # in a network of one's own, and whoever froze it
 
+    class Steps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = nn.GRU(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gate(x)[0]
+
+    assert len({network_files.fingerprint(torch.jit.freeze(torch.jit.script(Steps().eval())), "") for _ in range(2)}) == 2
+    named = [Through(torch.jit.script(kind())).describe() for kind in (nn.ReLU, nn.Tanh)]
+    assert named[0] != named[1] and named[0]["reconstruction"] == "ReLU"
+
     class More(nn.Linear):
         def get_extra_state(self):
             return {"scale": self.scale}
