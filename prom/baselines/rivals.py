@@ -40,7 +40,7 @@ def igs(
     device: str = "auto",
     demands: Demands | None = None,
 ) -> Tensor:
-    """Iterative gradient sampling: from the line through DC, add in every round the line whose gradient is the most negative.
+    """Iterative gradient sampling: from the line through DC (of every frame), add in every round that whose gradient is the most negative.
 
     After Razumov, Rogov and Dylov, "Optimal MRI undersampling patterns for ultimate benefit of medical vision tasks" (2022), as the paper's
     authors implement it, with two differences. Theirs minimises the L1 loss (``objective=torch.nn.functional.l1_loss``), and adds S
@@ -83,7 +83,8 @@ def igs(
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
     even = torch.zeros(problem.pattern.shape, device=problem.device)
-    selected = problem.feasible.fitting(bernoulli.mode(even, 1))  # of equal values the one at the centre
+    centre = bernoulli.mode(even.new_zeros(problem.pattern.frame.shape), 1)  # of equal values the one at the centre
+    selected = problem.feasible.fitting(problem.pattern.in_frames(centre))  # of a frame without samples the gradient is 0
     if not selected.any():
         selected = problem.feasible.grown(selected, even)
     rounds = math.ceil((problem.feasible.count - int(selected.sum())) / per_round)

@@ -52,6 +52,7 @@ class Demands:
     segments
         So many bands have equal numbers of measured lines or points: an echo train meets each band once. Bands lie one after the other
         along the phase-encode axis; of the M indices that partial Fourier leaves, i is in band :math:`\lfloor i \, n / M \rfloor` of n.
+        Frames of a series that have masks of their own need ``per_frame`` too.
     axis
         Of points: the phase-encode axis along which partial Fourier and bands count, "rows" (the default; the last rows are left out) or
         "columns". Lines have their own.
@@ -229,6 +230,8 @@ class Demands:
         if self.per_frame and not lines.apart:
             what = f"pattern {lines.name} has one mask for all frames" if lines.frames else "is of series in time, and these are not"
             raise InputError(f"per_frame: {what}; leave it out")
+        if self.segments > 1 and lines.apart and not self.per_frame:
+            raise InputError(f"segments {self.segments}: of a series are of each frame, which then have equally many; add per_frame")
         if frame.readout and len(frame.shape) > 1 and (self.partial_fourier < 1 or self.segments > 1):
             name = "partial_fourier" if self.partial_fourier < 1 else "segments"
             raise InputError(f"{name}: of {lines.name} of a volume the phase-encode axis is not certain; cut the volume along its readout")

@@ -29,6 +29,13 @@ def blank(frames: int = 5, height: int = 16, width: int = 14, entries: int = 1) 
     return SliceDataset("blank", "train", images, ["a"] * entries, list(range(entries)), kind="series")
 
 
+def test_greedy_sampling_begins_in_every_frame():
+    """A frame without samples has no gradient, and would stay empty."""
+    data = blank(entries=3)
+    mask = baselines.RIVALS["igs"](data, 3.5, "columns")
+    assert mask[:, 0, 7].all() and (mask[:, 0].sum(dim=-1) > 1).all() and int(mask[:, 0].sum()) == 20
+
+
 @pytest.mark.parametrize(("name", "pattern"), [*IN_TIME, *BY_FRAME])
 @settings(max_examples=8, deadline=None)
 @given(acceleration=st.floats(1, 14), per_frame=st.booleans(), seed=st.integers(0, 2**62))

@@ -446,6 +446,14 @@ def test_a_file_whose_mask_does_not_meet_its_demands_is_refused(blobs):
         check(made)
 
 
+def test_bands_of_series_are_those_of_each_frame():
+    lines = Lines((3, 4, 16), readout=(-2,), frames=True)
+    with pytest.raises(InputError, match="segments 2: of a series are of each frame, which then have equally many; add per_frame"):
+        Demands(segments=2).feasible(lines, 4)
+    mask = Demands(segments=2, per_frame=True).feasible(lines, 4).round(torch.rand(lines.shape))
+    assert (mask.reshape(3, 2, 8).sum(dim=-1) == 2).all()
+
+
 def test_bands_of_lines_and_scan_time():
     lines = Lines((4, 64), readout=(-2,))
     demands = Demands(segments=8)
