@@ -14,6 +14,7 @@ def main() -> None:
     """Run the command line; ^C ends it in silence, with exit code 130."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as under nohup
         signal.signal(signal.SIGINT, interrupt)
+        sys.unraisablehook = ignored
     try:
         from prom.cli import main as run
 
@@ -34,14 +35,25 @@ def interrupt(number: int, frame: FrameType | None) -> None:
     """
     while frame:
         if frame.f_code.co_name.startswith(("_raw_object_cache", "__del__")):
-            later = threading.Timer(SOON, _repeat, (number,))
-            later.daemon = True
-            later.start()
-            return
+            return _later(number)
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os._exit(130)
         frame = frame.f_back
     raise KeyboardInterrupt
+
+
+def ignored(lost: object) -> None:
+    """What happens to exceptions that are lost, as in callbacks of weak references: ^C comes once more, after them; others are told."""
+    if lost.exc_type is KeyboardInterrupt:
+        _later(signal.SIGINT)
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _later(number: int) -> None:
+    timer = threading.Timer(SOON, _repeat, (number,))
+    timer.daemon = True
+    timer.start()
 
 
 def _repeat(number: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from prom.cli.common import check_output
 from prom.cli.demands import duration
 from prom.errors import InputError
 
+STEPS = {f"{name}{end}" for name in ("partition", "row", "column") for end in ("", "_offset")}  # columns of lists
+DIRECTIONS = ("x", "y", "z")
 CERTAIN = (".h5", ".npy", ".mat", ".png")  # formats of which a file shows whether it is a mask
 
 EXAMPLE = """\b
@@ -82,9 +85,11 @@ def _check_replaced(output: Path) -> None:
 
 def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
-        columns = set(file.readline(1000).decode("utf-8-sig", errors="replace").strip().split(","))
-    readouts = "candidate" in columns and columns <= {"frame", "candidate", "angle", "x", "y", "z", "shot"}
-    return readouts or any(f"{column}_offset" in columns for column in columns)
+        header, first = (file.readline(1000).decode("utf-8-sig", errors="replace").strip().split(",") for _ in range(2))
+    steps = {name for column in header if column.endswith("_offset") for name in (column, column.removesuffix("_offset"))}
+    readouts = [{"candidate", *more} for more in ((), ("angle",), DIRECTIONS)]
+    known = set(header) - {"frame", "shot", "echo", "calibration"} in ([steps] if steps and steps <= STEPS else readouts)
+    return known and all(re.fullmatch(r"-?[\d.]*(e[-+]\d+)?", value) for value in first)
 
 
 def _is_sequence(path: Path) -> bool:

@@ -65,7 +65,7 @@ def group() -> Iterator[None]:
         return
     ends = {"RANK": int(size), "MASTER_ADDR": None, "MASTER_PORT": 65536}  # of what must be numbers
     if torch.cuda.is_available():
-        ends["LOCAL_RANK"] = torch.cuda.device_count()
+        ends["LOCAL_RANK"] = int(size)
     if missing := [name for name in ends if not os.environ.get(name)]:
         raise InputError(f"WORLD_SIZE {size}: is set without {', '.join(missing)}; start with torchrun, or unset it")
     for name, end in ends.items():
@@ -73,6 +73,9 @@ def group() -> Iterator[None]:
         if end is not None and not (value.isdecimal() and int(value) < end):
             raise InputError(f"{name} {value}: must be a whole number from 0 to {end - 1}; start with torchrun, or unset WORLD_SIZE")
     if torch.cuda.is_available():
+        if int(os.environ["LOCAL_RANK"]) >= (gpus := torch.cuda.device_count()):
+            ways = f"start no more processes (--nproc-per-node {gpus}), or hide the GPUs (CUDA_VISIBLE_DEVICES=)"
+            raise InputError(f"LOCAL_RANK {os.environ['LOCAL_RANK']}: this machine has GPUs for {gpus} of its processes; {ways}")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:

@@ -118,7 +118,9 @@ class Segmenter:
         return self.decide(self.logits(images))
 
     def decide(self, logits: Tensor) -> Tensor:
-        """What is segmented: ``(P, K, H, W)`` logits to bool, one channel a region."""
+        """What is segmented: ``(P, K, H, W)`` logits to bool, one channel a region. NaN is refused, as no region's."""
+        if logits.isnan().any():
+            raise InputError(f"{type(self.network).__name__}: {NOT_FINITE}; repair it")
         if not self.exclusive:
             return logits > 0
         best = logits.argmax(dim=1, keepdim=True)
@@ -373,7 +375,8 @@ def evaluate(
     Returns
     -------
     pandas.DataFrame
-        One row a slice: subject, slice, ``loss``, ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every region.
+        One row a slice: subject, slice, ``loss`` (NaN where logits are -inf), ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every
+        region.
 
     Raises
     ------
@@ -431,16 +434,16 @@ def default_regions(data: SliceDataset) -> dict[str, tuple[int, ...]]:
         return dict(TUMOUR_REGIONS)
     found = sorted({value for one in _labels(data) for value in one.unique().tolist()})
     if data.label_names:  # those made of numbers alone are of all up to the largest
-        occurring = [name for value, name in enumerate(data.label_names) if value in found]
-        if doubled := [name for name in occurring if occurring.count(name) > 1]:
+        named = [(str(name), value) for value, name in enumerate(data.label_names) if value in found or value and name != f"label {value}"]
+        names = [name for name, _ in named]
+        if doubled := [name for name in names if names.count(name) > 1]:
             raise InputError(f"{data.name}: two labels are called {doubled[0]!r}; give each a name of its own, or name regions")
         if found and found[-1] >= len(data.label_names):
-            names = ", ".join(map(str, data.label_names))
+            known = ", ".join(map(str, data.label_names))
             raise InputError(
-                f"{data.name}: label {found[-1]} has no name, label_names are {names} from 0; name all, or none, or name regions"
+                f"{data.name}: label {found[-1]} has no name, label_names are {known} from 0; name all, or none, or name regions"
             )
-        named = enumerate(data.label_names)
-        return {name: (value,) for value, name in named if value and (value in found or name != f"label {value}")}
+        return {name: (value,) for name, value in named if value}
     return {f"label {value}": (value,) for value in found if value}
 
 

@@ -87,8 +87,9 @@ class MaskLayer(nn.Module):
         self.pattern = patterns.make(pattern, shape)
         self.feasible = Demands.of(demands, named).feasible(self.pattern, acceleration)
         self.budget = self.feasible.count
-        even = torch.full(self.pattern.shape, self.budget / self.pattern.size, dtype=torch.float32)
-        begin = even if start is None else start.detach().float()
+        share = self.budget / self.pattern.size if self.feasible.forbidden is None else 1.0  # what is not forbidden gets more
+        even = torch.full(self.pattern.shape, share, dtype=torch.float32)
+        begin = even if start is None else torch.as_tensor(start).detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
         self.theta = nn.Parameter(self.feasible.project(begin))

@@ -135,6 +135,8 @@ def train_network(
         for optimiser in optimisers:
             optimiser.zero_grad()
         loss.backward()
+        if not step:
+            _check_led_back(network, weights if learning_rate else [], layer if mask_learning_rate else None)
         for part in (*optimisers, *schedules):
             part.step()
         if layer:
@@ -143,3 +145,11 @@ def train_network(
     if layer:
         layer.eval()
     return network.eval()
+
+
+def _check_led_back(network: nn.Module, weights: list[nn.Parameter], layer: MaskLayer | None) -> None:
+    """Refuse a network of which what is to be learnt has no gradient."""
+    if weights and all(weight.grad is None for weight in weights):
+        raise InputError(f"{type(network).__name__}: its image does not depend on its weights; it must not detach, or learning_rate=0")
+    if layer and layer.theta.requires_grad and layer.theta.grad is None:
+        raise InputError(f"{type(network).__name__}: its image does not depend on the mask; it must not detach, or mask_learning_rate=0")

@@ -198,7 +198,7 @@ def split_slices(train: SliceDataset, slices: int | None, hold_out: float) -> tu
     >>> split_slices(SliceDataset("demo", "train", torch.rand(4, 1, 8, 8), list("abcd"), [0] * 4), 2, hold_out=0.25)
     ([0, 3], [2])
     """
-    rest, held = train.held_out(hold_out) if hold_out else (range(len(train)), [])
+    rest, held = train.held_out(hold_out, "hold_out") if hold_out else (range(len(train)), [])
     return [rest[place] for place in evenly(len(rest), slices)], held
 
 

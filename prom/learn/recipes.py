@@ -86,6 +86,8 @@ class Recipe:
             raise InputError(f"recipe field tau_end={self.tau_end}: must be > 0 and <= tau_start={self.tau_start}")
         if self.exploration + self.exploitation >= 1:
             raise InputError(f"recipe fields exploration={self.exploration}, exploitation={self.exploitation}: must be >= 0 and sum to < 1")
+        if self.hold_out and not self.polish:
+            raise InputError(f"recipe field hold_out={self.hold_out}: is of polishing, and polish=0; set polish too, or leave it out")
         if self.curvature and self.estimator != "straight_through":
             raise InputError("recipe field curvature=True: needs estimator='straight_through'")
 

@@ -57,6 +57,8 @@ def refuse_what_fails(problem: Problem, recipe: Recipe) -> None:
         raise InputError(
             f"{problem.data.name}: has values up to {images.unit:.0e}, where Adam fails; use recipe default, or the option scale"
         )
+    if recipe.hold_out:
+        problem.data.held_out(recipe.hold_out, "hold_out")  # polishing, hours later, would
     most = min(recipe.batch_size, len(images))
     if distributed.size() > most:
         raise InputError(f"{distributed.size()} processes: a batch has {most} images; start no more than one process for each")

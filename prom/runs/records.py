@@ -64,7 +64,7 @@ def survey(folder: str | os.PathLike) -> pd.DataFrame:
             continue
         try:
             found, single = _read(path)
-            values = [{"hash": _hash(one), "other recipe": _other_recipe(one), "processor": _processor(one)} for one in found]
+            values = [{"hash": _hash(one), "other recipe": other_recipe(one), "processor": _processor(one)} for one in found]
         except (OSError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: cannot be read as a record ({reason}); remove it, or name another folder") from error
@@ -116,7 +116,7 @@ def _hash(result: dict[str, object]) -> str:
     return (json.loads(versions) if isinstance(versions, str) else versions).get("golden", "")
 
 
-def _other_recipe(result: dict[str, object]) -> bool:
+def other_recipe(result: dict[str, object]) -> bool:
     """Whether a recipe that is known by this name has other settings today."""
     used, method = json.loads(result.get("recipe") or "{}"), result.get("method")
     if not method or used.get("name") not in recipes.RECIPES:

@@ -163,6 +163,7 @@ def for_task(
     """
     options.check("polish", recipe.polish, "[1, 1e9]", whole=True)
     problem = Problem.of(train, acceleration, pattern, task, demands=demands)
+    chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
     device = str(problem.device)
     image = optimize(train, acceleration, pattern, replace(recipe, hold_out=0.0), seed=seed, device=device, demands=demands)
     seen = evenly(len(train), TASK_SLICES)
@@ -181,7 +182,6 @@ def for_task(
         mask = polished(min(starts, key=loss))
     else:
         greedy = igs(train, acceleration, pattern, seed, objective=task, batch_size=TASK_SLICES // 2, demands=demands)
-        chosen, held = split_slices(train, TASK_SLICES, recipe.hold_out)
         mask = exchange_lines(min(polished(image.mask), polished(greedy), key=loss), problem, chosen, held)
     made = {**image.recipe, **recipe.as_dict()}  # its demands remain
     told = {**task.describe(), "history": f"of the image's mask, with objective {image.provenance['objective']}"}

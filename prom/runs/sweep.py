@@ -56,6 +56,7 @@ from prom.masks import versions
 from prom.methods import named
 from prom.options import check
 from prom.runs import results
+from prom.runs.records import other_recipe
 
 try:
     import fcntl
@@ -418,7 +419,9 @@ def _messages(sweep: Sweep, name: str) -> list[str]:
 def records(sweep: Sweep) -> dict[str, dict[str, object]]:
     """The records of this sweep that are there, by the run's name. One that does not say what the sweep expects is not among them."""
     read = {name: _read(sweep.folder / f"{name}.json") for name in sweep.expected}
-    complete = {name for name in read if (sweep.folder / f"{name}.csv").exists()}
+    averaged = {mask for run in sweep.runs.values() for mask in run.get("average", ())}
+    needed = {name: [f"{name}.csv", *({f"{name}.h5"} & averaged)] for name in read}
+    complete = {name for name, files in needed.items() if all((sweep.folder / file).exists() for file in files)}
     return {name: read[name] for name, expected in sweep.expected.items() if name in complete and expected.items() <= read[name].items()}
 
 
@@ -443,7 +446,9 @@ def collect(sweep: Sweep) -> pd.DataFrame:
     others = {
         name: record
         for name, record in others.items()
-        if same.items() <= record.items() and (sweep.folder / f"{name}.csv").exists()  # else it was not copied as a whole
+        if same.items() <= record.items()
+        and (sweep.folder / f"{name}.csv").exists()  # else it was not copied as a whole
+        and not other_recipe(record)
     }
     if found:
         everything = {**others, **found}

@@ -113,6 +113,9 @@ def test_export_replaces_what_it_has_written_and_no_other_list_or_sequence(here,
         ("gre.seq", "# Pulseq sequence file\n[VERSION]\nmajor 1\n"),
         ("a.csv", ""),
         ("votes.csv", "candidate,votes\nSmith,3\n"),
+        ("seats.csv", "candidate\nSmith\n"),
+        ("moves.csv", "x,y,x_offset,y_offset\n1,2,3,4\n"),
+        ("runs.csv", "candidate,x,y\n1,3,1\n"),
     ):
         (tmp_path / name).write_text(text)
         done = here("export", "mask.h5", "-o", name, cwd=tmp_path)
@@ -464,12 +467,15 @@ def test_ctrl_c_that_a_library_would_turn_into_another_error_is_silent_too(work,
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
-@pytest.mark.parametrize("call", ["_raw_object_cache_notify()", "Ended()"])
+@pytest.mark.parametrize(
+    "call", ["_raw_object_cache_notify()", "Ended()", "weakref.ref(set(), lambda _: signal.raise_signal(signal.SIGINT))"]
+)
 def test_ctrl_c_where_exceptions_are_ignored_is_not_lost(call):
-    """In what C code calls back, and at the end of an object: it comes after it, and ends a wait."""
+    """In what C code calls back, and when an object has ended: it comes after it, and ends a wait."""
     lines = [
-        "import signal, time",
-        "from prom.__main__ import interrupt",
+        "import signal, sys, time, weakref",
+        "from prom.__main__ import ignored, interrupt",
+        "sys.unraisablehook = ignored",
         "signal.signal(signal.SIGINT, interrupt)",
         "def _raw_object_cache_notify(): signal.raise_signal(signal.SIGINT)",
         "class Ended:",

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import prom
 from prom import InputError, cli
@@ -70,6 +71,15 @@ def test_a_number_of_processes_that_is_none_is_one_line(monkeypatch):
             changed.setenv(name, value)
             with distributed.group():
                 pass
+
+
+def test_more_processes_than_gpus_are_one_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "2", "RANK": "1", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(InputError, match="LOCAL_RANK 1: this machine has GPUs for 1 of its processes; start no more"), distributed.group():
+        pass
 
 
 def test_a_number_of_processes_without_their_addresses_is_one_line(monkeypatch):

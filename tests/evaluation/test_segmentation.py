@@ -510,6 +510,10 @@ def test_values_that_are_not_finite_have_no_score():
     with pytest.raises(InputError, match="Conv2d: returned NaN or infinite values for demo, subject e, slice 0"):
         segmentation.evaluate(segmenter, data)
 
+    nowhere = Segmenter(nn.Conv2d(1, 3, 1), {"RV": (1,), "LV": (2,)})
+    with pytest.raises(InputError, match="Conv2d: returned NaN or infinite values"):
+        nowhere.predict(torch.full((1, 1, 16, 16), torch.nan))
+
     class Certain(nn.Conv2d):
         def forward(self, images):
             return functional.one_hot(super().forward(images).argmax(dim=1), 3).movedim(-1, 1).float().log()
@@ -524,6 +528,10 @@ def test_names_of_labels_that_do_not_name_each():
     ):
         with pytest.raises(InputError, match=message):
             segmentation.default_regions(labelled(names))
+    one_occurs = replace(labelled(), labels=labelled().labels.clamp(max=1) * 3, label_names=("background", "lesion", "heart", "heart"))
+    with pytest.raises(InputError, match="two labels are called 'heart'"):  # which of them is the region is not certain
+        segmentation.default_regions(one_occurs)
+    assert segmentation.default_regions(replace(labelled(), label_names=(0, 1, 2))) == {"1": (1,), "2": (2,)}
     alike = labelled(("background", "Lesion", "lesion"))
     own = Segmenter(nn.Conv2d(1, 3, 1), segmentation.default_regions(alike))
     assert {"dice Lesion", "dice lesion"} <= set(segmentation.evaluate(own, alike))

@@ -207,6 +207,15 @@ def test_masks_of_lines_have_memory_of_their_own():
     assert energy.is_contiguous()
 
 
+@pytest.mark.parametrize("demands", [{}, {"calibration": 8}, {"shutter": True}, {"partial_fourier": 0.6}])
+def test_the_first_draws_have_the_budget(demands):
+    layer = MaskLayer((32, 32), 4, **demands)
+    assert layer.theta.detach().sum() == pytest.approx(layer.budget, rel=1e-5) and layer.theta.unique().numel() <= 3
+    start = torch.full((32, 32), 0.2)
+    one, other = (MaskLayer((32, 32), 4, start=given, **demands) for given in (start, start.numpy()))
+    assert torch.equal(one.theta, other.theta)
+
+
 def test_theta_is_float32_whatever_pytorch_makes_by_default():
     torch.set_default_dtype(torch.float64)
     try:

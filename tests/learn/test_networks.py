@@ -158,6 +158,32 @@ def test_networks_of_which_nothing_can_be_learnt_are_one_line(measured):
         Reconstructed(measured, Through(still)).loss_and_gradient([0], torch.ones(1, 16, 16))
 
 
+class Apart(torch.nn.Module):
+    """A network whose image hangs on its weight or on the mask alone."""
+
+    def __init__(self, of_mask: bool) -> None:
+        super().__init__()
+        self.of_mask, self.factor = of_mask, torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, samples, mask, encoding):
+        if self.of_mask:
+            return encoding.adjoint(samples * mask) * self.factor.detach()
+        return encoding.adjoint(samples * (mask > 0.5)) * self.factor
+
+
+def test_what_would_never_be_learnt_is_refused(measured):
+    layer, settings = MaskLayer((16, 16), 4), {**SETTINGS, "steps": 2}
+    with pytest.raises(InputError, match="Apart: its image does not depend on the mask; it must not detach, or mask_learning_rate=0"):
+        train_network(Apart(of_mask=False), measured, layer, **settings)
+    assert train_network(Apart(of_mask=False), measured, layer, mask_learning_rate=0, **settings).factor != 1
+    with pytest.raises(InputError, match="Apart: its image does not depend on its weights; it must not detach, or learning_rate=0"):
+        train_network(Apart(of_mask=True), measured, layer, **settings)
+    through = Through(Apart(of_mask=False))
+    through.network.train().requires_grad_()
+    with pytest.raises(InputError, match="Apart: its image does not depend on the mask"):
+        Reconstructed(measured, through).loss_and_gradient([0], torch.ones(1, 16, 16))
+
+
 def test_a_network_without_weights_lets_a_mask_learn(measured):
     layer, settings = MaskLayer((16, 16), 4), {**SETTINGS, "steps": 2}
     before = layer.theta.detach().clone()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from prom import DEFAULT, InputError, SliceDataset, baselines, fft2c, ifft2c, load, optimize
+from prom import DEFAULT, POLISHED, InputError, SliceDataset, baselines, fft2c, ifft2c, load, optimize
 from prom.kspace.fourier import opposite
 from prom.kspace.patterns import make
 from prom.learn.polish import RELATIVE_TOLERANCE, _one_of_each_pair, polish
@@ -190,5 +190,9 @@ def test_held_out_patients_have_a_say(blobs):
     start[16, 7] = start[16, 25] = False  # the held-out patients would have them, and do not propose
     start[tuple(edge.nonzero()[:2].T)] = True
     assert not polish(start, data, evaluations=30, hold_out=0.4)[16, [7, 25]].any()
+    with pytest.raises(InputError, match="hold_out 0.2: of 1 patient"):  # before the first of its iterations
+        optimize(blobs.images[:1, 0], 4, recipe=replace(POLISHED, hold_out=0.2), callback=lambda *_: pytest.fail("it began"))
+    with pytest.raises(InputError, match="recipe field hold_out=0.2: is of polishing, and polish=0"):
+        replace(DEFAULT, hold_out=0.2)
     with pytest.raises(InputError, match="hold_out 2.0: must be"):
         polish(start, blobs, hold_out=2.0)

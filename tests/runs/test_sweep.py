@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -27,6 +28,7 @@ from prom.baselines import rivals
 from prom.cli import main
 from prom.evaluation import segmentation
 from prom.kspace import patterns
+from prom.learn import recipes
 from prom.methods import named
 from prom.runs import notebook, results, sweep
 
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).parents[2]
 FOUR = ["--methods", "energy", "--patterns", "points", "columns", "--accelerations", "4", "40"]  # 40 is more than the 32 columns
 SMALL = {"subjects": 2, "frames": 4, "size": 32}
-LONG = "default:" + ",".join(f"{name}=0.{'1' * 50}" for name in ("exploration", "exploitation", "learning_rate", "momentum", "hold_out"))
+LONG = "polished:" + ",".join(f"{name}=0.{'1' * 50}" for name in ("exploration", "exploitation", "learning_rate", "momentum", "hold_out"))
 UNREPEATABLE = ("seconds", "wall_seconds", "peak_memory_mib", "command")
 
 
@@ -372,6 +374,28 @@ def test_who_waits_is_told_for_whom(tmp_path, capsys):
             time.sleep(0.01)
     waiting.join(timeout=60)
     assert "(Snakemake is process 4711 on node1; kill -INT ends it); waiting for it" in told
+
+
+def test_runs_of_an_older_recipe_are_not_in_the_table(work, monkeypatch, tmp_path):
+    """Nor are runs complete whose masks are to be averaged, and are not there."""
+    monkeypatch.chdir(work)
+    plan = partial(sweep.plan, "reconstruction", "mine", ["default"], ["points"], [4], output=tmp_path)
+    both = plan(seeds=2, ensembles=["default"])
+    both.folder.mkdir(parents=True)
+    fields = dict.fromkeys(sweep.IDENTIFYING_FIELDS, "x")
+    for name, expected in both.expected.items():
+        (both.folder / f"{name}.json").write_text(json.dumps({**fields, **expected, "psnr": 30.0}))
+        pd.DataFrame({"subject": ["a"], "slice": [0], "psnr": [30.0]}).to_csv(both.folder / f"{name}.csv", index=False)
+    singles = [f"default-points-x4-seed{seed}" for seed in (0, 1)]
+    assert sorted(sweep.records(plan(seeds=2))) == singles and sorted(sweep.records(both)) == ["default-points-x4-ensemble2"]
+    (both.folder / f"{singles[0]}.h5").touch()
+    assert sorted(sweep.records(both)) == ["default-points-x4-ensemble2", singles[0]]
+    monkeypatch.setitem(recipes.RECIPES, "default", replace(recipes.DEFAULT, learning_rate=2 * recipes.DEFAULT.learning_rate))
+    today = plan(seeds=1)
+    [name], [expected] = today.expected, today.expected.values()
+    (today.folder / f"{name}.json").write_text(json.dumps({**fields, **expected, "psnr": 20.0}))
+    assert today.folder == both.folder and len(sweep.collect(today)) == 1
+    assert pd.read_csv(today.table)["psnr"].tolist() == [20.0]
 
 
 def test_every_number_of_members_is_averaged(work, monkeypatch):
