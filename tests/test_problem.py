@@ -142,6 +142,16 @@ def test_an_objective_of_other_measurements_is_refused():
         with pytest.raises(InputError, match="has other coils, k-space, noise or readouts than demo; make it of these data"):
             Problem.of(one, 4, "rows", Reconstructed(other, Sense(1e-3)))
     assert Problem.of(one, 4, "rows", Reconstructed(replace(one, subjects=["c", "d"]), Sense(1e-3))).feasible.count == 2
+    volumes = SliceDataset("demo", "train", torch.rand(2, 1, 4, 8, 8), ["a", "b"], [0, 0], noise=0.1, kind="volumes")
+    series = replace(volumes, kind="series")
+    for other in (MagnitudeMSE(volumes.images, axes=volumes.axes), Reconstructed(volumes, Sense(0.1))):
+        with pytest.raises(InputError, match="has other axes of the Fourier transform than demo, which has series"):
+            Problem.of(series, 4, "columns", other)
+    radial = one.along(spokes(8, size=8))
+    chosen = torch.zeros(8, 8, dtype=torch.bool)
+    chosen[::4] = True
+    by_tensor, by_array = (exchange(mask, Reconstructed(radial, Sense(0.1)), [0], "spokes") for mask in (chosen, chosen.numpy()))
+    assert torch.equal(by_tensor, by_array)
     found = exchange(torch.eye(8)[3].bool().expand(8, 8), Reconstructed(one, Sense(1e-3)), [0])
     assert found.sum() == 8
 

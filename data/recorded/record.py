@@ -83,7 +83,8 @@ def extended(file: Path, new: pd.DataFrame, same: list[str]) -> pd.DataFrame:
     """The rows of a file for which there are no new ones, and the new ones."""
     if not file.is_file():
         return new
-    old = results.read(file).fillna({"variant": ""})
+    old = results.read(file)
+    old = old.assign(variant=old["variant"].astype(object).fillna(""))
     replaced = pd.MultiIndex.from_frame(old[same]).isin(pd.MultiIndex.from_frame(new[same]))
     return pd.concat([old[~replaced], new], ignore_index=True)
 

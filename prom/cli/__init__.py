@@ -321,7 +321,9 @@ def average_command(masks, output, json) -> None:
 @threads_option
 @json_option
 def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
-    """Score the reconstructions of DATASET under MASK: mean and standard deviation over slices (fastmri: volumes).
+    """Score the reconstructions of DATASET under MASK: mean and standard deviation over slices, or over series or volumes.
+
+    With --convention fastmri a volume is all slices of a subject that are loaded.
 
     MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
     """
@@ -355,7 +357,7 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     if json:
         click.echo(strict_json(summary))
         return
-    heading = f"{data.name} {data.split}: {len(data)} slices of {people(data.number_of_subjects, len(data.patient_names()))}"
+    heading = f"{data.name} {data.split}: {len(data)} {data.kind} of {people(data.number_of_subjects, len(data.patient_names()))}"
     how = "" if reconstruction == "zero-filled" else f", reconstruction {reconstruction}"
     click.echo(f"{heading}, x{true:.2f}, {convention} convention{how}")
     click.echo(

@@ -40,8 +40,7 @@ PAGES = 4096  # of a TIFF: the time that its library takes grows with their squa
 TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
 NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
-ALONE = "save the maps alone, as .npy (K, H, W) or (N, K, H, W)"
-OF_MAPS = re.compile("map|sens|csm", re.I)  # in names
+OF_KSPACE, OF_MAPS = re.compile("(?<![a-z])(k[-_ ]?space|ksp)(?![a-z])", re.I), re.compile("(?<![a-z0-9])s?maps?(?![a-z])|sens|csm", re.I)
 
 
 def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Tensor:
@@ -57,6 +56,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
+    own = "".join(letter for letter in axes or "" if letter in ("NHWK" if volume else "HWK")) or "KHW"
     if kind == "BART" and axes is not None:  # which has axes of length 1 too
         shape = raw.cfl_shape(path)
         while len(shape) > 2 and shape[-1] == 1:
@@ -66,7 +66,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
         axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
         axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
-    found = arranged(content_of_maps(path, kind, axes, volume))
+    found = arranged(content_of_maps(path, kind, axes, f"({', '.join(own)})", volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
         raise InputError(f"sensitivities {path}: are of {what}; save those of one, which all slices get")
@@ -76,31 +76,35 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     return torch.tensor(maps, dtype=torch.complex64)
 
 
-def content_of_maps(path: Path, kind: str, axes: Axes, volume: bool = False) -> Content:
-    """The one array of numbers in a file of coil sensitivities: what images are called says nothing of them.
+def content_of_maps(path: Path, kind: str, axes: Axes, layout: str, volume: bool = False) -> Content:
+    """The one array of numbers in a file of coil sensitivities: what images are called says nothing of them. ``layout``: of its axes, in
+    messages.
 
     Raises
     ------
     InputError
         Where there are several, or the array, or the file, is called k-space; and as by :func:`content`.
     """
-    names = []
+    names, alone = [], f"save the maps alone, as .npy {layout}"
     if kind in ("HDF5", "npz"):
         with decoding(path, kind):
             names = numeric(npz_arrays(path)[0] if kind == "npz" else hdf5_arrays(path))
     if len(names) > 1:
-        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {ALONE}")
+        raise InputError(f"sensitivities {path}: has several arrays ({', '.join(names)}); {alone}")
     try:
         found = content(path, kind, names[0] if names else None, axes, volume, labels=False)
     except InputError as error:
         if "dataset_name" in str(error) or "axes=" in str(error):  # which settle it for images, and there are none here
             what = "which array, or what its axes are, is unclear"
-            raise InputError(f"sensitivities {path}: {what}; {ALONE}") from error
+            raise InputError(f"sensitivities {path}: {what}; {alone}") from error
+        if "raw data say" in str(error):
+            raise InputError(f"sensitivities {path}: is raw data, and has no maps; {alone}") from error
         raise
-    own = re.split(r"[/.]", found.name.lower())[-1]
-    words = re.split(r"[_. ]+", path.name.lower())
-    if own in KSPACE_NAMES or set(KSPACE_NAMES) & set(words) and not OF_MAPS.search(own + path.name):
-        raise InputError(f"sensitivities {path}: has k-space, {found.name or path.name}, and no maps; {ALONE}")
+    own = re.split(r"[/.]", found.name)[-1]
+    if OF_KSPACE.search(own) and not OF_MAPS.search(own):
+        raise InputError(f"sensitivities {path}: has k-space, {found.name}, and no maps; {alone}")
+    if OF_KSPACE.search(path.name) and not OF_MAPS.search(f"{own} {path.name}"):
+        raise InputError(f"sensitivities {path}: is called k-space; if it has maps, call it {without_extension(path).name}_maps")
     return found
 
 

@@ -32,7 +32,8 @@ def evaluate(
     dataset
         Slices, volumes or series of the same size, in any unit. Complex images are compared by magnitude.
     convention
-        ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`.
+        ``"paper"`` or ``"fastmri"``; see :mod:`prom.evaluation.metrics`. A volume of ``"fastmri"`` is all slices of a subject that are
+        loaded: where these are of several scans, or not all of one, its peak and its mean are not the benchmark's.
     reconstruction
         What makes the image of the samples of all coils, e.g. :func:`prom.reconstruction.named` of the training data, or
         :class:`prom.reconstruction.through.Through` a network; by default the zero-filled image of ``dataset.images``, as if they had

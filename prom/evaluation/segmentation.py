@@ -82,7 +82,11 @@ class Segmenter:
         return torch.stack([torch.isin(labels, torch.tensor(values, device=labels.device)) for values in self.regions.values()], dim=1)
 
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term."""
+        """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term.
+
+        It is MONAI's ``DiceCELoss``. Where regions overlap, its Dice term is of a sigmoid for each, but its cross-entropy that of a softmax
+        over them: of k nested regions a pixel of all costs k log k at least, however right, and one of none nothing, however wrong.
+        """
         return self.loss_of(self.logits(images), labels)
 
     def logits(self, images: Tensor) -> Tensor:
@@ -375,8 +379,8 @@ def evaluate(
     Returns
     -------
     pandas.DataFrame
-        One row a slice: subject, slice, ``loss`` (NaN where logits are -inf), ``dice``, ``iou``, and ``dice NAME``, ``iou NAME`` for every
-        region.
+        One row a slice: subject, slice, ``loss`` (NaN or infinite where logits are -inf), ``dice``, ``iou``, and ``dice NAME``, ``iou
+        NAME`` for every region.
 
     Raises
     ------

@@ -74,13 +74,14 @@ def exchange(
     """
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
-    if not list(seen):
+    seen, held = list(seen), list(held)
+    if not seen:
         raise InputError("seen: are no images; name one at least")
     images = objective.data.images
-    mask = mask if isinstance(mask, Tensor) else as_mask(mask, objective.data.samples, "the objective")
     subjects = [str(i) for i in range(len(images))]
     own = isinstance(objective, Reconstructed)  # which has coils and noise too
     data = objective.dataset if own else SliceDataset("images", "all", images, subjects, [0] * len(images))
+    mask = mask if isinstance(mask, Tensor) else as_mask(mask, data.grid, data.name)
     return exchange_lines(mask, Problem.around(mask, data, pattern, objective, demands=demands), seen, held)
 
 

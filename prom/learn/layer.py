@@ -87,7 +87,7 @@ class MaskLayer(nn.Module):
         self.pattern = patterns.make(pattern, shape)
         self.feasible = Demands.of(demands, named).feasible(self.pattern, acceleration)
         self.budget = self.feasible.count
-        share = self.budget / self.pattern.size if self.feasible.forbidden is None else 1.0  # what is not forbidden gets more
+        share = self.budget / self.pattern.size if self.feasible.plain else 1.0  # what is left of the budget is divided by the projection
         even = torch.full(self.pattern.shape, share, dtype=torch.float32)
         begin = even if start is None else torch.as_tensor(start).detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,12 +40,14 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     >>> near(objective, torch.ones(8, 8).bool()).shape
     torch.Size([8, 8])
     """
+    if not isinstance(mask, Tensor | np.ndarray):
+        raise InputError(f"mask of type {type(mask).__name__}: must be an array of 0 and 1")
     mask = torch.as_tensor(mask)
     if tuple(mask.shape) != objective.data.samples or not mask.any():
         raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {objective.data.samples}")
     selected = mask.bool()
     if not (mask == selected).all():
-        raise InputError(f"mask with values up to {float(mask.max()):g}: must have 0 and 1 only")
+        raise InputError(f"mask with the value {mask[mask != selected][0]:g}: must have 0 and 1 only")
     power = objective.data.power(most=CURVATURE_IMAGES)
     chosen = evenly(len(objective.data), slices)
 

@@ -39,7 +39,8 @@ class Reconstructed(Objective):
         Slices with coils (:class:`prom.SliceDataset`); without ``sensitivities`` one coil that is 1 everywhere.
     reconstruction
         Such as :class:`prom.reconstruction.sense.Sense`, :func:`prom.reconstruction.named`, or
-        :class:`prom.reconstruction.through.Through` a network. Masks record what its ``describe`` answers, else the name of its class.
+        :class:`prom.reconstruction.through.Through` a network. Masks record what its ``describe`` answers, else the name of the function
+        or of its class.
     device
         Where to work.
     criterion

@@ -55,7 +55,7 @@ class PhaseConstrained:
 
     def __init__(self, penalty: float | Tensor, phase: Tensor, iterations: int = 50, tolerance: float = 1e-5) -> None:
         self.penalty = Sense(penalty, iterations, tolerance).penalty
-        self.phase, self.iterations, self.tolerance = phase, iterations, tolerance
+        self.phase, self.iterations, self.tolerance = phase.resolve_conj().resolve_neg(), iterations, tolerance
 
     def describe(self) -> dict[str, str]:
         """What a mask's provenance records: as of SENSE, with 16 hex digits that the phase decides.

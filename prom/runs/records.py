@@ -121,7 +121,10 @@ def other_recipe(result: dict[str, object]) -> bool:
     used, method = json.loads(result.get("recipe") or "{}"), result.get("method")
     if not method or used.get("name") not in recipes.RECIPES:
         return False
-    today = results.recipe_of(":".join(filter(None, (method, result.get("variant")))))
+    try:
+        today = results.recipe_of(":".join(filter(None, (method, result.get("variant")))))
+    except InputError:  # refused today
+        return True
     today.pop("members", None)  # of an average of several runs: as many as there were
     return any(today[field] != value for field, value in used.items() if field in today)
 

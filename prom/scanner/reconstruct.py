@@ -310,12 +310,8 @@ def read_maps(path: str | os.PathLike) -> Tensor:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(one for one in formats.ARRAYS if one != 'twix')}")
     if not path.is_file():
         raise InputError(f"sensitivities {path}: no such file")
-    try:
-        stack = arranged(formats.content_of_maps(path, kind, _axes_of_bart(path) if kind == "BART" else _axes_of_maps))
-    except InputError as error:
-        if "raw data say" in str(error):
-            raise InputError(f"sensitivities {path}: is raw data, and has no maps; {formats.ALONE}") from error
-        raise
+    axes = _axes_of_bart(path) if kind == "BART" else _axes_of_maps
+    stack = arranged(formats.content_of_maps(path, kind, axes, "(K, H, W) or (N, K, H, W)"))
     if stack.shape[1] != 1:
         raise InputError(f"sensitivities {path}: has {stack.shape[1]} channels; must be one set of maps")
     maps = numbers(stack[:, 0])

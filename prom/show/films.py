@@ -183,6 +183,8 @@ def contact_sheet(frames: Tensor | np.ndarray, columns: int | None = None, gap: 
     (7, 11)
     """
     array = _series("contact sheet", frames).astype(np.float64)
+    if columns is not None:
+        options.check("columns", columns, "[1, 1e6]", whole=True)
     count, height, width = array.shape
     columns = min(count, columns or int(np.ceil(np.sqrt(count))))
     rows = -(-count // columns)
@@ -263,6 +265,8 @@ def profile(series: Tensor | np.ndarray, index: int, rows: bool = True) -> np.nd
     [[4, 16], [5, 17], [6, 18], [7, 19]]
     """
     array = np.asarray(series)
+    if array.ndim != 3:
+        raise InputError(f"series of {array.shape}: must be frames of (T, H, W)")
     length = array.shape[1 if rows else 2]
     if not 0 <= index < length:
         raise InputError(f"{'row' if rows else 'column'} {index}: must be 0 to {length - 1}")

@@ -37,7 +37,11 @@ def point_spread(encoding: NonUniform, mask: Tensor) -> Tensor:
     >>> spread.shape, float(spread.max()), divmod(int(spread.argmax()), 8)
     (torch.Size([8, 8]), 0.0, (4, 4))
     """
-    size = encoding.image[-2:]
+    if len(encoding.image) != 2 or mask.ndim != 2:
+        raise InputError(f"mask of {tuple(mask.shape)} for images of {tuple(encoding.image)}: a point spread is of slices; take one frame")
+    if not mask.any():
+        raise InputError("mask: measures nothing, so that it has no point spread")
+    size = encoding.image
     spread = torch.fft.fftshift(encoding.spread(mask.float()).abs(), dim=(-2, -1))
     middle = spread[tuple(slice(n - n // 2, n - n // 2 + n) for n in size)]
     return (middle / middle.max()).clamp(min=10**-DECADES).log10()

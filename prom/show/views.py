@@ -238,7 +238,7 @@ def pictures(
     if noise is not None:
         made = {"noise" if part == "spread" else part: picture for part, picture in made.items()} | {"noise": _noise(noise, through)}
     if view.regions is not None:
-        missed, agreement = f"{100 * scores['wrong']:.0f} % of the pixels wrong", dice(scores["dice"])
+        missed, agreement = f"{100 * scores['wrong']:.0f} % of the regions' pixels wrong", dice(scores["dice"])
         colours = [region_colour(number) for number in range(len(view.names) + 1)]
         wrong = torch.where(view.truth == view.regions, (view.truth > 0).int(), 2)
         made |= {

@@ -143,6 +143,10 @@ def page(
         raise InputError("reconstructions: none is given; leave it out for zero-filled images")
     if not images or not masks or len(masks) != len(methods) * len(accelerations):
         raise InputError("page: needs an image, and a mask of every method at every acceleration")
+    if wrong := [name for name in (*images, *methods, *offered) if not name or "|" in name]:
+        raise InputError(f"page: name {wrong[0]!r}: names of images, methods and reconstructions must be there, and without |")
+    if len({f"{value:g}" for value in accelerations}) < len(accelerations):
+        raise InputError(f"page: accelerations {', '.join(map(repr, accelerations))} are shown alike; round them")
     for name, data in images.items():
         if len(data) != 1:
             raise InputError(f"image {name!r}: has {len(data)} slices; select one")
@@ -186,7 +190,7 @@ def page(
         found["targets"][image] | found["masks"][key] | found["frames"][f"{image}|{key}" + (f"|{next(iter(offered))}" if several else "")]
     )
     every = {part: content for frame in found["frames"].values() for part, content in frame.items()} | first
-    content = json.dumps(found, separators=(",", ":")).replace("</", r"<\/")
+    content = json.dumps(found, separators=(",", ":")).replace("<", r"\u003c")
     identity = "prom-explorer-" + hashlib.sha256(content.encode()).hexdigest()[:8]
     names = tuple(segmenter.regions) if segmenter else ()
     there = [part for part in ORDER if part in every]

@@ -163,6 +163,15 @@ def test_evaluate_refuses_what_is_no_mask(blobs, wrong, message):
     assert "\n" not in str(caught.value)
 
 
+def test_images_of_two_shapes_have_no_scores():
+    """They would be broadcast: every slice against every other."""
+    images = torch.rand(3, 1, 16, 16)
+    for other in (images[:, 0], images[:1], images[..., :8]):
+        for score in (psnr, nmse, ssim, paper_scores, fastmri_scores):
+            with pytest.raises(InputError, match=r"must be of one shape"):
+                score(other, images)
+
+
 def test_complex_images_have_no_scores():
     image = torch.rand(1, 1, 16, 16)
     for pair in ((image + 0j, image), (image, image + 0j)):

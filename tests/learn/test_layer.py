@@ -214,6 +214,8 @@ def test_the_first_draws_have_the_budget(demands):
     start = torch.full((32, 32), 0.2)
     one, other = (MaskLayer((32, 32), 4, start=given, **demands) for given in (start, start.numpy()))
     assert torch.equal(one.theta, other.theta)
+    bands = MaskLayer((8, 32), 32 / 9, "columns", segments=3)
+    assert bands.theta.detach().sum() == pytest.approx(bands.budget, rel=1e-6)
 
 
 def test_theta_is_float32_whatever_pytorch_makes_by_default():

@@ -46,7 +46,11 @@ def test_it_needs_a_mask_with_samples(blobs):
     for mask in (torch.zeros(32, 32).bool(), torch.ones(4, 4).bool()):
         with pytest.raises(InputError, match="must have some"):
             curvature.near(objective, mask)
-    with pytest.raises(InputError, match="mask with values up to 255: must have 0 and 1 only"):
+    with pytest.raises(InputError, match="mask with the value 255: must have 0 and 1 only"):
         curvature.near(objective, 255 * torch.ones(32, 32, dtype=torch.uint8))
+    with pytest.raises(InputError, match="mask with the value -1: must have 0 and 1 only"):
+        curvature.near(objective, -torch.eye(32))
+    with pytest.raises(InputError, match="mask of type str: must be an array of 0 and 1"):
+        curvature.near(objective, "mask.h5")
     whole = torch.ones(32, 32)
     assert torch.equal(curvature.near(objective, whole), curvature.near(objective, whole.bool()))

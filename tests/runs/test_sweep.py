@@ -394,6 +394,8 @@ def test_runs_of_an_older_recipe_are_not_in_the_table(work, monkeypatch, tmp_pat
     today = plan(seeds=1)
     [name], [expected] = today.expected, today.expected.values()
     (today.folder / f"{name}.json").write_text(json.dumps({**fields, **expected, "psnr": 20.0}))
+    refused = {**fields, **both.expected[singles[1]], "method": "default", "variant": "hold_out=0.2", "psnr": 40.0}  # it was valid once
+    (both.folder / f"{singles[1]}.json").write_text(json.dumps(refused))
     assert today.folder == both.folder and len(sweep.collect(today)) == 1
     assert pd.read_csv(today.table)["psnr"].tolist() == [20.0]
 

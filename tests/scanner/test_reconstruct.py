@@ -16,6 +16,7 @@ from PIL import Image
 
 from prom import InputError, load, load_mask
 from prom.baselines import as_result
+from prom.datasets import formats
 from prom.datasets.base import SliceDataset
 from prom.datasets.cache import StoredRows
 from prom.kspace.coils import combine, estimated, mixed, root_sum_of_squares, simulated, whitening
@@ -568,10 +569,21 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     scipy.io.savemat(tmp_path / "scan.mat", {"kspace": kspace.transpose(1, 2, 0)})
     np.save(tmp_path / "kspace.npy", kspace)
     np.save(tmp_path / "kspace_maps.npy", kspace)
-    for name, called in (("scan.mat", "kspace"), ("kspace.npy", "kspace.npy")):
-        with pytest.raises(InputError, match=f"has k-space, {called}, and no maps"):
-            reconstruct.read_maps(tmp_path / name)
-    assert reconstruct.read_maps(tmp_path / "kspace_maps.npy").shape == (4, 48, 40)
+    with pytest.raises(InputError, match="has k-space, kspace, and no maps"):
+        reconstruct.read_maps(tmp_path / "scan.mat")
+    for name in ("kspace", "k_space", "scan-kspace", "kspace1", "T1map_kspace", "KSP_cc", "k-space"):
+        np.save(tmp_path / f"{name}.npy", kspace)
+        with pytest.raises(InputError, match=f"{name}.npy: is called k-space; if it has maps, call it {name}_maps"):
+            reconstruct.read_maps(tmp_path / f"{name}.npy")
+        np.savez(tmp_path / "named.npz", **{name: kspace})
+        with pytest.raises(InputError, match=f"has k-space, {name}, and no maps"):
+            reconstruct.read_maps(tmp_path / "named.npz")
+    for name in ("kspace_maps", "smaps_of_kspace", "kspace-sens", "skspx", "maskspan"):
+        np.save(tmp_path / f"{name}.npy", kspace)
+        assert reconstruct.read_maps(tmp_path / f"{name}.npy").shape == (4, 48, 40)
+    np.savez(tmp_path / "kspace.npz", csm=kspace)
+    assert reconstruct.read_maps(tmp_path / "kspace.npz").shape == (4, 48, 40)
+    np.savez(tmp_path / "named.npz", images=np.ones((4, 48, 40)), sensitivities=kspace)
     np.savez(tmp_path / "named_coils.npz", maps=kspace, labels=np.array(["a", "b", "c", "d"]))
     assert reconstruct.read_maps(tmp_path / "named_coils.npz").shape == (4, 48, 40)
     with h5py.File(tmp_path / "twice.h5", "w") as file:
@@ -579,9 +591,14 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         file["csm"] = file["maps"]
     assert reconstruct.read_maps(tmp_path / "twice.h5").shape == (4, 48, 40)
     np.save(tmp_path / "images.npy", np.ones((2, 48, 40)))
-    for name, message in (("named.npz", "has several arrays"), ("named.h5", "has several arrays"), ("kspace.npy", "has k-space")):
+    for name, message in (("named.npz", "has several arrays"), ("named.h5", "has several arrays"), ("kspace.npy", "is called k-space")):
         with pytest.raises(InputError, match=message):
             load(tmp_path / "images.npy", maps=tmp_path / name)
+    with pytest.raises(InputError, match=r"has several arrays \(images, sensitivities\); save the maps alone, as .npy \(H, W, K\)$"):
+        formats.read_sensitivities(tmp_path / "named.npz", "HWNK")
+    as_file(tmp_path / "raw.mrd", lines("columns"), measured(), "columns")
+    with pytest.raises(InputError, match="raw.mrd: is raw data, and has no maps; save the maps alone"):
+        load(tmp_path / "images.npy", maps=tmp_path / "raw.mrd")
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
     with pytest.raises(
         InputError, match=r"two.npz: has several arrays \(image, maps\); save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"

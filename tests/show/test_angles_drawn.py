@@ -31,6 +31,17 @@ def test_angles_of_spokes_over_time_and_their_gaps(axes):
         assert np.allclose(axes.lines[number].get_data(), [[101.25, 11.25], [67.5, 112.5]])
 
 
+def test_a_point_spread_is_of_slices():
+    candidates = spokes(8, size=8)
+    for encoding, mask, message in (
+        (candidates.encoding((16, 8, 8)), torch.ones(16, 8, 8), "a point spread is of slices; take one frame"),
+        (kooshball(8, size=8).encoding((8, 8, 8)), torch.ones(8, 8), "a point spread is of slices; take one frame"),
+        (candidates.encoding((8, 8)), torch.zeros(8, 8), "measures nothing"),
+    ):
+        with pytest.raises(InputError, match=message):
+            readouts.point_spread(encoding, mask)
+
+
 def test_what_has_no_angles_of_spokes_is_refused(axes):
     arms = spirals(4, size=16, arms=4)
     mask = torch.ones(arms.points.shape[:2], dtype=torch.bool)

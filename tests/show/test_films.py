@@ -191,6 +191,10 @@ def test_errors_over_time_add_up_to_the_nmse(series):
 def test_what_no_film_shows_is_named(series):
     broken = series.clone()
     broken[0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="columns -1: must be"):
+        films.contact_sheet(series, columns=-1)
+    with pytest.raises(InputError, match="must be frames of"):
+        films.profile(series[0], 1, rows=False)
     with pytest.raises(InputError, match="panel 'a': has 1 values that are not finite"):
         films.film([("a", broken)], alt="x")
     assert films.film([("a", series.clone().requires_grad_())], alt="x").png == films.film([("a", series)], alt="x").png

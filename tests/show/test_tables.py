@@ -11,7 +11,7 @@ import torch
 
 from prom.errors import InputError
 from prom.runs import results
-from prom.show import tables
+from prom.show import figures, tables
 
 
 def run(method: str, psnr: float, acceleration: float = 8.0, **fields: object) -> dict[str, object]:
@@ -86,10 +86,18 @@ def test_nothing_recorded_is_a_table_without_runs(project):
 
 def test_a_cell_has_mean_spread_and_the_difference_from_the_paper(project):
     html = recorded(project, RUNS).html({"psnr": 2}, bold=False)
-    assert [cell(html, "energy oracle", i) for i in range(4)] == ["3", "<i>not run</i>", "31.00 ± 1.00", "<i>not run</i>"]
+    assert [cell(html, "energy oracle", i) for i in range(4)] == ["1 to 3", "<i>not run</i>", "31.00 ± 1.00", "<i>not run</i>"]
     assert cell(html, "polished ProM", 2) == "31.00<br><small>paper 30.50 (+0.50)</small>"
     assert cell(html, "polished ProM", 3) == "<i>not run</i><br><small>paper 20.00</small>"
     assert "paper 1.00" not in html  # of another data set
+
+
+def test_numbers_of_runs_that_differ_are_both_told(project):
+    html = recorded(project, [run("energy", 30.0), run("energy", 31.0, seed=1), run("energy", 27.0, 32.0)]).html({"psnr": 2})
+    assert cell(html, "energy oracle", 0) == "1 to 2"
+    assert tables.read_runs(project / "x_reconstruction.csv").size > 0
+    scaled = run("energy", 30.0, options=json.dumps({"scale": 0.01}))
+    assert recorded(project, [scaled])["energy oracle", 8.0].empty
 
 
 def test_some_rows_alone_keep_their_cells_and_the_best_of_all(project):
@@ -154,6 +162,8 @@ def test_a_difference_is_one_number_a_patient(project):
         for i, psnr in enumerate(values)
     ]
     slices.append({"method": "energy", "subject": "a", "slice": 0, "psnr": 99.0, **fields, "options": json.dumps({"scale": 0.01})})
+    for method in ("energy", "polished"):  # a patient none of whose slices shows a region
+        slices.append({"method": method, "subject": "c", "slice": 0, "psnr": np.nan, **fields})
     pd.DataFrame(slices).to_csv(project / "x_slices.csv.gz", index=False)
     assert table.difference("polished ProM", "energy oracle", 8.0, "psnr").to_dict() == {"a": 3.0, "b": 0.0}
     assert table.difference("polished ProM", "energy oracle", 32.0, "psnr").empty
@@ -177,7 +187,10 @@ def test_intervals_cover_the_mean_as_often_as_they_promise():
     same = pd.Series(np.zeros(5))
     assert tables.bca_interval(same) == tables.percentile_interval(same, generator) == (0, 0) and tables.signed_rank(same) == 1
     assert tables.bca_interval(same + 0.3) == (0.3, 0.3) and np.isnan(tables.bca_interval(same[:1])).all()
-    assert np.isnan(tables.percentile_interval(same[:1], generator)).all()
+    assert np.isnan(tables.percentile_interval(same[:1], generator)).all() and np.isnan(tables.signed_rank(same[:0]))
+    alike = pd.Series([0.1] * 3)  # whose mean is not 0.1 to the last bit
+    gain = pd.DataFrame({"mean": alike.mean(), "low": 0.1, "high": 0.1}, index=[8.0])
+    figures.intervals(figures.grid(1, 1)[1][0, 0], {"a": gain}, {"a": {}}, 0.01)
     assert tables.signed_rank(pd.Series(drawing.normal(2, 1, 50))) < 1e-6
 
 

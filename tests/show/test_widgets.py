@@ -302,7 +302,7 @@ def test_the_same_page_twice_is_the_same(choices):
 def test_names_and_regions_of_every_kind_can_be_chosen(labelled, blobs, network, tmp_path):
     """Blanks in names, a slice without any region, and one page twice in a document."""
     empty = replace(labelled.select([1]), labels=torch.zeros(1, 32, 32, dtype=torch.uint8))
-    images = {" two  blanks": labelled.select([0]), "no region ": empty}
+    images = {" two  blanks <!--<script>": labelled.select([0]), "no region ": empty}
     masks = {(method, 4): widgets.make_mask(method, blobs, 4) for method in ("low-pass", "energy oracle")}
     html = widgets.page(images, masks, network)
     (tmp_path / "page.html").write_text(f"<!doctype html><meta charset=utf-8><body>{html}{html}")
@@ -320,7 +320,10 @@ def test_names_and_regions_of_every_kind_can_be_chosen(labelled, blobs, network,
         assert page.locator(".prom-explorer select").count() == 4 and errors == []
 
 
-@pytest.mark.parametrize("fault", ["nothing", "missing", "two slices", "no labels", "no such image", "no such acceleration"])
+FAULTS = ["nothing", "missing", "two slices", "no labels", "no such image", "no such acceleration", "a bar", "alike"]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 def test_pages_that_cannot_be_made(fault, choices, network, blobs):
     images, masks = choices
     arguments = {
@@ -329,6 +332,8 @@ def test_pages_that_cannot_be_made(fault, choices, network, blobs):
         "two slices": ({"two": blobs.select([0, 1])}, masks),
         "no labels": (images, masks, network, ("without labels", "low-pass", 4)),
         "no such image": (images, masks, None, ("b", "low-pass", 4)),
+        "a bar": ({"a|b": images["without labels"]}, masks),
+        "alike": (images, {("low-pass", alpha): masks["low-pass", 4] for alpha in (10.6666666, 10.6666667)}),
         "no such acceleration": (images, masks, None, ("without labels", "low-pass", 8)),
     }
     with pytest.raises(InputError):
