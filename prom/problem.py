@@ -160,9 +160,10 @@ def _of(
         made = Reconstructed(data, found, device, THROUGH[objective])
     if not made.data.are_of(data.images):
         raise InputError(f"objective {made.describe()['objective']}: has other images than {data.name}; make it of these")
-    if tuple(made.data.axes) != tuple(data.axes):
+    if sorted(made.data.axes) != sorted(data.axes):
         what = f"other axes of the Fourier transform than {data.name}, which has {data.kind}"
-        raise InputError(f"objective {made.describe()['objective']}: has {what}; make it of these data, with axes={data.axes}")
+        way = "" if isinstance(made, Reconstructed) else f", with axes={data.axes}"
+        raise InputError(f"objective {made.describe()['objective']}: has {what}; make it of these data{way}")
     if isinstance(made, Reconstructed) and not made.measures(data):
         what = "other coils, k-space, noise or readouts"
         raise InputError(f"objective {made.describe()['objective']}: has {what} than {data.name}; make it of these data")

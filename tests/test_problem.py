@@ -147,6 +147,7 @@ def test_an_objective_of_other_measurements_is_refused():
     for other in (MagnitudeMSE(volumes.images, axes=volumes.axes), Reconstructed(volumes, Sense(0.1))):
         with pytest.raises(InputError, match="has other axes of the Fourier transform than demo, which has series"):
             Problem.of(series, 4, "columns", other)
+    assert Problem.of(plain, 4, objective=MagnitudeMSE(plain.images, axes=(-1, -2))).feasible.count == 16  # the same transform
     radial = one.along(spokes(8, size=8))
     chosen = torch.zeros(8, 8, dtype=torch.bool)
     chosen[::4] = True

@@ -407,7 +407,7 @@ def report_mask(result: prom.MaskResult, output: str, json: bool, tr: float | No
     whose = people(subjects, result.provenance.get("patients", subjects))  # masks averaged may be of a time that did not count patients
     click.echo(
         f"wrote {output}: {samples} of {result.mask.numel()} k-space samples (x{result.true_acceleration:.2f}), {result.pattern}, "
-        f"{spoken(scan(result, tr))}, from {result.provenance['slices']} slices of {whose}{spent}"
+        f"{spoken(scan(result, tr))}, from {result.provenance['slices']} {result.provenance.get('kind', 'slices')} of {whose}{spent}"
     )
 
 

@@ -129,7 +129,7 @@ def load(
 def _read_maps(path: Path) -> Tensor:
     if not path.is_file():
         raise InputError(f"maps {path}: is no file; give one with coil sensitivities")
-    found = read_sensitivities(path, {"MATLAB": "HWK", "BART": None}.get(kind_of(path), "KHW"))
+    found = read_sensitivities(path, {"MATLAB": "HWK", "BART": None}.get(kind_of(path), "KHW"), layout="(K, H, W)")
     if len(found) > min(found.shape[1:]):
         raise InputError(f"maps {path}: {tuple(found.shape)} as (coils, H, W) has more coils than rows or columns; save (K, H, W) as npy")
     return found

@@ -40,13 +40,15 @@ PAGES = 4096  # of a TIFF: the time that its library takes grows with their squa
 TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
 NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
-OF_KSPACE, OF_MAPS = re.compile("(?<![a-z])(k[-_ ]?space|ksp)(?![a-z])", re.I), re.compile("(?<![a-z0-9])s?maps?(?![a-z])|sens|csm", re.I)
+OF_KSPACE = re.compile("k[-_ ]?space|(?<![a-z])ksp(?![a-z])", re.I)
+OF_MAPS = re.compile("maps|(coil|sens|s)[-_ ]?map|csm|sens(?![a-z])|sensitivit", re.I)  # no T1 map, SENSE or sensor
 
 
-def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Tensor:
+def read_sensitivities(path: Path, axes: str | None, volume: bool = False, layout: str = "") -> Tensor:
     """Coil sensitivities (K, H, W) complex64 of a file whose axes are those of the images, in their order, without N and C.
 
-    Of a ``volume`` they are (N, K, H, W), with N among the axes. Without ``axes`` those of a BART file are its own.
+    Of a ``volume`` they are (N, K, H, W), with N among the axes. Without ``axes`` those of a BART file are its own. ``layout``: of an .npy
+    that would be read, in messages; by default of these axes.
 
     Raises
     ------
@@ -56,7 +58,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
     kind = kind_of(path)
     if kind not in ARRAYS:
         raise InputError(f"sensitivities {path}: must be a file of type {', '.join(ARRAYS)}")
-    own = "".join(letter for letter in axes or "" if letter in ("NHWK" if volume else "HWK")) or "KHW"
+    layout = layout or f"({', '.join(letter for letter in axes or 'KHW' if letter in ('NHWK' if volume else 'HWK'))})"
     if kind == "BART" and axes is not None:  # which has axes of length 1 too
         shape = raw.cfl_shape(path)
         while len(shape) > 2 and shape[-1] == 1:
@@ -65,8 +67,8 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False) -> Te
         either = (letters.rstrip("1"), letters.replace("N", "").rstrip("1"))  # of one slice N has the length 1 too, and is none of them
         axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
-        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
-    found = arranged(content_of_maps(path, kind, axes, f"({', '.join(own)})", volume))
+        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"), layout=layout)
+    found = arranged(content_of_maps(path, kind, axes, layout, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
         raise InputError(f"sensitivities {path}: are of {what}; save those of one, which all slices get")
@@ -108,9 +110,12 @@ def content_of_maps(path: Path, kind: str, axes: Axes, layout: str, volume: bool
     return found
 
 
-def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str) -> str:
+def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str, layout: str) -> str:
     """The axes of sensitivities: those of the images, without N where one set is for all slices."""
-    return letters if len(shape) == len(letters) else letters.replace("N", "")
+    found = letters if len(shape) == len(letters) else letters.replace("N", "")
+    if len(found) != len(shape):
+        raise InputError(f"sensitivities {path}: array of shape {tuple(shape)}; must be {layout} (K coils)")
+    return found
 
 
 def kind_of(path: Path) -> str | None:

@@ -75,7 +75,7 @@ def fingerprint(network: torch.nn.Module, metadata: Any) -> str:
             torch.save(value, packed)
             digest.update(name.encode() + packed.getvalue())
             continue
-        bits = value.cpu().contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
+        bits = value.cpu().resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)  # NumPy has no bfloat16
         digest.update(name.encode() + bits.numpy().tobytes())
     return digest.hexdigest()[:16]
 

@@ -69,6 +69,8 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     >>> round(ssim(image, image).item(), 6)
     1.0
     """
+    if target.ndim < 4:
+        raise InputError(f"images of {tuple(target.shape)}: must be (N, C, H, W); use image.unsqueeze(1)")
     if min(target.shape[-2:]) < WINDOW:
         raise InputError(f"images of {tuple(target.shape[-2:])}: SSIM needs at least {WINDOW} x {WINDOW}")
     if window == "gaussian":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +90,11 @@ class MaskLayer(nn.Module):
         self.budget = self.feasible.count
         share = self.budget / self.pattern.size if self.feasible.plain else 1.0  # what is left of the budget is divided by the projection
         even = torch.full(self.pattern.shape, share, dtype=torch.float32)
-        begin = even if start is None else torch.as_tensor(start).detach().float()
+        begin = (
+            even
+            if start is None
+            else (torch.from_numpy(start.astype(np.float32)) if isinstance(start, np.ndarray) else start).detach().float()
+        )
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")
         self.theta = nn.Parameter(self.feasible.project(begin))

@@ -40,9 +40,9 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     >>> near(objective, torch.ones(8, 8).bool()).shape
     torch.Size([8, 8])
     """
-    if not isinstance(mask, Tensor | np.ndarray):
+    if not isinstance(mask, Tensor | np.ndarray) or isinstance(mask, np.ma.MaskedArray):
         raise InputError(f"mask of type {type(mask).__name__}: must be an array of 0 and 1")
-    mask = torch.as_tensor(mask)
+    mask = mask.double() if isinstance(mask, Tensor) else torch.from_numpy(mask.astype(np.float64))
     if tuple(mask.shape) != objective.data.samples or not mask.any():
         raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {objective.data.samples}")
     selected = mask.bool()

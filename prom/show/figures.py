@@ -129,7 +129,8 @@ def intervals(axes: Axes, gains: Mapping[str, pd.DataFrame], styles: Mapping[str
     axes.axhline(0, color="black", lw=0.8)
     shifts = np.geomspace(0.94, 1.06, len(gains)) if len(gains) > 1 else np.ones(1)  # intervals of several lines do not cover each other
     for shift, (label, gain) in zip(shifts, gains.items(), strict=True):
-        reach = [(gain["mean"] - gain["low"]).clip(lower=0), (gain["high"] - gain["mean"]).clip(lower=0)]  # of equal ones rounding is left
+        reach = [gain["mean"] - gain["low"], gain["high"] - gain["mean"]]
+        reach = [each.mask(each.abs() < 1e-12 * gain["mean"].abs(), 0.0) for each in reach]  # where all are equal, rounding is left
         axes.errorbar(gain.index * shift, gain["mean"], yerr=reach, label=label, capsize=2, **styles[label])
     axes.set_yscale("symlog", linthresh=linear)
 

@@ -389,7 +389,7 @@ def bca_interval(differences: pd.Series) -> tuple[float, float]:
     """95 % interval of a mean by the bias-corrected and accelerated bootstrap, 9999 draws.
 
     Where all differences are equal it has the width 0, and of a single one it is not known, (NaN, NaN). Of few it is too narrow: of two
-    differences it is these two, and has the mean in it half of the time; of five, nine times in ten.
+    differences it is these two, and has the mean in it half of the time; of five, five times in six.
 
     >>> low, high = bca_interval(pd.Series([1.0, 2.0, 3.0, 4.0]))
     >>> 1 <= low < 2.5 < high <= 4

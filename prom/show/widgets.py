@@ -146,7 +146,7 @@ def page(
     if wrong := [name for name in (*images, *methods, *offered) if not name or "|" in name]:
         raise InputError(f"page: name {wrong[0]!r}: names of images, methods and reconstructions must be there, and without |")
     if len({f"{value:g}" for value in accelerations}) < len(accelerations):
-        raise InputError(f"page: accelerations {', '.join(map(repr, accelerations))} are shown alike; round them")
+        raise InputError(f"page: accelerations {', '.join(repr(float(value)) for value in accelerations)} are shown alike; round them")
     for name, data in images.items():
         if len(data) != 1:
             raise InputError(f"image {name!r}: has {len(data)} slices; select one")

@@ -163,6 +163,11 @@ def test_evaluate_refuses_what_is_no_mask(blobs, wrong, message):
     assert "\n" not in str(caught.value)
 
 
+def test_similarity_is_of_images_with_channels():
+    with pytest.raises(InputError, match=r"must be \(N, C, H, W\); use image.unsqueeze\(1\)"):
+        ssim(torch.rand(3, 16, 16), torch.rand(3, 16, 16))
+
+
 def test_images_of_two_shapes_have_no_scores():
     """They would be broadcast: every slice against every other."""
     images = torch.rand(3, 1, 16, 16)

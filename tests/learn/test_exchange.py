@@ -86,6 +86,13 @@ def test_bad_input(blobs):
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(mask, objective, range(4))
+    for arguments, message in (
+        (([99],), "seen 99: must be"),
+        (([0], "columns", [-1]), "held -1: must be"),
+        (([True, False],), "seen True"),
+    ):
+        with pytest.raises(InputError, match=message):
+            exchange.exchange(lines([3]), objective, *arguments)
     with pytest.raises(InputError, match="seen: are no images"):
         exchange.exchange(lines([3]), objective, [])
     assert torch.equal(exchange.exchange(lines([3]).numpy(), objective, iter([0])), exchange.exchange(lines([3]), objective, [0]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
@@ -52,5 +53,9 @@ def test_it_needs_a_mask_with_samples(blobs):
         curvature.near(objective, -torch.eye(32))
     with pytest.raises(InputError, match="mask of type str: must be an array of 0 and 1"):
         curvature.near(objective, "mask.h5")
+    with pytest.raises(InputError, match="mask of type MaskedArray: must be an array"):
+        curvature.near(objective, np.ma.masked_array(np.ones((32, 32)), mask=np.eye(32)))
+    for kind in ("u2", ">f4"):
+        assert torch.equal(curvature.near(objective, np.ones((32, 32), kind)), curvature.near(objective, torch.ones(32, 32)))
     whole = torch.ones(32, 32)
     assert torch.equal(curvature.near(objective, whole), curvature.near(objective, whole.bool()))

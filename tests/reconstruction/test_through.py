@@ -93,6 +93,15 @@ def test_provenance_names_the_network_and_its_weights():
     frozen = [nn.Sequential(torch.jit.freeze(torch.jit.script(one))) for one in (*plain, *plain)]
     assert len({network_files.fingerprint(one, "") for one in frozen}) == 2  # in a network of one's own, and whoever froze it
 
+    class Complex(nn.Module):
+        def __init__(self, maps: torch.Tensor) -> None:
+            super().__init__()
+            self.register_buffer("maps", maps)
+
+    maps = torch.rand(4, 4, dtype=torch.complex64)
+    kinds = [network_files.fingerprint(Complex(one), "") for one in (maps, maps.conj(), maps.conj().resolve_conj())]
+    assert kinds[0] != kinds[1] == kinds[2]
+
     class Steps(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -571,14 +571,25 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     np.save(tmp_path / "kspace_maps.npy", kspace)
     with pytest.raises(InputError, match="has k-space, kspace, and no maps"):
         reconstruct.read_maps(tmp_path / "scan.mat")
-    for name in ("kspace", "k_space", "scan-kspace", "kspace1", "T1map_kspace", "KSP_cc", "k-space"):
+    for name in (
+        "kspace",
+        "k_space",
+        "scan-kspace",
+        "kspace1",
+        "T1map_kspace",
+        "KSP_cc",
+        "k-space",
+        "kspaceData",
+        "fullkspace",
+        "kspace_sense",
+    ):
         np.save(tmp_path / f"{name}.npy", kspace)
         with pytest.raises(InputError, match=f"{name}.npy: is called k-space; if it has maps, call it {name}_maps"):
             reconstruct.read_maps(tmp_path / f"{name}.npy")
         np.savez(tmp_path / "named.npz", **{name: kspace})
         with pytest.raises(InputError, match=f"has k-space, {name}, and no maps"):
             reconstruct.read_maps(tmp_path / "named.npz")
-    for name in ("kspace_maps", "smaps_of_kspace", "kspace-sens", "skspx", "maskspan"):
+    for name in ("kspace_maps", "smaps_of_kspace", "kspace-sens", "coilmaps_kspace", "skspx", "maskspan"):
         np.save(tmp_path / f"{name}.npy", kspace)
         assert reconstruct.read_maps(tmp_path / f"{name}.npy").shape == (4, 48, 40)
     np.savez(tmp_path / "kspace.npz", csm=kspace)
@@ -599,6 +610,11 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
     as_file(tmp_path / "raw.mrd", lines("columns"), measured(), "columns")
     with pytest.raises(InputError, match="raw.mrd: is raw data, and has no maps; save the maps alone"):
         load(tmp_path / "images.npy", maps=tmp_path / "raw.mrd")
+    scipy.io.savemat(tmp_path / "several.mat", {"maps": kspace.transpose(1, 2, 0), "other": kspace.transpose(1, 2, 0)})
+    np.save(tmp_path / "flat.npy", kspace[0])
+    for name, message in (("several.mat", r"save the maps alone, as .npy \(K, H, W\)$"), ("flat.npy", r"must be \(K, H, W\)")):
+        with pytest.raises(InputError, match=message):
+            load(tmp_path / "images.npy", maps=tmp_path / name)
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
     with pytest.raises(
         InputError, match=r"two.npz: has several arrays \(image, maps\); save the maps alone, as .npy \(K, H, W\) or \(N, K, H, W\)$"
