@@ -11,6 +11,7 @@ from numbers import Integral, Real
 from prom.errors import InputError, unknown
 
 READOUTS = ("spokes", "spirals", "kooshball", "readouts")  # patterns off the grid: see prom.kspace.trajectories
+FILES = ("sensitivities", "maps", "annotations")  # options of readers that name files
 CONVENTIONS = ("paper", "fastmri")  # of scores: see prom.evaluation.metrics
 FORMATS = (".npy", ".h5", ".mat", ".cfl", ".csv", ".png")  # of exported masks: see prom.masks.export
 

@@ -7,6 +7,7 @@ do not wait for PyTorch.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 import time
@@ -14,13 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import click
 
 import prom
 from prom import methods, options
-from prom.cli.common import check_mask_output, check_outside, example, json_option, people, strict_json, threads_option
+from prom.cli.common import (
+    check_mask_output,
+    check_output,
+    check_outside,
+    example,
+    json_option,
+    people,
+    read_by,
+    strict_json,
+    threads_option,
+)
 from prom.cli.demands import demand_options, scan, spoken, tr_option
 from prom.cli.exporting import export_command
 from prom.cli.inputs import (
@@ -38,20 +50,31 @@ from prom.cli.reconstructing import reconstruct_command
 from prom.cli.segmenting import segment_group
 from prom.cli.sweeping import sweep_command
 from prom.cli.types import whole
-from prom.errors import InputError
-from prom.files import check_writable, reason
+from prom.errors import InputError, unknown
+from prom.files import reason
 from prom.learn import recipes
 from prom.reconstruction import check as check_reconstruction
 
 # What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
+UNREACHABLE = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}  # files that are named
+NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # whose message is the help
 SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
 
 def main() -> None:
     """Run the command line. Exit code 0: done; 2: bad usage or bad input, with one line on stderr."""
+    sys.stderr = sys.stderr or io.StringIO()  # None where it is closed, which progress bars do not expect
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # of names of files that are no text
     try:
+        for option, value in pairwise(sys.argv):
+            if option.startswith("-") and value == "" or value.startswith("--") and value.find("=") == len(value) - 1:
+                raise click.UsageError(f"{option if value == '' else value[:-1]}: '' is not a value; give one, or leave it out")
         with group():
             cli.main(prog_name="prom", standalone_mode=False)
+    except NO_ARGUMENTS as error:
+        click.echo(error.ctx.get_help(), err=True)
+        sys.exit(2)
     except (InputError, click.ClickException) as error:
         message = error.format_message() if isinstance(error, click.ClickException) else str(error)
         hint = f" (see '{error.ctx.command_path} --help')" if isinstance(error, click.UsageError) and error.ctx else ""
@@ -60,9 +83,13 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except OSError as error:
-        if error.errno not in SURROUNDINGS and "temporary directory" not in str(error):
+        if error.errno in UNREACHABLE and error.filename:
+            click.echo(f"prom: {str(error.filename)[:100]}: {reason(error)}; check its name, and who may read it", err=True)
+        elif error.errno in SURROUNDINGS or "temporary directory" in str(error):
+            way = ", or name another folder with TMPDIR" if error.filename or error.errno not in SURROUNDINGS else ""
+            click.echo(f"prom: {error.filename or 'a file, or what is printed'}: {reason(error)}; free some space{way}", err=True)
+        else:
             raise
-        click.echo(f"prom: {error.filename or 'a file'}: {reason(error)}; free some space, or name another folder with TMPDIR", err=True)
         sys.exit(2)
 
 
@@ -171,8 +198,10 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     if folder in prom.datasets.REGISTRY:
         raise click.UsageError(f"{folder}: is a registered data set, which 'prom datasets' describes; give a folder of your own images")
     if png:
-        check_writable(png)
+        check_output(png, *read_by(settings), option="--png")
         check_outside(png, folder, "--png")
+        if not png.lower().endswith(".png"):
+            raise click.UsageError(f"--png {png}: must end in .png")
     short = {"dataset_name": key, "skip_constant": skip_constant or None, "volume": volume or None, "readout": readout}
     given = {name: value for name, value in short.items() if value is not None}
     given = options.parse_all(settings, partial(prom.datasets.parse_option, folder), given)
@@ -328,6 +357,8 @@ def evaluate_command(mask, dataset, convention, reconstruction, json) -> None:
     MASK is a mask file of prom, or a mask as 'prom export' writes it: .npy, .mat or .png.
     """
     check_reconstruction(reconstruction)
+    if convention not in options.CONVENTIONS:
+        raise unknown("convention", convention, options.CONVENTIONS)
     sampled, trajectory = prom.mask_files.read_with_trajectory(mask)
     data = dataset()
 

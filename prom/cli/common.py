@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import click
 
 from prom.cli.types import whole
 from prom.files import check_writable
-from prom.options import FORMATS, SCANNER_FORMATS
+from prom.options import FILES, FORMATS, SCANNER_FORMATS
 
 
 def example(*lines: str) -> str:
@@ -35,12 +35,22 @@ def threads_option(command: Callable) -> Callable:
     return click.option("--threads", type=whole("[1, 1024]"), help=text)(limited)
 
 
-def check_output(output: str, *read: str | None) -> None:
+def check_output(output: str, *read: str | None, option: str = "--output") -> None:
     """Refuse, before anything is computed, an output that would overwrite what is read."""
     check_writable(output)
     for name in read:
         if name and Path(name).exists() and Path(output).exists() and Path(output).samefile(name):
-            raise click.UsageError(f"--output {output}: would overwrite a file that is read; name another file")
+            raise click.UsageError(f"{option} {output}: would overwrite a file that is read; name another file")
+
+
+def read_by(settings: Iterable[str]) -> list[str]:
+    """The files that options of a reader name.
+
+    >>> read_by(["maps=a.npy", "size=64"])
+    ['a.npy']
+    """
+    pairs = (setting.partition("=") for setting in settings)
+    return [value for name, _, value in pairs if name in FILES]
 
 
 def check_outside(output: str, read: str, option: str = "--output") -> None:
@@ -54,8 +64,9 @@ def check_mask_output(output: str, *read: str | None) -> None:
     """Likewise of a mask, which overwrites nothing but a mask, and is called as one."""
     check_output(output, *read)
     ending = Path(output).suffix.lower()
-    if ending != ".h5" and ending in (*FORMATS, *SCANNER_FORMATS):
-        raise click.UsageError(f"--output {output}: a mask file is HDF5; name it {Path(output).stem}.h5, and prom export makes {ending}")
+    if ending not in ("", ".h5", ".hdf5"):  # among images another would be taken for one of them
+        more = f", and prom export makes {ending}" if ending in (*FORMATS, *SCANNER_FORMATS) else ""
+        raise click.UsageError(f"--output {output}: a mask file is HDF5; name it {Path(output).stem}.h5{more}")
     if Path(output).is_file() and not _is_mask(output):
         raise click.UsageError(f"--output {output}: exists and is no mask; name another file")
 

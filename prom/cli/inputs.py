@@ -9,6 +9,7 @@ import click
 
 import prom
 from prom import options
+from prom.cli.common import read_by
 from prom.cli.types import real, whole
 from prom.errors import unknown
 from prom.kspace import patterns
@@ -38,7 +39,7 @@ def input_options(split: str) -> Callable:
                 chosen = options.parse_all(settings, partial(prom.datasets.parse_option, dataset), given)
                 return prom.load(dataset, split, root, validation, **chosen)
 
-            read.place = root or dataset
+            read.place, read.files = root or dataset, read_by(settings)
             return command(dataset=read, **rest)
 
         reading.__name__, reading.__doc__ = command.__name__, command.__doc__

@@ -9,7 +9,7 @@ import click
 
 import prom
 from prom import options
-from prom.cli.common import check_output, check_outside, example, json_option, strict_json, threads_option
+from prom.cli.common import check_output, check_outside, example, json_option, read_by, strict_json, threads_option
 from prom.cli.types import real, whole
 from prom.errors import InputError, unknown
 from prom.reconstruction import RECONSTRUCTIONS
@@ -91,7 +91,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     if calibration and (maps or reconstruction == "zero-filled"):
         why = f"sensitivities are given, --maps {maps}" if maps else "zero-filled needs none"
         raise click.UsageError(f"--calibration {calibration}: is for estimating sensitivities, but {why}; leave it out")
-    check_output(output, raw, asked, maps, train)
+    check_output(output, raw, asked, maps, train, *read_by(settings))
     if output.lower().endswith(".h5") and Path(output).is_file() and not prom.image_files.is_image(Path(output)):
         raise click.UsageError(f"--output {output}: exists and is no image of 'prom reconstruct'; name another file")
     if train:
@@ -173,5 +173,5 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
     if how.get("noise") == prom.reconstruct.OUTERMOST and record["reconstruction"] != "zero-filled":
         lines.append("note: the outermost samples hold signal too, so the noise may be less; give --noise, or use a noise scan")
     if record["one_sided"] and record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense"):
-        lines.append(f"note: only one side of the {record['one_sided']} was measured whole (partial Fourier); --phase smooth uses that")
+        lines.append(f"note: the {record['one_sided']} reach less far on one side (partial Fourier); --phase smooth uses that")
     return "\n".join([*lines, f"wrote {output}: {record['written']}"])

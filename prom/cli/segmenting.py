@@ -10,6 +10,7 @@ import prom
 from prom.cli.common import check_output, check_outside, example, json_option, people, strict_json, threads_option
 from prom.cli.inputs import input_options, seed_option
 from prom.cli.types import real, whole
+from prom.errors import InputError
 from prom.files import check_writable
 
 
@@ -45,11 +46,12 @@ def segment_group() -> None:
 @json_option
 def segment_train_command(dataset, steps, batch_size, learning_rate, start, masks, augment, seed, device, output, json) -> None:
     """Train a U-Net on the labelled slices of DATASET. A fifth of the patients is held out to choose the best weights."""
-    check_output(output, start, *masks)
+    check_output(output, start, *masks, *dataset.files)
     if Path(output).suffix != ".pt":
         check_outside(output, dataset.place)
     check_writable(f"{output}.part")
     prom.device.choose_device(device)
+    _check_replaced(output)
     import torch
 
     seen = [prom.mask_files.read(mask) for mask in masks]
@@ -58,8 +60,7 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
     seen = torch.stack([prom.masks.as_mask(mask, data.shape, data.name) for mask in seen]) if seen else None
     rest, held = data.hold_out(0.2)
     given = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "start": first, "masks": seen, "seed": seed}
-    network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part")
-    network.save(output)
+    network = prom.segmentation.train(rest, held, **given, augment=augment, device=device, checkpoint=f"{output}.part", output=output)
     report = {"output": output, "regions": list(network.regions), "slices": len(rest), "slices_validation": len(held), **network.metadata}
     if json:
         click.echo(strict_json(report))
@@ -67,6 +68,15 @@ def segment_train_command(dataset, steps, batch_size, learning_rate, start, mask
     click.echo(
         f"wrote {output}: segments {', '.join(network.regions)}; Dice {network.metadata['validation_dice']:.3f} on {len(held)} slices"
     )
+
+
+def _check_replaced(output: str) -> None:
+    """Refuse to replace what is no network."""
+    if Path(output).is_file():
+        try:
+            prom.segmentation.load(output)
+        except InputError as error:
+            raise click.UsageError(f"--output {output}: exists and is no network of 'prom segment'; name another file") from error
 
 
 @segment_group.command("evaluate", epilog=example("prom segment evaluate net.pt mni_brain --mask mask.h5"))

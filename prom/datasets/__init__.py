@@ -101,8 +101,7 @@ def load(
         raise InputError("data set '': must be a registered name, or the path of a folder or file")
     if root is not None and (name not in REGISTRY or not REGISTRY[name].FOLDER):
         raise InputError(f"root {root}: {name} has none; a folder of your own is given as the data set itself")
-    if name not in REGISTRY and {"/", os.sep}.isdisjoint(name) and not Path(name).exists():
-        raise unknown("data set", name, REGISTRY)
+    _check_name(name)
     known = _options(name)
     for option in settings:
         if option not in known:
@@ -124,6 +123,11 @@ def load(
         return finished(whole)
     rest, held = whole.hold_out(validation)
     return finished(held if split == "validation" else rest)
+
+
+def _check_name(name: str) -> None:
+    if name not in REGISTRY and {"/", os.sep}.isdisjoint(name) and not Path(name).exists():
+        raise unknown("data set", name, REGISTRY)
 
 
 def _read_maps(path: Path) -> Tensor:
@@ -161,4 +165,5 @@ def parse_option(name: str, text: str) -> tuple[str, object]:
     >>> parse_option("acdc", "all_slices=true"), parse_option("mni_brain", "slices=60,80")
     (('all_slices', True), ('slices', [60, 80]))
     """
+    _check_name(name)
     return options.parse(text, _options(name), f"data set {name}")

@@ -15,7 +15,20 @@ from torch import Tensor
 from prom.datasets import measured
 from prom.datasets.reading import check_declared
 from prom.errors import InputError
-from prom.kspace.coils import CALIBRATION, CROP, combine, compression, estimated, mixed, noise_level, root_sum_of_squares, with_phase
+from prom.kspace.coils import (
+    CALIBRATION,
+    CROP,
+    CROPS,
+    LEAST_EXPLAINED,
+    combine,
+    compression,
+    estimated,
+    explained,
+    mixed,
+    noise_level,
+    root_sum_of_squares,
+    with_phase,
+)
 from prom.kspace.fourier import fft2c, ifft2c
 
 FIRST = ("HW", "NHW", "NCHW")  # what the axes are, by their number, unless they are named: where slices come first
@@ -382,7 +395,7 @@ def with_maps(
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             first = with_phase(means, calibration)
-            maps = torch.stack([estimated(one, calibration, crop, first) if one.any() else torch.zeros_like(one) for one in means])
+            maps, crop = _estimated(means, calibration, crop, first)
             values.append(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
                 + ("" if frames == 1 else " of the mean over frames")
@@ -393,6 +406,20 @@ def with_maps(
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     return Coils(images[:, None], kspace, maps, noise, ", ".join(values))
+
+
+def _estimated(kspace: Tensor, calibration: int, crop: float, first: int) -> tuple[Tensor, float]:
+    """Sensitivities of slices, and the crop; where the usual one cuts off the object, since the centre is small, a smaller one."""
+    for smaller in CROPS if crop == CROP else (crop,):
+        maps = torch.stack([estimated(one, calibration, smaller, first) if one.any() else torch.zeros_like(one) for one in kspace])
+        parts = [explained(own, one, calibration) for own, one in zip(maps, kspace, strict=True)]
+        kept, whole = (sum(part[place] for part in parts) for place in (0, 1))
+        if kept >= LEAST_EXPLAINED * whole:
+            return maps, smaller
+    raise InputError(
+        f"sensitivities from the central {calibration} x {calibration} samples, crop {smaller:g}: explain {kept / whole:.0%} of these, too "
+        "little; give another calibration or a smaller crop, or sensitivities of a file"
+    )
 
 
 def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int], size_in: str) -> tuple[Tensor, Tensor | None, float]:

@@ -343,7 +343,8 @@ def _twix_lines(found: dict[str, np.ndarray]) -> Lines:
             for name in ("line", "partition"):
                 counters[name] += int(found[f"centre_{name}"][0] - found[f"centre_{name}"][number])
         shared = {name: int(found[name][number]) for name in alike}
-        yield Line(data, purpose, bool(found["calibration"][number]), **counters, alike=shared, dwell=dwell)
+        place = tuple(float(value) for value in found["position"][number])
+        yield Line(data, purpose, bool(found["calibration"][number]), **counters, alike=shared, dwell=dwell, position=place)
     for data in found["noise"]:
         yield Line(data, "noise", dwell=float(found["noise_dwell"]))
 

@@ -20,9 +20,9 @@ THREE_DIMENSIONAL = 4  # what the protocol calls it
 
 def lines(path: Path) -> dict[str, np.ndarray]:
     """All lines of images in the file, then those for sensitivities alone: ``data`` (lines, coils, samples) complex64; of each line its
-    counters, ``centre_line``, ``centre_partition``, ``centre_sample``, ``cut`` samples and whether it is ``backwards``, ``calibration``
-    data, and that alone (``reference``); ``rows``, ``columns``, ``partitions``, ``trajectory`` and ``extent`` in mm of the protocol;
-    ``noise`` (lines, coils, samples), none or some; ``dwell`` and ``noise_dwell`` in ns, 0 where unknown.
+    counters, ``position`` in mm, ``centre_line``, ``centre_partition``, ``centre_sample``, ``cut`` samples and whether it is
+    ``backwards``, ``calibration`` data, and that alone (``reference``); ``rows``, ``columns``, ``partitions``, ``trajectory`` and
+    ``extent`` in mm of the protocol; ``noise`` (lines, coils, samples), none or some; ``dwell`` and ``noise_dwell`` in ns, 0 where unknown.
 
     Raises
     ------
@@ -64,6 +64,8 @@ def _save(path: str) -> None:
     arrays["cut"] = np.array([block.mdh.CutOff.Pre + block.mdh.CutOff.Post for block in blocks])
     arrays["backwards"] = np.array([bool(block.is_flag_set("REFLECT")) for block in blocks])
     arrays["calibration"] = np.array([block.is_flag_set("PATREFSCAN") or block.is_flag_set("PATREFANDIMASCAN") for block in blocks])
+    places = [block.mdh.SliceData.SlicePos for block in blocks]
+    arrays["position"] = np.array([(place.Sag, place.Cor, place.Tra) for place in places], dtype=float)
     arrays["data"] = np.stack([block.data for block in blocks]).astype(np.complex64)
     arrays["rows"], arrays["columns"] = np.array(protocol["lPhaseEncodingLines"]), np.array(protocol["lBaseResolution"])
     arrays["partitions"] = np.array(protocol["lPartitions"] if protocol.get("ucDimension", 2) == THREE_DIMENSIONAL else 1)

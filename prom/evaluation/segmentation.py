@@ -221,6 +221,7 @@ def train(
     device: str | torch.device = "auto",
     checkpoint: str | os.PathLike | None = None,
     reconstruction: Reconstruction | None = None,
+    output: str | os.PathLike | None = None,
 ) -> Segmenter:
     """Train MONAI's U-Net on the slices of ``data``, and keep the weights that were best on ``validation``.
 
@@ -251,6 +252,8 @@ def train(
         A file that the state is written to ten times, and that an interrupted training goes on from. Removed at the end.
     reconstruction
         What makes the images that are seen under ``masks``, from the samples of all coils; by default zero-filling.
+    output
+        A file that the network is saved to, before the checkpoint is removed.
 
     Raises
     ------
@@ -356,6 +359,8 @@ def train(
     network.load_state_dict(state["weights"])
     network.eval().requires_grad_(False)
     segmenter.metadata["validation_dice"] = state["best"]
+    if output:
+        segmenter.save(output)
     if checkpoint:
         Path(checkpoint).unlink(missing_ok=True)
     return segmenter

@@ -11,12 +11,16 @@ from torch import Tensor
 
 from prom import options
 from prom.errors import InputError
+from prom.kspace.fourier import ifft2c
 
 CORNER = 8  # an eighth of each axis, at both of its ends: the four corners of k-space, where of an image there is least
 CALIBRATION = 24  # rows and columns at the centre of k-space from which sensitivities are estimated
 KERNEL = 6  # rows and columns of ESPIRiT's kernels
 LEAST_COIL = 0.01  # of the strongest coil's energy in the centre, that a coil has whose phase images get
 CROP = 0.95  # of ESPIRiT's eigenvalues, which are 1 in the object: at most so much is taken for outside
+CROPS = (CROP, 0.8, 0.0)  # one after another: a small centre has small eigenvalues, and the usual one cuts off the object
+LEAST_EXPLAINED = 0.9  # of the centre's energy, by sensitivities: with less they are refused
+DEPENDENT = 1e-8  # of a coil's noise, that the coils before it leave: less is rounding
 LEAST_NOISE = 4  # samples of noise for each coil: the covariance has half as many real numbers for each
 OUTER = 16  # of what was measured, the outermost 1 / OUTER: as many as the corners are of all
 FEWEST = 64  # samples in the corners of which a median makes a standard deviation to 9 %
@@ -174,8 +178,9 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     calibration
         From 8 to the shorter of H and W. More smooths the noise, and takes longer.
     crop
-        From 0 to 1. With 0 there are maps everywhere, extrapolated by the kernels where there is no object: for maps that are put on
-        another object (:meth:`prom.SliceDataset.with_coils`), and so that no pixel is left to the prior of a reconstruction.
+        From 0 to 1; a small centre needs a smaller one. With 0 there are maps everywhere, extrapolated by the kernels where there is no
+        object: for maps that are put on another object (:meth:`prom.SliceDataset.with_coils`), and so that no pixel is left to the prior
+        of a reconstruction.
     first
         The number of the coil whose phase the image gets; by default that of :func:`with_phase`. Of several slices it should be one.
 
@@ -385,11 +390,29 @@ def whitening(noise: Tensor) -> Tensor:
         raise InputError(f"noise scan of {count} samples: must have at least {LEAST_NOISE * coils} for {coils} coils")
     covariance = noise.to(torch.complex128) @ noise.to(torch.complex128).mH / count
     factor, failed = torch.linalg.cholesky_ex(covariance)
-    if failed or not bool(covariance.isfinite().all()):
-        raise InputError("noise scan: a coil has no noise, or the same as another; leave out that coil, or the noise scan")
+    left = factor.diagonal().real.square() / covariance.diagonal().real  # by the coils before each
+    if failed or not bool(covariance.isfinite().all()) or not bool((left > DEPENDENT).all()):
+        raise InputError("noise scan: a coil has no noise, or the same as another or others; leave out that coil, or the noise scan")
     scale = math.sqrt(covariance.diagonal().real.mean().item())
     identity = torch.eye(coils, dtype=torch.complex128)
     return (scale * torch.linalg.solve_triangular(factor, identity, upper=False)).to(torch.complex64)
+
+
+def explained(maps: Tensor, kspace: Tensor, calibration: int) -> tuple[float, float]:
+    """The energy of the central samples of one slice ``(K, H, W)`` that sensitivities explain, and all of it.
+
+    >>> from prom.kspace.fourier import fft2c
+    >>> maps, image = simulated(4, (16, 16)), torch.rand(16, 16)
+    >>> share, whole = explained(maps, fft2c(maps * image), 16)
+    >>> round(share / whole, 3), explained(0 * maps, fft2c(maps * image), 16)[0]
+    (1.0, 0.0)
+    """
+    centre = tuple(slice(n // 2 - calibration // 2, n // 2 - calibration // 2 + calibration) for n in kspace.shape[-2:])
+    low = torch.zeros_like(kspace)
+    low[(..., *centre)] = kspace[(..., *centre)]
+    low = ifft2c(low)
+    kept = maps * (maps.conj() * low).sum(dim=0)
+    return tuple(float(part.abs().double().square().sum()) for part in (kept, low))
 
 
 def compression(kspace: Tensor, count: int) -> Tensor:

@@ -113,6 +113,7 @@ class Fourier:
         return offsets(self.samples)[..., len(self.samples) - len(self.axes) :]
 
     @cached_property
+    @torch.inference_mode(False)  # or gradients could not be led back through it later
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform in space needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation((*(1 for _ in self.samples[: -len(self.axes)]), *self.samples[-len(self.axes) :]))
@@ -141,6 +142,7 @@ class FourierUpToPhase(Fourier):
     """
 
     @cached_property
+    @torch.inference_mode(False)
     def phase(self) -> Tensor:
         """That of time alone: that of space is in the images already."""
         return modulation((*self.samples[: -len(self.axes)], *(1 for _ in self.axes)))
@@ -237,6 +239,7 @@ class Coils:
         return self.fourier.multiplier_of(spread), self.fourier.on_grid(self._overlap * spread)
 
     @cached_property
+    @torch.inference_mode(False)
     def unshifted(self) -> tuple[Coils, Tensor, Tensor] | None:
         r"""What needs no shift, E', and two phases: :math:`E x = q E'(p x)`, p of images and q of samples. None where nothing is shifted.
 
@@ -254,17 +257,20 @@ class Coils:
         return Coils(self.maps, FourierUpToPhase(self.samples, self.fourier.axes)), phase, phase * centre.conj()
 
     @cached_property
+    @torch.inference_mode(False)
     def seen(self) -> Tensor:
         """``(..., H, W)`` bool, with an axis for frames where there are some: the pixels that some coil sees."""
         return (self.maps != 0).any(dim=self.axis)
 
     @cached_property
+    @torch.inference_mode(False)
     def _spectrum(self) -> Tensor:
         axes = self.fourier.axes
         power = torch.fft.fftn(self.maps, dim=axes).abs().square().sum(dim=self.axis)
         return torch.fft.fftn(power, dim=axes).conj() / math.prod(self.maps.shape[axis] for axis in axes) ** 2
 
     @cached_property
+    @torch.inference_mode(False)
     def _overlap(self) -> Tensor:
         """The coils' correlation with themselves at each distance between two pixels, 0 first, over the pixels: ``(..., 2 H, 2 W)``."""
         axes = self.fourier.axes

@@ -84,13 +84,14 @@ class NonUniform:
 
     def forward(self, image: Tensor) -> Tensor:
         """``(..., *image)``, real or complex, to ``(..., *samples)`` complex."""
-        return self._scaled(image.to(COMPLEX.get(image.dtype, image.dtype)), True)
+        return self._scaled(_complex(image), True)
 
     def adjoint(self, samples: Tensor) -> Tensor:
         """``(..., *samples)`` complex to complex images ``(..., *image)``, so that <forward(x), y> = <x, adjoint(y)>."""
-        return self._scaled(samples, False)
+        return self._scaled(_complex(samples), False)
 
     @cached_property
+    @torch.inference_mode(False)  # or gradients could not be led back through it later
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform along its own axes needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation(self.image)
@@ -142,6 +143,7 @@ class NonUniform:
         return torch.fft.fftn(folded, dim=self.axes).real
 
     @cached_property
+    @torch.inference_mode(False)
     def _modulation(self) -> Tensor:
         """:attr:`phase` of space alone, of the distance between two pixels, 0 first."""
         steps = [torch.fft.fftfreq(2 * self.image[axis], 1 / (2 * self.image[axis])) for axis in self.axes]
@@ -180,6 +182,11 @@ class _Transform(torch.autograd.Function):
     @staticmethod
     def backward(ctx: object, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         return _Transform.apply(gradient, *ctx.given), None, None, None
+
+
+def _complex(values: Tensor) -> Tensor:
+    """As complex numbers of the same precision, or of single where they are whole."""
+    return values if values.is_complex() else values.to(COMPLEX.get(values.dtype, torch.complex64))
 
 
 def _run(encoding: NonUniform, values: Tensor, forward: bool, modes: tuple[int, ...]) -> Tensor:

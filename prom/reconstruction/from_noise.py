@@ -11,6 +11,7 @@ from prom.errors import InputError
 from prom.kspace.fourier import offsets
 from prom.reconstruction.sparse import STRENGTH
 
+MOST_STRENGTH = 1e6  # that Sparse takes
 CLEAR = 0.1  # of the noise's power: rings with less above it say nothing of the image
 # lambda over the deviation of the noise. Virtual brains with eight coils are best with 0.4 to 0.8 at SNR 15 and 50, and lose 1.5 and
 # 0.2 dB; a measured one, whose reference has noise of its own, with less.
@@ -73,4 +74,7 @@ def sparse_strength(kspace: Tensor, mask: Tensor, noise: float) -> float:
     0.1
     """
     size = math.sqrt(float((kspace * mask).abs().double().square().sum()) / mask.numel())
-    return THRESHOLD * noise / size if size > 0 and noise > 0 else STRENGTH
+    found = THRESHOLD * noise / size if size > 0 and noise > 0 else STRENGTH
+    if found > MOST_STRENGTH:
+        raise InputError(f"k-space: no sample is above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
+    return found

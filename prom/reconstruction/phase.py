@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from prom import options
+from prom.errors import InputError
 from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices, weights_of
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
-from prom.reconstruction.sense import Sense
+from prom.reconstruction.sense import Sense, check_finite
 from prom.reconstruction.zero_filled import other_than_usual
 
 
 class PhaseConstrained:
-    r"""The regularised least-squares image of all coils whose phase is known: Willig-Onwuachi et al. 2005, doi:10.1016/j.jmr.2005.07.004.
+    r"""The regularised least-squares image of all coils whose phase is known: Willig-Onwuachi et al. 2005, doi:10.1016/j.jmr.2005.06.004.
 
     .. math:: \hat x = P \hat \rho, \qquad
         \hat \rho = \arg\min_{\rho \in \mathbb R^n} \| W^{1/2} (E P \rho - y) \|^2 + \| r^{1/2} F \rho \|^2,
@@ -75,7 +76,11 @@ class PhaseConstrained:
         check_coils(encoding, "constraint on the phase")
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
+        for name, given in (("penalty", self.penalty), ("phase", self.phase)):
+            if given.numel() > 1 and tuple(given.shape[-2:]) != tuple(encoding.samples):
+                raise InputError(f"{name} of {tuple(given.shape)}: is not for images of {tuple(encoding.samples)}; give one of their size")
         samples = samples if samples.is_complex() else samples + 0j
+        check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
         weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))

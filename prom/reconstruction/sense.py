@@ -158,19 +158,19 @@ class Sense:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)
             return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()
 
-        _check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
-        _check_finite(encoding.maps, "sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
+        check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
+        check_finite(encoding.maps, "sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
         found = solve(encoding.adjoint(weight * samples))
 
         def pullback(gradient: Tensor) -> Tensor:
-            _check_finite(gradient, "gradient of the loss: has NaN or infinite values; look for a division by 0 in the loss")
+            check_finite(gradient, "gradient of the loss: has NaN or infinite values; look for a division by 0 in the loss")
             rest = samples - encoding.forward(found)
             return (encoding.forward(solve(gradient)).conj() * rest).real
 
         return found, pullback
 
 
-def _check_finite(values: Tensor, message: str) -> None:
+def check_finite(values: Tensor, message: str) -> None:
     """Else the solution would be 0: no step of length NaN is taken. On a GPU nobody waits for it."""
     if not asynchronous(values) and not bool(values.isfinite().all()):
         raise InputError(message)

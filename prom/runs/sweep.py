@@ -54,7 +54,7 @@ from prom.files import atomic
 from prom.kspace import patterns
 from prom.masks import versions
 from prom.methods import named
-from prom.options import check
+from prom.options import FILES, check
 from prom.runs import results
 from prom.runs.records import other_recipe
 
@@ -69,7 +69,6 @@ NOTEBOOKS = HERE / "notebooks"
 PACKAGES = ("snakemake", "papermill", "ipykernel")  # of the extra "sweep"
 LOG = "snakemake.log"
 LONGEST_NAME = 220  # bytes of a run's name: file systems take 255, of which endings and the names of temporary files take some
-FILES = ("sensitivities", "maps", "annotations")  # options of readers that name files
 SHARED_FIELDS = ("versions", "fingerprint_train", "fingerprint_test")  # in all records of a folder
 IDENTIFYING_FIELDS = (
     "dataset",

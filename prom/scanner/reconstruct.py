@@ -20,9 +20,11 @@ from prom.datasets.cache import StoredRows
 from prom.errors import InputError, unknown
 from prom.kspace.coils import (
     CALIBRATION,
-    CROP,
+    CROPS,
+    LEAST_EXPLAINED,
     compression,
     estimated,
+    explained,
     measured_noise_level,
     mixed,
     root_sum_of_squares,
@@ -32,7 +34,6 @@ from prom.kspace.coils import (
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import ifft2c
 from prom.masks.centre import reach, whole_centre
-from prom.masks.demands import central
 from prom.reconstruction import check, named
 from prom.reconstruction.from_noise import power_law, sparse_strength
 from prom.reconstruction.phase import PhaseConstrained, homodyne, smooth_phase
@@ -41,9 +42,7 @@ from prom.reconstruction.sparse import Sparse
 from prom.reconstruction.zero_filled import Reconstruction
 from prom.scanner.raw_scan import RawScan
 
-CROPS = (CROP, 0.8, 0.0)  # of ESPIRiT, one after another: a small centre has small eigenvalues, and the usual one cuts off the object
 ENOUGH = 0.99  # of the centre's energy that sensitivities explain: the next crop is not tried
-LEAST_EXPLAINED = 0.9  # likewise: with less they are refused
 OUTERMOST = "of the outermost samples"  # where the noise was found if nobody says it
 GIVEN = "given"  # of the sensitivities
 OF_OTHERS = ("view-sharing", "gridding")  # reconstructions of series, and off the grid
@@ -124,6 +123,8 @@ def reconstruct(
     """
     maps = torch.as_tensor(maps) if isinstance(maps, np.ndarray) else maps
     _check_arguments(scan, check(name), maps, train, phase, noise)
+    if phase == "smooth" and (0 in whole_centre(scan.mask) or min(map(min, reach(scan.mask))) < 0):
+        raise InputError("phase smooth: is that of the centre of k-space, which was not measured; leave it out")
     options.check("calibration", calibration, "[8, 1e4]", whole=True)
     kspace, how = scan.kspace, {}
     reference = scan.kspace if scan.reference is None else scan.reference
@@ -225,26 +226,29 @@ def _sensitivities(scan: RawScan, reference: Tensor, maps: Tensor | None, most: 
             f"sensitivities: the fully measured centre has {size} x {size} samples, and {FEWEST} x {FEWEST} are needed; give sensitivities "
             "(--maps), or --reconstruction zero-filled"
         )
-    found, explained, energy = [], 0.0, 0.0
+    found, kept, energy = [], 0.0, 0.0
     first = with_phase(reference, size)
-    for samples in tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False):
-        low = ifft2c(samples * central(samples.shape[-2:], size))
-        own = float(low.abs().double().square().sum())
-        best, share = torch.zeros_like(samples), 0.0
-        for crop in CROPS if own > 0 else ():
+    for number, samples in enumerate(tqdm(reference, desc="sensitivities", delay=2, disable=None, leave=False)):
+        best = torch.zeros_like(samples)
+        share, own = explained(best, samples, size)
+        if not own and scan.kspace[number].any():
+            raise InputError(f"sensitivities: {what} {size} x {size} samples of slice {number} are 0, though not all; give them (--maps)")
+        for crop in CROPS if own else ():
             best = estimated(samples, size, crop, first)
-            share = float((best * (best.conj() * low).sum(dim=0)).abs().double().square().sum()) / own
-            if share >= ENOUGH:
+            share = explained(best, samples, size)[0]
+            if share >= ENOUGH * own:
                 break
         found.append(best)
-        explained, energy = explained + share * own, energy + own
-    if explained < LEAST_EXPLAINED * energy:
+        kept, energy = kept + share, energy + own
+    if not energy:
+        raise InputError("k-space: is 0 everywhere; give what the scanner measured")
+    if kept < LEAST_EXPLAINED * energy:
         way = "take a smaller --calibration" if size > CALIBRATION else "measure a larger centre whole"
         raise InputError(
-            f"sensitivities: those of the central {size} x {size} samples explain {explained / energy:.0%} of them, too little; {way}, "
+            f"sensitivities: those of the central {size} x {size} samples explain {kept / energy:.0%} of them, too little; {way}, "
             "give sensitivities (--maps), or --reconstruction zero-filled"
         )
-    return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples, of which they explain {explained / energy:.1%}"
+    return torch.stack(found), f"by ESPIRiT from {what} {size} x {size} samples, of which they explain {kept / energy:.1%}"
 
 
 def _by_coils(
@@ -292,8 +296,12 @@ def one_sided(mask: Tensor) -> str | None:
     >>> one_sided((torch.arange(8) < 6)[:, None].expand(8, 5))
     'rows'
     """
-    found = [min(sides) < ONE_SIDED * max(sides) for sides in ((low, high + 1) for low, high in reach(mask))]
-    return "rows" if found[0] else "columns" if found[1] else None
+    for axis, name in enumerate(("rows", "columns")):
+        lines, (shorter, longer) = mask.any(1 - axis).nonzero().flatten(), sorted(reach(mask)[axis])
+        widest = int(lines.diff().max()) if len(lines) > 1 else 1  # a gap like others is no side that was left out
+        if shorter + 1 < ONE_SIDED * longer and longer - shorter > widest:
+            return name
+    return None
 
 
 def read_maps(path: str | os.PathLike) -> Tensor:

@@ -96,6 +96,27 @@ def test_what_is_read_is_not_overwritten(here, tmp_path):
     ):
         done = here(*command, cwd=tmp_path)
         assert done.returncode == 2 and message in done.stderr
+    (tmp_path / "thesis.pt").write_bytes(b"of years")
+    for command, message in (
+        ((*baseline, "mask.tif"), "a mask file is HDF5; name it mask.h5"),  # which would be one of the images
+        ((*baseline, "mask.npz"), "a mask file is HDF5; name it mask.h5"),
+        (("inspect", "images.npy", "--png", "letter.docx"), "--png letter.docx: must end in .png"),
+        (("inspect", "images.npy", "--set", "maps=maps.png", "--png", "maps.png"), "--png maps.png: would overwrite a file that is read"),
+        (("reconstruct", "one.h5", "--train", ".", "--set", "maps=maps.png", "-o", "maps.png"), "would overwrite a file that is read"),
+        (("segment", "train", ".", "--steps", "1", "-o", "thesis.pt"), "exists and is no network of 'prom segment'"),
+        (("segment", "train", ".", "--set", "maps=maps.png", "-o", "maps.png"), "would overwrite a file that is read"),
+        (("evaluate", "one.h5", "images.npy", "--convention", "papper"), "convention 'papper' is not known"),
+        (("segment", "evaluate", "net.pt", "images.npy", "--mask", ""), "--mask: '' is not a value; give one, or leave it out"),
+        (("optimize", "images.npy", "-a", "4", "--network=", "-o", "new.h5"), "--network: '' is not a value"),
+        (("baseline", "energy", "mni_brian", "--set", "subjects=5", "-a", "4", "-o", "x.h5"), "did you mean 'mni_brain'"),
+        (("evaluate", "x" * 300, "images.npy"), "check its name, and who may read it"),
+    ):
+        (tmp_path / "maps.png").write_bytes(b"precious")
+        done = here(*command, cwd=tmp_path)
+        assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1, command
+    assert (tmp_path / "maps.png").read_bytes() == b"precious" and (tmp_path / "thesis.pt").read_bytes() == b"of years"
+    done = here(cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith("Usage: prom [OPTIONS] COMMAND") and done.stderr.count("\n") > 20
     (tmp_path / "images.npy").rename(tmp_path / "images")
     (tmp_path / "other.npy").write_bytes(before)
     done = here("baseline", "energy", "other.npy", "-a", "4", "--split", "all", "-o", "images", cwd=tmp_path)

@@ -576,6 +576,24 @@ def test_a_real_brain_keeps_eight_coils():
     assert ((data.images[0, 0].abs() - magnitude)[seen].norm() / magnitude[seen].norm()) < 0.04
 
 
+def test_a_small_centre_does_not_cut_off_the_object(tmp_path):
+    """Its eigenvalues are small, so that the usual crop would leave a hundredth of this brain."""
+    file = SHARED / "espirit_brain_8ch" / "full.cfl"
+    if not file.is_file():
+        pytest.skip(f"no measured coils beside the project ({SHARED.name}/espirit_brain_8ch)")
+    kspace = np.fromfile(file, np.complex64).reshape(8, 180, 230).transpose(0, 2, 1)[:, 75:155, 58:122]
+    np.save(tmp_path / "scan.npy", kspace[None])
+    whole = np.square(np.abs(kspace)).sum()
+    kept = {}
+    for calibration in (10, 24):
+        data = load(tmp_path / "scan.npy", coils="keep", domain="kspace", axes="NKHW", calibration=calibration)
+        kept[calibration] = float(data.images.abs().square().sum()) / whole
+        assert ("crop 0" in data.source) == (calibration == 10)
+    assert kept[10] > 0.97 and kept[24] > 0.99
+    with pytest.raises(InputError, match="from the central 10 x 10 samples, crop 0.94: explain .*%? of these, too little"):
+        load(tmp_path / "scan.npy", coils="keep", domain="kspace", axes="NKHW", calibration=10, crop=0.94)
+
+
 def test_the_noise_of_a_real_scanner_is_that_of_its_background():
     folder = SHARED / "lowfield_055T"
     files = sorted(folder.glob("Supplementary_Figure_5_*.mat")) if folder.is_dir() else []  # of the others air is brighter

@@ -111,6 +111,11 @@ def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment
             segmentation.train(TRAIN, VALIDATION, **{**short, **other}, device="cpu", checkpoint=checkpoint)
     resumed = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
     assert len(calls) == 7 + 4 and same(first, resumed) and not checkpoint.exists()
+    with pytest.raises(InputError, match="folder .* does not exist"):  # a disk that is full, when all is done
+        segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint, output=tmp_path / "none" / "net.pt")
+    assert checkpoint.exists()
+    again = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint, output=tmp_path / "net.pt")
+    assert same(first, again) and same(first, segmentation.load(tmp_path / "net.pt")) and not checkpoint.exists()
     checkpoint.write_bytes(b"not a checkpoint")
     with pytest.raises(InputError, match="cannot be read"):
         segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)

@@ -252,6 +252,15 @@ def test_whitening_makes_noise_equal_and_uncorrelated():
     assert torch.allclose(other @ other.mH, power * torch.eye(5, dtype=torch.complex128), atol=0.1 * float(power))
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_whitening_of_coils_that_depend_on_each_other_is_refused(seed):
+    """Rounding decides whether Cholesky's factorisation fails."""
+    noise = torch.randn(3, 500, dtype=torch.complex64, generator=torch.Generator().manual_seed(seed))
+    for dependent in (noise[0], 0.3 * noise[0] + 0.7j * noise[1]):
+        with pytest.raises(InputError, match="a coil has no noise, or the same as another or others"):
+            whitening(torch.stack([noise[0], noise[1], dependent]))
+
+
 def test_whitening_of_too_little_noise_is_refused():
     noise = torch.randn(4, 15, dtype=torch.complex64)
     with pytest.raises(InputError, match="noise scan of 15 samples: must have at least 16 for 4 coils"):

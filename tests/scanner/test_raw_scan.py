@@ -449,7 +449,12 @@ def twix_lines(**changes):
     zero, reference = np.zeros(5, int), np.array([False] * 3 + [True] * 2)
     found = dict.fromkeys(("slice", "partition", "contrast", "phase", "repetition", "set", "segment", "cut", "centre_partition"), zero)
     found |= {"data": numbers(5, 2, 16), "line": np.array([0, 4, 8, 1, 2]), "reference": reference, "calibration": reference}
-    found |= {"centre_line": np.array([6, 6, 6, 2, 2]), "centre_sample": np.full(5, 8), "backwards": zero.astype(bool)}
+    found |= {
+        "position": np.zeros((5, 3)),
+        "centre_line": np.array([6, 6, 6, 2, 2]),
+        "centre_sample": np.full(5, 8),
+        "backwards": zero.astype(bool),
+    }
     numbered = {"rows": 12, "columns": 8, "partitions": 1, "trajectory": 1, "dwell": 2000.0, "noise_dwell": 8000.0}
     found |= {name: np.array(value) for name, value in numbered.items()}
     return found | {"extent": np.array([240.0, 180.0, 5.0]), "noise": numbers(1, 2, 40)} | changes
@@ -520,3 +525,26 @@ def test_a_pattern_that_is_not_known_is_refused(tmp_path):
     write(tmp_path / "a.h5", of_rows(numbers(1, 3, 12, 10), [5, 6, 7]), header((10, 12, 1)))
     with pytest.raises(InputError, match="pattern 'colums' is not known; did you mean 'columns'"):
         read(tmp_path / "a.h5", pattern="colums")
+
+
+def test_twix_slices_lie_where_their_positions_say(tmp_path, monkeypatch):
+    """Measured as 0, 2, 1, 3; their distance is not their thickness, which is 5 mm."""
+    each = {name: np.repeat(np.asarray(value)[:3], 4, axis=0) for name, value in twix_lines().items() if np.ndim(value) and len(value) == 5}
+    number, path = np.tile(np.arange(4), 3), tmp_path / "a.dat"
+    each |= {"slice": number, "position": np.array([0.0, 12, 6, 18])[number][:, None] * [0, 0.6, 0.8]}
+    each["data"] = each["data"] * (1 + number)[:, None, None]
+    path.write_bytes(bytes(each["data"].nbytes))
+    monkeypatch.setattr(twix_files, "lines", lambda path: twix_lines(**each))
+    scan = assembled(path, *raw.twix_lines(path))
+    peaks = scan.kspace.abs().amax((1, 2, 3))
+    assert (
+        torch.allclose(peaks / peaks[0], torch.tensor([1.0, 3, 2, 4]))
+        and scan.voxel[2] == pytest.approx(6)
+        and "0, 2, 1, 3" in scan.notes[0]
+    )
+
+
+def test_twix_positions_are_read(twix):
+    found = twix_files.lines(twix[0])
+    assert found["position"].shape == (len(found["data"]), 3) and np.allclose(found["position"], found["position"][0])
+    assert np.allclose(found["position"][0], [-2.5897, 53.9224, -53.9995], atol=1e-3)

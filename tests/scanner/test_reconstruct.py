@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import h5py
@@ -253,7 +254,31 @@ def test_one_coil_and_partial_fourier():
         before, error = ((one.abs() - brain().abs()).square().mean() for one in (free, smooth))
         assert error < 0.7 * before, name
     assert reconstruct.one_sided(mask) == "rows" and reconstruct.one_sided(mask.T) == "columns"
+    for offsets in ([-23, -11, -1, 0, 1, 4, 16, 29], range(-3, 4)):  # equispaced lines, and a low pass: no side was left out
+        places = 32 + torch.tensor(list(offsets))
+        assert reconstruct.one_sided(torch.zeros(64, 64).index_fill(1, places, 1).bool()) is None
+    assert reconstruct.one_sided(torch.ones(7, 7, dtype=torch.bool)) is None
     assert reconstruct.one_sided(lines("rows")) is None and reconstruct.one_sided(torch.ones(9, 8, dtype=torch.bool)) is None
+
+
+def test_a_centre_that_was_not_measured_has_no_phase():
+    mask = (torch.arange(SHAPE[0]) % 3 != SHAPE[0] // 2 % 3)[:, None].expand(SHAPE).contiguous()
+    upper = (torch.arange(SHAPE[0]) < SHAPE[0] // 2)[:, None].expand(SHAPE).contiguous()
+    for (name, more), chosen in itertools.product((("zero-filled", {}), ("sense", {"noise": 1e-3})), (mask, upper)):
+        with pytest.raises(InputError, match="phase smooth: is that of the centre of k-space, which was not measured"):
+            reconstruct.reconstruct(scan_of(fft2c(brain())[None], chosen), name, phase="smooth", **more)
+
+
+def test_reference_lines_of_a_slice_may_not_be_empty():
+    mask = lines("columns")
+    kspace = torch.stack([measured(), measured()])
+    reference = kspace.clone()
+    reference[1] = 0
+    scan = RawScan(kspace * mask, mask, "columns", "raw", reference=reference, reference_mask=mask)
+    with pytest.raises(InputError, match="reference lines, the central .* of slice 1 are 0, though not all"):
+        reconstruct.reconstruct(scan)
+    with pytest.raises(InputError, match="is not above|no sample is above the noise, 1e.09|noise"):
+        reconstruct.reconstruct(scan_of(kspace[0] * mask, mask), "wavelet", noise=1e12)
 
 
 def test_numbers_chosen_on_training_data():
@@ -390,7 +415,7 @@ def test_partial_fourier_is_hinted_at(prom, tmp_path):
     mask = lines("columns") & (torch.arange(40) < 30)
     as_file(tmp_path / "half.mrd", mask, measured(), "columns")
     code, text, _ = prom("reconstruct half.mrd -o image.png")
-    assert code == 0 and "only one side of the columns was measured whole (partial Fourier); --phase smooth uses that" in text
+    assert code == 0 and "the columns reach less far on one side (partial Fourier); --phase smooth uses that" in text
     code, text, _ = prom("reconstruct half.mrd -o image.png --phase smooth")
     assert code == 0 and "partial Fourier" not in text and "smooth phase from the centre of" in text
 
