@@ -55,9 +55,9 @@ from prom.files import reason
 from prom.learn import recipes
 from prom.reconstruction import check as check_reconstruction
 
-# What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
-UNREACHABLE = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}  # files that are named
 NO_ARGUMENTS = getattr(click.exceptions, "NoArgsIsHelpError", ())  # whose message is the help
+UNREACHABLE = {errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}  # files that are named
+# What no program can do anything about: full disks and quotas, limits on the size and number of files, file systems that are read-only.
 SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.EROFS}
 
 
@@ -67,9 +67,11 @@ def main() -> None:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # of names of files that are no text
     try:
+        flags = {"--", *_flags(cli)}
         for option, value in pairwise(sys.argv):
-            if option.startswith("-") and value == "" or value.startswith("--") and value.find("=") == len(value) - 1:
-                raise click.UsageError(f"{option if value == '' else value[:-1]}: '' is not a value; give one, or leave it out")
+            follows = option.startswith("-") and option not in flags and value == ""
+            if follows or value.startswith("--") and value.find("=") == len(value) - 1:
+                raise click.UsageError(f"{option if follows else value[:-1]}: '' is not a value; give one, or leave it out")
         with group():
             cli.main(prog_name="prom", standalone_mode=False)
     except NO_ARGUMENTS as error:
@@ -91,6 +93,14 @@ def main() -> None:
         else:
             raise
         sys.exit(2)
+
+
+def _flags(command: click.Command) -> Iterator[str]:
+    """The options of a command, and of those below it, that take no value."""
+    for parameter in command.params:
+        yield from parameter.opts if getattr(parameter, "is_flag", False) else ()
+    for one in getattr(command, "commands", {}).values():
+        yield from _flags(one)
 
 
 @contextmanager

@@ -64,11 +64,18 @@ def check_mask_output(output: str, *read: str | None) -> None:
     """Likewise of a mask, which overwrites nothing but a mask, and is called as one."""
     check_output(output, *read)
     ending = Path(output).suffix.lower()
-    if ending not in ("", ".h5", ".hdf5"):  # among images another would be taken for one of them
-        more = f", and prom export makes {ending}" if ending in (*FORMATS, *SCANNER_FORMATS) else ""
+    exported = ending in (*FORMATS, *SCANNER_FORMATS)
+    if ending not in ("", ".h5", ".hdf5") and (exported or _is_of_images(output)):  # among which it would be taken for one of them
+        more = f", and prom export makes {ending}" if exported else ""
         raise click.UsageError(f"--output {output}: a mask file is HDF5; name it {Path(output).stem}.h5{more}")
     if Path(output).is_file() and not _is_mask(output):
         raise click.UsageError(f"--output {output}: exists and is no mask; name another file")
+
+
+def _is_of_images(path: str) -> bool:
+    from prom.datasets.formats import kind_of  # here: help does not wait for it
+
+    return kind_of(Path(path)) is not None
 
 
 def _is_mask(path: str) -> bool:

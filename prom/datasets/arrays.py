@@ -395,11 +395,13 @@ def with_maps(
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             first = with_phase(means, calibration)
-            maps, crop = _estimated(means, calibration, crop, first)
+            found = [_estimated(one, calibration, crop, first) for one in means]
+            maps, smaller = torch.stack([own for own, _ in found]), [used for _, used in found if used != crop]
             values.append(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
                 + ("" if frames == 1 else " of the mean over frames")
                 + ("" if crop == CROP else f", crop {crop:g}")
+                + (f", crop {min(smaller):g} to {max(smaller):g} in {len(smaller)} slices that more would cut off" if smaller else "")
             )
         per_slice = maps.repeat_interleave(frames, dim=0) if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
         images = torch.stack([combine(ifft2c(samples), one) for samples, one in zip(kspace, per_slice, strict=True)])
@@ -409,17 +411,20 @@ def with_maps(
 
 
 def _estimated(kspace: Tensor, calibration: int, crop: float, first: int) -> tuple[Tensor, float]:
-    """Sensitivities of slices, and the crop; where the usual one cuts off the object, since the centre is small, a smaller one."""
-    for smaller in CROPS if crop == CROP else (crop,):
-        maps = torch.stack([estimated(one, calibration, smaller, first) if one.any() else torch.zeros_like(one) for one in kspace])
-        parts = [explained(own, one, calibration) for own, one in zip(maps, kspace, strict=True)]
-        kept, whole = (sum(part[place] for part in parts) for place in (0, 1))
-        if kept >= LEAST_EXPLAINED * whole:
+    """Sensitivities of one slice, and the crop: a smaller one where the usual one cuts off the object, as the centre is small."""
+    if not kspace.any():
+        return torch.zeros_like(kspace), crop
+    maps = estimated(kspace, calibration, crop, first)
+    kept, whole = explained(maps, kspace, calibration)
+    if crop != CROP or kept >= LEAST_EXPLAINED * whole:
+        return maps, crop
+    uncut = estimated(kspace, calibration, 0.0, first)  # what it leaves is noise
+    most = explained(uncut, kspace, calibration)[0]
+    for smaller in CROPS:
+        maps = estimated(kspace, calibration, smaller, first) if smaller else uncut
+        if explained(maps, kspace, calibration)[0] >= LEAST_EXPLAINED * most:
             return maps, smaller
-    raise InputError(
-        f"sensitivities from the central {calibration} x {calibration} samples, crop {smaller:g}: explain {kept / whole:.0%} of these, too "
-        "little; give another calibration or a smaller crop, or sensitivities of a file"
-    )
+    return uncut, 0.0
 
 
 def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int], size_in: str) -> tuple[Tensor, Tensor | None, float]:

@@ -179,7 +179,8 @@ def plan(
     calibration
         With "keep": rows and columns at the centre of k-space from which sensitivities are estimated.
     crop
-        With "keep": estimated sensitivities are 0 where ESPIRiT's eigenvalue is at most this, outside the object; 0 for none.
+        With "keep": estimated sensitivities are 0 where ESPIRiT's eigenvalue is at most this, outside the object; 0 for none. The usual one
+        is lowered, to 0.8 or 0, in slices whose object it would cut off, as it does where the centre is small.
     noise
         With "keep": standard deviation of the noise of a complex sample of k-space, as stored. By default estimated in the corners:
         too large where the image has energy there, too small where k-space was filtered (:func:`prom.kspace.coils.noise_level`).

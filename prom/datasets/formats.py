@@ -40,8 +40,10 @@ PAGES = 4096  # of a TIFF: the time that its library takes grows with their squa
 TIFF_TYPES = {("u", 1), ("u", 8), ("u", 16), ("u", 32), ("i", 8), ("i", 16), ("i", 32), ("f", 32)}  # kind of number and bits
 NIFTI_OFFSET = 64 * 2**20  # bytes before the voxels
 _Arrays = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # shape and type by name
-OF_KSPACE = re.compile("k[-_ ]?space|(?<![a-z])ksp(?![a-z])", re.I)
-OF_MAPS = re.compile("maps|(coil|sens|s)[-_ ]?map|csm|sens(?![a-z])|sensitivit", re.I)  # no T1 map, SENSE or sensor
+OF_KSPACE = re.compile("(?<!wor)kspace|(?<![a-z])k[-_ ]space|(?<![a-z])ksp(?![a-z])", re.I)  # no workspace, no mask_space
+OF_MAPS = re.compile(  # no map of T1, no SENSE, no sensor
+    "^s?maps?(?![a-z])|(space|ksp)[-_ ]s?maps?(?![a-z])|(?<![a-z0-9])smaps?|(coil|sense?)[-_ ]?maps?|csm|sens(?![a-z])|sensitivit", re.I
+)
 
 
 def read_sensitivities(path: Path, axes: str | None, volume: bool = False, layout: str = "") -> Tensor:
@@ -105,7 +107,7 @@ def content_of_maps(path: Path, kind: str, axes: Axes, layout: str, volume: bool
     own = re.split(r"[/.]", found.name)[-1]
     if OF_KSPACE.search(own) and not OF_MAPS.search(own):
         raise InputError(f"sensitivities {path}: has k-space, {found.name}, and no maps; {alone}")
-    if OF_KSPACE.search(path.name) and not OF_MAPS.search(f"{own} {path.name}"):
+    if OF_KSPACE.search(path.name) and not (OF_MAPS.search(own) or OF_MAPS.search(path.name)):
         raise InputError(f"sensitivities {path}: is called k-space; if it has maps, call it {without_extension(path).name}_maps")
     return found
 

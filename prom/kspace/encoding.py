@@ -114,6 +114,7 @@ class Fourier:
 
     @cached_property
     @torch.inference_mode(False)  # or gradients could not be led back through it later
+    @torch.no_grad()
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform in space needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation((*(1 for _ in self.samples[: -len(self.axes)]), *self.samples[-len(self.axes) :]))
@@ -143,6 +144,7 @@ class FourierUpToPhase(Fourier):
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def phase(self) -> Tensor:
         """That of time alone: that of space is in the images already."""
         return modulation((*self.samples[: -len(self.axes)], *(1 for _ in self.axes)))
@@ -240,6 +242,7 @@ class Coils:
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def unshifted(self) -> tuple[Coils, Tensor, Tensor] | None:
         r"""What needs no shift, E', and two phases: :math:`E x = q E'(p x)`, p of images and q of samples. None where nothing is shifted.
 
@@ -258,12 +261,14 @@ class Coils:
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def seen(self) -> Tensor:
         """``(..., H, W)`` bool, with an axis for frames where there are some: the pixels that some coil sees."""
         return (self.maps != 0).any(dim=self.axis)
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def _spectrum(self) -> Tensor:
         axes = self.fourier.axes
         power = torch.fft.fftn(self.maps, dim=axes).abs().square().sum(dim=self.axis)
@@ -271,6 +276,7 @@ class Coils:
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def _overlap(self) -> Tensor:
         """The coils' correlation with themselves at each distance between two pixels, 0 first, over the pixels: ``(..., 2 H, 2 W)``."""
         axes = self.fourier.axes

@@ -92,6 +92,7 @@ class NonUniform:
 
     @cached_property
     @torch.inference_mode(False)  # or gradients could not be led back through it later
+    @torch.no_grad()
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform along its own axes needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation(self.image)
@@ -144,6 +145,7 @@ class NonUniform:
 
     @cached_property
     @torch.inference_mode(False)
+    @torch.no_grad()
     def _modulation(self) -> Tensor:
         """:attr:`phase` of space alone, of the distance between two pixels, 0 first."""
         steps = [torch.fft.fftfreq(2 * self.image[axis], 1 / (2 * self.image[axis])) for axis in self.axes]

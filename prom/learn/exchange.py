@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -79,7 +80,7 @@ def exchange(
         raise InputError("seen: are no images; name one at least")
     images = objective.data.images
     for name, indices in (("seen", seen), ("held", held)):
-        if wrong := [one for one in indices if isinstance(one, bool) or not 0 <= one < len(images)]:
+        if wrong := [one for one in indices if not isinstance(one, int | np.integer | Tensor) or one is True or not 0 <= one < len(images)]:
             raise InputError(f"{name} {wrong[0]}: must be numbers of images, from 0 to {len(images) - 1}")
     subjects = [str(i) for i in range(len(images))]
     own = isinstance(objective, Reconstructed)  # which has coils and noise too

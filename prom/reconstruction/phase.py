@@ -13,7 +13,7 @@ from prom.errors import InputError
 from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices, weights_of
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
-from prom.reconstruction.sense import Sense, check_finite
+from prom.reconstruction.sense import Sense, check_finite, check_measured, check_penalty
 from prom.reconstruction.zero_filled import other_than_usual
 
 
@@ -76,11 +76,12 @@ class PhaseConstrained:
         check_coils(encoding, "constraint on the phase")
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
-        for name, given in (("penalty", self.penalty), ("phase", self.phase)):
-            if given.numel() > 1 and tuple(given.shape[-2:]) != tuple(encoding.samples):
-                raise InputError(f"{name} of {tuple(given.shape)}: is not for images of {tuple(encoding.samples)}; give one of their size")
+        check_penalty(self.penalty, encoding.samples)
+        if self.phase.shape[-2:] != encoding.samples:
+            raise InputError(f"phase of {tuple(self.phase.shape)}: is not for images of {tuple(encoding.samples)}; give one of their size")
         samples = samples if samples.is_complex() else samples + 0j
-        check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
+        check_measured(samples, encoding)
+        check_finite(self.phase, "phase: has NaN or infinite values; where it is not known, it can be 1")
         weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))
@@ -100,6 +101,7 @@ class PhaseConstrained:
         found = solve(encoding.adjoint(weight * samples))
 
         def pullback(gradient: Tensor) -> Tensor:
+            check_finite(gradient, "gradient of the loss: has NaN or infinite values; look for a division by 0 in the loss")
             return (encoding.forward(solve(gradient)).conj() * (samples - encoding.forward(found))).real
 
         return found, pullback

@@ -133,8 +133,7 @@ class Sense:
         if time := [axis for axis in every if axis not in space]:
             diagonal = diagonal.mean(dim=time, keepdim=True)  # a transform over time makes a diagonal even over its frequencies
         image = (*encoding.samples[: len(every) - len(space)], *encoding.maps.shape[-len(space) :])
-        if penalty.ndim > len(image) or any(of not in (1, side) for of, side in zip(penalty.shape[::-1], image[::-1], strict=False)):
-            raise InputError(f"penalty of {tuple(penalty.shape)}: is not for images of {tuple(image)}; choose it on data of their size")
+        check_penalty(penalty, image)
         scale = 1 / (diagonal + penalty)
         phase = encoding.fourier.phase.to(samples)  # z of the transform without shifts
         phase_seen = phase * encoding.seen  # where no coil sees, the prior alone would fill the image
@@ -158,8 +157,7 @@ class Sense:
                 found = conjugate_gradients(normal, scale, right, *limits, image=every)
             return torch.fft.ifftn(found, dim=every, norm="ortho") * phase_seen.conj()
 
-        check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
-        check_finite(encoding.maps, "sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
+        check_measured(samples, encoding)
         found = solve(encoding.adjoint(weight * samples))
 
         def pullback(gradient: Tensor) -> Tensor:
@@ -168,6 +166,18 @@ class Sense:
             return (encoding.forward(solve(gradient)).conj() * rest).real
 
         return found, pullback
+
+
+def check_measured(samples: Tensor, encoding: Coils) -> None:
+    """Refuse samples or sensitivities that are not finite: images of them would be none."""
+    check_finite(samples, "samples: have NaN or infinite values, measured or not; leave them out, or make them 0")
+    check_finite(encoding.maps, "sensitivities: have NaN or infinite values; where nothing is known of a coil, they can be 0")
+
+
+def check_penalty(penalty: Tensor, image: tuple[int, ...]) -> None:
+    """Refuse a penalty that is not for images of this shape."""
+    if penalty.ndim > len(image) or any(of not in (1, side) for of, side in zip(penalty.shape[::-1], image[::-1], strict=False)):
+        raise InputError(f"penalty of {tuple(penalty.shape)}: is not for images of {tuple(image)}; choose it on data of their size")
 
 
 def check_finite(values: Tensor, message: str) -> None:

@@ -15,6 +15,7 @@ from prom.errors import InputError, unknown
 from prom.kspace.encoding import Coils, Fourier, check_coils, check_slices, weights_of
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
+from prom.reconstruction.sense import check_measured
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
 from prom.reconstruction.typical import typical
 from prom.reconstruction.zero_filled import other_than_usual
@@ -195,11 +196,12 @@ class Sparse:
         Raises
         ------
         InputError
-            Where wavelets do not fit the size.
+            Where wavelets do not fit the size, or samples or sensitivities are not finite.
         """
         check_coils(encoding, "wavelet and tv")
         check_slices(encoding, "wavelet and tv")
         samples = samples.to(torch.promote_types(torch.promote_types(samples.dtype, encoding.maps.dtype), torch.complex64))
+        check_measured(samples, encoding)
         terms = _Terms(self, samples, mask, encoding)
         fourier = terms.fourier
         right = fourier.forward(encoding.adjoint(terms.weight * samples))

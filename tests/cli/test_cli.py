@@ -107,6 +107,7 @@ def test_what_is_read_is_not_overwritten(here, tmp_path):
         (("segment", "train", ".", "--set", "maps=maps.png", "-o", "maps.png"), "would overwrite a file that is read"),
         (("evaluate", "one.h5", "images.npy", "--convention", "papper"), "convention 'papper' is not known"),
         (("segment", "evaluate", "net.pt", "images.npy", "--mask", ""), "--mask: '' is not a value; give one, or leave it out"),
+        (("inspect", "--json", ""), "''"),
         (("optimize", "images.npy", "-a", "4", "--network=", "-o", "new.h5"), "--network: '' is not a value"),
         (("baseline", "energy", "mni_brian", "--set", "subjects=5", "-a", "4", "-o", "x.h5"), "did you mean 'mni_brain'"),
         (("evaluate", "x" * 300, "images.npy"), "check its name, and who may read it"),

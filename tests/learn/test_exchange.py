@@ -89,7 +89,8 @@ def test_bad_input(blobs):
     for arguments, message in (
         (([99],), "seen 99: must be"),
         (([0], "columns", [-1]), "held -1: must be"),
-        (([True, False],), "seen True"),
+        (([True, False],), "seen True: must be"),
+        (([0.5],), "seen 0.5: must be"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(lines([3]), objective, *arguments)

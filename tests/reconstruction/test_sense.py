@@ -11,6 +11,7 @@ from sigpy.mri.app import SenseRecon
 import prom
 from prom import InputError
 from prom.datasets.base import SliceDataset
+from prom.kspace.coils import simulated
 from prom.kspace.encoding import Coils, Fourier, FourierUpToPhase
 from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense, spectrum
@@ -194,3 +195,15 @@ def test_samples_may_be_real_and_sensitivities_conjugate():
         torch.testing.assert_close(Sense(0.1)(samples, mask, each)[0], expected)
     single = Coils(maps.to(torch.complex64).conj())
     assert torch.isfinite(Sense(0.1)(samples.float() + 0j, mask, single)[0]).all()
+
+
+def test_what_is_kept_of_coils_has_no_gradient():
+    """Else the second step would go back through what the first has kept, and a first use in inference mode would forbid all others."""
+    maps, mask = simulated(4, (16, 16)).requires_grad_(), torch.ones(16, 16)
+    for mode in (torch.no_grad, torch.inference_mode):
+        encoding, samples = Coils(maps), torch.rand(4, 16, 16) + 0j
+        with mode():
+            Sense(1e-3)(samples, mask, encoding)
+        for _ in range(2):
+            Sense(1e-3)(samples, mask, encoding)[0].abs().sum().backward()
+    assert maps.grad.abs().sum() > 0

@@ -607,6 +607,8 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         "kspaceData",
         "fullkspace",
         "kspace_sense",
+        "T1maps_kspace",
+        "T1_map_kspace",
     ):
         np.save(tmp_path / f"{name}.npy", kspace)
         with pytest.raises(InputError, match=f"{name}.npy: is called k-space; if it has maps, call it {name}_maps"):
@@ -614,7 +616,8 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         np.savez(tmp_path / "named.npz", **{name: kspace})
         with pytest.raises(InputError, match=f"has k-space, {name}, and no maps"):
             reconstruct.read_maps(tmp_path / "named.npz")
-    for name in ("kspace_maps", "smaps_of_kspace", "kspace-sens", "coilmaps_kspace", "skspx", "maskspan"):
+    names = ("kspace_maps", "kspace_map", "map_of_kspace", "smaps_of_kspace", "kspace-sens", "coilmaps_kspace", "kspace_sensemap", "skspx")
+    for name in (*names, "maskspan", "workspace", "brain_mask_space-T1w"):
         np.save(tmp_path / f"{name}.npy", kspace)
         assert reconstruct.read_maps(tmp_path / f"{name}.npy").shape == (4, 48, 40)
     np.savez(tmp_path / "kspace.npz", csm=kspace)
