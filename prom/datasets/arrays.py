@@ -401,7 +401,7 @@ def with_maps(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
                 + ("" if frames == 1 else " of the mean over frames")
                 + ("" if crop == CROP else f", crop {crop:g}")
-                + (f", crop {min(smaller):g} to {max(smaller):g} in {len(smaller)} slices that more would cut off" if smaller else "")
+                + (f", crop down to {min(smaller):g} in {len(smaller)} of {len(means)}, which more would cut off" if smaller else "")
             )
         per_slice = maps.repeat_interleave(frames, dim=0) if maps.ndim == 4 else maps.expand(len(kspace), -1, -1, -1)
         images = torch.stack([combine(ifft2c(samples), one) for samples, one in zip(kspace, per_slice, strict=True)])
@@ -418,13 +418,14 @@ def _estimated(kspace: Tensor, calibration: int, crop: float, first: int) -> tup
     kept, whole = explained(maps, kspace, calibration)
     if crop != CROP or kept >= LEAST_EXPLAINED * whole:
         return maps, crop
-    uncut = estimated(kspace, calibration, 0.0, first)  # what it leaves is noise
+    uncut = estimated(kspace, calibration, CROPS[-1], first)  # what these do not explain is noise
     most = explained(uncut, kspace, calibration)[0]
-    for smaller in CROPS:
-        maps = estimated(kspace, calibration, smaller, first) if smaller else uncut
-        if explained(maps, kspace, calibration)[0] >= LEAST_EXPLAINED * most:
-            return maps, smaller
-    return uncut, 0.0
+    for smaller in CROPS[1:]:
+        if kept >= LEAST_EXPLAINED * most:
+            break
+        maps, crop = uncut if smaller == CROPS[-1] else estimated(kspace, calibration, smaller, first), smaller
+        kept = explained(maps, kspace, calibration)[0]
+    return maps, crop
 
 
 def _cut(kspace: Tensor, maps: Tensor | None, noise: float, size: Sequence[int], size_in: str) -> tuple[Tensor, Tensor | None, float]:

@@ -69,7 +69,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False, layou
         either = (letters.rstrip("1"), letters.replace("N", "").rstrip("1"))  # of one slice N has the length 1 too, and is none of them
         axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
-        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"), layout=layout)
+        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
     found = arranged(content_of_maps(path, kind, axes, layout, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
@@ -112,11 +112,11 @@ def content_of_maps(path: Path, kind: str, axes: Axes, layout: str, volume: bool
     return found
 
 
-def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str, layout: str) -> str:
+def _letters_of_maps(path: Path, shape: Sequence[int], usual: str, letters: str) -> str:
     """The axes of sensitivities: those of the images, without N where one set is for all slices."""
     found = letters if len(shape) == len(letters) else letters.replace("N", "")
     if len(found) != len(shape):
-        raise InputError(f"sensitivities {path}: array of shape {tuple(shape)}; must be {layout} (K coils)")
+        raise InputError(f"sensitivities {path}: array of shape {tuple(shape)}; must be {found!r} (K coils)")
     return found
 
 

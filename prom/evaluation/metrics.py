@@ -100,12 +100,16 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     return similarity.flatten(1).mean(dim=1).view(len(target), -1).mean(dim=1)
 
 
+def _check_alike(prediction: Tensor, target: Tensor) -> None:
+    if prediction.shape != target.shape:
+        raise InputError(f"images of {tuple(prediction.shape)} and {tuple(target.shape)}: must be of one shape")
+
+
 def _without_unit(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Each entry, and its range ``(N,)``, divided by the unit of the larger of the two: the range, or the target's peak."""
     if prediction.is_complex() or target.is_complex():
         raise InputError("complex images: scores are those of magnitudes; use image.abs()")
-    if prediction.shape != target.shape:
-        raise InputError(f"images of {tuple(prediction.shape)} and {tuple(target.shape)}: must be of one shape")
+    _check_alike(prediction, target)
     prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
     data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
     divisor = unit(torch.maximum(target.abs().flatten(1).amax(dim=1), data_range))
@@ -121,8 +125,7 @@ def paper_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     >>> sorted(paper_scores(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)))
     ['nmse', 'psnr', 'ssim']
     """
-    if prediction.shape != target.shape:
-        raise InputError(f"images of {tuple(prediction.shape)} and {tuple(target.shape)}: must be of one shape")
+    _check_alike(prediction, target)
     every = tuple(range(1, target.ndim))
     low, high = target.amin(dim=every, keepdim=True), target.amax(dim=every, keepdim=True)
     target = (target - low) / (high - low)

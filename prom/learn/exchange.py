@@ -80,8 +80,9 @@ def exchange(
         raise InputError("seen: are no images; name one at least")
     images = objective.data.images
     for name, indices in (("seen", seen), ("held", held)):
-        if wrong := [one for one in indices if not isinstance(one, int | np.integer | Tensor) or one is True or not 0 <= one < len(images)]:
-            raise InputError(f"{name} {wrong[0]}: must be numbers of images, from 0 to {len(images) - 1}")
+        for one in indices:
+            if isinstance(one, bool) or not isinstance(one, int | np.integer | Tensor) or not 0 <= one < len(images):
+                raise InputError(f"{name} {one}: must be numbers of images, from 0 to {len(images) - 1}")
     subjects = [str(i) for i in range(len(images))]
     own = isinstance(objective, Reconstructed)  # which has coils and noise too
     data = objective.dataset if own else SliceDataset("images", "all", images, subjects, [0] * len(images))

@@ -90,9 +90,11 @@ class MaskLayer(nn.Module):
         self.budget = self.feasible.count
         share = self.budget / self.pattern.size if self.feasible.plain else 1.0  # what is left of the budget is divided by the projection
         even = torch.full(self.pattern.shape, share, dtype=torch.float32)
+        if isinstance(start, np.ma.MaskedArray):
+            raise InputError("start: is a masked array, whose own mask would be lost; use start.filled(0)")
         if start is not None and not isinstance(start, Tensor):
             try:
-                start = torch.from_numpy(np.array(start.data if isinstance(start, np.ma.MaskedArray) else start, dtype=np.float32))
+                start = torch.from_numpy(np.array(start, dtype=np.float32))
             except (TypeError, ValueError) as error:
                 raise InputError(f"start of type {type(start).__name__}: must be numbers, of {tuple(even.shape)}") from error
         begin = even if start is None else start.detach().float()

@@ -91,6 +91,7 @@ def test_bad_input(blobs):
         (([0], "columns", [-1]), "held -1: must be"),
         (([True, False],), "seen True: must be"),
         (([0.5],), "seen 0.5: must be"),
+        (([False],), "seen False: must be"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(lines([3]), objective, *arguments)

@@ -6,6 +6,7 @@ import copy
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -214,6 +215,9 @@ def test_the_first_draws_have_the_budget(demands):
     start = torch.full((32, 32), 0.2)
     one, other = (MaskLayer((32, 32), 4, start=given, **demands) for given in (start, start.numpy()))
     assert torch.equal(one.theta, other.theta)
+    with pytest.raises(InputError, match="masked array, whose own mask would be lost"):
+        MaskLayer((32, 32), 4, start=np.ma.masked_array(start.numpy(), mask=np.eye(32)))
+    assert torch.equal(MaskLayer((32, 32), 4, start=start.tolist(), **demands).theta, one.theta)
     bands = MaskLayer((8, 32), 32 / 9, "columns", segments=3)
     assert bands.theta.detach().sum() == pytest.approx(bands.budget, rel=1e-6)
 

@@ -640,7 +640,7 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         load(tmp_path / "images.npy", maps=tmp_path / "raw.mrd")
     scipy.io.savemat(tmp_path / "several.mat", {"maps": kspace.transpose(1, 2, 0), "other": kspace.transpose(1, 2, 0)})
     np.save(tmp_path / "flat.npy", kspace[0])
-    for name, message in (("several.mat", r"save the maps alone, as .npy \(K, H, W\)$"), ("flat.npy", r"must be \(K, H, W\)")):
+    for name, message in (("several.mat", r"save the maps alone, as .npy \(K, H, W\)$"), ("flat.npy", "must be 'KHW' .K coils.")):
         with pytest.raises(InputError, match=message):
             load(tmp_path / "images.npy", maps=tmp_path / name)
     np.savez(tmp_path / "two.npz", image=np.zeros((48, 40)), maps=np.ones((4, 48, 40)))
