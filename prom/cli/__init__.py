@@ -149,7 +149,7 @@ def datasets_command(folders: tuple[str, ...], clear_cache: bool, json: bool) ->
         raise click.UsageError(f"{folders[0]}: only --clear-cache takes folders; leave it out, or add --clear-cache")
     registry = prom.datasets.REGISTRY
     roots = {name: prom.datasets.data_root(name) for name, module in registry.items() if module.FOLDER}
-    if missing := [folder for folder in folders if not Path(folder).is_dir()]:
+    if missing := [folder for folder in folders if not folder or not Path(folder).is_dir()]:
         raise click.UsageError(f"{missing[0] or repr('')}: no such folder; nothing was removed")
     if clear_cache:
         removed = prom.datasets.cache.clear([*roots.values(), *map(Path, folders)])

@@ -36,6 +36,7 @@ LAST = ("HW", "HWN", "HWNC")  # and where they come last
 LETTERS = "HWNCKRT1"
 LEAST = 8  # rows or columns; what has fewer is more likely another axis
 LONGEST = 4  # times the shorter side: likewise
+AIR = 2.0  # times the noise's energy in the centre of k-space: less is no object
 MOST_COILS = 128  # what there are more of is slices
 Spacing = tuple[float, float] | None  # (row, column) size of a pixel in mm, where known
 # A letter for each axis, or what finds them from the path, the shape and the usual ones, or None for the usual ones.
@@ -395,7 +396,7 @@ def with_maps(
             calibration = min(calibration, *kspace.shape[-2:]) if calibration == CALIBRATION else calibration
             means = kspace if frames == 1 else kspace.reshape(-1, frames, *kspace.shape[1:]).mean(dim=1)
             first = with_phase(means, calibration)
-            found = [_estimated(one, calibration, crop, first) for one in means]
+            found = [_estimated(one, calibration, crop, first, noise / frames**0.5) for one in means]
             maps, smaller = torch.stack([own for own, _ in found]), [used for _, used in found if used != crop]
             values.append(
                 f"sensitivities by ESPIRiT from the central {calibration} x {calibration} samples"
@@ -410,13 +411,14 @@ def with_maps(
     return Coils(images[:, None], kspace, maps, noise, ", ".join(values))
 
 
-def _estimated(kspace: Tensor, calibration: int, crop: float, first: int) -> tuple[Tensor, float]:
-    """Sensitivities of one slice, and the crop: a smaller one where the usual one cuts off the object, as the centre is small."""
+def _estimated(kspace: Tensor, calibration: int, crop: float, first: int, noise: float) -> tuple[Tensor, float]:
+    """Sensitivities of one slice, and the crop: a smaller one where the usual one cuts off the object, as the centre is small. In a slice
+    of noise alone there is none."""
     if not kspace.any():
         return torch.zeros_like(kspace), crop
     maps = estimated(kspace, calibration, crop, first)
     kept, whole = explained(maps, kspace, calibration)
-    if crop != CROP or kept >= LEAST_EXPLAINED * whole:
+    if crop != CROP or kept >= LEAST_EXPLAINED * whole or whole < AIR * len(kspace) * (calibration * noise) ** 2:
         return maps, crop
     uncut = estimated(kspace, calibration, CROPS[-1], first)  # what these do not explain is noise
     most = explained(uncut, kspace, calibration)[0]

@@ -69,7 +69,7 @@ def read_sensitivities(path: Path, axes: str | None, volume: bool = False, layou
         either = (letters.rstrip("1"), letters.replace("N", "").rstrip("1"))  # of one slice N has the length 1 too, and is none of them
         axes = next((those for those in either if len(those) == len(shape)), either[-1])
     elif kind != "BART":
-        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "" if letter in "NHWK"))
+        axes = partial(_letters_of_maps, letters="".join(letter for letter in axes or "KHW" if letter in "NHWK"))
     found = arranged(content_of_maps(path, kind, axes, layout, volume))
     if len(found) > 1 and not volume or found.shape[1] > 1:
         what = f"{len(found)} slices" if len(found) > 1 else f"{found.shape[1]} channels"
@@ -107,8 +107,9 @@ def content_of_maps(path: Path, kind: str, axes: Axes, layout: str, volume: bool
     own = re.split(r"[/.]", found.name)[-1]
     if OF_KSPACE.search(own) and not OF_MAPS.search(own):
         raise InputError(f"sensitivities {path}: has k-space, {found.name}, and no maps; {alone}")
-    if OF_KSPACE.search(path.name) and not (OF_MAPS.search(own) or OF_MAPS.search(path.name)):
-        raise InputError(f"sensitivities {path}: is called k-space; if it has maps, call it {without_extension(path).name}_maps")
+    stem = without_extension(path).name
+    if OF_KSPACE.search(stem) and not (OF_MAPS.search(own) or OF_MAPS.search(stem) or re.search("maps?$", stem, re.I)):
+        raise InputError(f"sensitivities {path}: is called k-space; if it has maps, call it {stem}_maps")
     return found
 
 

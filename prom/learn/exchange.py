@@ -75,13 +75,13 @@ def exchange(
     """
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
-    seen, held = list(seen), list(held)
+    seen, held = (indices.tolist() if isinstance(indices, Tensor | np.ndarray) else list(indices) for indices in (seen, held))
     if not seen:
         raise InputError("seen: are no images; name one at least")
     images = objective.data.images
     for name, indices in (("seen", seen), ("held", held)):
         for one in indices:
-            if isinstance(one, bool) or not isinstance(one, int | np.integer | Tensor) or not 0 <= one < len(images):
+            if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one < len(images):
                 raise InputError(f"{name} {one}: must be numbers of images, from 0 to {len(images) - 1}")
     subjects = [str(i) for i in range(len(images))]
     own = isinstance(objective, Reconstructed)  # which has coils and noise too

@@ -94,9 +94,12 @@ class MaskLayer(nn.Module):
             raise InputError("start: is a masked array, whose own mask would be lost; use start.filled(0)")
         if start is not None and not isinstance(start, Tensor):
             try:
-                start = torch.from_numpy(np.array(start, dtype=np.float32))
-            except (TypeError, ValueError) as error:
+                given = np.asarray(start)
+                start = torch.from_numpy(given.astype(np.complex64 if given.dtype.kind == "c" else np.float32))
+            except (TypeError, ValueError, RuntimeError) as error:
                 raise InputError(f"start of type {type(start).__name__}: must be numbers, of {tuple(even.shape)}") from error
+        if start is not None and start.is_complex():
+            raise InputError("start: is complex; must be probabilities")
         begin = even if start is None else start.detach().float()
         if begin.shape != even.shape or not begin.isfinite().all():
             raise InputError(f"start of {tuple(begin.shape)}: must be finite, of {tuple(even.shape)}, the shape of pattern {pattern!r}")

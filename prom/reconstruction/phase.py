@@ -77,7 +77,7 @@ class PhaseConstrained:
         check_slices(encoding, "constraints on the phase")
         check_grid(encoding, "constraint on the phase")
         check_penalty(self.penalty, encoding.samples)
-        if self.phase.shape[-2:] != encoding.samples:
+        if self.phase.numel() > 1 and tuple(self.phase.shape[-2:]) != tuple(encoding.samples):
             raise InputError(f"phase of {tuple(self.phase.shape)}: is not for images of {tuple(encoding.samples)}; give one of their size")
         samples = samples if samples.is_complex() else samples + 0j
         check_measured(samples, encoding)

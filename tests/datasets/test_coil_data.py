@@ -20,7 +20,7 @@ from prom import InputError, SliceDataset
 from prom.datasets import cache, emulated
 from prom.datasets.base import Part, Plan
 from prom.kspace import coils
-from prom.kspace.coils import combine, compress, compression, mixed, noise_level, simulated
+from prom.kspace.coils import combine, compress, compression, estimated, mixed, noise_level, simulated
 from prom.kspace.fourier import fft2c, ifft2c
 from prom.show import inspection
 
@@ -597,6 +597,17 @@ def test_a_small_centre_does_not_cut_off_the_object(tmp_path):
     assert float(data.images[1].abs().square().sum()) / whole > 0.97
     asked = load(tmp_path / "scan.npy", coils="keep", domain="kspace", axes="NKHW", calibration=10, crop=0.94)
     assert float(asked.images[1].abs().square().sum()) / whole < 0.5 and asked.source.endswith("crop 0.94")
+
+
+@pytest.mark.parametrize("coils", [2, 4, 8])
+@pytest.mark.parametrize("calibration", [8, 12, 16])
+def test_slices_of_air_have_no_object(tmp_path, coils, calibration):
+    noise = torch.randn(coils, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
+    maps, kspace = simulated(coils, (64, 64)), 0.05 * noise
+    image = torch.hann_window(64).outer(torch.hann_window(64)).square()
+    np.save(tmp_path / "scan.npy", torch.stack([fft2c(maps * image) * 10 + kspace, kspace]).numpy())
+    data = load(tmp_path / "scan.npy", coils="keep", domain="kspace", axes="NKHW", calibration=calibration, skip_constant=True)
+    assert len(data) == 1 or torch.equal(data.sensitivities[1] != 0, estimated(kspace, calibration) != 0)
 
 
 @pytest.mark.parametrize("crop", [0.0, 0.95])

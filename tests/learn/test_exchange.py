@@ -92,6 +92,8 @@ def test_bad_input(blobs):
         (([True, False],), "seen True: must be"),
         (([0.5],), "seen 0.5: must be"),
         (([False],), "seen False: must be"),
+        ((torch.tensor([True, False]),), "seen True: must be"),
+        ((torch.tensor([[0, 1]]),), "seen .0, 1.: must be"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(lines([3]), objective, *arguments)

@@ -218,6 +218,9 @@ def test_the_first_draws_have_the_budget(demands):
     with pytest.raises(InputError, match="masked array, whose own mask would be lost"):
         MaskLayer((32, 32), 4, start=np.ma.masked_array(start.numpy(), mask=np.eye(32)))
     assert torch.equal(MaskLayer((32, 32), 4, start=start.tolist(), **demands).theta, one.theta)
+    for wrong in (start + 0j, [torch.ones(32, requires_grad=True)] * 32, [["a"] * 32] * 32):
+        with pytest.raises(InputError, match="start"):
+            MaskLayer((32, 32), 4, start=wrong)
     bands = MaskLayer((8, 32), 32 / 9, "columns", segments=3)
     assert bands.theta.detach().sum() == pytest.approx(bands.budget, rel=1e-6)
 

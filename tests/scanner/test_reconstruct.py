@@ -616,7 +616,18 @@ def test_maps_in_formats_that_hold_more_say_so(tmp_path):
         np.savez(tmp_path / "named.npz", **{name: kspace})
         with pytest.raises(InputError, match=f"has k-space, {name}, and no maps"):
             reconstruct.read_maps(tmp_path / "named.npz")
-    names = ("kspace_maps", "kspace_map", "map_of_kspace", "smaps_of_kspace", "kspace-sens", "coilmaps_kspace", "kspace_sensemap", "skspx")
+    names = (
+        "kspace_maps",
+        "kspace_map",
+        "map_of_kspace",
+        "smaps_of_kspace",
+        "kspace-sens",
+        "coilmaps_kspace",
+        "kspace_sensemap",
+        "skspx",
+        "kspaceMaps",
+        "espirit_kspace_1_maps",
+    )
     for name in (*names, "maskspan", "workspace", "brain_mask_space-T1w"):
         np.save(tmp_path / f"{name}.npy", kspace)
         assert reconstruct.read_maps(tmp_path / f"{name}.npy").shape == (4, 48, 40)
