@@ -15,7 +15,6 @@ from prom.cli.demands import duration
 from prom.errors import InputError
 
 STEPS = {f"{name}{end}" for name in ("partition", "row", "column") for end in ("", "_offset")}  # columns of lists
-DIRECTIONS = ("x", "y", "z")
 CERTAIN = (".h5", ".npy", ".mat", ".png")  # formats of which a file shows whether it is a mask
 
 EXAMPLE = """\b
@@ -87,7 +86,7 @@ def _is_list(path: Path) -> bool:
     with path.open("rb") as file:
         header, first = (file.readline(1000).decode("utf-8-sig", errors="replace").strip().split(",") for _ in range(2))
     steps = {name for column in header if column.endswith("_offset") for name in (column, column.removesuffix("_offset"))}
-    readouts = [{"candidate", *more} for more in ((), ("angle",), DIRECTIONS)]
+    readouts = [{"candidate", *more} for more in ((), ("angle",), ("x", "y", "z"))]
     known = set(header) - {"frame", "shot", "echo", "calibration"} in ([steps] if steps and steps <= STEPS else readouts)
     return known and all(re.fullmatch(r"-?[\d.]*(e[-+]\d+)?", value) for value in first)
 

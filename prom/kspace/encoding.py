@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from prom.errors import InputError
 from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc, modulation, offsets, to_centred
-from prom.kspace.nonuniform import NonUniform
+from prom.kspace.nonuniform import NonUniform, kept
 
 
 class Encoding(Protocol):
@@ -112,9 +111,7 @@ class Fourier:
         """Whole cycles per field of view along the spatial axes."""
         return offsets(self.samples)[..., len(self.samples) - len(self.axes) :]
 
-    @cached_property
-    @torch.inference_mode(False)  # or gradients could not be led back through it later
-    @torch.no_grad()
+    @kept
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform in space needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation((*(1 for _ in self.samples[: -len(self.axes)]), *self.samples[-len(self.axes) :]))
@@ -142,9 +139,7 @@ class FourierUpToPhase(Fourier):
     True
     """
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def phase(self) -> Tensor:
         """That of time alone: that of space is in the images already."""
         return modulation((*self.samples[: -len(self.axes)], *(1 for _ in self.axes)))
@@ -240,9 +235,7 @@ class Coils:
         spread = self.fourier.spread(weight)
         return self.fourier.multiplier_of(spread), self.fourier.on_grid(self._overlap * spread)
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def unshifted(self) -> tuple[Coils, Tensor, Tensor] | None:
         r"""What needs no shift, E', and two phases: :math:`E x = q E'(p x)`, p of images and q of samples. None where nothing is shifted.
 
@@ -259,24 +252,18 @@ class Coils:
         centre = phase[tuple(n // 2 for n in phase.shape)]
         return Coils(self.maps, FourierUpToPhase(self.samples, self.fourier.axes)), phase, phase * centre.conj()
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def seen(self) -> Tensor:
         """``(..., H, W)`` bool, with an axis for frames where there are some: the pixels that some coil sees."""
         return (self.maps != 0).any(dim=self.axis)
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def _spectrum(self) -> Tensor:
         axes = self.fourier.axes
         power = torch.fft.fftn(self.maps, dim=axes).abs().square().sum(dim=self.axis)
         return torch.fft.fftn(power, dim=axes).conj() / math.prod(self.maps.shape[axis] for axis in axes) ** 2
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def _overlap(self) -> Tensor:
         """The coils' correlation with themselves at each distance between two pixels, 0 first, over the pixels: ``(..., 2 H, 2 W)``."""
         axes = self.fourier.axes

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +20,11 @@ from prom.kspace.fourier import modulation
 ACCURACY = {torch.complex64: 1e-5, torch.complex128: 1e-12}  # of the library's approximation, relative; less than float32 has to lose
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 COMPLEX = {real: complex_type for complex_type, real in REAL.items()}
+
+
+def kept(function: Callable[[Any], Any]) -> cached_property:
+    """A property that is computed once, whatever the mode: what is made in inference mode, or keeps a graph, would stop later gradients."""
+    return cached_property(torch.inference_mode(False)(torch.no_grad()(function)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +97,7 @@ class NonUniform:
         """``(..., *samples)`` complex to complex images ``(..., *image)``, so that <forward(x), y> = <x, adjoint(y)>."""
         return self._scaled(_complex(samples), False)
 
-    @cached_property
-    @torch.inference_mode(False)  # or gradients could not be led back through it later
-    @torch.no_grad()
+    @kept
     def phase(self) -> Tensor:
         """What an image is multiplied by where its transform along its own axes needs no shift: :func:`prom.kspace.fourier.modulation`."""
         return modulation(self.image)
@@ -143,9 +148,7 @@ class NonUniform:
             folded = sum(folded.chunk(2, dim=axis))
         return torch.fft.fftn(folded, dim=self.axes).real
 
-    @cached_property
-    @torch.inference_mode(False)
-    @torch.no_grad()
+    @kept
     def _modulation(self) -> Tensor:
         """:attr:`phase` of space alone, of the distance between two pixels, 0 first."""
         steps = [torch.fft.fftfreq(2 * self.image[axis], 1 / (2 * self.image[axis])) for axis in self.axes]

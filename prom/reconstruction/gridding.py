@@ -16,7 +16,7 @@ from prom import options
 from prom.errors import InputError
 from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.nonuniform import NonUniform
-from prom.reconstruction.zero_filled import other_than_usual
+from prom.reconstruction.zero_filled import described
 
 KERNEL = {"width": 4, "beta": 14}  # Kaiser-Bessel: a fully sampled image is nearer to the truth than with SigPy's beta of 8 (its test)
 KEPT = 2**24  # weights that are remembered, of the last masks: 64 MB
@@ -78,8 +78,7 @@ class Gridding:
         >>> Gridding(5).describe()
         {'reconstruction': 'Gridding(iterations=5)'}
         """
-        more = other_than_usual(Gridding, self, "iterations")
-        return {"reconstruction": f"{type(self).__name__}({', '.join(more)})" if more else type(self).__name__}
+        return {"reconstruction": described(self, Gridding, "iterations")}
 
     def __getstate__(self) -> dict[str, object]:
         """Of a copy: what is remembered, and its lock, stay here."""

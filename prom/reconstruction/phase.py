@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -14,7 +13,7 @@ from prom.kspace.encoding import Coils, check_coils, check_grid, check_slices, w
 from prom.kspace.fourier import fft2c, ifft2c, opposite
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sense import Sense, check_finite, check_measured, check_penalty
-from prom.reconstruction.zero_filled import other_than_usual
+from prom.reconstruction.zero_filled import described, digits
 
 
 class PhaseConstrained:
@@ -64,9 +63,8 @@ class PhaseConstrained:
         >>> PhaseConstrained(1e-3, torch.ones(4, 4)).describe()
         {'reconstruction': 'PhaseConstrained(phase=9628e545ed3ac074)', 'reconstruction_penalty': '0.001'}
         """
-        phase = hashlib.sha256(self.phase.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
-        settings = [f"phase={phase}", *other_than_usual(Sense, self, "iterations", "tolerance")]
-        return Sense(self.penalty).describe() | {"reconstruction": f"{type(self).__name__}({', '.join(settings)})"}
+        own = described(self, Sense, "iterations", "tolerance", first=[f"phase={digits(self.phase)}"])
+        return Sense(self.penalty).describe() | {"reconstruction": own}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.

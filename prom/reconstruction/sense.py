@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import torch
@@ -19,7 +18,7 @@ from prom.kspace.encoding import Coils, check_coils, weights_of
 from prom.kspace.fourier import fftc
 from prom.kspace.nonuniform import NonUniform
 from prom.reconstruction.conjugate_gradients import conjugate_gradients
-from prom.reconstruction.zero_filled import other_than_usual
+from prom.reconstruction.zero_filled import described, digits
 
 SMOOTH = 1.5  # samples, the standard deviation of the Gaussian that smooths a spectrum
 LEAST_POWER = 1e-12  # of the largest: less is taken as this, so that the prior stays finite
@@ -85,11 +84,8 @@ class Sense:
         >>> Sense(1e-3).describe()
         {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
         """
-        penalty = self.penalty.detach().cpu()
-        text = f"{float(penalty):g}" if penalty.numel() == 1 else hashlib.sha256(penalty.contiguous().numpy().tobytes()).hexdigest()[:16]
-        more = other_than_usual(Sense, self, "iterations", "tolerance")
-        name = type(self).__name__
-        return {"reconstruction": f"{name}({', '.join(more)})" if more else name, "reconstruction_penalty": text}
+        penalty = f"{float(self.penalty.detach()):g}" if self.penalty.numel() == 1 else digits(self.penalty)
+        return {"reconstruction": described(self, Sense, "iterations", "tolerance"), "reconstruction_penalty": penalty}
 
     @classmethod
     def of(cls, train: SliceDataset, iterations: int = 50, tolerance: float = 1e-5) -> Sense:

@@ -18,7 +18,7 @@ from prom.reconstruction.conjugate_gradients import conjugate_gradients
 from prom.reconstruction.sense import check_measured
 from prom.reconstruction.sparsity import LEVELS, Differences, Wavelets, orthogonal
 from prom.reconstruction.typical import typical
-from prom.reconstruction.zero_filled import other_than_usual
+from prom.reconstruction.zero_filled import described
 
 KINDS = ("wavelet", "tv")
 STRENGTH = 1e-3  # near the best on virtual brains with eight coils, from x3 to x10
@@ -184,8 +184,8 @@ class Sparse:
         {'reconstruction': 'Sparse(tv, strength=0.002)'}
         """
         of_wavelets = ("wavelet", "levels") if self.kind == "wavelet" else ()
-        more = other_than_usual(Sparse, self, "smoothing", *of_wavelets, "steps", "iterations", "tolerance")
-        return {"reconstruction": f"{type(self).__name__}({', '.join([self.kind, f'strength={self.strength:g}', *more])})"}
+        first = [self.kind, f"strength={self.strength:g}"]
+        return {"reconstruction": described(self, Sparse, "smoothing", *of_wavelets, "steps", "iterations", "tolerance", first=first)}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., K, H, W)``, and the way back of gradients.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Protocol
 
@@ -21,16 +22,26 @@ class Reconstruction(Protocol):
         """As :meth:`ZeroFilled.__call__`; of operations that autograd can follow, where the objective differentiates by autograd."""
 
 
-def other_than_usual(kind: type, reconstruction: object, *names: str) -> list[str]:
-    """Those of these settings that are not the defaults of this type, as ``"name=value"``.
+def described(reconstruction: object, kind: type, *names: str, first: Sequence[str] = ()) -> str:
+    """The name of its type with ``first``, and those of the settings ``names`` that are not the defaults of ``kind``.
 
     >>> from prom.reconstruction.sense import Sense
-    >>> other_than_usual(Sense, Sense(0.1, iterations=3), "iterations", "tolerance")
-    ['iterations=3']
+    >>> described(Sense(0.1, iterations=3), Sense, "iterations", "tolerance")
+    'Sense(iterations=3)'
     """
     usual = signature(kind).parameters
     own = {name: getattr(reconstruction, name) for name in names}
-    return [f"{name}={value}" for name, value in own.items() if value != usual[name].default]
+    settings = [*first, *(f"{name}={value}" for name, value in own.items() if value != usual[name].default)]
+    return f"{type(reconstruction).__name__}({', '.join(settings)})" if settings else type(reconstruction).__name__
+
+
+def digits(values: Tensor) -> str:
+    """16 hex digits that the values decide.
+
+    >>> digits(torch.zeros(2)), digits(torch.zeros(3))
+    ('af5570f5a1810b7a', '15ec7bf0b50732b4')
+    """
+    return hashlib.sha256(values.detach().cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
 def image_of(
