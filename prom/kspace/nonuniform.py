@@ -22,7 +22,7 @@ REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 COMPLEX = {real: complex_type for complex_type, real in REAL.items()}
 
 
-def kept(function: Callable[[Any], Any]) -> cached_property:
+def kept(function: Callable[[Any], Any]) -> Any:
     """A property that is computed once, whatever the mode: what is made in inference mode, or keeps a graph, would stop later gradients."""
     return cached_property(torch.inference_mode(False)(torch.no_grad()(function)))
 
