@@ -69,7 +69,12 @@ def input_options(split: str) -> Callable:
 
 
 acceleration_option = click.option(
-    "--acceleration", "-a", type=real(), required=True, help="The acceleration alpha: measure exactly floor(D / alpha) samples."
+    "--acceleration",
+    "-a",
+    type=real(),
+    required=True,
+    callback=lambda context, option, value: options.check("acceleration", value, "[1, inf)"),  # before anything is read
+    help="The acceleration alpha: measure exactly floor(D / alpha) samples.",
 )
 CANDIDATES = 256  # readouts off the grid that a mask is chosen from
 PATTERN_NAMES = ", ".join((*patterns.PATTERNS, *patterns.READOUTS))

@@ -26,6 +26,12 @@ REAL = {
     "anneal_power": "(0, 1000]",
     "hold_out": "[0, 1)",
 }
+ONLY_OF = {  # fields that one choice alone uses
+    "rms_decay": ("step_rule", "adam"),
+    "epsilon": ("step_rule", "adam"),
+    "tau_start": ("estimator", "gumbel"),
+    "tau_end": ("estimator", "gumbel"),
+}
 SWITCHES = ("shared_mask", "curvature", "project_after_step", "independent_members")
 
 
@@ -84,6 +90,9 @@ class Recipe:
             raise InputError(f"recipe fields iterations={self.iterations}, members={self.members}: must be <= {MOST_ITERATIONS} together")
         if self.tau_end > self.tau_start:
             raise InputError(f"recipe field tau_end={self.tau_end}: must be > 0 and <= tau_start={self.tau_start}")
+        for name, (choice, needed) in ONLY_OF.items():
+            if (chosen := getattr(self, choice)) != needed and (value := getattr(self, name)) != getattr(Recipe, name):
+                raise InputError(f"recipe field {name}={value}: is of {choice}={needed!r}, and {choice}={chosen!r}; leave it out")
         if self.exploration + self.exploitation >= 1:
             raise InputError(f"recipe fields exploration={self.exploration}, exploitation={self.exploitation}: must be >= 0 and sum to < 1")
         if self.hold_out and not self.polish:

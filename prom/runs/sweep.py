@@ -456,7 +456,8 @@ def collect(sweep: Sweep) -> pd.DataFrame:
         slices = pd.concat(_slices(sweep.folder / f"{name}.csv", record) for name, record in everything.items())
         keys = ["subject", "slice", *IDENTIFYING_FIELDS]
         with atomic(sweep.slices) as temporary:
-            slices.groupby(keys, sort=False).mean().round(5).reset_index().to_csv(temporary, index=False)
+            means = slices.groupby(keys, sort=False).mean().map(lambda score: float(f"{score:.7g}"))  # an NMSE may be 1e-6
+            means.reset_index().to_csv(temporary, index=False)
     return pd.DataFrame(list(found.values()))
 
 

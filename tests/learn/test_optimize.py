@@ -363,6 +363,13 @@ def test_seeds_have_64_bits(blobs, seed):
     assert optimize(blobs, 4, recipe=quick, seed=np.int64(3)).seed == 3
 
 
+@pytest.mark.parametrize("field, value, recipe", [("tau_end", 0.1, DEFAULT), ("tau_start", 2, DEFAULT), ("rms_decay", 0.9, DEFAULT)])
+def test_fields_that_a_recipe_does_not_use_are_refused(field, value, recipe):
+    with pytest.raises(InputError, match=f"recipe field {field}={value}: is of .*; leave it out"):
+        replace(recipe, **{field: value})
+    assert getattr(replace(PAPER, **{field: value}), field) == value
+
+
 def test_recipes_may_have_numbers_of_numpy(blobs, tmp_path):
     plain = replace(QUICK, iterations=5, learning_rate=0.03125)
     recipe = replace(QUICK, iterations=np.int64(5), learning_rate=np.float32(0.03125))

@@ -542,8 +542,11 @@ def test_subjects_keep_their_names_in_a_table_of_slices(tmp_path):
     record = {**same, **dict.fromkeys(sweep.IDENTIFYING_FIELDS, "y"), "seed": 0, "psnr": 30.0}
     for name in ("one", "lost"):
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
-    pd.DataFrame({"subject": ["NA", "001", "01"], "slice": 0, "psnr": [20.0, 30.0, 40.0]}).to_csv(tmp_path / "one.csv", index=False)
+    pd.DataFrame({"subject": ["NA", "001", "01"], "slice": 0, "psnr": [20.0, 30.0, 40.0], "nmse": 1 / 3e5}).to_csv(
+        tmp_path / "one.csv", index=False
+    )
     plan = sweep.Sweep(tmp_path, "reconstruction", {"one": {}}, {"one": {**same, "seed": 0}})
     assert len(sweep.collect(plan)) == 1
     table = results.read(plan.slices)
     assert table["subject"].tolist() == ["NA", "001", "01"] and table["psnr"].tolist() == [20, 30, 40]
+    assert table["nmse"].to_numpy() == pytest.approx(1 / 3e5, rel=1e-6)  # small scores keep their digits

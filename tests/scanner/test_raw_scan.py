@@ -548,3 +548,17 @@ def test_twix_positions_are_read(twix):
     found = twix_files.lines(twix[0])
     assert found["position"].shape == (len(found["data"]), 3) and np.allclose(found["position"], found["position"][0])
     assert np.allclose(found["position"][0], [-2.5897, 53.9224, -53.9995], atol=1e-3)
+
+
+def test_reference_lines_that_differ_between_slices_are_left_out(tmp_path):
+    full = numbers(2, 3, 12, 8)
+    lines = of_rows(full, [0, 4, 8])
+    for number, rows in enumerate(([5, 6, 7], [5, 6])):
+        lines += [
+            (data, {**values, "slice": number}, flags)
+            for data, values, flags in of_rows(full[number : number + 1], rows, ["PARALLEL_CALIBRATION"])
+        ]
+    write(tmp_path / "a.h5", lines, header((8, 12, 1)))
+    scan = read(tmp_path / "a.h5")
+    assert scan.reference is None and scan.notes == ("the reference scan was left out, whose lines differ between slices",)
+    assert scan.mask[:, 0].nonzero().flatten().tolist() == [0, 4, 8]
