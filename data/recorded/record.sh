@@ -1,6 +1,6 @@
 # The tables of chapters 4 to 7 in data/recorded, from the project's folder: sh data/recorded/record.sh
 #
-# Needs data/ACDC and data/Task01_BrainTumour, of which the record has the eight subjects that data/README.md names (all 484 are read from
+# Needs data/ACDC and data/Task01_BrainTumour, in which the record had the eight subjects that data/README.md describes (all 484 are read from
 # disk, where images cannot be scaled), and for the last part knee_complex, cardiac_complex and multicoil_head in
 # $PHASE. Goes on where it was stopped. PROM is the command, JOBS the number of runs at a time, SEEDS those of Table 1, and MASKS of Table 2.
 set -e

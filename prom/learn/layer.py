@@ -1,4 +1,4 @@
-"""ProM as a layer of a network: a mask learnt together with whatever comes after it (the paper's outlook, section 6)."""
+"""ProM as a layer of a network: a mask learnt together with whatever comes after it (the paper's outlook, section 5)."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class Recipe:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-# Weber et al., WACV 2024, section 4; where paper and code differ, see the fields' comments and chapter 4.
+# Weber et al., WACV 2024, section 4; where paper and code differ, see the fields' comments and chapter 6.
 PAPER = Recipe(
     name="paper",
     iterations=2500,

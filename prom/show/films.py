@@ -248,8 +248,16 @@ def show_mask_over_time(axes: Axes, mask: Tensor, title: str = "") -> None:
         interpolation="nearest",
         extent=(-0.5, count - 0.5, low, low + encodes),
     )
-    axes.set(title=title, xlabel="frame", ylabel=f"{name.removesuffix('s')}, from DC")
+    _count_frames(axes, count)
+    axes.set(title=title, ylabel=f"{name.removesuffix('s')}, from DC")
     axes.grid(False)
+
+
+def _count_frames(axes: Axes, count: int) -> None:
+    """Label the axis of time with numbers of frames, from 1."""
+    ticks = range(0, count, max(1, count // 4))
+    axes.set_xticks(ticks, [frame + 1 for frame in ticks])
+    axes.set_xlabel("frame")
 
 
 def profile(series: Tensor | np.ndarray, index: int, rows: bool = True) -> np.ndarray:
@@ -309,11 +317,10 @@ def profiles(
         show_image(axes[0, column], picture, title, limits)
         if errors is not None:
             show_map(axes[1, column], np.abs(picture.astype(float) - truth.astype(float)) / limits[1], "", (0, errors))
-    ticks = np.arange(0, truth.shape[1], max(1, truth.shape[1] // 4))
     for ax in axes.ravel():
         ax.set_aspect("auto")  # a frame is wider than a pixel, as there are fewer of them
     for ax in (axes[0, 0], *axes[-1]):
-        ax.set(xticks=ticks, xticklabels=ticks + 1, xlabel="frame")
+        _count_frames(ax, truth.shape[1])
     axes[0, 0].set_ylabel("along the line")
     if errors is not None and len(drawn) > 1:
         _bar_for_truth(figure, axes[1, 0], axes[1, 1].images[0])
@@ -367,5 +374,6 @@ def show_errors_over_time(axes: Axes, errors: Mapping[str, Sequence[float]], col
     cycle = [COLOURS[name] for name in ("default", "paper", "accent", "equispaced", "accent2", "energy")]
     for number, (name, values) in enumerate(errors.items()):
         axes.plot(np.asarray(values), label=name, color=given.get(name, cycle[number % len(cycle)]), lw=1.6, marker="o", ms=3)
-    axes.set(xlabel="frame", ylabel="relative error", ylim=(0, None))
+    _count_frames(axes, max(map(len, errors.values()), default=0))
+    axes.set(ylabel="relative error", ylim=(0, None))
     axes.legend()

@@ -150,6 +150,7 @@ def test_a_mask_of_lines_has_dc_at_zero_and_time_to_the_right():
     [image] = axes[0, 0].images
     assert np.argwhere(np.asarray(image.get_array())).tolist() == [[0, 5], [4, 2]]
     assert image.get_extent() == [-0.5, 5.5, -4.5, 3.5] and image.origin == "lower" and axes[0, 0].get_ylabel() == "column, from DC"
+    assert [label.get_text() for label in axes[0, 0].get_xticklabels()] == ["1", "2", "3", "4", "5", "6"]
     with pytest.raises(InputError, match="T, H, W"):
         films.show_mask_over_time(axes[0, 0], lines)
 
@@ -175,6 +176,13 @@ def test_profiles_are_lines_of_the_image(series):
     for wrong in (-1, 20):
         with pytest.raises(InputError, match=f"row {wrong}: must be 0 to 19"):
             films.profile(series, wrong)
+
+
+def test_errors_over_time_count_frames_from_1():
+    _, axes = figures.grid(1, 1)
+    films.show_errors_over_time(axes[0, 0], {"a": [0.1] * 8, "b": [0.2] * 8})
+    ticks = zip(axes[0, 0].get_xticks(), axes[0, 0].get_xticklabels(), strict=True)
+    assert [(place, label.get_text()) for place, label in ticks] == [(0, "1"), (2, "3"), (4, "5"), (6, "7")]
 
 
 def test_errors_over_time_add_up_to_the_nmse(series):
