@@ -50,6 +50,8 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
     if name not in known:
         raise unknown(f"option of {of}", name, known)
     kind = known[name]
+    if name in FILES and not value:
+        raise InputError(f"option {text!r}: '' is no file; name one, or leave it out")
     try:
         if "bool" in kind:
             return name, {"true": True, "false": False}[value.lower()]

@@ -43,7 +43,7 @@ def refusing(path: str | os.PathLike, remedy: str) -> Iterator[None]:
     prom.errors.InputError: network none.pt: no such file; train one first
     """
     if not Path(path).is_file():
-        raise InputError(f"network {path}: no such file; {remedy}")
+        raise InputError(f"network {os.fspath(path) or repr('')}: no such file; {remedy}")
     try:
         yield
     except InputError:
@@ -88,8 +88,16 @@ def _constants(network: torch.nn.Module) -> Iterator[Tensor]:
     elif hasattr(network, "forward"):
         graph = network.inlined_graph
         for node in graph.findAllNodes("prim::Constant"):
-            value = node.output().toIValue()
-            yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Tensor))
+            yield from _tensors(node.output().toIValue())
+
+
+def _tensors(value: object) -> Iterator[Tensor]:
+    """Those in lists, tuples and dictionaries, in their order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple | dict):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(one)
 
 
 def read(path: str | os.PathLike) -> Any:

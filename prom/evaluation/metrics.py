@@ -70,7 +70,8 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     1.0
     """
     if target.ndim < 4:
-        raise InputError(f"images of {tuple(target.shape)}: must be (N, C, H, W); use image.unsqueeze(1)")
+        way = "image.unsqueeze(1)" if target.ndim == 3 else "image[None, None]"
+        raise InputError(f"images of {tuple(target.shape)}: must be (N, C, H, W); use {way}")
     if min(target.shape[-2:]) < WINDOW:
         raise InputError(f"images of {tuple(target.shape[-2:])}: SSIM needs at least {WINDOW} x {WINDOW}")
     if window == "gaussian":
@@ -101,14 +102,14 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
 
 
 def _check_alike(prediction: Tensor, target: Tensor) -> None:
+    if prediction.is_complex() or target.is_complex():
+        raise InputError("complex images: scores are those of magnitudes; use image.abs()")
     if prediction.shape != target.shape:
         raise InputError(f"images of {tuple(prediction.shape)} and {tuple(target.shape)}: must be of one shape")
 
 
 def _without_unit(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Each entry, and its range ``(N,)``, divided by the unit of the larger of the two: the range, or the target's peak."""
-    if prediction.is_complex() or target.is_complex():
-        raise InputError("complex images: scores are those of magnitudes; use image.abs()")
     _check_alike(prediction, target)
     prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
     data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
@@ -139,6 +140,7 @@ def fastmri_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     >>> fastmri_scores(torch.rand(5, 1, 8, 8), torch.rand(5, 1, 8, 8))["psnr"].shape
     torch.Size([1])
     """
+    _check_alike(prediction, target)
     peak = target.max()
     return {
         "psnr": psnr(prediction.unsqueeze(0), target.unsqueeze(0), peak),

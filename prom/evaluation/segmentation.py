@@ -316,6 +316,8 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "weights": {}}
+    if output:
+        check_writable(output)
     if checkpoint:
         check_writable(checkpoint)
         if Path(checkpoint).is_file():

@@ -75,14 +75,12 @@ def exchange(
     """
     if pattern == "points":
         raise InputError("pattern 'points': exchange is for columns and rows; use prom.polish")
-    seen, held = (indices.tolist() if isinstance(indices, Tensor | np.ndarray) else list(indices) for indices in (seen, held))
+    if not isinstance(objective, Objective):
+        raise InputError(f"objective {objective!r}: must be one that has its images, as prom.objectives.MagnitudeMSE(images)")
+    images = objective.data.images
+    seen, held = (_numbers(name, indices, len(images)) for name, indices in (("seen", seen), ("held", held)))
     if not seen:
         raise InputError("seen: are no images; name one at least")
-    images = objective.data.images
-    for name, indices in (("seen", seen), ("held", held)):
-        for one in indices:
-            if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one < len(images):
-                raise InputError(f"{name} {one}: must be numbers of images, from 0 to {len(images) - 1}")
     subjects = [str(i) for i in range(len(images))]
     own = isinstance(objective, Reconstructed)  # which has coils and noise too
     data = objective.dataset if own else SliceDataset("images", "all", images, subjects, [0] * len(images))
@@ -90,9 +88,23 @@ def exchange(
     return exchange_lines(mask, Problem.around(mask, data, pattern, objective, demands=demands), seen, held)
 
 
+def _numbers(name: str, indices: Sequence[int], count: int) -> list[int]:
+    try:
+        listed = indices.tolist() if isinstance(indices, Tensor | np.ndarray) else list(indices)
+    except TypeError:  # a single number
+        listed = [None]
+    found = [one.item() if isinstance(one, Tensor) and not one.ndim else one for one in listed]
+    for one in found:
+        if isinstance(one, bool) or not isinstance(one, int | np.integer) or not 0 <= one < count:
+            raise InputError(f"{name} {indices if one is None else one}: must be numbers of images, from 0 to {count - 1}")
+    return found
+
+
 def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Sequence[int] = ()) -> Tensor:
     """:func:`exchange`, for a problem that has been made already."""
     lines, objective, feasible, seen = problem.pattern, problem.objective, problem.feasible, list(seen)
+    if len(lines.shape) > 1:
+        raise InputError(f"pattern {lines.name}: exchange is for lines along one axis, the same in all frames; use prom.polish")
     few = [seen[place] for place in evenly(len(seen), SCREENING_IMAGES)]
     selected = lines.select(mask).to(problem.device)
 

@@ -171,9 +171,9 @@ def load_mask(path: str | os.PathLike) -> MaskResult:
     InputError
         Where the file is missing, not HDF5, not such a mask, damaged, or its parts do not fit together.
     """
-    path = Path(path)
+    name, path = os.fspath(path) or repr(""), Path(path)
     if not path.is_file():
-        raise InputError(f"mask {path}: no such file; make one with 'prom optimize' or 'prom baseline'")
+        raise InputError(f"mask {name}: no such file; make one with 'prom optimize' or 'prom baseline'")
     try:
         result = _read(path)
         check(result)
@@ -286,7 +286,8 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     if "members" not in first.recipe or first.recipe["polish"]:
         raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
     for what in ("objective", "reconstruction"):
-        if (name := first.provenance.get(what)) in ("<lambda>", "partial"):
+        name = str(first.provenance.get(what))
+        if name in ("<lambda>", "partial", "function") or name.startswith("method "):  # "function": of an older version
             raise InputError(f"{what} {name}: whether it is the same function for all masks is unclear; give it a name, with def")
     penalties = dict.fromkeys(result.provenance.get("reconstruction_penalty") for result in results)
     penalties.pop(None, None)  # masks of an older version do not say it

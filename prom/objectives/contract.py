@@ -6,6 +6,7 @@ An objective takes the indices of B images and masks: M masks that every image g
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -20,6 +21,17 @@ GRAPH_CHUNK = 8  # images that autograd works on at once over the whole set: on 
 GRAPH_CHUNK_GPU = 64  # and on a GPU, which 8 do not fill
 
 ImageCriterion = Callable[[Tensor, Tensor], Tensor]
+
+
+def name_of(function: Callable) -> str:
+    """What records call a function of one's own, or an object that can be called: its name, or its type's.
+
+    >>> name_of(len), name_of([].append), name_of(torch.nn.MSELoss())
+    ('len', 'method append', 'MSELoss')
+    """
+    if getattr(function, "__self__", None) is not None and not inspect.ismodule(function.__self__):
+        return f"method {function.__name__}"  # two objects of one class may differ
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def check_masks(masks: Tensor, samples: Sequence[int], images: int) -> None:

@@ -42,9 +42,11 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     """
     if not isinstance(mask, Tensor | np.ndarray) or isinstance(mask, np.ma.MaskedArray):
         raise InputError(f"mask of type {type(mask).__name__}: must be an array of 0 and 1")
+    if mask.is_complex() if isinstance(mask, Tensor) else mask.dtype.kind not in "biuf":
+        raise InputError(f"mask of {mask.dtype}: must have 0 and 1 only")
     mask = mask.double() if isinstance(mask, Tensor) else torch.from_numpy(mask.astype(np.float64))
     if tuple(mask.shape) != objective.data.samples or not mask.any():
-        raise InputError(f"mask of {tuple(mask.shape)} with {int(mask.sum())} samples: must have some, on {objective.data.samples}")
+        raise InputError(f"mask of {tuple(mask.shape)} with {mask.sum():g} samples: must have some, on {objective.data.samples}")
     selected = mask.bool()
     if not (mask == selected).all():
         raise InputError(f"mask with the value {mask[mask != selected][0]:g}: must have 0 and 1 only")

@@ -10,7 +10,7 @@ from torch import Tensor
 from prom.engine.threads import gathered
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, real, scalar, slope_of
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, name_of, real, scalar, slope_of
 from prom.objectives.measurements import Measurements
 from prom.objectives.reconstructed import metadata_of
 from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
@@ -55,7 +55,7 @@ class ImageLoss(Objective):
         self.criterion = criterion
         self.targets = check_targets(targets, len(images))
         self.reconstruction = reconstruction or ZeroFilled()
-        self._described = described or {"objective": getattr(criterion, "__name__", type(criterion).__name__)}
+        self._described = described or {"objective": name_of(criterion)}
         self._curvature = None if near is None else curvature.near(self, near)
 
     def curvature(self) -> Tensor | None:

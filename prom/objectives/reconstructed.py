@@ -14,7 +14,7 @@ from prom.datasets.units import unit
 from prom.engine.threads import added, gathered, parallel
 from prom.errors import InputError, unknown
 from prom.objectives import curvature
-from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, real, scalar, slope_of
+from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, name_of, real, scalar, slope_of
 from prom.objectives.magnitude import USUAL
 from prom.objectives.measurements import Measurements
 from prom.reconstruction.zero_filled import Reconstruction, image_of
@@ -91,7 +91,7 @@ class Reconstructed(Objective):
         square = self.data.unit**2 if criterion == "mse" else 1.0
         self._square = square if USUAL[0] <= self.data.unit <= USUAL[1] else 1.0
         self.loss_unit = square / self._square
-        name = getattr(criterion, "__name__", type(criterion).__name__) if callable(criterion) else f"magnitude_{criterion}"
+        name = name_of(criterion) if callable(criterion) else f"magnitude_{criterion}"
         self._described = described or {"objective": name}
         self._curvature = None if near is None else curvature.near(self, near)
 
@@ -190,4 +190,4 @@ def metadata_of(reconstruction: Reconstruction) -> dict[str, str]:
     {'reconstruction': 'Sense', 'reconstruction_penalty': '0.001'}
     """
     own = getattr(reconstruction, "describe", None)
-    return own() if own else {"reconstruction": getattr(reconstruction, "__name__", type(reconstruction).__name__)}
+    return own() if own else {"reconstruction": name_of(reconstruction)}

@@ -417,11 +417,12 @@ def _messages(sweep: Sweep, name: str) -> list[str]:
 
 def records(sweep: Sweep) -> dict[str, dict[str, object]]:
     """The records of this sweep that are there, by the run's name. One that does not say what the sweep expects is not among them."""
-    read = {name: _read(sweep.folder / f"{name}.json") for name in sweep.expected}
-    averaged = {mask for run in sweep.runs.values() for mask in run.get("average", ())}
-    needed = {name: [f"{name}.csv", *({f"{name}.h5"} & averaged)] for name in read}
-    complete = {name for name, files in needed.items() if all((sweep.folder / file).exists() for file in files)}
-    return {name: read[name] for name, expected in sweep.expected.items() if name in complete and expected.items() <= read[name].items()}
+    found = {}
+    for name, expected in sweep.expected.items():
+        if expected.items() <= (record := _read(sweep.folder / f"{name}.json")).items() and (sweep.folder / f"{name}.csv").exists():
+            found[name] = record
+    awaited = {mask for name, run in sweep.runs.items() if name not in found for mask in run.get("average", ())}
+    return {name: one for name, one in found.items() if f"{name}.h5" not in awaited or (sweep.folder / f"{name}.h5").exists()}
 
 
 def _read(path: Path) -> dict[str, object]:

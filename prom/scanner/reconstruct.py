@@ -123,7 +123,7 @@ def reconstruct(
     """
     maps = torch.as_tensor(maps) if isinstance(maps, np.ndarray) else maps
     _check_arguments(scan, check(name), maps, train, phase, noise)
-    if phase == "smooth" and (0 in whole_centre(scan.mask) or min(map(min, reach(scan.mask))) < 0):
+    if phase == "smooth" and not _has_centre(scan, name):
         raise InputError("phase smooth: is that of the centre of k-space, which was not measured; leave it out")
     options.check("calibration", calibration, "[8, 1e4]", whole=True)
     kspace, how = scan.kspace, {}
@@ -199,6 +199,14 @@ def _check_arguments(scan: RawScan, name: str, maps: Tensor | None, train: Slice
         raise InputError(
             f"sensitivities of {tuple(maps.shape)}: must be {tuple(scan.kspace.shape[1:])} (coils, H, W), with slices or without"
         )
+
+
+def _has_centre(scan: RawScan, name: str) -> bool:
+    """Whether there is a low resolution whose phase can be taken: of SENSE of several coils also where DC lies between measured lines."""
+    whole = min(whole_centre(scan.mask))
+    if name == "zero-filled":
+        return whole >= 2
+    return min(map(min, reach(scan.mask))) >= 1 and (whole >= 1 or scan.kspace.shape[1] > 1)
 
 
 def _zero_filled(kspace: Tensor, mask: Tensor, phase: str) -> tuple[Tensor, str]:
@@ -297,9 +305,10 @@ def one_sided(mask: Tensor) -> str | None:
     'rows'
     """
     for axis, name in enumerate(("rows", "columns")):
-        lines, (shorter, longer) = mask.any(1 - axis).nonzero().flatten(), sorted(reach(mask)[axis])
+        lines, (low, high) = mask.any(1 - axis).nonzero().flatten(), reach(mask)[axis]
+        shorter, longer = sorted((low, high + 1 - mask.shape[axis] % 2))  # an even grid has one line less above DC
         widest = int(lines.diff().max()) if len(lines) > 1 else 1  # a gap like others is no side that was left out
-        if shorter + 1 < ONE_SIDED * longer and longer - shorter > widest:
+        if shorter < ONE_SIDED * longer and longer - shorter > widest:
             return name
     return None
 

@@ -166,6 +166,8 @@ def test_evaluate_refuses_what_is_no_mask(blobs, wrong, message):
 def test_similarity_is_of_images_with_channels():
     with pytest.raises(InputError, match=r"must be \(N, C, H, W\); use image.unsqueeze\(1\)"):
         ssim(torch.rand(3, 16, 16), torch.rand(3, 16, 16))
+    with pytest.raises(InputError, match=r"must be \(N, C, H, W\); use image\[None, None\]"):
+        ssim(torch.rand(16, 16), torch.rand(16, 16))
 
 
 def test_images_of_two_shapes_have_no_scores():
@@ -180,7 +182,7 @@ def test_images_of_two_shapes_have_no_scores():
 def test_complex_images_have_no_scores():
     image = torch.rand(1, 1, 16, 16)
     for pair in ((image + 0j, image), (image, image + 0j)):
-        for score in (psnr, nmse, ssim):
+        for score in (psnr, nmse, ssim, paper_scores, fastmri_scores):
             with pytest.raises(InputError, match="scores are those of magnitudes"):
                 score(*pair)
     assert torch.allclose(psnr((image * 100).int(), (image * 90).int()), psnr((image * 100).int().double(), (image * 90).int().double()))

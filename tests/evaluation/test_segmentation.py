@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -111,8 +112,13 @@ def test_training_learns_repeats_itself_and_goes_on_where_it_was_stopped(augment
             segmentation.train(TRAIN, VALIDATION, **{**short, **other}, device="cpu", checkpoint=checkpoint)
     resumed = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint)
     assert len(calls) == 7 + 4 and same(first, resumed) and not checkpoint.exists()
-    with pytest.raises(InputError, match="folder .* does not exist"):  # a disk that is full, when all is done
+    tested = len(calls)
+    with pytest.raises(InputError, match="folder .* does not exist"):
         segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint, output=tmp_path / "none" / "net.pt")
+    assert len(calls) == tested and not checkpoint.exists()  # before it begins
+    with monkeypatch.context() as disk, pytest.raises(OSError, match="full"):
+        disk.setattr(segmentation.Segmenter, "save", Mock(side_effect=OSError("full")))  # when all is done
+        segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint, output=tmp_path / "net.pt")
     assert checkpoint.exists()
     again = segmentation.train(TRAIN, VALIDATION, **short, device="cpu", checkpoint=checkpoint, output=tmp_path / "net.pt")
     assert same(first, again) and same(first, segmentation.load(tmp_path / "net.pt")) and not checkpoint.exists()

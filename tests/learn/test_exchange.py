@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from prom import baselines
+from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.learn import exchange
 from prom.objectives import ImageLoss
+from prom.objectives.reconstructed import Reconstructed
+from prom.reconstruction.sense import Sense
 
 
 def oracle(columns: set[int], images: torch.Tensor) -> float:
@@ -94,9 +97,22 @@ def test_bad_input(blobs):
         (([False],), "seen False: must be"),
         ((torch.tensor([True, False]),), "seen True: must be"),
         ((torch.tensor([[0, 1]]),), "seen .0, 1.: must be"),
+        ((3,), "seen 3: must be"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(lines([3]), objective, *arguments)
+    with pytest.raises(InputError, match="objective 'magnitude_mse': must be one that has its images"):
+        exchange.exchange(lines([3]), "magnitude_mse", [0])
+    series = SliceDataset(
+        "s", "train", torch.rand(2, 1, 8, 8, 8, generator=torch.Generator().manual_seed(0)), ["a", "b"], [0, 0], kind="series"
+    )
+    moving = torch.zeros(8, 8, 8, dtype=torch.bool)
+    moving[:, :, [3, 4]] = True
+    with pytest.raises(InputError, match="pattern columns: exchange is for lines along one axis, the same in all frames; use prom.polish"):
+        exchange.exchange(moving, Reconstructed(series, Sense(1e-3)), [0, 1])
+    still = exchange.exchange(moving, Reconstructed(series, Sense(1e-3)), [0, 1], "still-columns")
+    assert still.sum() == moving.sum() and (still == still[:1, :1]).all()
+    assert torch.equal(exchange.exchange(lines([3]), objective, list(torch.arange(2))), exchange.exchange(lines([3]), objective, [0, 1]))
     with pytest.raises(InputError, match="seen: are no images"):
         exchange.exchange(lines([3]), objective, [])
     assert torch.equal(exchange.exchange(lines([3]).numpy(), objective, iter([0])), exchange.exchange(lines([3]), objective, [0]))

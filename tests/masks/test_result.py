@@ -20,6 +20,7 @@ from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks,
 from prom.files import atomic
 from prom.masks.export import export
 from prom.methods import METHODS
+from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense
 from prom.runs import results
@@ -405,5 +406,10 @@ def test_what_cannot_be_averaged_is_named():
         found = [optimize(data, 4, recipe=recipe, seed=seed, objective=criterion) for seed in (0, 1)]
         with pytest.raises(InputError, match=f"objective {name}: whether it is the same function"):
             masks.average(found)
+    found = [optimize(data, 4, recipe=recipe, seed=seed, objective=Reconstructed(data, Sense(10.0**-seed).__call__)) for seed in (0, 1)]
+    older = [replace(one, provenance={**one.provenance, "reconstruction": "function"}) for one in found]
+    for pair, name in ((found, "method __call__"), (older, "function")):
+        with pytest.raises(InputError, match=f"reconstruction {name}: whether it is the same function"):
+            masks.average(pair)
     with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1"):
         masks.average(iter([one, two]))

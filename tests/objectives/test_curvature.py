@@ -53,6 +53,11 @@ def test_it_needs_a_mask_with_samples(blobs):
         curvature.near(objective, -torch.eye(32))
     with pytest.raises(InputError, match="mask of type str: must be an array of 0 and 1"):
         curvature.near(objective, "mask.h5")
+    for mask in (torch.ones(32, 32) + 1j, np.full((32, 32), "a")):
+        with pytest.raises(InputError, match="mask of .*: must have 0 and 1 only"):
+            curvature.near(objective, mask)
+    with pytest.raises(InputError, match="mask of .8, 8. with nan samples"):
+        curvature.near(objective, torch.full((8, 8), torch.nan))
     with pytest.raises(InputError, match="mask of type MaskedArray: must be an array"):
         curvature.near(objective, np.ma.masked_array(np.ones((32, 32)), mask=np.eye(32)))
     for kind in ("u2", ">f4"):

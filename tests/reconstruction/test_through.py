@@ -98,6 +98,17 @@ def test_provenance_names_the_network_and_its_weights():
             super().__init__()
             self.register_buffer("maps", maps)
 
+    class Inside(nn.Module):
+        def __init__(self, value: float) -> None:
+            super().__init__()
+            self.numbers = {"key": [torch.full((2,), value)]}
+
+        def forward(self, x: torch.Tensor, key: str = "key", place: int = 0) -> torch.Tensor:
+            return x * self.numbers[key][place]
+
+    frozen = [torch.jit.freeze(torch.jit.script(Inside(value).eval())) for value in (1.0, 3.0)]
+    assert len({network_files.fingerprint(one, "") for one in frozen}) == 2
+
     maps = torch.rand(4, 4, dtype=torch.complex64)
     kinds = [network_files.fingerprint(Complex(one), "") for one in (maps, maps.conj(), maps.conj().resolve_conj())]
     assert kinds[0] != kinds[1] == kinds[2]

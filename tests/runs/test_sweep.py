@@ -377,7 +377,7 @@ def test_who_waits_is_told_for_whom(tmp_path, capsys):
 
 
 def test_runs_of_an_older_recipe_are_not_in_the_table(work, monkeypatch, tmp_path):
-    """Nor are runs complete whose masks are to be averaged, and are not there."""
+    """Nor are runs complete whose masks are still to be averaged, and are not there."""
     monkeypatch.chdir(work)
     plan = partial(sweep.plan, "reconstruction", "mine", ["default"], ["points"], [4], output=tmp_path)
     both = plan(seeds=2, ensembles=["default"])
@@ -387,9 +387,12 @@ def test_runs_of_an_older_recipe_are_not_in_the_table(work, monkeypatch, tmp_pat
         (both.folder / f"{name}.json").write_text(json.dumps({**fields, **expected, "psnr": 30.0}))
         pd.DataFrame({"subject": ["a"], "slice": [0], "psnr": [30.0]}).to_csv(both.folder / f"{name}.csv", index=False)
     singles = [f"default-points-x4-seed{seed}" for seed in (0, 1)]
-    assert sorted(sweep.records(plan(seeds=2))) == singles and sorted(sweep.records(both)) == ["default-points-x4-ensemble2"]
+    assert sorted(sweep.records(plan(seeds=2))) == singles and sorted(sweep.records(both)) == ["default-points-x4-ensemble2", *singles]
+    (both.folder / "default-points-x4-ensemble2.csv").rename(tmp_path / "scores.csv")
+    assert not sweep.records(both)
     (both.folder / f"{singles[0]}.h5").touch()
-    assert sorted(sweep.records(both)) == ["default-points-x4-ensemble2", singles[0]]
+    assert sorted(sweep.records(both)) == [singles[0]]
+    (tmp_path / "scores.csv").rename(both.folder / "default-points-x4-ensemble2.csv")
     monkeypatch.setitem(recipes.RECIPES, "default", replace(recipes.DEFAULT, learning_rate=2 * recipes.DEFAULT.learning_rate))
     today = plan(seeds=1)
     [name], [expected] = today.expected, today.expected.values()

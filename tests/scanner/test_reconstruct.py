@@ -254,6 +254,11 @@ def test_one_coil_and_partial_fourier():
         before, error = ((one.abs() - brain().abs()).square().mean() for one in (free, smooth))
         assert error < 0.7 * before, name
     assert reconstruct.one_sided(mask) == "rows" and reconstruct.one_sided(mask.T) == "columns"
+    for n in (32, 48, 64):
+        for left_out in (slice(n - n // 8, n), slice(0, n // 8)):
+            part = torch.ones(n, n, dtype=torch.bool)
+            part[left_out] = False
+            assert reconstruct.one_sided(part) == "rows", (n, left_out)
     for offsets in ([-23, -11, -1, 0, 1, 4, 16, 29], range(-3, 4)):  # equispaced lines, and a low pass: no side was left out
         places = 32 + torch.tensor(list(offsets))
         assert reconstruct.one_sided(torch.zeros(64, 64).index_fill(1, places, 1).bool()) is None
@@ -264,9 +269,23 @@ def test_one_coil_and_partial_fourier():
 def test_a_centre_that_was_not_measured_has_no_phase():
     mask = (torch.arange(SHAPE[0]) % 3 != SHAPE[0] // 2 % 3)[:, None].expand(SHAPE).contiguous()
     upper = (torch.arange(SHAPE[0]) < SHAPE[0] // 2)[:, None].expand(SHAPE).contiguous()
-    for (name, more), chosen in itertools.product((("zero-filled", {}), ("sense", {"noise": 1e-3})), (mask, upper)):
+    lower = (torch.arange(SHAPE[0]) >= SHAPE[0] // 2)[:, None].expand(SHAPE).contiguous()
+    for (name, more), chosen in itertools.product((("zero-filled", {}), ("sense", {"noise": 1e-3})), (mask, upper, lower)):
         with pytest.raises(InputError, match="phase smooth: is that of the centre of k-space, which was not measured"):
             reconstruct.reconstruct(scan_of(fft2c(brain())[None], chosen), name, phase="smooth", **more)
+
+
+def test_the_phase_of_several_coils_may_be_known_without_dc():
+    """SENSE fills in what lies between measured lines; reference lines or sensitivities say how."""
+    whole = measured()
+    mask = (torch.arange(SHAPE[0]) % 2 == 1)[:, None].expand(SHAPE).contiguous()
+    centre = ((torch.arange(SHAPE[0]) - SHAPE[0] // 2).abs() < 12)[:, None].expand(SHAPE).contiguous()
+    scan = RawScan((whole * mask)[None], mask, "rows", "raw", reference=(whole * centre)[None], reference_mask=centre)
+    free, smooth = (reconstruct.reconstruct(scan, phase=phase, noise=NOISE).image[0] for phase in ("free", "smooth"))
+    before, after = (float((one.abs() - brain().abs()).square().mean()) for one in (free, smooth))
+    assert not mask[SHAPE[0] // 2].any() and after < 1.5 * before
+    with pytest.raises(InputError, match="phase smooth: is that of the centre of k-space, which was not measured"):
+        reconstruct.reconstruct(scan, "zero-filled", phase="smooth")
 
 
 def test_reference_lines_of_a_slice_may_not_be_empty():
