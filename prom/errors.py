@@ -15,13 +15,14 @@ class InputError(ValueError):
     """
 
 
-def unknown_noise(name: str, why: str, more: str = "") -> InputError:
-    """The error for data whose noise is not known; ``more``: further ways out.
+def unknown_noise(name: str, why: str, more: str = "", noise: float | None = None) -> InputError:
+    """The error for data whose noise is not known, or 0; ``more``: further ways out.
 
     >>> print(unknown_noise("mine", "which SENSE needs"))
     mine: its noise is not known, which SENSE needs; give its reader noise= (of coils=keep) or maps_noise= (of maps=)
     """
-    return InputError(f"{name}: its noise is not known, {why}; give its reader noise= (of coils=keep) or maps_noise= (of maps=){more}")
+    known, way = "not known" if noise is None else "0", "give its reader noise= (of coils=keep) or maps_noise= (of maps=)"
+    return InputError(f"{name}: its noise is {known}, {why}; {way}{more}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:

@@ -31,7 +31,8 @@ KINDS = {  # of options: in words, and an example
 
 def names(function: Callable, without: Collection[str]) -> dict[str, str]:
     """The parameters of a function, but those named in ``without``, each with its type."""
-    return {name: str(p.annotation) for name, p in inspect.signature(function).parameters.items() if name not in without}
+    kinds = {name: p.annotation for name, p in inspect.signature(function).parameters.items() if name not in without}
+    return {name: kind.__name__ if isinstance(kind, type) else str(kind) for name, kind in kinds.items()}
 
 
 def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
@@ -134,6 +135,8 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
     label = f"{name}{'' if name.endswith('=') else ' '}{str(value)[:40]}"
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise InputError(f"{label}: must be a {'whole ' if whole else ''}number")
+    if not whole and isinstance(value, Integral) and abs(value) >= 2**1023:
+        raise InputError(f"{label}: is beyond double precision")
     least, most = (part.strip() for part in interval[1:-1].split(","))
     above = value > float(least) if interval[0] == "(" else value >= float(least)
     below = value < float(most) if interval[-1] == ")" else value <= float(most)

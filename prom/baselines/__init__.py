@@ -1,9 +1,10 @@
 """What ProM is compared with: masks that need no learning, and (in :mod:`prom.baselines.rivals`) other ways to learn one.
 
 Every baseline is ``(train, acceleration, pattern=, seed=, demands=, **options) -> mask``: ``(H, W)`` bool, centred, exactly
-floor(D / alpha) samples or lines, with whatever :class:`prom.masks.demands.Demands` there are. "energy", "conjugate_energy",
-"repulsion" and "a_optimal" look at the training images, "best_candidate" at their coils, the others at their size only; "equispaced",
-"gaussian", "polynomial" and "poisson_disc" draw at random from ``seed``.
+floor(D / alpha) samples or lines, with whatever :class:`prom.masks.demands.Demands` there are ("equispaced" has others with
+``exact_budget=False``). "energy", "conjugate_energy", "repulsion", "repeated", "anisotropic_angles" and "a_optimal" look at the training
+images, "best_candidate" at their coils, the others at their size only; "equispaced", "gaussian", "polynomial", "poisson_disc", "vista"
+and "random_readouts" draw at random from ``seed``. Rivals look at the images, and most of them draw too.
 :func:`prom.baselines.tuned.tuned` chooses the options of any of them by training slices.
 """
 

@@ -52,7 +52,7 @@ def a_optimal(
     position.
 
     With one even coil :math:`G_i = P_i` at first and nothing couples, and this is :func:`prom.baselines.energy`, exactly. Nothing is
-    random; ``seed`` is not used. Haldar and Kim 2018 (OEDIPUS, arXiv 1805.02604) remove samples one by one instead, without a prior.
+    random; ``seed`` is not used. Haldar and Kim 2018 (OEDIPUS, arXiv 1805.00524) remove samples one by one instead, without a prior.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class Design:
     def of(cls, train: SliceDataset, pattern: str = "points") -> Design:
         """That of a data set, before any sample: parameters of the pattern are places."""
         if not train.noise:
-            raise unknown_noise(train.name, "which the images are weighed against")
+            raise unknown_noise(train.name, "which the images are weighed against", noise=train.noise)
         maps, power = train.maps(range(len(train))), mean_power(train)
         power = power.clamp(min=LEAST_POWER * power.max())
         if pattern == "rows":

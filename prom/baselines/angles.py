@@ -24,7 +24,7 @@ ROUNDED = 2  # decimals of the step between candidates to which distances are co
 def equal_angles(
     train: SliceDataset, acceleration: float, pattern: str = "spokes", seed: int = 0, start: float = 0.0, demands: Demands | None = None
 ) -> Tensor:
-    """Readouts at equal angles from one another, of a series the frames' each turned against the one before by golden angles.
+    """Readouts at equal angles from one another, each frame of a series turned against the one before by 0.618 of that angle.
 
     Parameters
     ----------

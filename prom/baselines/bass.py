@@ -73,7 +73,7 @@ def bass(
     removal
         "ratio": by r, as above. "gradient", not theirs: by the derivative of the loss, those that it says are needed least.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
     demands
         The start meets them, and an exchange that does not is undone in part, until it does.
 

@@ -31,7 +31,7 @@ def equispaced(
 
     With ``exact_budget`` the spacing is widened so that centre and spaced lines together are floor(n / alpha) lines; where even the
     centre is over budget, the innermost lines are kept. Without it every alpha-th line is *added* to the centre, as in the authors'
-    code, so that the true acceleration is lower than the nominal one.
+    code, so that the true acceleration is lower than the nominal one (of few lines, without a centre, it may be higher).
 
     With demands the spaced lines are spread over what is neither mandatory nor forbidden, and then as few of them as possible are moved.
 

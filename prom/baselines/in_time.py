@@ -54,7 +54,8 @@ def shifted_equispaced(
     Returns
     -------
     Tensor
-        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) samples or lines; numbers of two frames differ by at most one.
+        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) samples or lines; numbers of two frames differ by at most one,
+        as far as the demands allow.
 
     Raises
     ------
@@ -115,7 +116,8 @@ def golden_step(
     Returns
     -------
     Tensor
-        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) lines; numbers of two frames differ by at most one.
+        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) lines; numbers of two frames differ by at most one,
+        as far as the demands allow.
 
     Raises
     ------
@@ -178,7 +180,8 @@ def vista(
     Returns
     -------
     Tensor
-        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) lines; numbers of two frames differ by at most one.
+        ``(T, H, W)`` bool, centred, exactly floor(D / alpha) lines; numbers of two frames differ by at most one,
+        as far as the demands allow.
 
     Raises
     ------

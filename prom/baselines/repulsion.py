@@ -68,14 +68,14 @@ def repulsion(
     train
         Slices with ``sensitivities`` (K is the mean over slices, of at most 16, evenly spaced, where each has its own) and ``noise``.
     strength
-        :math:`\mu`, from 0 on. By default that of six whose masks give the highest mean PSNR with
-        :class:`prom.reconstruction.sense.Sense` on eight training slices or series.
+        :math:`\mu`, from 0 on, off the grid above 0. By default that of six whose masks give the highest mean PSNR with
+        :class:`prom.reconstruction.sense.Sense` on eight training slices or series; of one coil 1.
     demands
         What is mandatory comes first; then the best of those samples that leave the rest possible.
     exact, passes
         Of series with a mask for each of several frames: whether gains are exact (the default), or to first order; and how often each
-        sample is exchanged at most. With 0 there is no second search either. By default 6; where the strength is not given, training series
-        choose between 0 and 6 too: where they are few, or the spectrum is not quite theirs, exchange can do harm.
+        sample is exchanged at most. With 0 there is no second search either. By default 6; of several coils, where the strength is not
+        given, training series choose between 0 and 6 too: where they are few, or the spectrum is not quite theirs, exchange can do harm.
 
     Returns
     -------
@@ -85,7 +85,8 @@ def repulsion(
     Raises
     ------
     InputError
-        Where the noise is not known, the strength is below 0, or ``exact`` or ``passes`` is given where frames have no masks of their own.
+        Where the noise is not known or 0, the strength is below 0, or ``exact`` or ``passes`` is given where frames have no masks of
+        their own.
 
     >>> data = SliceDataset("demo", "train", torch.ones(2, 1, 8, 8), ["a", "b"], [0, 0])
     >>> repulsion(data, acceleration=64).nonzero().tolist()          # one coil: the energy oracle
@@ -106,7 +107,7 @@ def repulsion(
         return energy(train, acceleration, pattern, seed, demands)
     no_volumes("repulsion", train)
     if not train.noise:
-        raise unknown_noise(train.name, "which the images are weighed against")
+        raise unknown_noise(train.name, "which the images are weighed against", noise=train.noise)
     kernel = reach(
         torch.ones(1, *lines.frame.samples, dtype=torch.complex64) if train.sensitivities is None else train.sensitivities, lines
     )

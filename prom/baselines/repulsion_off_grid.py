@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from prom import options
-from prom.baselines.angles import equal_angles, waves
+from prom.baselines.angles import equal_angles, readouts, waves
 from prom.baselines.tuned import tuned
 from prom.datasets.base import SliceDataset
 from prom.engine.kernels import exactly
@@ -49,7 +49,7 @@ def repulsion_off_grid(
     them a little.
 
     Of series it is followed from frame to frame: :class:`Knowledge`. Parameters and errors are those of
-    :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact.
+    :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact, and the strength above 0.
 
     >>> from prom.kspace.trajectories import spokes
     >>> bump = torch.hann_window(16).outer(torch.hann_window(16))[None, None] + 0j
@@ -59,9 +59,11 @@ def repulsion_off_grid(
     """
     if exact is not None:
         raise InputError(f"exact {exact}: is for series on a grid; leave it out")
+    lines = readouts("repulsion", train, pattern)
+    if strength is not None:
+        options.check("strength", strength, "(0, 1e6]")
     if not train.noise:
-        raise unknown_noise(train.name, "which the images are weighed against")
-    lines = train.choices(pattern)
+        raise unknown_noise(train.name, "which the images are weighed against", noise=train.noise)
     feasible = allowed(lines, acceleration, demands)
     passes = PASSES if passes is None else options.check("passes", passes, "[0, 1000]", whole=True)
     overlap, power = overlaps(train), spectrum(train)

@@ -1,7 +1,8 @@
 """Other ways to learn a mask, from the literature, under the same objective and the same exact budget as ProM.
 
-Each is ``(train, acceleration, pattern=, seed=, ...) -> mask``, as a baseline is. All reconstruct by zero-filling, so that the masks differ
-by how they were searched for and by nothing else. What is demanded of a mask (:mod:`prom.masks.demands`) is met by each as it goes.
+Each is ``(train, acceleration, pattern=, seed=, ...) -> mask``, as a baseline is. All reconstruct by zero-filling, or as a ready
+objective does, so that the masks differ by how they were searched for and by nothing else. What is demanded of a mask
+(:mod:`prom.masks.demands`) is met by each as it goes.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def igs(
     batch_size
         Images that a round uses; by default all of them.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
 
     Returns
     -------
@@ -78,7 +79,7 @@ def igs(
     """
     problem = Problem.of(train, acceleration, pattern, objective, device, demands=demands)
     if per_round is None:
-        per_round = math.ceil(problem.feasible.count / ROUNDS) if pattern == "points" else 1
+        per_round = math.ceil(problem.feasible.count / ROUNDS) if pattern in ("points", "still-points") else 1
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
@@ -134,7 +135,7 @@ def loupe(
     slope, sample_slope
         t and s.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
 
     Returns
     -------
@@ -223,11 +224,11 @@ def score_prune(
     """Straight-through scores: the mask is the top k of real-valued scores, its gradient goes to all scores, and k falls from D to S.
 
     The estimator of Ramanujan et al., "What's hidden in a randomly weighted neural network?" (CVPR 2020), which the hybrid methods of the
-    paper's related work use for masks, with step-by-step pruning (Xuan et al., "Learning MRI k-space subsampling pattern using
-    progressive weight pruning", MICCAI 2020). k follows the cubic schedule of A.1, without its exploration: a full mask of the
-    magnitude loss has no gradient. Scores start uniform on (0, 1) and move by gradient descent with momentum, the momentum divided by
-    its largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: most entries of the
-    gradient are far below the largest, and scores that move less than the width of their start stay where chance put them.
+    paper's related work use for masks, with step-by-step pruning (Xuan et al., "Learning MRI k-space subsampling pattern using progressive
+    weight pruning", MICCAI 2020). k follows A.1 with the exponent 3 of the authors' code, without its exploration: a full mask of the
+    magnitude loss has no gradient. Scores start uniform on (0, 1) and move by gradient descent with momentum, the momentum divided by its
+    largest entry, so that multiplying all images by a power of two changes nothing. A rate above 1 is needed: most entries of the gradient
+    are far below the largest, and scores that move less than the width of their start stay where chance put them.
 
     Parameters
     ----------
@@ -240,7 +241,7 @@ def score_prune(
     learning_rate, momentum
         The most that a score moves in a step; decay of the running mean of the gradient.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
 
     Returns
     -------

@@ -71,7 +71,7 @@ def load(
         stopping; see :meth:`SliceDataset.hold_out`. By default none: "train" is the whole training part, as in the paper.
     store
         Whether to preprocess once into a memory-mapped store (see :mod:`prom.datasets.cache`), which lies under ``PROM_CACHE`` or
-        in the data set's folder. By default where there are more than 64 MiB to read.
+        in the data set's folder. By default where there are more than 64 MiB to read. Virtual sets keep what they made, above 32 MiB.
     scale
         Multiplies all intensities: to see whether a method depends on the unit of the images.
     maps, maps_noise
@@ -114,7 +114,9 @@ def load(
     finished = partial(_finished, maps=coils, noise=maps_noise, grid=grid)
     if name in MADE:
         if validation or store:
-            raise InputError(f"{name}: has a validation split of its own, and nothing to store; leave out validation and store")
+            raise InputError(
+                f"{name}: has a validation split of its own, and decides itself what it stores; leave out validation and store"
+            )
         return finished(REGISTRY[name].load(split, **settings).scaled(scale))
     if name in REGISTRY:
         settings["root"] = data_root(name) if root is None else Path(root)

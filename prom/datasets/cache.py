@@ -43,7 +43,7 @@ BUILDING = ".building-"  # then the key, then what makes the name unique
 DIGESTS = "digests.json"
 COARSE = 2 * 10**9  # nanoseconds; FAT counts in steps of two seconds
 LARGE = 64 * 2**20  # bytes of source files above which a data set goes through a store, which several processes make
-IN_MEMORY = 2**29  # bytes of images up to which a store is read into memory; with k-space that makes 2 GiB, which a laptop has
+IN_MEMORY = 2**29  # bytes up to which a store is read into memory; learning adds k-space, so that it is 2 GiB at most, which a laptop has
 NUMPY = {"float32": np.float32, "complex64": np.complex64, "uint8": np.uint8}
 
 
@@ -114,7 +114,8 @@ def read(plan: Plan, store: bool | None = None, processes: int | None = None) ->
         What to read.
     store
         True: through a store, which is made if there is none; False: into memory; None: through a store where the source files have
-        more than 64 MiB. Of a store, up to 512 MiB of images are read into memory, more stay on disk (:class:`StoredRows`).
+        more than 64 MiB. Of a store, up to 512 MiB of images, with their k-space and sensitivities, are read into memory, more stay on
+        disk (:class:`StoredRows`).
     processes
         How many read at a time while a store is made; default: one a core, or one alone where there is little to read.
 

@@ -10,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from prom import options
-from prom.datasets import load, mni_brain
+from prom.datasets import load
 from prom.datasets.base import SliceDataset
 from prom.datasets.seeded import generator
 from prom.errors import InputError, unknown
@@ -58,7 +58,7 @@ def by_coils(
     Raises
     ------
     InputError
-        Where the data set cannot be read, or an option is out of range.
+        Where the data set cannot be read, has series, or an option is out of range.
 
     >>> data = by_coils("mni_brain", most=2, size=32, coils=4)
     >>> data.images.shape, data.sensitivities.shape
@@ -75,8 +75,11 @@ def by_coils(
             if settings.get("volume")
             else {"slices": MIDDLE, "subjects": ceil(most / 2), **settings}
         )
-        return mni_brain.load(split, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
-    return _in_a_ring(load(dataset, split, root or None, **settings), most, size, coils, noise)
+        return load(dataset, split, root or None, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
+    data = load(dataset, split, root or None, **settings)
+    if data.kind == "series":
+        raise InputError(f"{data.name}: has series in time, not slices; hearts_by_coils takes these")
+    return _in_a_ring(data, most, size, coils, noise)
 
 
 def hearts_by_coils(
@@ -115,7 +118,7 @@ def hearts_by_coils(
     """
     if dataset == "virtual_heart":
         virtual = {"size": size, "frames": frames, "coils": coils, "phase": True, "noise": noise, "subjects": most}
-        return load(dataset, split, **virtual | dict(reader or {}))
+        return load(dataset, split, root or None, **virtual | dict(reader or {}))
     data = load(dataset, split, root or None, **(reader or {}))
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")

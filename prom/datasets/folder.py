@@ -202,7 +202,7 @@ def plan(
     Plan
         For :func:`prom.datasets.cache.read`, which makes a :class:`SliceDataset` of it. ``images`` (N, C, H, W): complex64 where files
         are complex, else float32, integers included; intensities as stored. ``slices``: the number within the subject, from 0.
-        ``labels`` uint8 where every file is an npz with labels. ``spacing`` of NIfTI and DICOM files. With coils=keep ``images`` (N, 1, H,
+        ``labels`` uint8 where every image has them. ``spacing`` of NIfTI and DICOM files. With coils=keep ``images`` (N, 1, H,
         W) complex64, and ``kspace``, ``sensitivities`` and ``noise``.
 
     Raises

@@ -68,7 +68,7 @@ BRAIN_THRESHOLD = 0.055  # half the smallest T1 inside the brain, on the [0, 1] 
 
 WARP_SPACING = 30.0  # mm between control points
 WARP_LIMIT = 0.4 * WARP_SPACING  # a cubic B-spline warp is invertible where no control point moves by more than 0.403 spacings (Choi, Lee)
-BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.77 to 1.28 in the image
+BIAS_SPACING, BIAS_LIMIT = 80.0, 0.5  # mm; of the logarithm at the control points: 0.75 to 1.36 in the default subjects
 STORED = 32 * 2**20  # bytes of images above which they are made once and kept in the user's cache: every run of a sweep would wait
 
 PHASE_SPACING, PHASE_LIMIT = 80.0, 2 * np.pi  # mm; radians at the control points: 1 rad rms within a slice
@@ -94,11 +94,11 @@ def load(
     """Virtual subjects made from the MNI152 template: an averaged brain, no real person, k-space emulated (see the module's text).
 
     Each virtual subject is the template under (1) a cubic B-spline warp with control points every 30 mm, each moved by up to 12 mm a
-    direction, which stays invertible and moves tissue by 2.3 mm rms a direction, 8 mm at most; (2) rotations up to 5 degrees, scalings
-    up to 5 % and shifts up to 4 mm; (3) a gamma of 0.8 to 1.25; (4) a smooth bias field of about 10 %, 28 % at most; (5) Rician noise
-    of 1 % of the slice's maximum. Noise is in because an averaged brain has next to nothing in the outer k-space, and no measurement
-    is like that. A subject depends on ``seed`` and its number only: fewer subjects, other slices, other contrasts or other splits
-    leave its images bit for bit as they are.
+    direction, which stays invertible and moves tissue by 2.3 mm rms a direction, rarely by over 8 mm; (2) rotations up to 5 degrees,
+    scalings up to 5 % and shifts up to 4 mm; (3) a gamma of 0.8 to 1.25; (4) a smooth bias field of about 10 %, rarely over 30 %; (5)
+    Rician noise of 1 % of the slice's maximum. Noise is in because an averaged brain has next to nothing in the outer k-space, and no
+    measurement is like that. A subject depends on ``seed`` and its number only: fewer subjects, other slices, other contrasts or other
+    splits leave its images bit for bit as they are.
 
     With ``coils``, ``phase`` or ``noise`` there is a simulated measurement of these images: y_k = F (s_k x) + n_k, with x the image
     above times a smooth phase, its 1 % of noise being a part of it, s_k the sensitivities of :func:`prom.kspace.coils.simulated` and n_k
@@ -134,7 +134,7 @@ def load(
         Standard deviation of the noise of a complex sample of k-space, sqrt(E|n|^2), 0 to 1, for images in [0, 1].
     volume, readout
         Whether to make volumes, and along which of their axes they are read out: 0 (across the slices, the default), 1 (along their
-        columns, posterior to anterior) or 2 (along their rows, left to right).
+        columns, anterior to posterior) or 2 (along their rows, left to right).
 
     Returns
     -------

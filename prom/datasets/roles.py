@@ -70,7 +70,7 @@ def assigned(
     Raises
     ------
     InputError
-        Where all files are labels, a contrast is missing, or (with "auto") only some of the images have a label.
+        Where all files are labels, a contrast is missing, an image has two labels, or (with "only") none has one.
     """
     left_out: list[LeftOut] = []
     readable, shades = [], set()

@@ -90,14 +90,14 @@ def masked(kspace, mask, scale, out):
 
 @compiled
 def residual(reconstruction, image):
-    """The sum of (|r| - |x|)^2, while r becomes (|r| - |x|) r / |r|; 0 where r is 0."""
+    """The sum of (|r| - |x|)^2, while r becomes (|r| - |x|) r / |r|; 0 where r is 0, and towards it below 1e-19, whose square is lost."""
     total = 0.0
     for i in range(image.size):
         real, imaginary = reconstruction[2 * i], reconstruction[2 * i + 1]
         magnitude = np.sqrt(real * real + imaginary * imaginary)
         error = magnitude - image[i]
         total += np.float64(error) * np.float64(error)
-        factor = error / max(magnitude, np.float32(1e-30))
+        factor = error / max(magnitude, np.float32(1e-19))
         reconstruction[2 * i] = real * factor
         reconstruction[2 * i + 1] = imaginary * factor
     return total
@@ -295,7 +295,7 @@ def log2(x):
 
 @compiled
 def exp2(x):
-    """2^x of a float32 below 128 to 1e-7 of it, by arithmetic alone; 0 where that is less than the smallest normal number."""
+    """2^x of a float32 below 127.5 to 1e-7 of it, by arithmetic alone; 0 below -126.5."""
     x = max(x, np.float32(-127))
     whole = np.floor(x + np.float32(0.5))
     series = np.float32(0)

@@ -221,7 +221,8 @@ def check_weights(weights: dict[str, Tensor], network: torch.nn.Module) -> None:
         raise ValueError("its weights are of another network")
     for name, value in weights.items():
         if value.shape != expected[name].shape or value.dtype != expected[name].dtype:
-            raise ValueError(f"its weights {name} are {tuple(value.shape)} of {value.dtype}, not {tuple(expected[name].shape)}")
+            known, found = (f"{tuple(one.shape)} of {one.dtype}" for one in (expected[name], value))
+            raise ValueError(f"its weights {name} are {found}, not {known}")
         if not value.isfinite().all():
             raise ValueError(f"its weights {name} have NaN or infinite values")
 

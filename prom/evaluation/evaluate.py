@@ -100,7 +100,7 @@ def check_masked(dataset: SliceDataset, reconstruction: Reconstruction | None) -
 def reconstructed(
     dataset: SliceDataset, group: Sequence[int], mask: Tensor, reconstruction: Reconstruction, scale: Tensor | float = 1.0
 ) -> Tensor:
-    """Magnitudes ``(n, 1, *samples)`` of these entries, from the samples of all coils under a mask, all divided by ``scale``.
+    """Magnitudes ``(n, 1, *shape)`` of these entries, from the samples of all coils under a mask, all divided by ``scale``.
 
     ``mask`` is ``(*samples)``, or ``(n, 1, *samples)``, one for each; ``scale`` a number, or a tensor that broadcasts against the result.
 

@@ -26,9 +26,10 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets.units import unit
-from prom.errors import InputError
+from prom.errors import InputError, unknown
 
 WINDOW = 7
+WINDOWS = ("gaussian", "uniform")
 CONVENTIONS = options.CONVENTIONS
 
 
@@ -63,12 +64,14 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     Raises
     ------
     InputError
-        Where the images are smaller than the window.
+        Where the images are smaller than the window, or it is not known.
 
     >>> image = torch.rand(1, 1, 16, 16)
     >>> round(ssim(image, image).item(), 6)
     1.0
     """
+    if window not in WINDOWS:
+        raise unknown("window", window, WINDOWS)
     if target.ndim < 4:
         way = "image.unsqueeze(1)" if target.ndim == 3 else "image[None, None]"
         raise InputError(f"images of {tuple(target.shape)}: must be (N, C, H, W); use {way}")

@@ -241,7 +241,7 @@ def train(
     start
         A network of this function to go on from (fine-tuning), instead of new weights.
     masks
-        ``(M, H, W)`` bool: then every image is seen zero-filled under one of them, chosen at random, in training and in validation.
+        ``(M, H, W)`` bool: then every image is seen zero-filled, in training under one of them, chosen at random, in validation under each.
     augment
         Whether training images are also varied at random (:func:`augmentation`): for few patients, with more steps.
     seed

@@ -203,11 +203,11 @@ class Coils:
         return self.fourier.locations
 
     def forward(self, image: Tensor) -> Tensor:
-        """``(..., *samples)`` to ``(..., K, *samples)``."""
+        """``(..., *image)`` to ``(..., K, *samples)``."""
         return self.fourier.forward(self.maps * image.unsqueeze(self.axis))
 
     def adjoint(self, samples: Tensor) -> Tensor:
-        """``(..., K, *samples)`` to ``(..., *samples)``."""
+        """``(..., K, *samples)`` to ``(..., *image)``."""
         return (self.maps.conj() * self.fourier.adjoint(samples)).sum(dim=self.axis)
 
     def diagonal(self, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The centred, orthonormal Fourier transform between image and k-space. The only place in the project that shifts."""
+"""The centred, orthonormal Fourier transform between image and k-space: where both are shifted."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def opposite(centred: Tensor, axes: Sequence[int] | None = None) -> Tensor:
 
 
 def to_native(centred: Tensor, axes: Sequence[int] = IMAGE_AXES) -> Tensor:
-    """Move the centre, ``n // 2`` of each of these axes, to 0, where the transform has DC. Objectives shift masks so, never images."""
+    """Move the centre, ``n // 2`` of each of these axes, to 0, where the transform has DC."""
     return torch.fft.ifftshift(centred, dim=tuple(axes))
 
 

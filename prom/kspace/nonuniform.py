@@ -66,6 +66,10 @@ class NonUniform:
         shape = tuple(self.trajectory.shape)
         if len(shape) != len(self.image) + 1 or shape[-1] not in (2, 3) or shape[-1] > len(self.image):
             raise InputError(f"trajectory of shape {shape}: must have samples of {len(self.image)} axes, then 2 or 3 spatial frequencies")
+        if shape[: len(self.image) - shape[-1]] != tuple(self.image[: -shape[-1]]):
+            raise InputError(
+                f"trajectory of shape {shape}: is of other frames than images of {tuple(self.image)}; give it for each of them"
+            )
         sizes = torch.tensor(self.image[-shape[-1] :])
         if not self.trajectory.isfinite().all() or bool((self.trajectory.abs() > sizes / 2 + 1e-3).any()):
             largest = float(self.trajectory.abs().max())

@@ -58,7 +58,7 @@ class Trajectory:
 
     def __post_init__(self) -> None:
         shape = tuple(self.points.shape)
-        if len(shape) != 3 or shape[-1] not in (2, 3) or not 0 < self.points.numel() <= 3 * MOST:
+        if len(shape) != 3 or shape[-1] not in (2, 3) or not 0 < self.points.numel() <= shape[-1] * MOST:
             raise InputError(f"trajectory of shape {shape}: must be (readouts, samples, 2 or 3), at most {MOST} samples")
         if not self.points.dtype.is_floating_point or not self.points.isfinite().all():
             raise InputError(f"trajectory of type {self.points.dtype}: must be finite floating-point numbers, in cycles per field of view")
@@ -313,6 +313,10 @@ def make(kind: str, image: tuple[int, ...], candidates: int, frames: bool = Fals
     """
     if kind not in MAKERS:
         raise unknown("pattern", kind, MAKERS)
+    if kind != "kooshball" and len(image) != 2 + frames:
+        raise InputError(
+            f"pattern {kind}: is of slices, or of series in time, and these images are {tuple(image)}; use kooshball, or slices"
+        )
     sides = image if kind == "kooshball" else image[-2:]
     if kind == "kooshball" and frames:
         raise InputError("pattern kooshball: is of volumes, and these are series in time; use spokes or spirals")
@@ -364,7 +368,7 @@ def from_array(
     if unit not in UNITS:
         raise unknown("unit", unit, UNITS)
     array = np.asarray(array)
-    if array.ndim != 3 or array.shape[-1] not in (2, 3) or not 0 < array.size <= 3 * MOST:
+    if array.ndim != 3 or array.shape[-1] not in (2, 3) or not 0 < array.size <= array.shape[-1] * MOST:
         raise InputError(f"{name} of shape {array.shape}: must be (readouts, samples, 2 or 3), at most {MOST} samples")
     if array.dtype.kind not in "fiu":
         raise InputError(f"{name} of type {array.dtype}: must be real numbers")

@@ -41,7 +41,8 @@ class MaskLayer(nn.Module):
     In mixed precision everything is computed in float32 all the same: half precision holds neither k-space, which spans more decades, nor
     small steps of theta, which therefore stays float32 after ``layer.half()``. What comes out has the precision of what went in. With
     ``torch.amp.GradScaler`` step the optimiser of theta by itself, ``masks.step()``: its gradient has no scale left to be divided by.
-    Where that scale overflowed the gradient is NaN, which :meth:`project` refuses: leave such a step out.
+    Where that scale overflowed the gradient is NaN: leave such a step out. On a CPU :meth:`project` refuses NaN; on a GPU, which would
+    have to wait, theta becomes NaN.
 
     Draws follow from the seed and from how many there were before, which the state keeps; those of seed 1 are those of seed 0 one call
     later, so take seeds that are far apart. A part of a network that is computed twice (``torch.utils.checkpoint``) must not hold the
@@ -137,7 +138,7 @@ class MaskLayer(nn.Module):
         generator = torch.Generator(self.theta.device).manual_seed(self.seed + self.drawn)
         self.drawn += 1
         hard = bernoulli.sample(self.theta.detach(), generator)[0]
-        return self.pattern.forward(hard + self.theta - self.theta.detach())  # the value of the one, the gradient of the other
+        return self.pattern.forward(hard + (self.theta - self.theta.detach()))  # the value of the one, the gradient of the other
 
     def mask(self) -> Tensor:
         """The most probable mask, ``(H, W)`` bool, exactly ``budget`` points or lines (Eq. 8)."""

@@ -65,7 +65,7 @@ def optimize(
     seed
         Same seed, same machine: same bits.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
     callback
         Called as ``callback(iteration, theta)`` after every iteration, for figures. A run that is watched is not repeated.
     reconstruction

@@ -75,7 +75,7 @@ def polish(
         Go on with single swaps that are predicted not to help, until none is left or the evaluations are used up. With enough of them
         (S (D - S) after the last success) no single swap improves the result.
     device
-        "cpu", "cuda", or "auto": CUDA where there is one.
+        "cpu", "cuda", or "auto": CUDA where there is one. An objective that is made already stays on its own.
     slices
         At most so many slices, evenly spaced, are used; by default all.
     hold_out

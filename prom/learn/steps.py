@@ -32,8 +32,8 @@ class AdamStep:
 class QuantileStep:
     r"""Divide the averaged gradient by *one* number, so that multiplying all images by a constant changes nothing.
 
-    That number is the :math:`1 - 1 / (2 \alpha)` quantile of its magnitude: on the grid, half as many coordinates as the budget has
-    samples move at full speed, the others in proportion to their gradient; off it that share of the candidates.
+    That number is the :math:`1 - 1 / (2 \alpha)` quantile of its magnitude: on the grid, one more than half as many coordinates as the
+    budget has samples move at full speed, the others in proportion to their gradient; off it that share of the candidates.
 
     >>> from prom.learn.recipes import DEFAULT
     >>> theta, gradient = torch.full((8,), 0.5), torch.arange(8.0)

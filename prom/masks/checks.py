@@ -24,7 +24,7 @@ def check(result: MaskResult) -> None:
     """Whether the fields of a mask fit each other.
 
     Mask and probabilities are constant along the pattern's lines; as many samples are measured as the acceleration allows (of the baseline
-    equispaced with ``exact_budget=False``: or more); its demands are met; where nothing was polished, and no gap asked for another, none is
+    equispaced with ``exact_budget=False`` others); its demands are met; where nothing was polished, and no gap asked for another, none is
     less probable than one of its band that is not measured.
 
     Raises
@@ -94,8 +94,7 @@ def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     count, recipe = int(selected.sum()), result.recipe if isinstance(result.recipe, dict) else {}
     demands = Demands.from_dict(recipe.get("demands", {}))
     budget = demands.budget(lines, result.acceleration)
-    more = count > budget and recipe.get("exact_budget") is False  # as the authors' code makes them
-    if count != budget and not more:
+    if count != budget and recipe.get("exact_budget") is not False:  # as the authors' code makes them
         raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.full} makes {budget}")
     feasible = demands.of_size(lines, count)
     if not feasible.plain and not feasible.admits(selected):

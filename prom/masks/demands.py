@@ -446,7 +446,7 @@ def central(shape: tuple[int, ...], width: int, disc: bool = False) -> Tensor:
 
 
 def acceleration_of(size: int, count: int) -> str:
-    """The shortest acceleration, as text, of which floor(D / alpha) is this count.
+    """An acceleration of few decimals, none or two at least, as text, of which floor(D / alpha) is this count.
 
     >>> acceleration_of(128, 24), acceleration_of(128, 16)
     ('5.33', '8')

@@ -89,7 +89,7 @@ class Feasible:
 
     @property
     def count(self) -> int:
-        """How many samples a mask has, of all groups together; where samples differ in cost, the most that it can have."""
+        """How many samples a mask has, of all groups together; where samples differ in cost, a bound: if all were the cheapest."""
         return math.floor(self.budget if self.cost is None else self.budget / float(self.cost.min())) * len(self.parts)
 
     def project(self, theta: Tensor, budget: float | Tensor | None = None) -> Tensor:
@@ -110,11 +110,12 @@ class Feasible:
     def round(self, theta: Tensor, budget: float | None = None) -> Tensor:
         """The most probable mask (Eq. 8): what is mandatory, then the largest probabilities; where samples differ in cost, what fits.
 
-        bool of theta's shape; without costs exactly the budget. Of equal probabilities that nearest to the centre of k-space is taken.
-        With a gap, the lines of largest sum. With another ``budget`` than that of the set, as on the way there, a gap is left out.
+        bool of theta's shape; without costs exactly the budget, its whole part. Of equal probabilities that nearest to the centre of
+        k-space is taken. With a gap, the lines of largest sum. With another ``budget`` than that of the set, as on the way there, a gap is
+        left out.
         """
         if self.plain:
-            return bernoulli.mode(theta, self.budget if budget is None else math.floor(budget))
+            return bernoulli.mode(theta, math.floor(self.budget if budget is None else budget))
         if self.gap is not None and budget is None:
             return self._lines(theta)
         budget, device, theta = self.budget if budget is None else budget, theta.device, theta.cpu()
@@ -190,7 +191,7 @@ class Feasible:
         return taken
 
     def repaired(self, mask: Tensor, before: Tensor) -> Tensor:
-        """The allowed mask that has the most in common with a mask; what it had ``before`` comes first, so that changes are undone.
+        """An allowed mask that has much in common with a mask; what it had ``before`` counts a quarter, so that changes are undone.
 
         >>> Feasible((4,), 2, gap=2).repaired(torch.tensor([True, True, False, False]), torch.tensor([True, False, True, False])).int()
         tensor([1, 0, 1, 0], dtype=torch.int32)

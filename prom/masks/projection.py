@@ -32,7 +32,7 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     Parameters
     ----------
     theta
-        Any shape and real dtype, any finite values.
+        Any shape and real dtype, any finite values; whole numbers become float64.
     budget
         S, 0 <= S <= D; need not be whole. On a CUDA device also a scalar tensor there, of a number above 0 that is not looked at.
     cost
@@ -42,13 +42,13 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     Returns
     -------
     Tensor
-        Shape and dtype of ``theta``, in [0, 1], its sum at most S (to rounding of the dtype).
+        Shape and floating dtype of ``theta``, in [0, 1], its sum at most S (to rounding of the dtype).
 
     Raises
     ------
     InputError
-        Where the budget is outside [0, D] or theta is not finite (not looked for on a CUDA device, which would have to wait: there
-        the projection of NaN is NaN).
+        Where the budget is outside [0, D], costs are not above 0 or of another shape, or theta is not finite, or with costs above 2^30
+        (theta is not looked at on a CUDA device, which would have to wait: there the projection of NaN is NaN).
 
     >>> project(torch.tensor([2.0, 0.6, 0.4, -3.0]), 1.5)
     tensor([1.0000, 0.3500, 0.1500, 0.0000])
@@ -58,6 +58,8 @@ def project(theta: Tensor, budget: float | Tensor, cost: Tensor | None = None) -
     tensor([0.5600, 0.2200])
     """
     theta = theta if theta.dtype.is_floating_point else theta.double()
+    if cost is not None and (cost.shape != theta.shape or not (asynchronous(cost) or bool((cost > 0).all()))):
+        raise InputError(f"cost of {tuple(cost.shape)}: must be above 0, one for each of theta's {tuple(theta.shape)}")
     most = theta.numel() if cost is None else float(cost.double().sum()) * (1 + 1e-9)  # of a sum, which rounds
     if not isinstance(budget, Tensor) and not 0 <= budget <= most:
         what = "the number of k-space samples" if cost is None else "what all samples cost"

@@ -38,7 +38,7 @@ def make(
 
     ``axes``: those of the images that the Fourier transform goes over.
 
-    Any other object is taken as an :class:`Objective` that has been made already, on images of its own.
+    An :class:`Objective` that has been made already stays as it is, on images of its own.
 
     Raises
     ------
@@ -50,7 +50,9 @@ def make(
     if callable(objective):
         return ImageLoss(images, objective, device, axes=axes)
     if not isinstance(objective, str):
-        raise InputError(f"objective {objective!r}: must be a name ({', '.join(OBJECTIVES)}) or a function (x_hat, x) -> loss")
+        raise InputError(
+            f"objective {objective!r}: must be a name ({', '.join(OBJECTIVES)}), a function (x_hat, x) -> loss or an Objective"
+        )
     if objective not in OBJECTIVES:
         raise unknown("objective", objective, OBJECTIVES)
     return MagnitudeMSE(images, device, axes)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from prom import options
 from prom.errors import InputError
 from prom.objectives.contract import Objective, whole_set
 from prom.objectives.measurements import CURVATURE_IMAGES, evenly
@@ -28,7 +29,7 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
         ``(H, W)`` bool, centred, with samples in it: where c is measured, by leaving out its weakest tenth (of fewer samples, single
         images decide about the sign). A sensible mask of the acceleration that is wanted, as :func:`prom.baselines.energy` makes it.
     slices
-        At most so many slices, evenly spaced, are used.
+        For c, at most so many slices, evenly spaced, are used, 1 at least; for P up to 2048.
 
     Raises
     ------
@@ -40,6 +41,7 @@ def near(objective: Objective, mask: Tensor, slices: int = 256) -> Tensor:
     >>> near(objective, torch.ones(8, 8).bool()).shape
     torch.Size([8, 8])
     """
+    options.check("slices", slices, "[1, 1e9]", whole=True)
     if not isinstance(mask, Tensor | np.ndarray) or isinstance(mask, np.ma.MaskedArray):
         raise InputError(f"mask of type {type(mask).__name__}: must be an array of 0 and 1")
     if mask.is_complex() if isinstance(mask, Tensor) else mask.dtype.kind not in "biuf":

@@ -19,9 +19,10 @@ from prom.reconstruction.zero_filled import Reconstruction, ZeroFilled, image_of
 class ImageLoss(Objective):
     """Any differentiable loss of the zero-filled magnitude image, with the gradient by autograd.
 
-    ``criterion(x_hat, x)`` receives a ``(P, C, H, W)`` float32 batch of zero-filled magnitudes and the P targets, and returns their mean
-    loss as a scalar. Targets are the fully sampled magnitudes (``torch.nn.functional.l1_loss``, ``monai.losses.SSIMLoss(2)``, your own),
-    or entries of ``targets``, ``(N, ...)``: labels, say, for a loss *through a network* (Eq. 3 with a task, paper, section 4.4).
+    ``criterion(x_hat, x)`` receives a ``(P, C, H, W)`` batch of zero-filled magnitudes, float32 (float64 for masks of that), and the P
+    targets, and returns their mean loss as a scalar. Targets are the fully sampled magnitudes (``torch.nn.functional.l1_loss``,
+    ``monai.losses.SSIMLoss(2)``, your own), or entries of ``targets``, ``(N, ...)``: labels, say, for a loss *through a network* (Eq. 3
+    with a task, paper, section 4.4).
 
     ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
     (:func:`prom.objectives.curvature.near`). ``described``: what :meth:`describe` answers; by default the criterion's name.

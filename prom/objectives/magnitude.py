@@ -28,14 +28,14 @@ class MagnitudeMSE(Objective):
 
     .. math:: \partial L / \partial m_i = \frac{2}{n} \sum \mathrm{Re}\big( \overline{x_{k,i}} \; F[(|r| - |x|)\, r / |r|]_i \big),
 
-    one Fourier transform there and one back per pair. Where r = 0 its phase is taken as 0, as PyTorch does.
+    one Fourier transform there and one back per pair. Where r = 0, ``r / |r|`` is taken as 0, as PyTorch does.
 
     Parameters
     ----------
     images
-        ``(N, C, *samples)`` float32 or complex64, in any unit: the loss has its square. Where their peak is below 1e-12 or above 1e12, the
-        square of which float32 hardly holds, the loss is that of the images divided by ``data.unit``, and ``loss_unit`` is what it has
-        to be multiplied by; else ``loss_unit`` is 1.
+        ``(N, C, *samples)`` float32 or complex64, in any unit: the loss has its square. Where ``data.unit`` is below 1e-12 or above
+        1e12, the square of which float32 hardly holds, the loss is that of the images divided by ``data.unit``, and ``loss_unit`` is
+        what it has to be multiplied by; else ``loss_unit`` is 1.
     device
         Where to work. On a CPU pair by pair, so that all of it stays in cache, several images at once where PyTorch may use several
         threads; their number changes no bit of the result. On a GPU all pairs at once.

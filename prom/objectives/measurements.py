@@ -26,8 +26,9 @@ class Measurements:
     (:class:`prom.kspace.encoding.FourierUpToPhase`). So no shift is ever needed again: a mask multiplies k-space, to which the origin
     makes no difference, and the inverse transform of centred k-space is the image times a phase, which its magnitude does not have.
 
-    Of images in memory both are kept; the magnitude is the image itself where that is one already. Of stored images, which do not fit,
-    they are computed when needed: a transform takes less time than reading k-space, which is twice as large, from a disk.
+    Of images in memory both are kept; the magnitude is the image itself where that is one already, in this unit. Of stored images,
+    which do not fit, they are computed when needed: a transform takes less time than reading k-space, which is twice as large, from a
+    disk.
 
     Parameters
     ----------
@@ -149,4 +150,4 @@ def evenly(count: int, most: int | None) -> list[int]:
     >>> evenly(5, 3), evenly(3, None)
     ([0, 2, 4], [0, 1, 2])
     """
-    return torch.linspace(0, count - 1, min(most or count, count), dtype=torch.float64).long().tolist()
+    return torch.linspace(0, count - 1, min(count if most is None else most, count), dtype=torch.float64).long().tolist()

@@ -28,8 +28,8 @@ class Reconstructed(Objective):
 
     "mse": mean over images, masks and pixels of :math:`(|\hat x| - |x|)^2`. "psnr": the mean over images and masks of -PSNR in dB, peak
     the range of :math:`|x|`, so that a slice counts by its relative error, and bright ones do not rule. A function ``(x_hat, x) -> mean
-    loss``: any loss of the magnitudes, ``(M, 1, H, W)`` float32 in the unit of the data, against them or against entries of ``targets``
-    (labels, say, for a loss through a network that segments); autograd gives its derivative by the image.
+    loss``: any loss of the magnitudes, ``(M, 1, H, W)`` float32 (float64 for masks of that) in the unit of the data, against them or
+    against entries of ``targets`` (labels, say, for a loss through a network that segments); autograd gives its derivative by the image.
 
     The gradient is the reconstruction's pullback of :math:`\partial L / \partial \hat x`, for all samples, measured or not.
 
@@ -56,7 +56,8 @@ class Reconstructed(Objective):
     Raises
     ------
     InputError
-        Where the criterion is unknown, there are targets without a function to compare with them, or the images have several channels.
+        Where the criterion is unknown, there are targets without a function to compare with them, or the images have several channels; with
+        "psnr", where the loss of a constant slice is asked for.
 
     >>> from prom.reconstruction.sense import Sense
     >>> data = SliceDataset("demo", "train", torch.rand(2, 1, 8, 8), ["a", "b"], [0, 0])
@@ -167,8 +168,11 @@ class Reconstructed(Objective):
         if self.criterion == "mse":
             loss, scale = errors.sum() * self._square, self._square
         else:
-            decibels = 10 / math.log(10)
-            loss = (decibels * torch.log(errors / (target.max() - target.min()) ** 2)).sum()
+            decibels, size = 10 / math.log(10), target.max() - target.min()
+            if not size > 0:
+                raise InputError(f"{self.dataset.name}: slice {index} is constant, so that it has no PSNR; leave it out, or use mse")
+            errors = errors.clamp(min=1e-30)  # of an image that is exact
+            loss = (decibels * torch.log(errors / size**2)).sum()
             scale = (decibels / errors).reshape(-1, *[1] * target.ndim)
         return loss, rest * (scale * 2 / target.numel()) * found.sgn(), pullback
 

@@ -25,8 +25,9 @@ def power_law(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
 
     .. math:: \operatorname{E} \sum_k |y_{k,i}|^2 = P_i + K \sigma^2.
 
-    Its mean is taken over the measured samples of rings, one cycle per field of view wide, and a and p are a least-squares fit to the
-    logarithm of what is left after the noise, each ring weighted by its number of samples. As :math:`\sigma^2 / P` the penalty of
+    Its mean is taken over the measured samples of rings, one cycle per field of view wide, and a and p, at least 0, are a least-squares
+    fit to the logarithm of what is left after the noise, each ring weighted by its number of samples. Rings where that is less than a
+    tenth of the noise are left out. As :math:`\sigma^2 / P` the penalty of
     :class:`prom.reconstruction.sense.Sense`, it takes the place of training data's.
 
     Parameters
@@ -41,7 +42,7 @@ def power_law(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
     Raises
     ------
     InputError
-        Where there is nothing above the noise.
+        Where no ring is a tenth above the noise.
 
     >>> k = (torch.arange(32.0)[:, None] - 16).hypot(torch.arange(32.0) - 16)
     >>> found = power_law((1 + k).pow(-1.5)[None, None] + 0j, torch.ones(32, 32, dtype=torch.bool), 1e-6)
@@ -56,19 +57,26 @@ def power_law(kspace: Tensor, mask: Tensor, noise: float) -> Tensor:
     signal = torch.bincount(rings, power) / count.clamp(min=1) - floor
     clear = (count > 0) & (signal > CLEAR * floor)
     if not clear.any():
-        raise InputError(f"k-space: no sample is above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
+        raise InputError(f"k-space: has nothing above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
     weight = count[clear].sqrt()[:, None]
     radius = torch.arange(len(count)).double()[clear].log1p()
     design = torch.stack([torch.ones_like(radius), -radius], dim=1)[:, : min(2, int(clear.sum()))]
-    found = torch.linalg.lstsq(weight * design, weight * signal[clear].log()[:, None]).solution.flatten()
-    steepness = max(0.0, float(found[1])) if len(found) > 1 else 0.0
-    return math.exp(float(found[0])) * (1 + distance).pow(-steepness)
+    found = torch.linalg.lstsq(weight * design, weight * signal[clear].log()[:, None]).solution.flatten().tolist()
+    if len(found) < 2 or found[1] < 0:
+        found = [float((weight[:, 0].square() * signal[clear].log()).sum() / weight.square().sum()), 0.0]
+    return math.exp(found[0]) * (1 + distance).pow(-found[1])
 
 
 def sparse_strength(kspace: Tensor, mask: Tensor, noise: float) -> float:
     r"""The strength of :class:`prom.reconstruction.sparse.Sparse` at which :math:`\lambda` is a quarter of the deviation of the noise.
 
-    ``kspace`` is ``(K, H, W)`` complex of one slice, the rest as of :func:`power_law`. Where all samples are 0, the class's own.
+    ``kspace`` is ``(K, H, W)`` complex of one slice, the rest as of :func:`power_law`. Where all samples or the noise
+    are 0, the class's own.
+
+    Raises
+    ------
+    InputError
+        Where it would be above 1e6.
 
     >>> sparse_strength(torch.full((1, 4, 4), 2.0 + 0j), torch.ones(4, 4, dtype=torch.bool), noise=0.8)
     0.1
@@ -76,5 +84,5 @@ def sparse_strength(kspace: Tensor, mask: Tensor, noise: float) -> float:
     size = math.sqrt(float((kspace * mask).abs().double().square().sum()) / mask.numel())
     found = THRESHOLD * noise / size if size > 0 and noise > 0 else STRENGTH
     if found > MOST_STRENGTH:
-        raise InputError(f"k-space: no sample is above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
+        raise InputError(f"k-space: has nothing above the noise, {noise:g}; give a smaller noise, the standard deviation of a sample")
     return found

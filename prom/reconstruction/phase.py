@@ -36,7 +36,7 @@ class PhaseConstrained:
     penalty, iterations, tolerance
         As of SENSE.
     phase
-        P: ``(..., H, W)`` complex of magnitude 1.
+        P: ``(..., H, W)`` complex of magnitude 1, or 0 where the image is 0.
 
     Raises
     ------
@@ -80,6 +80,8 @@ class PhaseConstrained:
         samples = samples if samples.is_complex() else samples + 0j
         check_measured(samples, encoding)
         check_finite(self.phase, "phase: has NaN or infinite values; where it is not known, it can be 1")
+        if bool((((self.phase.abs() - 1).abs() > 1e-3) & (self.phase != 0)).any()):
+            raise InputError("phase: has values of other magnitude than 1; divide it by phase.abs()")
         weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))

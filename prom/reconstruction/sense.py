@@ -94,11 +94,11 @@ class Sense:
         Raises
         ------
         InputError
-            Where the noise is not known.
+            Where the noise is not known, or 0.
         """
         if not train.noise:
             more = ", or use Sense(penalty), or a reconstruction that needs no noise: wavelet or tv"
-            raise unknown_noise(train.name, "which SENSE needs", more)
+            raise unknown_noise(train.name, "which SENSE needs", more, train.noise)
         return cls(train.noise**2 / spectrum(train), iterations, tolerance)
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:

@@ -129,7 +129,9 @@ def orthogonal(wavelet: str) -> pywt.Wavelet:
     if wavelet not in pywt.wavelist(kind="discrete"):
         raise unknown("wavelet", wavelet, pywt.wavelist(kind="discrete"))
     found = pywt.Wavelet(wavelet)
-    if not found.orthogonal:
+    low = np.array(found.dec_lo)
+    overlaps = [low[: len(low) - shift] @ low[shift:] for shift in range(0, len(low), 2)]
+    if not found.orthogonal or not np.allclose(overlaps, np.eye(1, len(overlaps))[0], atol=1e-6):  # dmey is, to half a per cent
         raise InputError(f"wavelet {wavelet}: is not orthogonal; use db4, for example")
     return found
 

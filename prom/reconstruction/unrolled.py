@@ -121,9 +121,9 @@ class Unrolled(nn.Module):
         return torch.view_as_complex(found).reshape(image.shape)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write settings and weights, as plain tensors, numbers and text."""
+        """Write settings and weights, as plain tensors, numbers and text, in single precision."""
         settings = {"cascades": self.cascades, "iterations": self.iterations, "features": self.features}
-        weights = {name: value.cpu() for name, value in self.state_dict().items()}
+        weights = {name: value.cpu().float() for name, value in self.state_dict().items()}
         network_files.write(path, {"format": FORMAT, "settings": settings, "weights": weights})
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.kspace.encoding import Coils, check_grid
+from prom.kspace.encoding import Coils, check_coils, check_grid
 
 
 class ViewSharing:
@@ -33,8 +33,9 @@ class ViewSharing:
         Raises
         ------
         InputError
-            Where a gradient is asked for: which frame lends changes in steps; and off the grid.
+            Where a gradient is asked for: which frame lends changes in steps; without coils, and off the grid.
         """
+        check_coils(encoding, "view-sharing")
         check_grid(encoding, "view-sharing")
         if len(encoding.samples) == 2 or len(encoding.fourier.axes) == 3:
             return encoding.adjoint(samples * mask), _refused

@@ -107,7 +107,8 @@ class ZeroFilled:
             The complex image.
         Callable
             From :math:`\partial L / \partial \mathrm{Re}\,\hat x + i\, \partial L / \partial \mathrm{Im}\,\hat x` to
-            :math:`\partial L / \partial m = \mathrm{Re}(\overline{y} \odot E\, \partial L / \partial \hat x)`, of the shape of ``samples``.
+            :math:`\partial L / \partial m = \mathrm{Re}(\overline{y} \odot E\, \partial L / \partial \hat x)`, of the shape of
+            ``samples * mask``.
         """
         return encoding.adjoint(samples * mask), lambda gradient: (samples.conj() * encoding.forward(gradient)).real
 

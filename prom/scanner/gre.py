@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prom.scanner.readout_plan import ReadoutPlan
 
 FLIP, PULSE, DUMMIES = 12.0, 2.0, 20
-QUADRATIC = 117  # degrees by which the phase of the pulse grows from one TR to the next but one (Zur et al. 1991)
+QUADRATIC = 117  # degrees by which the step of the pulse's phase grows from each TR to the next (Zur et al. 1991)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class GradientEcho(SpoiledEcho):
     Raises
     ------
     InputError
-        Where TE or TR is too short; the message says the shortest.
+        Where TE or TR is too short; the message says the shortest, rounded up to 10 µs.
     """
 
     def __init__(self, made: ScanPlan, protocol: Protocol) -> None:

@@ -135,12 +135,11 @@ class Curves:
 
     def _shortest(self) -> int | None:
         """The shortest dwell time that keeps the limits, in ns; None where there is none."""
-        most = 10 * ADC_RASTER
+        least, most = 5 * ADC_RASTER, 10 * ADC_RASTER
         while not self._fits(most):
-            most *= 2
-            if most > LONGEST_DWELL:
+            if most >= LONGEST_DWELL:
                 return None
-        least = most // 2
+            least, most = most, min(2 * most, LONGEST_DWELL)
         while most - least > ADC_RASTER:
             middle = (most + least) // (2 * ADC_RASTER) * ADC_RASTER
             least, most = (least, middle) if self._fits(middle) else (middle, most)

@@ -41,7 +41,7 @@ class Protocol:
     flip, refocusing
         Flip angles in degrees: of the excitation, by default 12 (gre) or 90 (tse), and of the refocusing pulses.
     thickness
-        Of the slice in mm, by default 5; of the slab of a 3D sequence, by default the width of the field of view. A slab's edges are
+        Of the slice in mm, by default 5; of the slab of a 3D sequence, by default the field of view along it. A slab's edges are
         soft: where the object fills the field of view, they fold in unless it is thinner.
     bandwidth
         Hz per pixel: one over the time of a readout; by default 500, of curved readouts the largest that the gradients can do.
@@ -63,7 +63,7 @@ class Protocol:
     max_grad, max_slew, max_b1
         Limits in mT/m, T/m/s and uT, of each axis alone. An oblique slice adds axes up, to sqrt(2) times that in a plane.
     field
-        Tesla: for the headers of raw data only.
+        Tesla: for headers of raw data and the definition B0 of sequences alone.
 
     Raises
     ------

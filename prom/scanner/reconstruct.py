@@ -110,7 +110,8 @@ def reconstruct(
         Standard deviation of a complex sample, in the units of the file; by default as above. With training data nothing but the misfit is
         weighed by it.
     calibration
-        Of the centre at most so many rows and columns are used for sensitivities, 8 at least.
+        Of the centre at most so many rows and columns are used for sensitivities, 8 at least. Not used where these are not estimated: with
+        ``maps``, of one coil, and for ``zero-filled``.
     compress
         To how many virtual coils (:func:`prom.kspace.coils.compression`); the time of estimating sensitivities grows faster than their
         number.

@@ -43,7 +43,7 @@ def sequence_diagram(scan: Scan, shot: int = 0, repetitions: int | None = None, 
     shot
         The first that is drawn, counted from 0 without dummies.
     repetitions
-        How many are drawn: by default two of a gradient echo, and of a turbo spin echo one.
+        How many are drawn: by default one that has several echoes, else two.
     width
         Inches.
 

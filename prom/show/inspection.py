@@ -33,7 +33,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         ``understood``: of the first file of each kind its axes, domain, coils and the share of k-space that is 0; ``coils``: with
         coils=keep how many, the least and greatest noise of a subject, and where maps and noise come from, else None; ``volumes``: with
         volume=True the sizes and the readout, and how many slices are empty; ``range``: least and greatest magnitude; ``labels``: the
-        values, or None; ``pictures``: a few slices, (H, W).
+        ``values``, and of how many ``slices``, or None; ``pictures``: (subject, slice (H, W)) of a few.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from prom.kspace.patterns import Lines
 from prom.kspace.trajectories import Trajectory, spirals, spokes
 from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
-from prom.reconstruction.sense import spectrum
+from prom.reconstruction.sense import Sense, spectrum
 
 SIZE = 8
 
@@ -218,3 +218,17 @@ def test_it_needs_the_noise():
 def test_without_any_strength_no_candidate_is_better_than_another():
     with pytest.raises(InputError, match="strength 0: must be above 0 off the grid"):
         baselines.get("repulsion")(data(spokes(16, SIZE)), 4, "spokes", strength=0.0)
+
+
+def test_strengths_are_above_0_and_data_off_the_grid():
+    data = SliceDataset("demo", "train", torch.ones(1, 1, 16, 16) + 0j, ["a"], [0], noise=0.01)
+    with pytest.raises(InputError, match="repulsion: is for readouts off the grid, and demo is on it"):
+        repulsion_off_grid(data, 4, "points")
+    for strength in (-1.0, 0.0):
+        with pytest.raises(InputError, match="strength .*: must be > 0"):
+            repulsion_off_grid(data.along(spokes(12, size=16)), 4, strength=strength)
+    without = SliceDataset("demo", "train", data.images, ["a"], [0], sensitivities=simulated(2, (16, 16)), noise=0.0)
+    with pytest.raises(InputError, match="demo: its noise is 0, which the images are weighed against"):
+        baselines.get("repulsion")(without, 4)
+    with pytest.raises(InputError, match="demo: its noise is 0, which SENSE needs"):
+        Sense.of(without)

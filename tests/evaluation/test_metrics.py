@@ -201,3 +201,8 @@ def test_a_volume_may_have_an_empty_slice():
         evaluate(mask, replace(data, images=torch.zeros_like(images)), "fastmri")
     with pytest.raises(InputError, match="data of type Tensor: must be a data set"):
         evaluate(mask, images)
+
+
+def test_windows_have_names():
+    with pytest.raises(InputError, match="window 'gauss' is not known; did you mean 'gaussian'"):
+        ssim(torch.rand(1, 1, 16, 16), torch.rand(1, 1, 16, 16), window="gauss")

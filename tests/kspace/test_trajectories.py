@@ -11,6 +11,7 @@ import torch
 from prom import InputError, SliceDataset, optimize
 from prom.baselines import as_result
 from prom.baselines.angles import equal_angles, random_readouts
+from prom.kspace.nonuniform import NonUniform
 from prom.kspace.patterns import Readouts
 from prom.kspace.trajectories import MAKERS, Trajectory, kooshball, make, spirals, spokes
 from prom.masks.demands import Demands
@@ -203,3 +204,14 @@ def test_objectives_of_the_grid_are_refused_off_it():
             optimize(slices, 4, "spokes", objective=objective)
     with pytest.raises(InputError, match="near: is a mask of the grid"):
         Reconstructed(slices, Sense(1e-2), near=torch.ones(8, 8).bool())
+
+
+def test_what_does_not_fit_the_images_is_refused():
+    with pytest.raises(InputError, match="is of other frames than images of .2, 8, 8.; give it for each of them"):
+        NonUniform(torch.zeros(3, 4, 5, 2), (2, 8, 8))
+    for kind in ("spokes", "spirals"):
+        with pytest.raises(InputError, match=f"pattern {kind}: is of slices, or of series in time, and these images are .4, 8, 8."):
+            make(kind, (4, 8, 8), 16)
+        assert make(kind, (4, 8, 8), 16, frames=True).points.shape[-1] == 2
+    with pytest.raises(InputError, match="at most 16777216 samples"):
+        Trajectory(torch.zeros(1, 1, 2).expand(17408, 1024, 2))

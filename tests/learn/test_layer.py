@@ -245,3 +245,8 @@ def test_a_layer_that_was_loaded_divides_its_gradient(assign):
     frozen.load_state_dict(stored, assign=assign)
     for copied in (copy.deepcopy(frozen), pickle.loads(pickle.dumps(frozen))):
         assert torch.equal(copied.mask(), frozen.mask())
+
+
+def test_draws_are_exactly_0_and_1():
+    layer = prom.MaskLayer((64, 64), 4, start=torch.rand(64, 64, generator=torch.Generator().manual_seed(0)))
+    assert layer.sample().unique().tolist() == [0, 1]

@@ -120,3 +120,10 @@ def test_the_budget_falls_from_all_that_is_allowed():
 def test_demands_that_cannot_be_met_are_refused(demands, message):
     with pytest.raises(InputError, match=message):
         Feasible((4,), 2, **demands)
+
+
+def test_a_budget_may_be_a_fraction():
+    theta = torch.tensor([0.1, 0.9, 0.5, 0.7])
+    for more in ({}, {"mandatory": torch.tensor([False, True, False, False])}):
+        feasible = Feasible((4,), 2.5, **more)
+        assert feasible.round(theta).tolist() == [False, True, False, True] and feasible.admits(feasible.round(theta))

@@ -179,3 +179,9 @@ def test_large_values_have_the_gradient_of_small_ones():
         project(theta, 2.0).square().sum().backward()
         gradients.append(theta.grad)
     torch.testing.assert_close(*gradients)
+
+
+def test_costs_are_above_0_and_one_for_each():
+    for cost in (torch.ones(3), torch.ones(1), torch.tensor([1.0, -1.0])):
+        with pytest.raises(InputError, match="cost of .*: must be above 0, one for each of theta's .2,."):
+            project(torch.tensor([0.9, 0.9]), 0.5, cost)

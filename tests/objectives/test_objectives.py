@@ -235,3 +235,19 @@ def test_a_network_is_no_reconstruction():
             Reconstructed(data, wrong).loss_and_gradient([0], masks(1, 8, 6))
         with pytest.raises(InputError, match=message):
             prom.evaluate(torch.ones(8, 6), data, reconstruction=wrong)
+
+
+def test_gradients_stay_finite_where_almost_nothing_is_measured():
+    """The square of a magnitude below 1e-22 is lost in float32."""
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    objective = MagnitudeMSE(images)
+    for tiny in (1e-17, 1e-21, 1e-23, 1e-25, 0.0):
+        _, gradient = objective.loss_and_gradient([0, 1], torch.full((1, 8, 8), tiny))
+        assert float(gradient.abs().max()) < 10
+    expected = ImageLoss(images, functional.mse_loss).loss_and_gradient([0, 1], torch.full((1, 8, 8), 1e-17))[1]
+    assert torch.allclose(objective.loss_and_gradient([0, 1], torch.full((1, 8, 8), 1e-17))[1], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_objectives_are_names_functions_or_made():
+    with pytest.raises(InputError, match="must be a name .magnitude_mse., a function .x_hat, x. -> loss or an Objective"):
+        make(3, torch.rand(2, 1, 8, 8), "cpu")

@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional
 
 import prom
-from prom import InputError, baselines
+from prom import InputError, SliceDataset, baselines
 from prom.objectives import ImageLoss, whole_loss, whole_set
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction import named
@@ -17,6 +17,7 @@ from prom.reconstruction.gridding import Gridding
 from prom.reconstruction.phase import PhaseConstrained
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
+from prom.reconstruction.zero_filled import ZeroFilled
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +126,16 @@ def test_gradients_do_not_vanish_in_any_unit(brains, name):
     for power, gradient in found.items():
         error = (gradient - found[0]).norm() / found[0].norm()
         assert error < 1e-3, (power, error)
+
+
+def test_decibels_of_constant_slices_are_refused_and_of_exact_images_finite():
+    images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    images[1] = 1
+    loss = Reconstructed(SliceDataset("demo", "train", images, ["a", "b"], [0, 0]), ZeroFilled(), criterion="psnr").loss_and_gradient
+    with pytest.raises(InputError, match="demo: slice 1 is constant, so that it has no PSNR"):
+        loss([0, 1], torch.ones(1, 8, 8))
+    point = torch.zeros(1, 1, 8, 8)
+    point[..., 4, 4] = 1
+    exact = Reconstructed(SliceDataset("demo", "train", point, ["a"], [0]), ZeroFilled(), criterion="psnr")
+    value, gradient = exact.loss_and_gradient([0], torch.ones(1, 8, 8))
+    assert bool(value.isfinite()) and bool(gradient.isfinite().all())

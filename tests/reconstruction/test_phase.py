@@ -144,8 +144,21 @@ def test_it_is_near_the_best_ridge_or_better(blobs):
 
 def test_what_is_all_noise_is_refused():
     noise = torch.randn(1, 2, 16, 16, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(InputError, match="no sample is above the noise, 2"):
+    with pytest.raises(InputError, match="has nothing above the noise, 2"):
         power_law(noise, torch.ones(16, 16, dtype=torch.bool), 2.0)
     flat = power_law(noise, torch.ones(16, 16, dtype=torch.bool), 0.01)
     assert float(flat.max() / flat.min()) < 3
     assert sparse_strength(0 * noise[0], torch.ones(16, 16, dtype=torch.bool), 1.0) == 1e-3
+    k = (torch.arange(32.0)[:, None] - 16).hypot(torch.arange(32.0) - 16)
+    rising = power_law((1 + k).pow(0.25)[None, None] + 0j, torch.ones(32, 32, dtype=torch.bool), 1e-6)  # no power law falls like that
+    assert float(rising.max()) == pytest.approx(float(rising.min())) == pytest.approx(3.5, rel=0.02)
+
+
+def test_phases_have_magnitude_1_or_0():
+    maps, phase = simulated(2, (16, 16)), torch.ones(16, 16) + 0j
+    samples, mask = Coils(maps).forward(phase), torch.ones(16, 16)
+    with pytest.raises(InputError, match="phase: has values of other magnitude than 1; divide it by phase.abs"):
+        PhaseConstrained(1e-2, 0.01 * phase)(samples, mask, Coils(maps))
+    outside = phase.clone()
+    outside[:2] = 0
+    assert not PhaseConstrained(1e-2, outside)(samples, mask, Coils(maps))[0][:2].any()

@@ -207,3 +207,12 @@ def test_a_constant_that_nothing_measures_is_left_out(steps):
     torch.testing.assert_close(found, Sparse("tv", steps=steps)(samples, mask, double)[0].to(torch.complex64), atol=1e-3, rtol=0)
     gradient = pullback(found - image)[0]
     assert gradient.isfinite().all() and gradient.argmin() == 8 * 16 + 8  # and what would help most is to measure it
+
+
+def test_wavelets_that_are_orthogonal_by_name_alone_are_refused():
+    """Pairs of the discrete Meyer filter overlap by half a per cent."""
+    with pytest.raises(InputError, match="wavelet dmey: is not orthogonal"):
+        Wavelets((64, 64), "dmey")
+    for name in ("haar", "db38", "sym20", "coif17"):
+        transform, image = Wavelets((128, 128), name), torch.rand(128, 128, generator=torch.Generator().manual_seed(0)) + 0j
+        assert torch.allclose(transform.adjoint(transform.forward(image)), image, atol=1e-4)

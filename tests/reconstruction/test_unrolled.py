@@ -111,6 +111,8 @@ def test_a_file_gives_the_network_back(saved):
     assert again.state_dict().keys() == network.state_dict().keys() and not again.training
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in network.state_dict().items())
     assert (again.cascades, again.iterations, again.features) == (1, 10, [4] * 6)
+    again.double().save(path.with_name("double.pt"))
+    assert torch.equal(unrolled.load(path.with_name("double.pt")).log_weight, network.log_weight)
 
 
 CHANGES = {

@@ -48,5 +48,7 @@ def test_off_the_grid_it_is_refused():
     data = SliceDataset("demo", "train", torch.rand(1, 1, FRAMES, 6, 6), ["a"], [0], kind="series").along(spokes(8, 6))
     with pytest.raises(InputError, match="reconstruction view-sharing: is for the grid, and demo is off it"):
         named("view-sharing", data)
+    with pytest.raises(InputError, match="view-sharing: needs an encoding by Coils"):
+        ViewSharing()(torch.ones(FRAMES, 6, 6) + 0j, torch.ones(FRAMES, 6, 6), Fourier((FRAMES, 6, 6)))
     with pytest.raises(InputError, match="view-sharing: is for samples on the grid"):
         ViewSharing()(data.samples([0])[0], torch.ones(FRAMES, 8, 6), data.encoding(0))
