@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, SymmetricalLogLocator
 from torch import Tensor
 
 from prom.methods import METHODS
@@ -62,6 +63,7 @@ def show_mask(axes: Axes, mask: Tensor | np.ndarray, title: str = "") -> None:
     # smoothed where it must be shrunk: picking single pixels would drop whole lines of a mask
     axes.imshow(np.asarray(mask, dtype=float), cmap="gray", vmin=0, vmax=1, interpolation="auto")
     _bare(axes, title)
+    axes.spines[:].set(visible=True, color="0.6", lw=0.6)  # what is measured to the edge is as white as the page
 
 
 def show_kspace(axes: Axes, kspace: Tensor | np.ndarray, title: str = "", decades: float = 5.0):
@@ -93,7 +95,7 @@ def acceleration_axis(axes: Axes, accelerations: Sequence[float], label: str = "
     """
     axes.set_xscale("log", base=2)
     axes.set_xticks(accelerations, [f"x{acceleration:g}" for acceleration in accelerations])
-    axes.minorticks_off()
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel(label)
 
 
@@ -133,6 +135,7 @@ def intervals(axes: Axes, gains: Mapping[str, pd.DataFrame], styles: Mapping[str
         reach = [each.mask(each.abs() < 1e-12 * gain["mean"].abs(), 0.0) for each in reach]  # where all are equal, rounding is left
         axes.errorbar(gain.index * shift, gain["mean"], yerr=reach, label=label, capsize=2, **styles[label])
     axes.set_yscale("symlog", linthresh=linear)
+    axes.yaxis.set_minor_locator(SymmetricalLogLocator(base=10, linthresh=linear, subs=range(2, 10)))
 
 
 def row(panels: Sequence[tuple[str, Tensor | np.ndarray, str]], size: float = 2.0) -> Figure:

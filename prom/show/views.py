@@ -30,7 +30,7 @@ AMPLIFIED = 3.0  # the brightest g-factor: beyond it noise covers the image
 SPREAD_MAP, NOISE_MAP, ERROR_MAP = "magma", "magma", "cividis"
 LEVELS = 24  # of maps: hardly fewer than an eye can distinguish, and half the bytes of 256
 GREYS = 64  # of images: noise hides the steps, and a page holds hundreds of them
-REGION_COLOURS = ("#000000", COLOURS["energy"], COLOURS["equispaced"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
+REGION_COLOURS = ("#000000", COLOURS["equispaced"], COLOURS["energy"], COLOURS["accent"], COLOURS["accent2"], COLOURS["paper"])
 WRONG_COLOURS = ("#000000", "#555555", COLOURS["paper"])  # background, right, wrong
 
 TITLES = {
