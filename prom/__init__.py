@@ -73,7 +73,8 @@ HOMES = {
 }
 
 
-# The folders of the package. A module in one of them is found by its own name as well: prom.figures is prom.show.figures.
+# The folders of the package. A module in one of them is found by its own name as well, the first of two, where
+# no public function has it: prom.figures is prom.show.figures.
 ROOMS = (
     "kspace",
     "reconstruction",

@@ -1,8 +1,8 @@
 """The registry of methods: what makes masks, one row each. It imports nothing heavy, so that help and errors do not wait for PyTorch.
 
 A new baseline is a function ``(train, acceleration, pattern=, seed=, demands=, **options) -> mask`` and a row here; or, from outside,
-``register(Method("mine", "my own", function=mine))``, where ``demands`` may be missing. The command line, sweeps, records and the explorer
-go by this table.
+``register(Method("mine", "my own", function=mine))``, where ``demands`` may be missing: then for this
+process alone. The command line, sweeps and records go by this table; the explorer has a list of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Method:
     home
         The module that has the function of that name; empty for a recipe of :mod:`prom.learn.recipes`.
     patterns
-        Those that it can make.
+        Those that sweeps run it for; it may take others.
     random
         Whether the seed makes a difference (for ``igs``: only where it looks at batches).
     learns
@@ -71,7 +71,7 @@ class Method:
         return bool(self.function or self.home)
 
     def make(self, *arguments: object, **options: object) -> Tensor:
-        """Call the function: a mask, ``(H, W)`` bool."""
+        """Call the function of a baseline: a bool mask, ``(H, W)``, of series ``(T, H, W)``, off the grid ``(K, R)``."""
         return self.resolve()(*arguments, **options)
 
     def resolve(self) -> Callable[..., Tensor]:
@@ -116,7 +116,7 @@ ROWS = (
     ),
     Method("golden_step", "golden-step lines", TIME, LINES, source="Rich et al. 2020; Joshi et al. 2022", colour="#DDCC77", in_time=True),
     Method("vista", "VISTA-like", TIME, LINES, random=True, source="Ahmad et al. 2015", colour="#CC79A7", in_time=True),
-    Method("equal_angles", "equal angles", ANGLES, READOUTS, colour="#E69F00"),
+    Method("equal_angles", "equal angles", ANGLES, ("spokes", "spirals"), colour="#E69F00"),
     Method(
         "anisotropic_angles",
         "anisotropic angles",
@@ -125,7 +125,14 @@ ROWS = (
         source="Larson, Gurney and Nishimura 2008",
         colour="#44AA99",
     ),
-    Method("golden_angle", "golden angle", ANGLES, READOUTS, source="Winkelmann et al. 2007; Wundrak et al. 2016", colour="#DDCC77"),
+    Method(
+        "golden_angle",
+        "golden angle",
+        ANGLES,
+        ("spokes", "spirals"),
+        source="Winkelmann et al. 2007; Wundrak et al. 2016",
+        colour="#DDCC77",
+    ),
     Method("random_readouts", "random readouts", ANGLES, READOUTS, random=True, colour="#666666"),
     Method("repeated", "best frame repeated", "prom.baselines.repeated", STILL, source="this project", colour="#999999", in_time=True),
     Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),

@@ -64,7 +64,7 @@ def parse(text: str, known: dict[str, str], of: str) -> tuple[str, object]:
             return name, value
         return name, whole_number(value) if "int" in kind else real_number(value) if "float" in kind else value
     except (KeyError, ValueError) as error:
-        words, example = KINDS[kind.split(" ")[0]]
+        words, example = next(found for known_kind, found in KINDS.items() if known_kind in kind)
         raise InputError(f"option {text!r}: {name} of {of} must be {words}, e.g. {name}={example}") from error
 
 

@@ -35,7 +35,7 @@ def tuned(
     reconstruction
         By default :meth:`prom.reconstruction.sense.Sense.of` these slices, all of them.
     slices
-        At most so many choose, spread evenly.
+        At most so many choose, spread evenly, those left out that are the same everywhere.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def tuned(
     """
     if not settings:
         raise InputError("settings: are none; give at least one")
-    few = train.thinned(slices)
+    few = _shaped(train.thinned(slices))
     objective = Reconstructed(few, reconstruction or Sense.of(train), criterion="psnr")
     masks, losses = [], []
     for setting in tqdm(settings, desc="tuning", delay=2, disable=None, leave=False):
@@ -61,3 +61,9 @@ def tuned(
         losses.append(float(whole_loss(objective, range(len(few)), masks[-1].float())))
     best = losses.index(min(losses))
     return masks[best], settings[best]
+
+
+def _shaped(few: SliceDataset) -> SliceDataset:
+    """Without entries that are the same everywhere, as slices of air: they have no PSNR."""
+    kept = [index for index, image in enumerate(few.images) if float(image.abs().max()) > float(image.abs().min())]
+    return few if len(kept) in (0, len(few)) else few.select(kept)

@@ -1,7 +1,7 @@
 """The command line: ``prom`` with a command, from ``datasets`` to ``records``.
 
-What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors about arguments
-do not wait for PyTorch.
+What a command computes with is named in full, as in ``prom.load``, and so imported when the command runs. Help and errors that
+the arguments alone show do not wait for PyTorch, except those about patterns and candidates.
 """
 
 from __future__ import annotations
@@ -62,7 +62,11 @@ SURROUNDINGS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENF
 
 
 def main() -> None:
-    """Run the command line. Exit code 0: done; 2: bad usage or bad input, with one line on stderr."""
+    """Run the command line.
+
+    Exit code 0: done; 1: runs failed, or records are not current; 2: bad usage or bad input, with one line on stderr (``inspect`` lists on
+    stdout what it refuses); 130: ^C.
+    """
     sys.stderr = sys.stderr or io.StringIO()  # None where it is closed, which progress bars do not expect
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # of names of files that are no text
@@ -220,6 +224,8 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
     found = prom.inspection.inspect(folder, **given)
     if png and found["pictures"]:
         prom.inspection.picture(found, png)
+    elif png:
+        click.echo(f"prom: --png {png}: nothing was read that it could show", err=True)
     click.echo(strict_json(prom.inspection.for_json(found)) if json else prom.inspection.report(found))
     if found["refused"]:
         sys.exit(2)
@@ -242,15 +248,19 @@ def inspect_command(folder, key, skip_constant, volume, readout, settings, png, 
 @pattern_option
 @trajectory_options
 @click.option(
-    "--recipe", help="The recipe: default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default]"
+    "--recipe",
+    help="The recipe: default (scale-invariant ProM), polished, or paper (the authors' procedure). [default: default; with "
+    "--network polished]",
 )
-@click.option("--iterations", type=whole(), help="The number of iterations. [default: the recipe's own]")
+@click.option(
+    "--iterations", type=whole(), help="The number of iterations; with --network of the image's mask. [default: the recipe's own]"
+)
 @click.option("--members", type=whole(), help="The number of independent solutions to average. [default: the recipe's own]")
 @click.option(
     "--network",
     help="Learn for the segmentations of this network (see 'prom segment train') instead of the image. The image's mask is learnt first, "
-    "then improved for the network, with a fifth of the patients held out (chapter 5). With --recipe, learn from scratch through the "
-    "network.",
+    "then improved for the network, with a fifth of the patients held out where there are several (chapter 5). With --recipe, learn from "
+    "scratch through the network.",
 )
 @reconstruction_option("The reconstruction whose error is minimised", learning=True)
 @demand_options

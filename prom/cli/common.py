@@ -61,7 +61,7 @@ def check_outside(output: str, read: str, option: str = "--output") -> None:
 
 
 def check_mask_output(output: str, *read: str | None) -> None:
-    """Likewise of a mask, which overwrites nothing but a mask, and is called as one."""
+    """Likewise of a mask, which overwrites nothing but a mask, and is not called as an image or an export."""
     check_output(output, *read)
     ending = Path(output).suffix.lower()
     exported = ending in (*FORMATS, *SCANNER_FORMATS)

@@ -42,7 +42,8 @@ Example:
     multiple=True,
     metavar="OPTION=VALUE",
     help="For .seq, .mrd and .csv: kind (gre, tse), fov (mm), tr and te (ms), flip (degrees), thickness (mm), bandwidth (Hz per pixel), "
-    "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field.",
+    "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field. A .csv "
+    "has the order alone, whatever the times.",
 )
 def export_command(mask, output, settings) -> None:
     """Write a mask for another program or a scanner. DC is at row H // 2, column W // 2.

@@ -54,7 +54,10 @@ def input_options(split: str) -> Callable:
             ),
             click.option("--key", help="The name of the dataset in HDF5 or MATLAB files."),
             click.option(
-                "--validation", type=real("[0, 1)"), default=0.0, help="Hold out this share of the training patients as split 'validation'."
+                "--validation",
+                type=real("[0, 1)"),
+                default=0.0,
+                help="Hold out this share of the training patients as split 'validation'; of no effect on other splits.",
             ),
             click.option(
                 "--split", default=split, show_default=True, help="The split to read: train, test, or another that the data set has."

@@ -71,7 +71,8 @@ def check_ending(output: str) -> None:
 @click.option(
     "--noise",
     type=real("(0, 1e30]"),
-    help="The standard deviation of the noise in a sample. [default: from a noise scan, else from outer samples]",
+    help="The standard deviation of the noise in a sample; with --train for the misfit alone. [default: from a noise scan, else from outer "
+    "samples]",
 )
 @click.option("--key", help="The name of the measurement in an HDF5 file that has several.")
 @threads_option
@@ -121,7 +122,7 @@ def described(raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Im
     """What was found in the data and made of them, for the file and for JSON."""
     slices, coils, *matrix = scan.kspace.shape
     lines = prom.patterns.make(scan.pattern, tuple(matrix))
-    side = prom.reconstruct.one_sided(scan.mask)
+    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, "zero-filled") else None
     return {
         "raw": raw,
         "kind": scan.kind,

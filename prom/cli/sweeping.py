@@ -92,7 +92,7 @@ def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) ->
             signal.signal(number, signal.default_int_handler)
     plan = sweep.plan(kind, dataset, options=options.parse_all(settings, partial(prom.datasets.parse_option, dataset)), **what)
     for method, pattern in plan.left_out:
-        click.echo(f"left out: {method} cannot make {pattern}")
+        click.echo(f"left out: {method} cannot make {pattern} in a sweep")
     failed = sweep.run(plan, jobs, executor, more)
     table = sweep.collect(plan)
     if len(table):

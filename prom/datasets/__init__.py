@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain, virtual_heart
-from prom.datasets.base import SliceDataset
+from prom.datasets.base import SEEDS, SliceDataset
 from prom.datasets.formats import kind_of, read_sensitivities
 from prom.errors import InputError, unknown
 
@@ -29,8 +29,6 @@ REGISTRY: dict[str, ModuleType] = {
     "lowfield": lowfield,
 }
 MADE = ("mni_brain", "virtual_heart")
-
-SEEDS = {"train": 0, "validation": 1, "test": 2, "all": 3}  # of the noise that is put on a split, so that no two splits share it
 
 
 def data_root(name: str) -> Path:
@@ -142,7 +140,7 @@ def _read_maps(path: Path) -> Tensor:
 
 
 def _finished(data: SliceDataset, maps: Tensor | None, noise: float, grid: bool) -> SliceDataset:
-    data = data if maps is None else data.with_coils(maps, noise, seed=SEEDS[data.split])
+    data = data if maps is None else data.with_coils(maps, noise, seed=SEEDS.get(data.split, 0))
     return data.as_volumes() if grid else data
 
 

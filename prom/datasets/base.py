@@ -22,6 +22,7 @@ from prom.kspace.fourier import IMAGE_AXES, fftc, ifftc
 from prom.kspace.patterns import Lines, make
 from prom.kspace.trajectories import Trajectory
 
+SEEDS = {"train": 0, "validation": 1, "test": 2, "all": 3}  # of the noise that is put on a split, so that no two splits share it
 KINDS = {"slices": "NCHW", "volumes": "NCDHW", "series": "NCTHW"}  # and the axes of their images
 
 
@@ -444,7 +445,7 @@ class SliceDataset:
             source=f"{self.source}; {what}",
         )
 
-    def along(self, trajectory: Trajectory, seed: int = 0) -> SliceDataset:
+    def along(self, trajectory: Trajectory, seed: int | None = None) -> SliceDataset:
         """The same images as all readouts of a trajectory would have measured them, with noise of the same level: emulated.
 
         What was measured on the grid is left out; the images, and what the coils see of them, are taken as they are.
@@ -454,7 +455,7 @@ class SliceDataset:
         trajectory
             Such as :func:`prom.kspace.trajectories.spokes`, of candidates among which a mask is to choose.
         seed
-            Of the noise. Same seed, same machine: same bits.
+            Of the noise; by default the split's own, so that training and test do not share it. Same seed, same machine: same bits.
 
         Raises
         ------
@@ -483,7 +484,7 @@ class SliceDataset:
             trajectory=trajectory,
             source=f"{self.source}; emulated along {len(trajectory)} {trajectory.kind} of {trajectory.points.shape[1]} samples",
         )
-        generator = torch.Generator().manual_seed(options.check_seed(seed))
+        generator = torch.Generator().manual_seed(options.check_seed(SEEDS.get(self.split, 0) if seed is None else seed))
         if not self.noise:
             return bare
         return replace(bare, kspace=torch.cat([bare.samples([index], generator) for index in range(len(self))]))

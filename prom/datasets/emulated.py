@@ -77,8 +77,8 @@ def by_coils(
         )
         return load(dataset, split, root or None, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
     data = load(dataset, split, root or None, **settings)
-    if data.kind == "series":
-        raise InputError(f"{data.name}: has series in time, not slices; hearts_by_coils takes these")
+    if data.kind != "slices":
+        raise InputError(f"{data.name}: has {data.kind}, not slices{'; hearts_by_coils takes these' if data.kind == 'series' else ''}")
     return _in_a_ring(data, most, size, coils, noise)
 
 
@@ -132,6 +132,8 @@ def estimated_maps(data: SliceDataset) -> SliceDataset:
     >>> data.sensitivities.shape, bool((data.images[0, 0, 0, :2] == 0).all())                 # nothing outside the head
     (torch.Size([2, 4, 32, 32]), True)
     """
+    if data.kind != "slices":
+        raise InputError(f"{data.name}: has {data.kind}, and sensitivities are estimated of slices")
     kspace = data.samples(range(len(data)))
     bar = tqdm(kspace, desc="sensitivities", delay=2, disable=None, leave=False)
     calibration = min(CALIBRATION, *kspace.shape[-2:])

@@ -167,10 +167,11 @@ class Segmenter:
         return network_files.fingerprint(self.network, [dict(self.regions), self.metadata])
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write weights and metadata, as plain tensors, numbers and text. Only networks of :func:`train` can be written."""
+        """Write weights, in single precision, and metadata, as plain tensors, numbers and text. Only for networks of :func:`train`."""
         if "channels" not in self.metadata:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
-        weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+        whole = self.network.state_dict().items()
+        weights = {name: value.cpu().float() if value.is_floating_point() else value.cpu() for name, value in whole}
         regions = {name: list(values) for name, values in self.regions.items()}
         network_files.write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
 

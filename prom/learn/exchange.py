@@ -90,7 +90,7 @@ def exchange(
 
 def _numbers(name: str, indices: Sequence[int], count: int) -> list[int]:
     try:
-        listed = indices.tolist() if isinstance(indices, Tensor | np.ndarray) else list(indices)
+        listed = list(indices.tolist() if isinstance(indices, Tensor | np.ndarray) else indices)
     except TypeError:  # a single number
         listed = [None]
     found = [one.item() if isinstance(one, Tensor) and not one.ndim else one for one in listed]

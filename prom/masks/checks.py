@@ -94,7 +94,7 @@ def _check_numbers(result: MaskResult, lines: Lines, selected: Tensor) -> None:
     count, recipe = int(selected.sum()), result.recipe if isinstance(result.recipe, dict) else {}
     demands = Demands.from_dict(recipe.get("demands", {}))
     budget = demands.budget(lines, result.acceleration)
-    if count != budget and recipe.get("exact_budget") is not False:  # as the authors' code makes them
+    if count != budget and (not count or recipe.get("exact_budget") is not False):  # as the authors' code makes them
         raise InputError(f"its mask has {count} {lines.name}, where acceleration {result.acceleration:g} of {lines.full} makes {budget}")
     feasible = demands.of_size(lines, count)
     if not feasible.plain and not feasible.admits(selected):

@@ -28,6 +28,7 @@ from prom.masks.demands import Demands
 HISTORY = {"member": int, "iteration": int, "loss": float, "budget": float, "active_fraction": float}
 
 
+UNCLEAR = ("function", "method", "__call__")  # what older versions called any function or method
 SEEDS = 2**32  # PyTorch's generator on a CPU looks at no more bits
 # Far from the seeds that people choose: an optimisation with the same seed began theta from the very numbers drawn otherwise.
 SAMPLE_STREAM = 0x9E3779B9
@@ -269,7 +270,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     ------
     InputError
         Where there are fewer than two, or their files say that they differ in anything but the seed. Criteria and networks of one's own
-        are known by their names and weights.
+        are known by their names, objects by their classes, and weights.
 
     >>> import prom
     >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)
@@ -287,7 +288,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
         raise InputError(f"a mask of {first.recipe['name']}: has no probabilities to average; use masks of recipe default or paper")
     for what in ("objective", "reconstruction"):
         name = str(first.provenance.get(what))
-        if name in ("<lambda>", "partial", "function") or name.startswith("method "):  # "function": of an older version
+        if name in ("<lambda>", "partial", *UNCLEAR) or name.startswith("method "):
             raise InputError(f"{what} {name}: whether it is the same function for all masks is unclear; give it a name, with def")
     penalties = dict.fromkeys(result.provenance.get("reconstruction_penalty") for result in results)
     penalties.pop(None, None)  # masks of an older version do not say it

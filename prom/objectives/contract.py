@@ -29,7 +29,10 @@ def name_of(function: Callable) -> str:
     >>> name_of(len), name_of([].append), name_of(torch.nn.MSELoss())
     ('len', 'method append', 'MSELoss')
     """
-    if getattr(function, "__self__", None) is not None and not inspect.ismodule(function.__self__):
+    if isinstance(function, torch.jit.ScriptFunction):
+        return function.name
+    owner = getattr(function, "__self__", None)
+    if owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type):
         return f"method {function.__name__}"  # two objects of one class may differ
     return getattr(function, "__name__", type(function).__name__)
 

@@ -158,7 +158,7 @@ def combinations(methods: Sequence[str], names: Sequence[str], accelerations: Se
     check("seeds", seeds, "[1, 1e6]", whole=True)
     pairs = [pair for pair in product(dict.fromkeys(methods), dict.fromkeys(names)) if _possible(*pair)]
     if not pairs or not accelerations:
-        raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)}; name another method or pattern")
+        raise InputError(f"nothing to run: {', '.join(methods)} cannot make {', '.join(names)} in a sweep; name another method or pattern")
     for (method, name), acceleration in product(pairs, dict.fromkeys(accelerations)):
         for seed in range(seeds if named(name_of(method)).random or "batch_size=" in method else 1):
             yield method, name, float(acceleration), seed

@@ -124,8 +124,8 @@ def reconstruct(
     """
     maps = torch.as_tensor(maps) if isinstance(maps, np.ndarray) else maps
     _check_arguments(scan, check(name), maps, train, phase, noise)
-    if phase == "smooth" and not _has_centre(scan, name):
-        raise InputError("phase smooth: is that of the centre of k-space, which was not measured; leave it out")
+    if phase == "smooth" and not has_centre(scan, name, compress):
+        raise InputError("phase smooth: is that of the centre of k-space, which was not measured on all sides; leave it out")
     options.check("calibration", calibration, "[8, 1e4]", whole=True)
     kspace, how = scan.kspace, {}
     reference = scan.kspace if scan.reference is None else scan.reference
@@ -202,12 +202,10 @@ def _check_arguments(scan: RawScan, name: str, maps: Tensor | None, train: Slice
         )
 
 
-def _has_centre(scan: RawScan, name: str) -> bool:
+def has_centre(scan: RawScan, name: str, compress: int | None = None) -> bool:
     """Whether there is a low resolution whose phase can be taken: of SENSE of several coils also where DC lies between measured lines."""
-    whole = min(whole_centre(scan.mask))
-    if name == "zero-filled":
-        return whole >= 2
-    return min(map(min, reach(scan.mask))) >= 1 and (whole >= 1 or scan.kspace.shape[1] > 1)
+    whole, both = min(whole_centre(scan.mask)), min(map(min, reach(scan.mask))) >= 1
+    return both and (whole >= 2 if name == "zero-filled" else whole >= 1 or (compress or scan.kspace.shape[1]) > 1)
 
 
 def _zero_filled(kspace: Tensor, mask: Tensor, phase: str) -> tuple[Tensor, str]:

@@ -412,7 +412,7 @@ def percentile_interval(differences: pd.Series, generator: torch.Generator, draw
     """
     if len(differences) < 2:
         return math.nan, math.nan
-    values: Tensor = torch.tensor(differences.to_numpy())
+    values: Tensor = torch.tensor(differences.to_numpy(dtype=float))
     means = values[torch.randint(len(values), (draws, len(values)), generator=generator)].mean(dim=1)
     low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=means.dtype)).tolist()
     return low, high

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import prom
-from prom import InputError, baselines
+from prom import InputError, SliceDataset, baselines
 from prom.baselines.repulsion import greedy, reach, repulsion
+from prom.kspace.coils import simulated
 from prom.kspace.patterns import make
 from prom.reconstruction.sense import Sense
 
@@ -110,3 +113,13 @@ def test_what_cannot_be_is_refused(brains):
         repulsion(replace(brains, noise=None), 4)
     with pytest.raises(InputError, match="strength"):
         repulsion(brains, 4, strength=-1)
+
+
+def test_slices_of_air_do_not_choose():
+    generator = torch.Generator().manual_seed(0)
+    window = torch.hann_window(16).outer(torch.hann_window(16))
+    images = (window * torch.rand(20, 1, 16, 16, generator=generator)) + 0j
+    images[19] = 0  # among the eight that choose
+    data = SliceDataset("demo", "train", images, [f"s{i // 5}" for i in range(20)], [i % 5 for i in range(20)])
+    data = replace(data, sensitivities=simulated(3, (16, 16)), noise=0.01)
+    assert int(baselines.get("repulsion")(data, 4, "columns")[0].sum()) == 4

@@ -215,3 +215,9 @@ def test_what_does_not_fit_the_images_is_refused():
         assert make(kind, (4, 8, 8), 16, frames=True).points.shape[-1] == 2
     with pytest.raises(InputError, match="at most 16777216 samples"):
         Trajectory(torch.zeros(1, 1, 2).expand(17408, 1024, 2))
+
+
+def test_splits_do_not_share_their_noise():
+    train, test = (replace(data(), split=split).along(spokes(12, 8)) for split in ("train", "test"))
+    noise = [one.kspace - replace(one, kspace=None, noise=0.0).samples([0, 1]) for one in (train, test)]
+    assert float((noise[0] - noise[1]).abs().max()) > 0.01 and torch.equal(train.kspace, data().along(spokes(12, 8), 0).kspace)

@@ -98,6 +98,7 @@ def test_bad_input(blobs):
         ((torch.tensor([True, False]),), "seen True: must be"),
         ((torch.tensor([[0, 1]]),), "seen .0, 1.: must be"),
         ((3,), "seen 3: must be"),
+        ((torch.tensor(3),), "seen 3: must be"),
     ):
         with pytest.raises(InputError, match=message):
             exchange.exchange(lines([3]), objective, *arguments)

@@ -19,6 +19,7 @@ from torch.nn.functional import huber_loss
 from prom import DEFAULT, InputError, SliceDataset, baselines, load_mask, masks, optimize
 from prom.files import atomic
 from prom.masks.export import export
+from prom.masks.result import UNCLEAR
 from prom.methods import METHODS
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.phase import PhaseConstrained
@@ -407,8 +408,8 @@ def test_what_cannot_be_averaged_is_named():
         with pytest.raises(InputError, match=f"objective {name}: whether it is the same function"):
             masks.average(found)
     found = [optimize(data, 4, recipe=recipe, seed=seed, objective=Reconstructed(data, Sense(10.0**-seed).__call__)) for seed in (0, 1)]
-    older = [replace(one, provenance={**one.provenance, "reconstruction": "function"}) for one in found]
-    for pair, name in ((found, "method __call__"), (older, "function")):
+    named = {name: [replace(one, provenance={**one.provenance, "reconstruction": name}) for one in found] for name in UNCLEAR}
+    for name, pair in {"method __call__": found, **named}.items():
         with pytest.raises(InputError, match=f"reconstruction {name}: whether it is the same function"):
             masks.average(pair)
     with pytest.raises(InputError, match="reconstruction_penalty 0.001 and 0.1"):

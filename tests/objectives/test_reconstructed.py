@@ -132,7 +132,7 @@ def test_decibels_of_constant_slices_are_refused_and_of_exact_images_finite():
     images = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     images[1] = 1
     loss = Reconstructed(SliceDataset("demo", "train", images, ["a", "b"], [0, 0]), ZeroFilled(), criterion="psnr").loss_and_gradient
-    with pytest.raises(InputError, match="demo: slice 1 is constant, so that it has no PSNR"):
+    with pytest.raises(InputError, match="demo, subject b, slice 0: is constant, so that it has no PSNR"):
         loss([0, 1], torch.ones(1, 8, 8))
     point = torch.zeros(1, 1, 8, 8)
     point[..., 4, 4] = 1

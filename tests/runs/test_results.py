@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Optional
 
 import pytest
 import torch
 
-from prom import DEFAULT, SliceDataset, evaluate, optimize
+from prom import DEFAULT, InputError, SliceDataset, evaluate, optimize, options
 from prom.objectives import ImageLoss
 from prom.runs import golden, results
 
@@ -50,3 +52,14 @@ def test_complex_images_are_polished_for_a_task_too():
     task = ImageLoss(data.images, torch.nn.functional.l1_loss)
     mask = results.make("task-polished:iterations=3,polish=2", data, 4, task=task).mask
     assert int(mask.sum()) == 64
+
+
+def test_numbers_of_annotated_options_are_named_in_one_line():
+    def mine(train, acceleration, bins=None, widths=()): ...
+
+    mine.__annotations__ |= {"bins": Optional[int], "widths": Sequence[float]}  # noqa: UP045, as users write it
+    known = options.names(mine, ("train", "acceleration"))
+    assert options.parse("bins=3", known, "baseline mine") == ("bins", 3)
+    for text, words in (("bins=abc", "a whole number, e.g. bins=10"), ("widths=a", "numbers, e.g. widths=220,180.5")):
+        with pytest.raises(InputError, match=f"of baseline mine must be {words}"):
+            options.parse(text, known, "baseline mine")
