@@ -101,7 +101,7 @@ def rat(root: Path) -> SliceDataset:
     y, x = torch.meshgrid(*(torch.linspace(-1, 1, 192),) * 2, indexing="ij")
     phase = 0.9 * y + 0.6 * (2 * x).cos() - 0.8 * x * y  # smooth, the same in all frames
     images = cut(torch.polar(frames, phase.expand_as(frames))[None], (SIZE, SIZE))
-    return series("rat", images, ["rat"], "a rat's heart; phase simulated").with_coils(simulated(COILS, (SIZE, SIZE)), NOISE)
+    return series("rat", images, ["rat"], "a rat's heart; phase simulated").with_coils(simulated(COILS, (SIZE, SIZE)), NOISE, seed=0)
 
 
 def lung(root: Path) -> SliceDataset:
@@ -117,7 +117,7 @@ def echoes(root: Path) -> SliceDataset:
         images = scipy.io.loadmat(root / f"cardiac_complex/{name}.mat", squeeze_me=True)["data"]["images"].item()
         found.append(torch.from_numpy(images).permute(2, 0, 1)[:3])
     images = torch.cat([cut(one[None], (80, 60)) for one in found])
-    return series("echoes", images, list(ECHOES), "a heart, 3 echoes").with_coils(simulated(COILS, images.shape[-2:]), NOISE)
+    return series("echoes", images, list(ECHOES), "a heart, 3 echoes").with_coils(simulated(COILS, images.shape[-2:]), NOISE, seed=0)
 
 
 def folds(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, SliceDataset]]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets import acdc, brain_tumour, cache, fastmri_knee, folder, lowfield, mni_brain, virtual_heart
-from prom.datasets.base import SEEDS, SliceDataset
+from prom.datasets.base import SliceDataset
 from prom.datasets.formats import kind_of, read_sensitivities
 from prom.errors import InputError, unknown
 
@@ -140,7 +140,7 @@ def _read_maps(path: Path) -> Tensor:
 
 
 def _finished(data: SliceDataset, maps: Tensor | None, noise: float, grid: bool) -> SliceDataset:
-    data = data if maps is None else data.with_coils(maps, noise, seed=SEEDS.get(data.split, 0))
+    data = data if maps is None else data.with_coils(maps, noise)
     return data.as_volumes() if grid else data
 
 

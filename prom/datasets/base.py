@@ -388,7 +388,7 @@ class SliceDataset:
             source=f"{self.source}; intensities times {factor:g}",
         )
 
-    def with_coils(self, maps: Tensor, noise: float = 0.0, seed: int = 0) -> SliceDataset:
+    def with_coils(self, maps: Tensor, noise: float = 0.0, seed: int | None = None) -> SliceDataset:
         r"""The same slices as coils with these sensitivities would have measured them: :math:`y_k = F (s_k x) + n_k`, emulated.
 
         The sensitivities, measured in another scan, are those of all slices, on the grid of the images and with
@@ -403,7 +403,7 @@ class SliceDataset:
             Standard deviation of the noise of a complex sample of k-space, sqrt(E|n|^2), in the units of the images; with 0 there is none,
             and no ``kspace`` is kept, since :meth:`samples` makes it.
         seed
-            Of the noise. Same seed, same machine: same bits.
+            Of the noise; by default the split's own, so that training and test do not share it. Same seed, same machine: same bits.
 
         Raises
         ------
@@ -431,7 +431,8 @@ class SliceDataset:
         kspace = None
         if noise:
             kspace = fftc((sensitivities.unsqueeze(1) if self.kind == "series" else sensitivities) * images)
-            generator = torch.Generator().manual_seed(options.check_seed(seed))
+            seed = self._noise_seed(seed)
+            generator = torch.Generator().manual_seed(seed)
             for samples in kspace:  # slice by slice, for memory
                 samples += noise * torch.randn(samples.shape, dtype=samples.dtype, generator=generator)
         added = f", noise of {noise:g} added to their k-space (seed {seed})" if noise else ""
@@ -444,6 +445,9 @@ class SliceDataset:
             noise=noise,
             source=f"{self.source}; {what}",
         )
+
+    def _noise_seed(self, seed: int | None) -> int:
+        return options.check_seed(SEEDS.get(self.split, 0) if seed is None else seed)
 
     def along(self, trajectory: Trajectory, seed: int | None = None) -> SliceDataset:
         """The same images as all readouts of a trajectory would have measured them, with noise of the same level: emulated.
@@ -484,7 +488,7 @@ class SliceDataset:
             trajectory=trajectory,
             source=f"{self.source}; emulated along {len(trajectory)} {trajectory.kind} of {trajectory.points.shape[1]} samples",
         )
-        generator = torch.Generator().manual_seed(options.check_seed(SEEDS.get(self.split, 0) if seed is None else seed))
+        generator = torch.Generator().manual_seed(self._noise_seed(seed))
         if not self.noise:
             return bare
         return replace(bare, kspace=torch.cat([bare.samples([index], generator) for index in range(len(self))]))
