@@ -72,7 +72,7 @@ NET=results/networks/acdc_unvaried.pt TABLE=results/table2_unvaried
 through --accelerations 1 --methods energy
 at --patterns points columns --methods energy polished
 
-# the tumours: minutes on a GPU, where they were recorded (NVIDIA_TF32_OVERRIDE=0 makes it as exact as a CPU)
+# the tumours: 14 hours on one core, minutes on a GPU (where NVIDIA_TF32_OVERRIDE=0 makes it as exact as a CPU)
 NET=results/networks/brain_tumour.pt TABLE=results/table2_tumour DATA=brain_tumour
 [ -e $NET ] || "$PROM" segment train brain_tumour --augment --output $NET
 through --accelerations 1 --methods energy
