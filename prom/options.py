@@ -132,10 +132,11 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
     Traceback (most recent call last):
     prom.errors.InputError: momentum nan: must be >= 0 and < 1
     """
-    label = f"{name}{'' if name.endswith('=') else ' '}{str(value)[:40]}"
+    huge = isinstance(value, Integral) and abs(value) >= 2**1024
+    label = f"{name}{'' if name.endswith('=') else ' '}{f'of {value.bit_length()} bits' if huge else str(value)[:40]}"
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise InputError(f"{label}: must be a {'whole ' if whole else ''}number")
-    if not whole and isinstance(value, Integral) and abs(value) >= 2**1023:
+    if huge:
         raise InputError(f"{label}: is beyond double precision")
     least, most = (part.strip() for part in interval[1:-1].split(","))
     above = value > float(least) if interval[0] == "(" else value >= float(least)

@@ -122,7 +122,7 @@ def described(raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Im
     """What was found in the data and made of them, for the file and for JSON."""
     slices, coils, *matrix = scan.kspace.shape
     lines = prom.patterns.make(scan.pattern, tuple(matrix))
-    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, "zero-filled") else None
+    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, reconstruction) else None
     return {
         "raw": raw,
         "kind": scan.kind,

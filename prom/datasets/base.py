@@ -447,7 +447,8 @@ class SliceDataset:
         )
 
     def _noise_seed(self, seed: int | None) -> int:
-        return options.check_seed(SEEDS.get(self.split, 0) if seed is None else seed)
+        own = SEEDS.get(self.split, int.from_bytes(hashlib.sha256(self.split.encode()).digest()[:4]))
+        return options.check_seed(own if seed is None else seed)
 
     def along(self, trajectory: Trajectory, seed: int | None = None) -> SliceDataset:
         """The same images as all readouts of a trajectory would have measured them, with noise of the same level: emulated.

@@ -48,7 +48,7 @@ def by_coils(
     noise
         Standard deviation of a complex sample, sqrt(E|n|^2), of images up to 1.
     root
-        Where a registered data set lies.
+        Where a registered data set lies; of no use to virtual ones.
     maps
         "known": the sensitivities are those of the simulation, everywhere. "estimated": of each slice by ESPIRiT from its own k-space
         (:func:`prom.kspace.coils.estimated`), so that they are 0 outside the object, as those of a scanner's data are.
@@ -75,7 +75,7 @@ def by_coils(
             if settings.get("volume")
             else {"slices": MIDDLE, "subjects": ceil(most / 2), **settings}
         )
-        return load(dataset, split, root or None, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
+        return load(dataset, split, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
     data = load(dataset, split, root or None, **settings)
     if data.kind != "slices":
         raise InputError(f"{data.name}: has {data.kind}, not slices{'; hearts_by_coils takes these' if data.kind == 'series' else ''}")
@@ -118,7 +118,7 @@ def hearts_by_coils(
     """
     if dataset == "virtual_heart":
         virtual = {"size": size, "frames": frames, "coils": coils, "phase": True, "noise": noise, "subjects": most}
-        return load(dataset, split, root or None, **virtual | dict(reader or {}))
+        return load(dataset, split, **virtual | dict(reader or {}))
     data = load(dataset, split, root or None, **(reader or {}))
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")

@@ -289,7 +289,9 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     for what in ("objective", "reconstruction"):
         name = str(first.provenance.get(what))
         if name in ("<lambda>", "partial", *UNCLEAR) or name.startswith("method "):
-            raise InputError(f"{what} {name}: whether it is the same function for all masks is unclear; give it a name, with def")
+            raise InputError(
+                f"{what} {name}: whether it is the same function for all masks is unclear; give it a name of its own, with def"
+            )
     penalties = dict.fromkeys(result.provenance.get("reconstruction_penalty") for result in results)
     penalties.pop(None, None)  # masks of an older version do not say it
     if len(penalties) > 1:

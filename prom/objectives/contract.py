@@ -31,10 +31,12 @@ def name_of(function: Callable) -> str:
     """
     if isinstance(function, torch.jit.ScriptFunction):
         return function.name
+    function = getattr(function, "_orig_mod", function)  # of torch.compile
     owner = getattr(function, "__self__", None)
-    if owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type):
-        return f"method {function.__name__}"  # two objects of one class may differ
-    return getattr(function, "__name__", type(function).__name__)
+    of_object = owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type)
+    if isinstance(function, torch.jit.ScriptMethod) or (of_object and (inspect.ismethod(function) or inspect.isbuiltin(function))):
+        return f"method {getattr(function, '__name__', getattr(function, 'name', ''))}"  # two objects of one class may differ
+    return getattr(function, "__name__", getattr(function, "original_name", type(function).__name__))
 
 
 def check_masks(masks: Tensor, samples: Sequence[int], images: int) -> None:

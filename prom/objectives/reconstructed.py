@@ -170,7 +170,8 @@ class Reconstructed(Objective):
         else:
             decibels, size = 10 / math.log(10), target.max() - target.min()
             if not size > 0:
-                raise InputError(f"{self.dataset.describe(index)}: is constant, so that it has no PSNR; leave it out, or use mse")
+                way = "leave it out, or use magnitude_mse (criterion mse)"
+                raise InputError(f"{self.dataset.describe(index)}: is constant, so that it has no PSNR; {way}")
             errors = errors.clamp(min=1e-30)  # of an image that is exact
             loss = (decibels * torch.log(errors / size**2)).sum()
             scale = (decibels / errors).reshape(-1, *[1] * target.ndim)

@@ -79,9 +79,7 @@ class PhaseConstrained:
             raise InputError(f"phase of {tuple(self.phase.shape)}: is not for images of {tuple(encoding.samples)}; give one of their size")
         samples = samples if samples.is_complex() else samples + 0j
         check_measured(samples, encoding)
-        check_finite(self.phase, "phase: has NaN or infinite values; where it is not known, it can be 1")
-        if bool((((self.phase.abs() - 1).abs() > 1e-3) & (self.phase != 0)).any()):
-            raise InputError("phase: has values of other magnitude than 1; divide it by phase.abs()")
+        _check_phase(self.phase)
         weight = weights_of(mask, encoding, samples.real.dtype)
         phase = self.phase.to(samples) * encoding.seen
         penalty = _symmetric(self.penalty.to(samples.device, weight.dtype).expand(encoding.samples))
@@ -107,6 +105,12 @@ class PhaseConstrained:
         return found, pullback
 
 
+def _check_phase(phase: Tensor) -> None:
+    check_finite(phase, "phase: has NaN or infinite values; where it is not known, it can be 1")
+    if bool((((phase.abs() - 1).abs() > 1e-3) & (phase != 0)).any()):
+        raise InputError("phase: has values of other magnitude than 1; divide it by phase.abs()")
+
+
 def _symmetric(weights: Tensor) -> Tensor:
     """The mean of the weights at k and at -k: ``(..., H, W)``."""
     turned = torch.stack([opposite(one) for one in weights.reshape(-1, *weights.shape[-2:])]).reshape(weights.shape)
@@ -127,13 +131,19 @@ def homodyne(samples: Tensor, mask: Tensor, phase: Tensor) -> Tensor:
     mask
         ``(H, W)`` bool.
     phase
-        P: ``(..., H, W)`` complex of magnitude 1.
+        P: ``(..., H, W)`` complex of magnitude 1, or 0 where the image is 0.
+
+    Raises
+    ------
+    InputError
+        Where the phase is not finite, or of another magnitude.
 
     >>> image, mask = torch.rand(8, 8), (torch.arange(8) < 5)[:, None].expand(8, 8)
     >>> phase = torch.ones(8, 8, dtype=torch.complex64)
     >>> torch.allclose(homodyne(fft2c(image), mask, phase).real, image, atol=1e-6)
     True
     """
+    _check_phase(phase)
     measured = mask.to(samples.real.dtype)
     weight = torch.where(mask, measured / _symmetric(measured).clamp(min=0.5), 0)
     return phase * (phase.conj() * ifft2c(weight * samples)).real

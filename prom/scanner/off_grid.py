@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ROOM = 1 - 1e-5  # of the limits: the six digits of an amplitude in a file
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
 LONGEST_DWELL, LONGEST_READOUT = 1_000_000, 200_000_000  # ns: no readout is useful that is so slow
+RAMPS = 5_000_000  # ns of the latter for the ways from 0 and to 0
 
 
 class Spokes:
@@ -136,10 +137,11 @@ class Curves:
     def _shortest(self) -> int | None:
         """The shortest dwell time that keeps the limits, in ns; None where there is none."""
         least, most = 5 * ADC_RASTER, 10 * ADC_RASTER
+        longest = min(LONGEST_DWELL, (LONGEST_READOUT - RAMPS) // self.samples // ADC_RASTER * ADC_RASTER)
         while not self._fits(most):
-            if most >= LONGEST_DWELL:
+            if most >= longest:
                 return None
-            least, most = most, min(2 * most, LONGEST_DWELL)
+            least, most = most, min(2 * most, longest)
         while most - least > ADC_RASTER:
             middle = (most + least) // (2 * ADC_RASTER) * ADC_RASTER
             least, most = (least, middle) if self._fits(middle) else (middle, most)

@@ -90,7 +90,7 @@ def read(path: str | os.PathLike, group: str | None = None, pattern: str | None 
     if pattern not in (None, *PATTERNS):
         raise unknown("pattern", pattern, PATTERNS)
     if kind is None:
-        raise InputError(f"raw data {path}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
+        raise InputError(f"raw data {path if path.name else repr('')}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
     if not path.is_file():
         raise InputError(f"raw data {path}: no such file")
     if group is not None and kind in ("BART", "twix"):

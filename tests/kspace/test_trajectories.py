@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -218,6 +219,8 @@ def test_what_does_not_fit_the_images_is_refused():
 
 
 def test_splits_do_not_share_their_noise():
-    train, test = (replace(data(), split=split).along(spokes(12, 8)) for split in ("train", "test"))
-    noise = [one.kspace - replace(one, kspace=None, noise=0.0).samples([0, 1]) for one in (train, test)]
-    assert float((noise[0] - noise[1]).abs().max()) > 0.01 and torch.equal(train.kspace, data().along(spokes(12, 8), 0).kspace)
+    names = ("train", "validation", "test", "training", "testing")
+    made = [replace(data(), split=split).along(spokes(12, 8)) for split in names]
+    noise = [one.kspace - replace(one, kspace=None, noise=0.0).samples([0, 1]) for one in made]
+    assert all(float((one - other).abs().max()) > 0.01 for one, other in itertools.combinations(noise, 2))
+    assert torch.equal(made[0].kspace, data().along(spokes(12, 8), 0).kspace)

@@ -12,9 +12,11 @@ from prom import baselines
 from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.learn import exchange
+from prom.learn.polish import polish
 from prom.objectives import ImageLoss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
+from prom.reconstruction.zero_filled import ZeroFilled
 
 
 def oracle(columns: set[int], images: torch.Tensor) -> float:
@@ -117,3 +119,15 @@ def test_bad_input(blobs):
     with pytest.raises(InputError, match="seen: are no images"):
         exchange.exchange(lines([3]), objective, [])
     assert torch.equal(exchange.exchange(lines([3]).numpy(), objective, iter([0])), exchange.exchange(lines([3]), objective, [0]))
+
+
+@pytest.mark.parametrize("criterion", ["psnr", lambda x, y: (x - y).square().mean() - 1])
+def test_a_loss_below_0_ends_too(criterion):
+    """Opposite lines of real images have the same loss: where it is negative, 1e-6 of it is not a gain."""
+    window = torch.hann_window(16).outer(torch.hann_window(16))
+    images = window * torch.rand(3, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    data, mask = SliceDataset("demo", "train", images, list("abc"), [0] * 3), torch.zeros(16, 16, dtype=torch.bool)
+    mask[:, [8, 9]] = True
+    objective = Reconstructed(data, ZeroFilled(), criterion=criterion)
+    assert torch.equal(exchange.exchange(mask, objective, range(3)), mask)
+    assert torch.equal(polish(mask, data, "columns", objective, evaluations=20), mask)

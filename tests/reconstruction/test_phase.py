@@ -159,6 +159,8 @@ def test_phases_have_magnitude_1_or_0():
     samples, mask = Coils(maps).forward(phase), torch.ones(16, 16)
     with pytest.raises(InputError, match="phase: has values of other magnitude than 1; divide it by phase.abs"):
         PhaseConstrained(1e-2, 0.01 * phase)(samples, mask, Coils(maps))
+    with pytest.raises(InputError, match="phase: has values of other magnitude than 1; divide it by phase.abs"):
+        homodyne(fft2c(phase), mask.bool(), 0.01 * phase)
     outside = phase.clone()
     outside[:2] = 0
     assert not PhaseConstrained(1e-2, outside)(samples, mask, Coils(maps))[0][:2].any()
