@@ -34,7 +34,7 @@ def name_of(function: Callable) -> str:
     function = getattr(function, "_orig_mod", function)  # of torch.compile
     owner = getattr(function, "__self__", None)
     of_object = owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type)
-    if isinstance(function, torch.jit.ScriptMethod) or (of_object and (inspect.ismethod(function) or inspect.isbuiltin(function))):
+    if type(function).__name__ == "ScriptMethod" or (of_object and (inspect.ismethod(function) or inspect.isbuiltin(function))):
         return f"method {getattr(function, '__name__', getattr(function, 'name', ''))}"  # two objects of one class may differ
     return getattr(function, "__name__", getattr(function, "original_name", type(function).__name__))
 

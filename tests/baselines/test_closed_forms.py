@@ -23,9 +23,10 @@ def test_equispaced_has_the_exact_budget(acceleration, seed):
     data = SliceDataset("demo", "train", torch.rand(1, 1, 8, 256), ["a"], [0])
     lines = baselines.equispaced(data, acceleration, seed=seed)[0]
     assert lines.sum() == 256 // acceleration and lines[128]
-    outside = lines.nonzero().flatten()
-    gaps = outside[outside > 134].diff()
-    assert len(gaps) == 0 or gaps.max() - gaps.min() <= 1
+    placed = lines.nonzero().flatten()
+    gaps = torch.cat([placed[placed < 123].diff(), placed[placed > 132].diff()])
+    if acceleration <= 8:  # above, the centre leaves few others, or none
+        assert gaps.max() - gaps.min() <= 1 and gaps.min() >= acceleration - (acceleration == 2)
 
 
 def test_equispaced_of_the_paper_is_denser_than_its_name():

@@ -138,6 +138,9 @@ def test_counts_are_as_even_as_they_can_be(data, number, size):
     found = torch.tensor(counts(Feasible((number, size), total, mandatory=state == 1, forbidden=state == -1)))
     least, most = (state == 1).sum(dim=1), (state >= 0).sum(dim=1)
     assert int(found.sum()) == total and (found >= least).all() and (found <= most).all()
+    full = max((one for one, fewest in zip(found.tolist(), least.tolist(), strict=True) if one > fewest), default=0)
+    empty = min((one for one, room in zip(found.tolist(), most.tolist(), strict=True) if one < room), default=99)
+    assert full - empty <= 1  # nothing moved from one frame to another would make them more alike
 
 
 def test_what_does_not_fit_is_refused():

@@ -107,6 +107,7 @@ CUT = """() => [...document.querySelectorAll('.math')].filter(box => {
 # Code and output of chapters of which a part is out of sight until the reader scrolls sideways.
 SCROLLS = """() => [...document.querySelectorAll('article .cell pre')].filter(box => box.scrollWidth > box.clientWidth + 1)
     .map(box => 'is cut off: ' + box.textContent.trim().split('\\n').reduce((a, b) => b.length > a.length ? b : a).slice(0, 100))"""
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="  # an image that loads
 FAULTS = ("accessibility", "dark mode", "errors", "foreign requests", "formulas", "images", "links", "outputs", "width")
 
 
@@ -255,7 +256,7 @@ def test_search_works_from_the_disk(context, pages):
         ("formulas", "<article>so $x$</article>"),
         ("formulas", "<article>| a | b | |---|---| | 1 | 2 |</article>"),
         ("images", "<img src='missing.png' alt='A line'>"),
-        ("images", "<img src='data:image/gif;base64,R0lGODlhAQABAAAAACw=' alt=' '>"),
+        ("images", f"<img src='{PIXEL}' alt=' '>"),
         ("links", "<a href='missing.html'>x</a>"),
         ("links", "<a href='#missing'>x</a>"),
         ("outputs", "<div class='cell_output'>UserWarning: x</div>"),
@@ -270,10 +271,14 @@ def test_search_works_from_the_disk(context, pages):
     ],
 )
 def test_a_fault_is_noticed(kind, body, context, tmp_path):
-    """A check that cannot fail proves nothing: one page with one fault each."""
-    (tmp_path / "page.html").write_text(f"<!doctype html><meta name=viewport content='width=device-width'><body>{body}", encoding="utf-8")
+    """A check that cannot fail proves nothing: one page with one fault each, and the same without it."""
+    head = "<!doctype html><html lang=en><title>x</title><meta name=viewport content='width=device-width'><body>"
+    (tmp_path / "page.html").write_text(f"{head}<main><h1>x</h1>{body}</main>", encoding="utf-8")
     [page] = inspect(context, tmp_path).values()
     assert page[kind]
+    (tmp_path / "page.html").write_text(f"{head}<main><h1>x</h1><img src='{PIXEL}' alt='A dot'></main>", encoding="utf-8")
+    [page] = inspect(context, tmp_path).values()
+    assert not page[kind]
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ from prom import baselines, evaluate, load, load_mask
 from prom import options as prom_options
 from prom.cli import main, report_mask, strict_json
 from prom.datasets import folder
+from prom.evaluation import segmentation
 
 
 def prom(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess:
@@ -293,11 +294,11 @@ BAD = [
     ("optimize mine -a 4", "--output"),
     ("optimize mni_brian -a 4 -o bad.h5", "did you mean 'mni_brain'"),
     ("optimize no/such/folder -a 4 -o bad.h5", "no/such/folder"),
-    ("optimize empty -a 4 -o bad.h5", "empty"),
-    ("optimize mixed -a 4 -o bad.h5", "mixed"),
+    ("optimize empty -a 4 -o bad.h5", "is an empty folder"),
+    ("optimize mixed -a 4 -o bad.h5", "all slices must be alike"),
     ("optimize nan -a 4 -o bad.h5", "NaN"),
-    ("optimize constant -a 4 -o bad.h5", "constant"),
-    ("optimize truncated -a 4 -o bad.h5", "truncated"),
+    ("optimize constant -a 4 -o bad.h5", "slice 0 is constant"),
+    ("optimize truncated -a 4 -o bad.h5", "cannot be read as npy"),
     ("optimize acdc -a 4 -o bad.h5", "register for ACDC"),
     ("optimize mine --root mine -a 4 -o bad.h5", "root mine"),
     ("optimize mine --set axis=HW -a 4 -o bad.h5", "did you mean 'axes'"),
@@ -430,8 +431,13 @@ def test_from_labels_to_a_mask_for_them(here, tmp_path):
         for more in ((), ("--mask", "mask.h5"))
     )
     assert full["true_acceleration"] == 1 and masked["true_acceleration"] == 8 and 0 <= masked["dice"] <= full["dice"] <= 1
+    network = segmentation.load(tmp_path / "net.pt")
+    expected = segmentation.evaluate(network, load(tmp_path / "mine", "test"), found.mask, device="cpu")
+    assert masked["dice"] == pytest.approx(expected["dice"].mean(), abs=1e-3) and masked["loss"] != full["loss"]
     tuned = here("segment", "train", "mine", *small, "--start", "net.pt", "--mask", "mask.h5", "-o", "tuned.pt", cwd=tmp_path)
     assert tuned.returncode == 0
+    metadata = segmentation.load(tmp_path / "tuned.pt").metadata
+    assert metadata["fine_tuned"] is True and metadata["masks"] == 1
 
     for arguments, message in (
         (("segment", "evaluate", "mask.h5", "mine"), "network mask.h5: is not a network file of prom"),

@@ -171,7 +171,7 @@ def test_labels_are_known_by_their_values_too(tmp_path):
 def test_labels_alone_are_no_images(tmp_path):
     for p in range(3):
         save(tmp_path / f"p{p}_seg.nii", label())
-    assert "labels" in message(tmp_path)
+    assert "are labels; give a folder" in message(tmp_path)
     for p in range(3):
         save(tmp_path / f"p{p}_seg.nii", image())  # ground truth, which is an image
     assert len(prom.load(tmp_path, "all")) == 9
@@ -628,7 +628,7 @@ def test_the_complex_pair(tmp_path):
     np.save(tmp_path / "a.npy", np.stack([values.real, values.imag], -1).astype("f4"))
     assert "NHWR" in message(tmp_path)
     assert np.array_equal(prom.load(tmp_path, "all", axes="NHWR", domain="image").images[:, 0].numpy(), values.astype("c8"))
-    assert "R" in message(tmp_path, axes="RNHW")
+    assert "R, of float32, has length 3; must be 2" in message(tmp_path, axes="RNHW")
 
 
 # ------------------------------------------------------------------------------------------------------------------------------- k-space
@@ -844,7 +844,7 @@ def test_sizes_on_request(tmp_path):
     expected = np.load(tmp_path / "s1.npy")[..., 1:35].astype("f4")
     assert data.shape == (40, 34) and np.array_equal(data.images[3:, 0].numpy(), expected)
     assert prom.load(tmp_path, "all", size=32, size_in="kspace").images.mean() == pytest.approx(float(expected.mean()), rel=0.1)
-    assert "size" in message(tmp_path, size=4)
+    assert "size 4: must be" in message(tmp_path, size=4)
 
 
 def test_nan_background(tmp_path):

@@ -170,12 +170,48 @@ def test_a_file_gives_the_network_back_and_runs_nothing(tmp_path):
         Segmenter(nn.Identity(), {"disc": (1,)}).save(tmp_path / "own.pt")
 
 
+def test_labels_are_mirrored_with_their_images():
+    data = replace(TRAIN, images=TRAIN.labels[:, None].float())
+    pictures, classes = segmentation._batch(data, TRAIN.labels, None, iter([range(24)]), torch.Generator().manual_seed(0), None)
+    assert torch.equal(pictures[:, 0], classes.float()) and not torch.equal(classes, TRAIN.labels)
+
+
+def test_the_best_weights_on_validation_are_kept(monkeypatch):
+    seen = []
+
+    def validated(segmenter, *_):
+        seen.append({name: value.clone() for name, value in segmenter.network.state_dict().items()})
+        return [0.1, 0.9, 0.2][min(len(seen), 3) - 1]
+
+    monkeypatch.setattr(segmentation, "_validate", validated)
+    found = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 60}, device="cpu")
+    assert len(seen) > 2 and found.metadata["validation_dice"] == 0.9
+    assert all(torch.equal(value, seen[1][name]) for name, value in found.network.state_dict().items())
+
+
+def test_the_loss_is_dice_without_background_and_cross_entropy():
+    logits = torch.randn(24, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    truth = functional.one_hot(TRAIN.labels.long(), 3).movedim(-1, 1)[:, 1:].float()
+    shares = logits.softmax(1)[:, 1:]
+    overlap, total = ((part).sum((2, 3)) for part in (shares * truth, shares + truth))
+    each = (1 - (2 * overlap + 1e-5) / (total + 1e-5)).mean(dim=1)
+    each = each + functional.cross_entropy(logits, TRAIN.labels.long(), reduction="none").mean(dim=(1, 2))
+    table = segmentation.evaluate(Segmenter(Fixed(logits), {"disc": (1,), "core": (2,)}), TRAIN, device="cpu")
+    np.testing.assert_allclose(table["loss"], each, rtol=1e-5)
+
+
 def test_fine_tuning_on_undersampled_images_helps_there():
     trained = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
     mask = prom.baselines.low_pass(TRAIN, 64)
     tuned = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 60}, start=trained, masks=mask[None], device="cpu")
     before, after = (segmentation.evaluate(network, VALIDATION, mask, device="cpu")["dice"].mean() for network in (trained, tuned))
     assert after > before + 0.01
+    still = segmentation.train(
+        TRAIN, VALIDATION, **{**SMALL, "steps": 1, "learning_rate": 1e-12}, start=trained, masks=mask[None], device="cpu"
+    )
+    weights = still.network.state_dict()
+    assert all(torch.allclose(weights[name].float(), value.float(), atol=0.1) for name, value in trained.network.named_parameters())
+    assert all(torch.allclose(weights[name], value, atol=1e-6) for name, value in trained.network.named_parameters())
 
 
 def test_the_objective_is_the_frozen_networks_loss():

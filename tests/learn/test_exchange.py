@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.errors import InputError
 from prom.learn import exchange
 from prom.learn.polish import polish
-from prom.objectives import ImageLoss
+from prom.objectives import ImageLoss, whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.zero_filled import ZeroFilled
@@ -67,6 +67,15 @@ def test_rows_of_turned_images_are_the_columns(blobs):
     rows = exchange.exchange(start.mT, turned, range(len(blobs)), "rows").mT
     assert torch.equal(rows, lines(sorted(columns_of(rows))))  # two opposite lines are worth the same, and rounding chooses one
     assert oracle(columns_of(rows), blobs.images) == pytest.approx(oracle(columns_of(upright), blobs.images), rel=1e-5)
+
+
+def test_what_a_few_images_gain_is_not_lost_by_all(blobs, monkeypatch):
+    monkeypatch.setattr(exchange, "SCREENING_IMAGES", 1)
+    fine = (0.5 + 0.4 * torch.cos(2 * torch.pi * 9 * torch.arange(32) / 32)).expand(3, 1, 32, 32)
+    objective, start = ImageLoss(torch.cat([blobs.images[:1], fine]), torch.nn.functional.l1_loss), lines([7, 15, 16, 25])
+    found = exchange.exchange(start, objective, range(4))
+    before, after = (whole_loss(objective, range(4), mask.float()) for mask in (start, found))
+    assert after <= before * (1 + 1e-6)
 
 
 def test_images_held_out_have_a_veto(blobs):

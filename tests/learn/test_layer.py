@@ -247,6 +247,13 @@ def test_a_layer_that_was_loaded_divides_its_gradient(assign):
         assert torch.equal(copied.mask(), frozen.mask())
 
 
+def test_double_precision_is_no_single_precision():
+    images = torch.rand(2, 1, 12, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    layer = MaskLayer((12, 10), 4).eval()
+    expected = prom.ifft2c(prom.fft2c(images) * layer.mask()).abs()
+    torch.testing.assert_close(layer(images), expected, rtol=0, atol=1e-12)
+
+
 def test_draws_are_exactly_0_and_1():
     layer = prom.MaskLayer((64, 64), 4, start=torch.rand(64, 64, generator=torch.Generator().manual_seed(0)))
     assert layer.sample().unique().tolist() == [0, 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 
 from prom import InputError, MaskLayer, SliceDataset
 from prom.kspace.coils import simulated
+from prom.kspace.encoding import Coils
 from prom.learn.networks import train_network
 from prom.objectives import whole_loss
 from prom.objectives.reconstructed import Reconstructed
@@ -240,3 +242,37 @@ def test_an_empty_slice_is_named(measured):
     images[2] = 0
     with pytest.raises(InputError, match="is 0 everywhere, so that no relative error"):
         train_network(network(), replace(measured, images=images), torch.ones(16, 16).bool(), steps=4, **SETTINGS)
+
+
+class Scaled(torch.nn.Module):
+    """One weight, and the masks that it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.factor, self.masks = torch.nn.Parameter(torch.tensor(0.5)), []
+
+    def forward(self, samples: torch.Tensor, mask: torch.Tensor, encoding: Coils) -> torch.Tensor:
+        self.masks.append(mask)
+        return self.factor * encoding.adjoint(samples * mask)
+
+
+def test_the_loss_is_the_relative_1_norm_and_rates_fall_along_a_cosine(measured):
+    clean, mask = replace(measured, noise=0.0), torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    found = train_network(Scaled(), clean, mask, steps=3, **SETTINGS | {"batch_size": 4}).factor
+    images = clean.encoding(range(4)).adjoint(clean.samples(range(4)) * mask)
+    factor, mean, square = torch.tensor(0.5, requires_grad=True), 0.0, 0.0
+    for step in range(3):
+        errors = (factor * images - clean.images[:, 0]).abs().sum((-2, -1)) / clean.images[:, 0].abs().sum((-2, -1))
+        [slope] = torch.autograd.grad(errors.mean(), factor)
+        mean, square = 0.9 * mean + 0.1 * float(slope), 0.999 * square + 0.001 * float(slope) ** 2
+        move = (mean / (1 - 0.9 ** (step + 1))) / ((square / (1 - 0.999 ** (step + 1))) ** 0.5 + 1e-8)
+        factor = (factor - 1e-2 * (1 + math.cos(math.pi * step / 3)) / 2 * move).detach().requires_grad_()
+    assert float(found) == pytest.approx(float(factor), abs=1e-6) and abs(float(found) - 0.5) > 5e-3
+
+
+def test_each_slice_has_one_of_the_masks(measured):
+    one = torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.5
+    network = train_network(Scaled(), measured, torch.stack([one, ~one]), steps=4, **SETTINGS | {"batch_size": 4})
+    given = torch.cat(network.masks)[:, 0]
+    kinds = [bool(mask.equal(one)) for mask in given]
+    assert given.shape == (16, 16, 16) and 4 <= sum(kinds) <= 12 and all(mask.equal(one) or mask.equal(~one) for mask in given)

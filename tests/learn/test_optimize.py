@@ -137,6 +137,12 @@ def test_project_before_step_still_ends_feasible(blobs, recipe):
     assert float(result.theta.sum()) <= 256 + 1e-3 and result.theta.min() >= 0 and result.theta.max() <= 1
 
 
+def test_the_order_of_projection_and_step_makes_a_difference(blobs):
+    recipe = replace(PAPER, iterations=20, members=1, batch_size=4)
+    one, two = (optimize(blobs, 4, recipe=replace(recipe, project_after_step=after)) for after in (True, False))
+    assert not torch.equal(one.theta, two.theta)
+
+
 def test_history_follows_the_schedule(blobs):
     history = optimize(blobs, 8, recipe=QUICK).history
     assert history["budget"].iloc[0] == 1024 and history["budget"].iloc[-1] == 128 and (history["budget"].diff().dropna() <= 0).all()

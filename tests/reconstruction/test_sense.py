@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -157,6 +159,30 @@ def test_single_precision_image_by_image_is_double_precision_at_once():
 def test_the_penalty_of_data_is_the_noise_over_their_power():
     data = prom.load("mni_brain", subjects=2, slices=[80], size=32, coils=4, phase=True, noise=0.02)
     torch.testing.assert_close(Sense.of(data).penalty.double() * spectrum(data).double(), torch.full((32, 32), 0.02**2).double())
+
+
+def test_the_spectrum_is_the_mean_power_smoothed_in_space():
+    white = prom.ifft2c(torch.full((3, 1, 16, 16), 3.0) + 0j)
+    flat = spectrum(SliceDataset("white", "train", white, list("abc"), [0] * 3))
+    assert torch.allclose(flat.double(), torch.full((16, 16), 9.0).double(), rtol=1e-4)
+    powers = torch.arange(5.0)[:, None, None] + torch.ones(5, 8, 8)  # of each temporal frequency
+    moving = prom.fourier.ifftc(powers[None, None] + 0j, (-3, -2, -1))
+    found = spectrum(SliceDataset("moving", "train", moving, ["a"], [0], kind="series"))
+    assert torch.allclose(found.double(), powers.double() ** 2, rtol=1e-3)
+    spike = torch.ones(1, 1, 16, 16)
+    spike[..., 8, 8] = 10
+    found = spectrum(SliceDataset("spike", "train", prom.ifft2c(spike + 0j), ["a"], [0]))
+    assert float(found[8, 8].log()) / math.log(100) == pytest.approx(1 / (2 * math.pi * 1.5**2), rel=0.05)  # the middle of a Gaussian
+
+
+def test_where_no_coil_sees_anything_the_image_is_0():
+    """Else the prior alone would fill it."""
+    maps = noise(3, 8, 7)
+    maps[:, :, :2] = 0
+    generator = torch.Generator().manual_seed(0)
+    penalty, mask = torch.rand(8, 7, dtype=torch.float64, generator=generator) + 0.1, (torch.rand(8, 7, generator=generator) < 0.5).double()
+    image = Sense(penalty)(Coils(maps).forward(noise(8, 7, seed=1)), mask, Coils(maps))[0]
+    assert not image[:, :2].any() and image[:, 2:].any()
 
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])

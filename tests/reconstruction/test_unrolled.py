@@ -61,6 +61,17 @@ def test_untrained_it_is_sense_whose_prior_fades():
     assert rest[1] < rest[0]
 
 
+def test_it_is_its_two_steps_one_after_the_other():
+    network, (samples, mask, encoding) = lively(cascades=2, iterations=60), case()
+    image = Sense(0.1, 60)(samples, mask, encoding)[0]
+    size = image.abs().mean(dim=(-2, -1), keepdim=True)
+    for _ in range(2):
+        found = network.unet(torch.view_as_real(image / size).movedim(-1, 1)).movedim(1, -1)
+        image = image + size * torch.view_as_complex(found.contiguous())
+        image = image + Sense(0.1, 60)(samples - encoding.forward(image), mask, encoding)[0]
+    torch.testing.assert_close(network(samples, mask, encoding), image, rtol=1e-4, atol=1e-5)
+
+
 def test_samples_times_a_number_give_the_image_times_it():
     network, (samples, mask, encoding) = lively().float(), case(images=2)
     samples, mask, encoding = samples.to(torch.complex64), mask.float(), Coils(encoding.maps.to(torch.complex64))

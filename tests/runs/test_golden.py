@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 
 import pytest
@@ -26,6 +27,8 @@ def test_masks_and_scores_are_those_that_are_written_down(made):
     known, here = masks.golden()["processors"], {"hashes": golden.hashes(made), "scores": golden.scores(made)}
     if golden.processor() in known:
         assert known[golden.processor()] == here
+    elif platform.machine() == "x86_64":  # the last bits of few methods differ there
+        assert max(sum(one["hashes"][name] == here["hashes"][name] for name in made) for one in known.values()) >= len(made) - 3
     for other in known.values():
         assert golden.close(other["scores"], here["scores"])
 

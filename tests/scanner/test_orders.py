@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -186,6 +188,9 @@ def test_a_plan_is_its_mask(pattern, height, width, name):
 def test_golden_is_not_linear_backwards(number):
     steps = order(torch.ones(number, dtype=torch.bool), "golden").flatten().diff() % number
     assert not bool((steps == number - 1).all()) and not bool((steps == 1).all())
+    if number not in (4, 6):
+        coprime = [step for step in range(1, number) if math.gcd(step, number) == 1]
+        assert set(steps.tolist()) == {min(coprime, key=lambda step: abs(step - 0.618034 * number))}
 
 
 def test_shots_are_of_all_lines_however_few_come_first():
