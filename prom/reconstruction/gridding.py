@@ -46,6 +46,7 @@ class Gridding:
 
     with r(i) the samples of its own readout. So it is weighted as a sample among those that are near it, and not as the only one. What is
     left out is how its neighbours' weights fall when it is added, so that the gradient ranks readouts, but is too pessimistic of each.
+    Masks that are learnt by it from scratch end with neighbouring spokes: learn through SENSE, and score through this.
 
     Parameters
     ----------

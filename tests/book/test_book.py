@@ -240,8 +240,8 @@ def test_search_works_from_the_disk(context, pages):
     ("kind", "body"),
     [
         ("accessibility", "<a href='page.html'></a>"),
-        ("accessibility", "<p style='color: #999'>x</p>"),
-        ("accessibility", "<style>@media (prefers-color-scheme: dark) { p { color: #ccc } }</style><p>x</p>"),
+        ("accessibility", "<p style='color: #999'>pale words</p>"),
+        ("accessibility", "<style>@media (prefers-color-scheme: dark) { p { color: #ccc } }</style><p>pale words</p>"),
         ("accessibility", "<style>@media (max-width: 400px) { a span { display: none } }</style><a href='page.html'><span>x</span></a>"),
         (
             "dark mode",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -159,8 +158,6 @@ def test_masks_are_scored_and_made_through_it():
         float(prom.evaluate(mask, data, reconstruction=named)["psnr"].mean()) for mask in (some(16, SIZE, 0, 1, 2, 3) > 0, result.mask)
     ]
     assert np.isfinite(scores).all()
-    longer = prom.optimize(data, 8, pattern="spokes", recipe=replace(DEFAULT, iterations=60), reconstruction=named)
-    assert float(prom.evaluate(longer.mask, data, reconstruction=named)["psnr"].mean()) > scores[0] + 1
     even = some(16, SIZE, 0, 4, 8, 12) > 0
     assert float(prom.evaluate(even, data, reconstruction=named)["psnr"].mean()) > scores[0]
 
