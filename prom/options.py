@@ -132,12 +132,12 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
     Traceback (most recent call last):
     prom.errors.InputError: momentum nan: must be >= 0 and < 1
     """
-    huge = isinstance(value, Integral) and abs(value) >= 2**1024
-    label = f"{name}{'' if name.endswith('=') else ' '}{f'of {value.bit_length()} bits' if huge else str(value)[:40]}"
+    huge = isinstance(value, Integral) and abs(int(value)) >= 2**1023
+    label = f"{name}{'' if name.endswith('=') else ' '}{_shown(value)}"
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise InputError(f"{label}: must be a {'whole ' if whole else ''}number")
     if huge:
-        raise InputError(f"{label}: is beyond double precision")
+        raise InputError(f"{label}: is too large")
     least, most = (part.strip() for part in interval[1:-1].split(","))
     above = value > float(least) if interval[0] == "(" else value >= float(least)
     below = value < float(most) if interval[-1] == ")" else value <= float(most)
@@ -146,6 +146,12 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
             f"{label}: must be {'>' if interval[0] == '(' else '>='} {least} and {'<' if interval[-1] == ')' else '<='} {most}"
         )
     return int(value) if whole else float(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Integral) and (bits := int(value).bit_length()) > 1024:  # Python refuses to print numbers of many digits
+        return f"of {bits} bits"
+    return str(value)[:40]
 
 
 def check_seed(seed: object) -> int:
@@ -161,5 +167,5 @@ def check_seed(seed: object) -> int:
     prom.errors.InputError: seed 9223372036854775808: must be a whole number of 64 bits
     """
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not -(2**63) <= seed < 2**63:
-        raise InputError(f"seed {str(seed)[:40]}: must be a whole number of 64 bits")
+        raise InputError(f"seed {_shown(seed)}: must be a whole number of 64 bits")
     return int(seed)

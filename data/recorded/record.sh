@@ -91,7 +91,7 @@ at --methods energy polished $TASK --tuning-steps 200
 "$PYTHON" data/recorded/record.py acdc results/table2 --masks 'polished-columns-*-seed0' --masks 'task-polished-polish=12-hold_out=0.2-columns-*'
 "$PYTHON" data/recorded/record.py acdc_unvaried results/table2_unvaried
 "$PYTHON" data/recorded/record.py mni_brain results/mni
-"$PYTHON" data/recorded/record.py brain_tumour results/table2_tumour
+"$PYTHON" data/recorded/record.py brain_tumour results/table2_tumour --masks 'task-polished-polish=12-hold_out=0.2-columns-*'
 "$PYTHON" data/recorded/record.py brain_tumour results/tumour --masks 'default-points-*-seed0'
 "$PYTHON" data/recorded/settings.py acdc --root data/ACDC --seeds 2  # an hour
 "$PYTHON" data/recorded/settings.py brain_tumour --root data/Task01_BrainTumour

@@ -108,7 +108,7 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     data = prom.load(train, "train", **read) if train else None
     most = calibration or prom.reconstruct.CALIBRATION
     images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, most, compress)
-    record = described(raw, scan, images, reconstruction, phase)
+    record = described(raw, scan, images, reconstruction, phase, compress)
     if compared:
         record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}
     more = {"mask": scan.mask} | ({} if images.maps is None else {"maps": images.maps})
@@ -118,11 +118,13 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     click.echo(strict_json({"output": output, **record}) if json else report(raw, output, scan, record))
 
 
-def described(raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Images, reconstruction: str, phase: str) -> dict[str, object]:
+def described(
+    raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Images, reconstruction: str, phase: str, compress: int | None
+) -> dict[str, object]:
     """What was found in the data and made of them, for the file and for JSON."""
     slices, coils, *matrix = scan.kspace.shape
     lines = prom.patterns.make(scan.pattern, tuple(matrix))
-    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, reconstruction) else None
+    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, reconstruction, compress) else None
     return {
         "raw": raw,
         "kind": scan.kind,

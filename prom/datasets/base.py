@@ -447,8 +447,10 @@ class SliceDataset:
         )
 
     def _noise_seed(self, seed: int | None) -> int:
-        own = SEEDS.get(self.split, int.from_bytes(hashlib.sha256(self.split.encode()).digest()[:4]))
-        return options.check_seed(own if seed is None else seed)
+        if seed is None:
+            own = hashlib.sha256(repr(self.split).encode(errors="backslashreplace")).digest()[:4]
+            seed = SEEDS.get(self.split, int.from_bytes(own))
+        return options.check_seed(seed)
 
     def along(self, trajectory: Trajectory, seed: int | None = None) -> SliceDataset:
         """The same images as all readouts of a trajectory would have measured them, with noise of the same level: emulated.

@@ -117,7 +117,7 @@ def exchange_lines(mask: Tensor, problem: Problem, seen: Sequence[int], held: Se
         new = []
         for images, loss in zip(groups, losses, strict=True):
             new.append(whole_loss(objective, images, lines.forward(candidate.float())))
-            if not new[-1] < loss - RELATIVE_TOLERANCE * abs(loss):  # decibels are negative
+            if not loss - new[-1] > RELATIVE_TOLERANCE * abs(new[-1]):  # decibels are negative
                 return False
         selected, losses = candidate, new
         return True

@@ -152,7 +152,7 @@ def improve(
         if not feasible.plain and (candidate.equal(selected) or not feasible.admits(candidate)):
             return False
         new_loss, new_gradient = evaluate(candidate)
-        if not new_loss < loss - RELATIVE_TOLERANCE * abs(loss):  # decibels are negative
+        if not loss - new_loss > RELATIVE_TOLERANCE * abs(new_loss):  # decibels are negative
             return False
         new_others = whole_loss(objective, held, pattern.forward(candidate.float())) if held else None
         if held and not new_others < others:

@@ -31,7 +31,7 @@ def name_of(function: Callable) -> str:
     """
     if isinstance(function, torch.jit.ScriptFunction):
         return function.name
-    function = getattr(function, "_orig_mod", function)  # of torch.compile
+    function = inspect.unwrap(getattr(function, "_orig_mod", function))  # of torch.compile
     owner = getattr(function, "__self__", None)
     of_object = owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type)
     if type(function).__name__ == "ScriptMethod" or (of_object and (inspect.ismethod(function) or inspect.isbuiltin(function))):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 ROOM = 1 - 1e-5  # of the limits: the six digits of an amplitude in a file
 RAMP = 1.2  # times the shortest ramp, of curves: where it meets them the slew rate overshoots
 LONGEST_DWELL, LONGEST_READOUT = 1_000_000, 200_000_000  # ns: no readout is useful that is so slow
-RAMPS = 5_000_000  # ns of the latter for the ways from 0 and to 0
 
 
 class Spokes:
@@ -120,12 +119,12 @@ class Curves:
             )
         self.dwell = shortest
         if protocol.bandwidth is not None:
-            if protocol.bandwidth * LONGEST_READOUT < NS:
+            self.dwell = max(1, round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER)) * ADC_RASTER
+            if self.dwell > self._longest():
                 raise InputError(
                     f"bandwidth {protocol.bandwidth:g} Hz per pixel: makes readouts longer than {LONGEST_READOUT / 1e6:g} ms; use "
                     f"bandwidth={math.ceil(1.05 * NS / LONGEST_READOUT)} or more"
                 )
-            self.dwell = max(1, round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER)) * ADC_RASTER
             if not self._fits(self.dwell):
                 most = math.floor(1000 * NS / (shortest * self.samples)) / 1000
                 raise InputError(
@@ -137,7 +136,7 @@ class Curves:
     def _shortest(self) -> int | None:
         """The shortest dwell time that keeps the limits, in ns; None where there is none."""
         least, most = 5 * ADC_RASTER, 10 * ADC_RASTER
-        longest = min(LONGEST_DWELL, (LONGEST_READOUT - RAMPS) // self.samples // ADC_RASTER * ADC_RASTER)
+        longest = self._longest()
         while not self._fits(most):
             if most >= longest:
                 return None
@@ -146,6 +145,15 @@ class Curves:
             middle = (most + least) // (2 * ADC_RASTER) * ADC_RASTER
             least, most = (least, middle) if self._fits(middle) else (middle, most)
         return most
+
+    def _longest(self) -> int:
+        """The longest dwell time whose readout is not too long, ramps included: the slower, the shorter these are."""
+        fits, beyond = 10 * ADC_RASTER, LONGEST_DWELL + ADC_RASTER
+        while beyond - fits > ADC_RASTER:
+            middle = (fits + beyond) // (2 * ADC_RASTER) * ADC_RASTER
+            short = self._with(dwell=middle, shift=GRADIENT_RASTER).duration <= LONGEST_READOUT
+            fits, beyond = (middle, beyond) if short else (fits, middle)
+        return fits
 
     def _fits(self, dwell: int) -> bool:
         """Whether this dwell time keeps the limits, wherever on the raster the ADC begins."""

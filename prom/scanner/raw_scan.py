@@ -85,12 +85,12 @@ def read(path: str | os.PathLike, group: str | None = None, pattern: str | None 
         Where the file is missing or damaged, it is not Cartesian, has asymmetric echoes, or several contrasts, phases, repetitions, sets
         or slabs, slices were measured with different masks, or its header does not say which line is the centre.
     """
-    path = Path(path)
+    given, path = os.fspath(path) or repr(""), Path(path)
     kind = ENDINGS.get(path.suffix.lower())
     if pattern not in (None, *PATTERNS):
         raise unknown("pattern", pattern, PATTERNS)
     if kind is None:
-        raise InputError(f"raw data {path if path.name else repr('')}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
+        raise InputError(f"raw data {given}: must be {', '.join(ENDINGS)}: ISMRMRD, Siemens twix or BART")
     if not path.is_file():
         raise InputError(f"raw data {path}: no such file")
     if group is not None and kind in ("BART", "twix"):

@@ -138,5 +138,26 @@ def test_a_loss_below_0_ends_too(criterion):
     data, mask = SliceDataset("demo", "train", images, list("abc"), [0] * 3), torch.zeros(16, 16, dtype=torch.bool)
     mask[:, [8, 9]] = True
     objective = Reconstructed(data, ZeroFilled(), criterion=criterion)
-    assert torch.equal(exchange.exchange(mask, objective, range(3)), mask)
     assert torch.equal(polish(mask, data, "columns", objective, evaluations=20), mask)
+    evaluate, calls = objective.loss, []
+
+    def counted(*given):
+        calls.append(1)
+        assert len(calls) < 500, "it goes on and on"
+        return evaluate(*given)
+
+    objective.loss = counted
+    assert torch.equal(exchange.exchange(mask, objective, range(3)), mask) and calls
+
+
+def test_a_start_of_infinite_loss_is_left():
+    images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    outer = torch.zeros(8, 8, dtype=torch.bool)
+    outer[:, :2] = True
+
+    def criterion(x, y):
+        error = (x - y).square().mean()
+        return torch.where(error > 0.15, error + float("inf"), error)
+
+    found = exchange.exchange(outer, ImageLoss(images, criterion), range(4))
+    assert found[0].nonzero().flatten().tolist() == [3, 4]
