@@ -19,6 +19,7 @@ from prom.errors import InputError
 from prom.kspace.trajectories import Trajectory, kooshball, spirals, spokes
 from prom.masks import MaskResult
 from prom.scanner import seq_files, virtual
+from prom.scanner.off_grid import Curves
 from prom.scanner.protocol import Protocol
 from prom.scanner.readout_plan import resolved
 from prom.scanner.sequence import Scan, make, write
@@ -345,6 +346,24 @@ def test_the_way_out_of_a_bandwidth(run, mask, settings):
     most = err.split("use bandwidth=")[1].split(" ")[0]
     code, _, err = run("export", f"{mask}.h5", "--output", "scan.seq", *given, "--set", f"bandwidth={most}")
     assert code == 0, err
+
+
+@pytest.mark.parametrize("slow", ["0.01", "5"])
+def test_the_way_out_of_a_readout_that_is_too_long(run, slow):
+    code, _, err = run("export", "spirals.h5", "--output", "scan.seq", "--set", f"bandwidth={slow}")
+    assert code == 2 and "makes readouts longer than 200 ms" in err
+    least = err.split("use bandwidth=")[1].split(" ")[0]
+    code, _, err = run("export", "spirals.h5", "--output", "scan.seq", "--set", f"bandwidth={least}")
+    assert code == 0, err
+
+
+def test_curves_that_just_fit_are_followed():
+    """Slower they would take over 200 ms, and faster more than the gradients can do."""
+    turns = spirals(2, 64, samples=1024).points.double().numpy() / 0.22
+    curves = np.concatenate([turns, np.zeros((*turns.shape[:2], 1))], axis=-1)
+    protocol = Protocol(max_grad=0.146051, max_slew=150)
+    made = Curves(curves, protocol, protocol.limits())
+    assert 100_000 < made.dwell <= 190_000 and made.duration <= 200_000_000
 
 
 def test_what_is_said_is_what_is_in_the_file(run):
