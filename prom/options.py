@@ -132,12 +132,9 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
     Traceback (most recent call last):
     prom.errors.InputError: momentum nan: must be >= 0 and < 1
     """
-    huge = isinstance(value, Integral) and abs(int(value)) >= 2**1023
     label = f"{name}{'' if name.endswith('=') else ' '}{_shown(value)}"
     if isinstance(value, bool) or not isinstance(value, Integral if whole else Real):
         raise InputError(f"{label}: must be a {'whole ' if whole else ''}number")
-    if huge:
-        raise InputError(f"{label}: is too large")
     least, most = (part.strip() for part in interval[1:-1].split(","))
     above = value > float(least) if interval[0] == "(" else value >= float(least)
     below = value < float(most) if interval[-1] == ")" else value <= float(most)
@@ -145,7 +142,10 @@ def check(name: str, value: object, interval: str, whole: bool = False) -> int |
         raise InputError(
             f"{label}: must be {'>' if interval[0] == '(' else '>='} {least} and {'<' if interval[-1] == ')' else '<='} {most}"
         )
-    return int(value) if whole else float(value)
+    try:
+        return int(value) if whole else float(value)
+    except OverflowError as error:  # of a whole number that no double holds
+        raise InputError(f"{label}: is too large") from error
 
 
 def _shown(value: object) -> str:

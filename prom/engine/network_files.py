@@ -205,6 +205,16 @@ def described(content: Any, format: str) -> tuple[dict[str, tuple[int, ...]], di
     return {name: tuple(values) for name, values in regions.items()}, metadata, weights
 
 
+def single(network: torch.nn.Module) -> dict[str, Tensor]:
+    """The weights of a network as its file has them: on the CPU, in single precision.
+
+    >>> single(torch.nn.Linear(2, 1).double())["weight"].dtype
+    torch.float32
+    """
+    weights = {name: value.cpu() for name, value in network.state_dict().items()}
+    return {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+
+
 def check_weights(weights: dict[str, Tensor], network: torch.nn.Module) -> None:
     """Whether these are the weights of a network, which may be on the device "meta", where its size costs no memory.
 

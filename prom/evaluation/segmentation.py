@@ -170,8 +170,7 @@ class Segmenter:
         """Write weights, in single precision, and metadata, as plain tensors, numbers and text. Only for networks of :func:`train`."""
         if "channels" not in self.metadata:
             raise InputError("a network of your own: save it in your own way; only networks of prom.segmentation.train are written")
-        whole = self.network.state_dict().items()
-        weights = {name: value.cpu().float() if value.is_floating_point() else value.cpu() for name, value in whole}
+        weights = network_files.single(self.network)
         regions = {name: list(values) for name, values in self.regions.items()}
         network_files.write(path, {"format": FORMAT, "regions": regions, "story": self.metadata, "weights": weights})
 

@@ -123,8 +123,7 @@ class Unrolled(nn.Module):
     def save(self, path: str | os.PathLike) -> None:
         """Write settings and weights, as plain tensors, numbers and text, in single precision."""
         settings = {"cascades": self.cascades, "iterations": self.iterations, "features": self.features}
-        weights = {name: value.cpu().float() for name, value in self.state_dict().items()}
-        network_files.write(path, {"format": FORMAT, "settings": settings, "weights": weights})
+        network_files.write(path, {"format": FORMAT, "settings": settings, "weights": network_files.single(self)})
 
 
 def load(path: str | os.PathLike) -> Unrolled:

@@ -259,9 +259,10 @@ def _references(
             reference.slices[number][:, row, column] = kspace[numbers.index(number), :, row, column]
             reference.counts[number][row, column] = 1
     found, counts = reference.averaged()
-    if ((counts > 0) != (counts[0] > 0)).any():
+    measured = counts > 0
+    if (measured != measured[0]).any():
         return None, ["the reference scan was left out, whose lines differ between slices"]
-    return (found, counts[0] > 0), []
+    return (found, measured[0]), []
 
 
 def _with_noise(scan: RawScan, noise: list[Line], dwell: float) -> RawScan:
