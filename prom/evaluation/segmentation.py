@@ -163,8 +163,9 @@ class Segmenter:
         return Reconstructed(data, reconstruction, device, self.loss, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of weights, regions and metadata: identifies the network in records."""
-        return network_files.fingerprint(self.network, [dict(self.regions), self.metadata])
+        """16 hex digits of the SHA-256 of weights, regions and metadata, and of a network of your own its layers, for records."""
+        layers = [] if "channels" in self.metadata else [str(self.network)]  # the metadata of our own tell them
+        return network_files.fingerprint(self.network, [dict(self.regions), self.metadata, *layers])
 
     def save(self, path: str | os.PathLike) -> None:
         """Write weights, in single precision, and metadata, as plain tensors, numbers and text. Only for networks of :func:`train`."""

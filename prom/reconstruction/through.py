@@ -54,9 +54,9 @@ class Through:
             weight.requires_grad_(False)
 
     def describe(self) -> dict[str, str]:
-        """The network in a mask's provenance: its type, and 16 hex digits that its weights decide."""
+        """The network in a mask's provenance: its type, and 16 hex digits of its layers and weights."""
         kind = getattr(self.network, "original_name", type(self.network).__name__)  # TorchScript's own type is the same for all
-        return {"reconstruction": kind, "reconstruction_network": network_files.fingerprint(self.network, kind)}
+        return {"reconstruction": kind, "reconstruction_network": network_files.fingerprint(self.network, [kind, str(self.network)])}
 
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Encoding) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)``, and the way back of gradients.

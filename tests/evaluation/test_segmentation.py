@@ -168,6 +168,8 @@ def test_a_file_gives_the_network_back_and_runs_nothing(tmp_path):
         segmentation.load(tmp_path / "missing.pt")
     with pytest.raises(InputError, match="save it in your own way"):
         Segmenter(nn.Identity(), {"disc": (1,)}).save(tmp_path / "own.pt")
+    own = [Segmenter(layer, {"disc": (1,)}).fingerprint() for layer in (nn.ReLU(), nn.Tanh(), nn.Tanh())]
+    assert own[0] != own[1] == own[2]  # layers without weights
 
 
 def test_labels_are_mirrored_with_their_images():

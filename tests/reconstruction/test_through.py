@@ -89,6 +89,8 @@ def test_provenance_names_the_network_and_its_weights():
     assert one.describe() == two.describe() and one.describe()["reconstruction"] == "Known"
     nn.init.zeros_(two.network.one)
     assert one.describe() != two.describe()
+    layers = [nn.Sequential(Known(ZeroFilled()), one) for one in (nn.ReLU(), nn.Tanh())]  # without weights of their own
+    assert len({str(Through(one).describe()) for one in layers}) == 2
     plain = [nn.Conv2d(1, 1, 3).eval() for _ in range(2)]
     frozen = [nn.Sequential(torch.jit.freeze(torch.jit.script(one))) for one in (*plain, *plain)]
     assert len({network_files.fingerprint(one, "") for one in frozen}) == 2  # in a network of one's own, and whoever froze it
