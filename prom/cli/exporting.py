@@ -106,7 +106,7 @@ WRITTEN = {
 
 
 def described(scan: prom.sequence.Scan) -> str:
-    """Two lines about a sequence: what it measures, and how long it takes."""
+    """Two lines about a sequence: what it measures, and how long it takes; and a third where some scanners may refuse it."""
     plan, kind = scan.plan, scan.sequence.definitions["Kind"]
     if isinstance(plan, prom.readout_plan.ReadoutPlan):
         of, detail, first = len(plan.trajectory), f"{plan.samples} samples each", "x"
@@ -119,4 +119,5 @@ def described(scan: prom.sequence.Scan) -> str:
         f"{' x '.join(f'{1000 * value:g}' for value in plan.fov)} mm\n"
         f"TR {1000 * scan.tr:g} ms, TE {round(1000 * scan.te, 2):g} ms, flip {scan.flip:g} degrees, "
         f"scan time {duration(scan.duration)}"
+        + (f"\nreadouts of {plan.samples} samples: some scanners want a multiple of 4" if plan.samples % 4 else "")
     )

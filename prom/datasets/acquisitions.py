@@ -33,6 +33,8 @@ class Geometry:
         The field of view in mm along the line (without oversampling), lines and partitions, or None.
     pattern
         What prom wrote of the mask: columns, rows or points; else None.
+    receiver
+        The relative noise bandwidth of the receiver: how much of the noise of an even spectrum is left in a scan of noise; else 1.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Geometry:
     centres: tuple[int | None, int | None]
     extent: tuple[float, float, float] | None = None
     pattern: str | None = None
+    receiver: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ def ismrmrd_lines(path: Path, group: str) -> tuple[Geometry, Lines]:
         try:
             header = ismrmrd.xsd.CreateFromDocument(text[0] if text.shape else text[()])
             [encoding] = header.encoding
-            geometry = _geometry(path, encoding, _pattern(header))
+            geometry = _geometry(path, encoding, header)
         except InputError:
             raise
         except Exception as error:  # of several XML libraries, and of whatever is not there
@@ -241,7 +241,7 @@ def _check_lines(path: Path, table: h5py.Dataset, begin: int) -> None:
             raise InputError(f"{path}: line {begin + number} holds {lengths[number]} values of {name}, its head says {expected[number]}")
 
 
-def _geometry(path: Path, encoding: ismrmrd.xsd.encodingType, pattern: str | None) -> Geometry:
+def _geometry(path: Path, encoding: ismrmrd.xsd.encodingType, header: ismrmrd.xsd.ismrmrdHeader) -> Geometry:
     """What the header of an encoding says."""
     kind = str(getattr(encoding.trajectory, "value", encoding.trajectory)).lower()
     if kind != "cartesian":
@@ -260,7 +260,15 @@ def _geometry(path: Path, encoding: ismrmrd.xsd.encodingType, pattern: str | Non
     limits = [limits and getattr(limits, f"kspace_encoding_step_{number}") for number in (1, 2)]
     extent = recon.fieldOfView_mm.x, encoded.fieldOfView_mm.y, encoded.fieldOfView_mm.z
     known = extent if all(0 < length < math.inf for length in extent) else None
-    return Geometry("ISMRMRD raw data", matrix, round(width), tuple(limit.center if limit else None for limit in limits), known, pattern)
+    centres = tuple(limit.center if limit else None for limit in limits)
+    return Geometry("ISMRMRD raw data", matrix, round(width), centres, known, _pattern(header), _receiver(header))
+
+
+def _receiver(header: ismrmrd.xsd.ismrmrdHeader) -> float:
+    """The relative noise bandwidth of the receiver, where the header has one that can be."""
+    system = header.acquisitionSystemInformation
+    told = system.relativeReceiverNoiseBandwidth if system else None
+    return told if told and 0 < told <= 1 else 1.0
 
 
 def _pattern(header: ismrmrd.xsd.ismrmrdHeader) -> str | None:

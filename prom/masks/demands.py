@@ -50,7 +50,8 @@ class Demands:
         Samples that must, and must not, be measured: bool ``(H, W)``, of whole lines where the pattern is of lines, or a file of a mask
         (:func:`prom.masks.mask_files.read`).
     segments
-        So many bands have equal numbers of measured lines or points: an echo train meets each band once. Bands lie one after the other
+        So many bands have equal numbers of measured lines or points: an echo train meets each band once, unless its first or last echo
+        meets DC (:func:`prom.scanner.ordering.trains`). Bands lie one after the other
         along the phase-encode axis; of the M indices that partial Fourier leaves, i is in band :math:`\lfloor i \, n / M \rfloor` of n.
         Frames of a series that have masks of their own need ``per_frame`` too.
     axis

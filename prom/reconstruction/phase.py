@@ -34,7 +34,7 @@ class PhaseConstrained:
     Parameters
     ----------
     penalty, iterations, tolerance
-        As of SENSE.
+        As of SENSE, but the penalty of least error is half of SENSE's, sigma^2 / 2P: half of the noise is in the phase, which is known.
     phase
         P: ``(..., H, W)`` complex of magnitude 1, or 0 where the image is 0.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from prom.scanner.readout_plan import ReadoutPlan
 
-FLIP, PULSE, DUMMIES = 12.0, 2.0, 20
+FLIP, PULSE = 12.0, 2.0
+RELAXATION, TRANSIENT = 1500.0, 0.05  # T1 in ms that default dummies serve, and how far from the steady state its signal may still be
 QUADRATIC = 117  # degrees by which the step of the pulse's phase grows from each TR to the next (Zur et al. 1991)
 
 
@@ -33,6 +35,25 @@ class Timing:
     def repetition(self) -> int:
         """TR in ns."""
         return self.pulse + self.encode + self.read + self.spoil
+
+
+def to_steady_state(repetition: float, flip: float) -> int:
+    r"""The pulses, one at least, after which tissue of T1 = 1.5 s has a signal within 5 % of that of the steady state.
+
+    With :math:`E = e^{-TR / T_1}` each pulse leaves :math:`E \cos\alpha` of what is too much, :math:`1 - E \cos\alpha` over
+    :math:`1 - E` less 1 of the steady state at first (Ernst and Anderson 1966, https://doi.org/10.1063/1.1719961).
+
+    Parameters
+    ----------
+    repetition, flip
+        TR in ms, and the flip angle in degrees.
+
+    >>> to_steady_state(8, 12), to_steady_state(500, 60)
+    (161, 4)
+    """
+    kept = math.exp(-repetition / RELAXATION) * math.cos(math.radians(flip))
+    excess = abs((1 - kept) / -math.expm1(-repetition / RELAXATION) - 1)
+    return max(1, math.ceil(math.log(TRANSIENT / excess) / math.log(abs(kept)))) if excess > TRANSIENT else 1
 
 
 class SpoiledEcho:
@@ -54,7 +75,9 @@ class SpoiledEcho:
     @property
     def dummies(self) -> int:
         """TRs without data at the start."""
-        return DUMMIES if self.protocol.dummies is None else self.protocol.dummies
+        if self.protocol.dummies is not None:
+            return self.protocol.dummies
+        return to_steady_state(self.timing.repetition / 1e6, self.flip)
 
     def definitions(self) -> dict[str, float]:
         """Times in seconds and the flip angle in degrees, as realised."""

@@ -204,7 +204,9 @@ def trains(selected: Tensor, length: int, centre: int) -> Tensor:
 
     The L measured lines, in increasing order, are cut into ``length`` bands of L / ``length`` neighbours. The band with DC (or the line
     nearest to it) is measured at echo number ``centre``, which so decides the effective echo time, the next band at the next echo, and
-    beyond the last echo they go on with the first.
+    beyond the last echo they go on with the first. Where ``centre`` is the first or the last echo, that would put both side by side
+    next to DC, and much of the contrast would be that of the other: there the bands are those of growing distance from DC, the nearest at
+    ``centre``.
 
     Parameters
     ----------
@@ -225,9 +227,9 @@ def trains(selected: Tensor, length: int, centre: int) -> Tensor:
     InputError
         Where the lines cannot be cut into bands of one size, or there is no such echo.
 
-    >>> trains(torch.ones(6, dtype=torch.bool), length=3, centre=1).squeeze(-1)      # DC is line 3, of the band (2, 3)
-    tensor([[2, 4, 0],
-            [3, 5, 1]])
+    >>> trains(torch.ones(6, dtype=torch.bool), length=3, centre=1).squeeze(-1)      # DC is line 3
+    tensor([[2, 1, 0],
+            [3, 4, 5]])
     """
     lines = selected.nonzero().flatten()
     length = check("echo train of length", length, f"[1, {max(1, len(lines))}]", whole=True)
@@ -239,6 +241,10 @@ def trains(selected: Tensor, length: int, centre: int) -> Tensor:
             f"echo train of length {length}: {len(lines)} measured lines cannot be dealt out, {len(lines) % length} are left over; "
             f"use a length of {below} or {above}, or a mask of {len(lines) // length * length} lines"
         )
+    away = (lines - len(selected) // 2).abs()
+    if centre in (1, length):
+        bands = lines[away.sort(stable=True).indices].reshape(length, -1).sort(dim=1).values
+        return (bands if centre == 1 else bands.flip(0)).T.unsqueeze(-1)
     bands = lines.reshape(length, -1).T  # (shots, bands)
-    middle = int((lines - len(selected) // 2).abs().argmin()) // (len(lines) // length)
+    middle = int(away.argmin()) // (len(lines) // length)
     return torch.roll(bands, centre - 1 - middle, dims=1).unsqueeze(-1)

@@ -179,7 +179,7 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
             )
         scan = replace(scan, reference=samples, reference_mask=mask)
     scan = scan if order is None else _reordered(scan, order)
-    return _with_noise(scan, noise, dwell) if noise else scan
+    return _with_noise(scan, noise, dwell, geometry.receiver) if noise else scan
 
 
 def _reordered(scan: RawScan, order: list[int]) -> RawScan:
@@ -265,8 +265,11 @@ def _references(
     return (found, measured[0]), []
 
 
-def _with_noise(scan: RawScan, noise: list[Line], dwell: float) -> RawScan:
-    """With the noise scan: of noise the power goes as the bandwidth, one over the time between samples."""
+def _with_noise(scan: RawScan, noise: list[Line], dwell: float, receiver: float) -> RawScan:
+    """With the noise scan: of noise the power goes as the bandwidth, one over the time between samples.
+
+    A noise scan has less than that, since the receiver's filter falls off towards its edges, which images have no part in.
+    """
     coils = scan.kspace.shape[1]
     fit = [line.data for line in noise if len(line.data) == coils and np.isfinite(line.data).all()]
     if len(fit) < len(noise):
@@ -274,7 +277,7 @@ def _with_noise(scan: RawScan, noise: list[Line], dwell: float) -> RawScan:
             scan, notes=(*scan.notes, f"the noise scan was left out: it has other coils than the image, {coils}, or damaged values")
         )
     times = noise[0].dwell, dwell
-    scale = math.sqrt(times[0] / times[1]) if min(times) > 0 else 1.0
+    scale = math.sqrt((times[0] / times[1] if min(times) > 0 else 1.0) / receiver)
     return replace(scan, noise=torch.from_numpy(scale * np.concatenate(fit, axis=1)).to(torch.complex64))
 
 

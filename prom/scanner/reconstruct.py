@@ -285,7 +285,7 @@ def _image(made: Reconstruction, samples: Tensor, mask: Tensor, encoding: Coils,
     if phase == "free":
         return image
     smooth = smooth_phase(image, [min(sides) for sides in reach(mask)])
-    return PhaseConstrained(made.penalty, smooth)(samples, mask, encoding)[0]
+    return PhaseConstrained(made.penalty / 2, smooth)(samples, mask, encoding)[0]  # real images: half of the noise is in their phase
 
 
 def _size(maps: Tensor | StoredRows) -> float:

@@ -69,8 +69,8 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
 
     *What is not*, and somebody with a scanner must: stimulation of nerves (PNS) and heating (SAR), for which the scanner's own models are
     needed; heating and duty cycle of the gradients and the sum of axes in oblique slices; eddy currents, delays and other errors of the
-    trajectory; sound and forbidden frequencies; what a vendor's interpreter wants of labels, or of the number of samples (some want an
-    even one). First on a phantom, and with a fully sampled scan to compare with.
+    trajectory; sound and forbidden frequencies; what a vendor's interpreter wants of labels, or of the number of samples (some want a
+    multiple of 4). First on a phantom, and with a fully sampled scan to compare with.
 
     Raises
     ------
@@ -83,7 +83,7 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     >>> lines[:, ::2] = True
     >>> scan = make(as_result(lines, "half", 2, "columns"), Protocol(fov=(220,), tr=8, te=4))
     >>> scan.sequence.check_timing()[0], len(scan.plan.steps), round(1000 * scan.te, 3), round(scan.duration, 3)
-    (True, 16, 4.0, 0.288)
+    (True, 16, 4.0, 1.416)
     """
     protocol = Protocol() if protocol is None else protocol
     if result.trajectory is not None:

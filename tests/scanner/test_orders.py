@@ -95,7 +95,10 @@ def test_shortest_saves_half_of_the_jumps():
 
 @given(selections((1,)), st.data())
 def test_trains(selected, data):
-    """Each echo takes one band of neighbours, and each shot one line of each; DC's band is at the chosen echo."""
+    """Each echo takes one band, and each shot one line of each; DC's band is at the chosen echo.
+
+    Bands are of neighbours, in their order, but around a first or last echo of growing distance.
+    """
     count = int(selected.sum())
     echoes = data.draw(st.sampled_from([n for n in range(1, count + 1) if count % n == 0]))
     centre = data.draw(st.integers(1, echoes))
@@ -103,10 +106,15 @@ def test_trains(selected, data):
     assert dealt.shape == (count // echoes, echoes) and as_set(dealt.reshape(-1, 1)) == as_set(selected.nonzero())
     bands = [sorted(band) for band in dealt.T.tolist()]
     assert all(band == column for band, column in zip(bands, dealt.T.tolist(), strict=True))
+    nearest = int((selected.nonzero().flatten() - len(selected) // 2).abs().min())
+    away = [sorted(abs(line - len(selected) // 2) for line in band) for band in bands]
+    assert away[centre - 1][0] == nearest
+    if centre in (1, echoes):
+        outwards = away if centre == 1 else away[::-1]
+        assert all(nearer[-1] <= farther[0] for nearer, farther in zip(outwards, outwards[1:], strict=False))
+        return
     flat = [line for band in sorted(bands) for line in band]
     assert flat == sorted(flat)  # bands do not overlap
-    nearest = int((selected.nonzero().flatten() - len(selected) // 2).abs().min())
-    assert min(abs(line - len(selected) // 2) for line in bands[centre - 1]) == nearest
     steps = [sorted(bands).index(band) for band in bands]
     assert all((second - first) % echoes == 1 % echoes for first, second in zip(steps, steps[1:], strict=False))
 

@@ -181,6 +181,11 @@ def test_a_noise_scan_is_scaled_to_the_bandwidth(tmp_path):
     lines = [(noise, {"sample_time_us": 8.0}, ["NOISE_MEASUREMENT"])] + of_rows(full, [5, 6, 7], sample_time_us=2.0)
     write(tmp_path / "a.h5", lines, header((8, 12, 1)))
     assert np.allclose(read(tmp_path / "a.h5").noise, 2 * noise)
+    name = "relativeReceiverNoiseBandwidth"
+    system = f"<acquisitionSystemInformation><{name}>{{}}</{name}></acquisitionSystemInformation><encoding>"
+    for told, gain in ((0.64, 1.25), (0, 1), (-1, 1), (793, 1)):
+        write(tmp_path / "a.h5", lines, header((8, 12, 1)).replace("<encoding>", system.format(told)))
+        assert np.allclose(read(tmp_path / "a.h5").noise, 2 * gain * noise)
     write(tmp_path / "a.h5", [(noise[:2], {}, ["NOISE_MEASUREMENT"]), *lines[1:]], header((8, 12, 1)))
     scan = read(tmp_path / "a.h5")
     assert scan.noise is None and "other coils" in scan.notes[0]

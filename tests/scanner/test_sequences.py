@@ -126,7 +126,8 @@ def test_echo_and_repetition_time(name, made):
     protocol = case(name).protocol
     assert protocol.te is None or made.te == pytest.approx(protocol.te / 1000, abs=1.01e-6)
     assert protocol.tr is None or made.tr == pytest.approx(protocol.tr / 1000, abs=1e-9)
-    dummies = {"gre": 20, "tse": 1}[protocol.kind] if protocol.dummies is None else protocol.dummies
+    default = 1 if protocol.kind == "tse" else until_steady(made.tr, math.radians(made.flip))
+    dummies = default if protocol.dummies is None else protocol.dummies
     assert found.pulses.min() == dummies == len(found.excitations) - (int(made.plan.shot.max()) + 1)
     np.testing.assert_array_equal(found.pulses - dummies, made.plan.shot)
 
@@ -178,6 +179,15 @@ def test_phase_of_spoiling(name, made):
     np.testing.assert_allclose(np.exp(1j * np.array(pulses)), np.exp(1j * wanted), atol=1e-9)
     received = np.array([block.adc.phase_offset for block in blocks if block.adc is not None])
     np.testing.assert_allclose(np.exp(1j * received), np.exp(1j * wanted[len(pulses) - len(received) :]), atol=1e-9)
+
+
+def until_steady(repetition, flip, t1=1.5):
+    """Pulses, one at least, until the magnetisation that the next one meets is within 5 % of the steady state's, one after the other."""
+    recovery, meets, pulses = math.exp(-repetition / t1), 1.0, 0
+    steady = (1 - recovery) / (1 - recovery * math.cos(flip))
+    while abs(meets / steady - 1) > 0.05 or not pulses:
+        meets, pulses = 1 + (meets * math.cos(flip) - 1) * recovery, pulses + 1
+    return pulses
 
 
 @pytest.mark.parametrize("settings", [{"tr": 100, "te": 30}, {"kind": "tse", "echoes": 4, "tr": 1000}])

@@ -91,3 +91,16 @@ def test_the_steady_state_is_spoiled():
     assert abs(signal.mean()) == pytest.approx(ernst, rel=0.05)
     unspoiled = np.abs(run(made, readings, t1, t2, spoiled=False)).mean()
     assert unspoiled > 1.2 * ernst
+
+
+@pytest.mark.parametrize("flip", [8, 15])
+def test_dummies_lead_to_the_steady_state(flip):
+    """The first line that is measured has Ernst's signal, and the first pulse several times that."""
+    t1, t2 = 1.5, 0.08
+    made = make(of(torch.ones(8, dtype=torch.bool), "columns", (4, 8)), Protocol(tr=8, te=4, flip=flip, fov=(400, 400)))
+    excitations = np.array(made.sequence.rf_times()[0])
+    first = len(excitations) - 8
+    angle, recovery = math.radians(flip), math.exp(-made.tr / t1)
+    ernst = math.sin(angle) * (1 - recovery) / (1 - recovery * math.cos(angle)) * math.exp(-made.te / t2)
+    signal = np.abs(run(made, excitations[[0, *range(first, first + 8)]] + made.te, t1, t2)) / ernst
+    assert signal[0] > 2 and np.abs(signal[1:].mean() - 1) < 0.08
