@@ -21,7 +21,7 @@ def unknown_noise(name: str, why: str, more: str = "", noise: float | None = Non
     >>> print(unknown_noise("mine", "which SENSE needs"))
     mine: its noise is not known, which SENSE needs; give its reader noise= (of coils=keep) or maps_noise= (of maps=)
     """
-    known, way = "not known" if noise is None else "0", "give its reader noise= (of coils=keep) or maps_noise= (of maps=)"
+    known, way = "not known" if noise is None else "0, not above 0", "give its reader noise= (of coils=keep) or maps_noise= (of maps=)"
     return InputError(f"{name}: its noise is {known}, {why}; {way}{more}")
 
 

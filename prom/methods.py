@@ -135,7 +135,7 @@ ROWS = (
     ),
     Method("random_readouts", "random readouts", ANGLES, READOUTS, random=True, colour="#666666"),
     Method("repeated", "best frame repeated", "prom.baselines.repeated", STILL, source="this project", colour="#999999", in_time=True),
-    Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2022", colour="#CC79A7"),
+    Method("igs", "IGS", RIVALS, learns=True, source="Razumov, Rogov and Dylov 2023", colour="#CC79A7"),
     Method("loupe", "LOUPE's layer", RIVALS, random=True, learns=True, source="Bahadir et al. 2020", colour="#882255"),
     Method(
         "score_prune",

@@ -29,9 +29,10 @@ def equispaced(
 ) -> Tensor:
     """Equally spaced lines plus a fully sampled centre of 4 % of the lines, with a random offset (fastMRI; the paper's "Equi.").
 
-    With ``exact_budget`` the spacing is widened so that centre and spaced lines together are floor(n / alpha) lines; where even the
-    centre is over budget, the innermost lines are kept. Without it every alpha-th line is *added* to the centre, as in the authors'
-    code, so that the true acceleration is lower than the nominal one (of few lines, without a centre, it may be higher).
+    With ``exact_budget`` the spacing is widened so that centre and spaced lines together are floor(n / alpha) lines; where even the centre
+    is over budget, the innermost lines are kept. Without it every round(alpha)-th line is *added* to the centre, as in the authors' code
+    (an alpha that would be rounded up is refused), so that the true acceleration is lower than the nominal one (of few lines, without a
+    centre, it may be higher).
 
     With demands the spaced lines are spread over what is neither mandatory nor forbidden, and then as few of them as possible are moved.
 
@@ -101,7 +102,8 @@ def gaussian(
         Standard deviation in samples. The paper does not state its own: the authors' last commit has 35, older notebooks 25 for ACDC and
         BraTS and 30 for the knee.
     protect_centre
-        Always measure DC and its immediate neighbours (3 x 3 samples, or 3 lines; the innermost of them where the budget is smaller).
+        Always measure DC and its immediate neighbours (3 x 3 samples, or 3 lines; of points of volumes the 19 of 3 x 3 x 3 but its corners;
+        the innermost of them where the budget is smaller).
         Without it, as in the paper, DC can be missing, and with it the mean brightness of the image.
 
     Raises

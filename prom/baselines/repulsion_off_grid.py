@@ -49,7 +49,8 @@ def repulsion_off_grid(
     them a little.
 
     Of series it is followed from frame to frame: :class:`Knowledge`. Parameters and errors are those of
-    :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact, and the strength above 0.
+    :func:`prom.baselines.repulsion.repulsion`, but that gains are always exact, with ``exact`` refused; that the strength is above 0, and
+    by default chosen by training images with one coil too; and that ``passes``, by default 6, is of slices as well.
 
     >>> from prom.kspace.trajectories import spokes
     >>> bump = torch.hann_window(16).outer(torch.hann_window(16))[None, None] + 0j

@@ -43,10 +43,10 @@ def igs(
 ) -> Tensor:
     """Iterative gradient sampling: from the line through DC (of every frame), add in every round that whose gradient is the most negative.
 
-    After Razumov, Rogov and Dylov, "Optimal MRI undersampling patterns for ultimate benefit of medical vision tasks" (2022), as the paper's
-    authors implement it, with two differences. Theirs minimises the L1 loss (``objective=torch.nn.functional.l1_loss``), and adds S
-    lines to the first, so that it measures S + 1; ours has exactly S, DC included. It must start somewhere: without any sample the
-    reconstruction is 0, and so is its gradient.
+    After Razumov, Rogov and Dylov, "Optimal MRI undersampling patterns for ultimate benefit of medical vision tasks" (2023,
+    doi:10.1016/j.mri.2023.06.020), as the paper's authors implement it, with two differences. Theirs minimises the L1 loss
+    (``objective=torch.nn.functional.l1_loss``), and adds S lines to the first, so that it measures S + 1; ours has exactly S, DC included.
+    It must start somewhere: without any sample the reconstruction is 0, and so is its gradient.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ def tuned(
     """
     if not settings:
         raise InputError("settings: are none; give at least one")
-    few = _shaped(train.thinned(slices))
+    few = (_shaped(train.thinned(slices)) or _shaped(train) or train).thinned(slices)
     objective = Reconstructed(few, reconstruction or Sense.of(train), criterion="psnr")
     masks, losses = [], []
     for setting in tqdm(settings, desc="tuning", delay=2, disable=None, leave=False):
@@ -63,7 +63,7 @@ def tuned(
     return masks[best], settings[best]
 
 
-def _shaped(few: SliceDataset) -> SliceDataset:
-    """Without entries that are the same everywhere, as slices of air: they have no PSNR."""
-    kept = [index for index, image in enumerate(few.images) if float(image.abs().max()) > float(image.abs().min())]
-    return few if len(kept) in (0, len(few)) else few.select(kept)
+def _shaped(data: SliceDataset) -> SliceDataset | None:
+    """Without entries that are the same everywhere, as slices of air: they have no PSNR. None where all are."""
+    kept = [index for index, image in enumerate(data.images) if float(image.abs().max()) > float(image.abs().min())]
+    return data if len(kept) == len(data) else data.select(kept) if kept else None

@@ -57,7 +57,7 @@ def input_options(split: str) -> Callable:
                 "--validation",
                 type=real("[0, 1)"),
                 default=0.0,
-                help="Hold out this share of the training patients as split 'validation'; of no effect on other splits.",
+                help="Hold out this share of the training patients as split 'validation'; what is made of train then has the others.",
             ),
             click.option(
                 "--split", default=split, show_default=True, help="The split to read: train, test, or another that the data set has."

@@ -108,23 +108,20 @@ def reconstruct_command(raw, output, asked, reconstruction, train, settings, map
     data = prom.load(train, "train", **read) if train else None
     most = calibration or prom.reconstruct.CALIBRATION
     images = prom.reconstruct.reconstruct(scan, reconstruction, sensitivities, data, phase, noise, most, compress)
-    record = described(raw, scan, images, reconstruction, phase, compress)
+    record = described(raw, scan, images, reconstruction, phase)
     if compared:
         record |= {"asked": asked, "equal": compared.equal, "comparison": str(compared)}
     more = {"mask": scan.mask} | ({} if images.maps is None else {"maps": images.maps})
     record["written"] = prom.image_files.write(output, images.image, scan.voxel, record, **more)
     if compared and not compared.equal:
         click.echo(f"prom: {raw} was not measured with the mask of {asked}: {compared}; the mask in the data is used", err=True)
-    click.echo(strict_json({"output": output, **record}) if json else report(raw, output, scan, record))
+    click.echo(strict_json({"output": output, **record}) if json else report(raw, output, scan, record, compress))
 
 
-def described(
-    raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Images, reconstruction: str, phase: str, compress: int | None
-) -> dict[str, object]:
+def described(raw: str, scan: prom.raw_scan.RawScan, images: prom.reconstruct.Images, reconstruction: str, phase: str) -> dict[str, object]:
     """What was found in the data and made of them, for the file and for JSON."""
     slices, coils, *matrix = scan.kspace.shape
     lines = prom.patterns.make(scan.pattern, tuple(matrix))
-    side = prom.reconstruct.one_sided(scan.mask) if prom.reconstruct.has_centre(scan, reconstruction, compress) else None
     return {
         "raw": raw,
         "kind": scan.kind,
@@ -137,7 +134,7 @@ def described(
         "of": lines.size,
         "true_acceleration": scan.mask.numel() / int(scan.mask.sum()),
         "centre": prom.centre.whole_centre(scan.mask),
-        "one_sided": side,
+        "one_sided": prom.reconstruct.one_sided(scan.mask),
         "averages": scan.averages,
         "noise": images.noise,
         "reconstruction": reconstruction,
@@ -149,7 +146,7 @@ def described(
     }
 
 
-def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str, object]) -> str:
+def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str, object], compress: int | None) -> str:
     """The same as text, one line each."""
     how = record["how"]
     height, width = record["matrix"]
@@ -175,6 +172,7 @@ def report(raw: str, output: str, scan: prom.raw_scan.RawScan, record: dict[str,
     lines += [f"note: {note}" for note in scan.notes]
     if how.get("noise") == prom.reconstruct.OUTERMOST and record["reconstruction"] != "zero-filled":
         lines.append("note: the outermost samples hold signal too, so the noise may be less; give --noise, or use a noise scan")
-    if record["one_sided"] and record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense"):
+    usable = record["phase"] == "free" and record["reconstruction"] in ("zero-filled", "sense")
+    if record["one_sided"] and usable and prom.reconstruct.has_centre(scan, record["reconstruction"], compress):
         lines.append(f"note: the {record['one_sided']} reach less far on one side (partial Fourier); --phase smooth uses that")
     return "\n".join([*lines, f"wrote {output}: {record['written']}"])

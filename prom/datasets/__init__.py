@@ -111,7 +111,7 @@ def load(
     coils = None if maps is None else _read_maps(Path(maps))  # first, for the data may take long
     finished = partial(_finished, maps=coils, noise=maps_noise, grid=grid)
     if name in MADE:
-        if validation or store:
+        if validation or store is not None:
             raise InputError(
                 f"{name}: has a validation split of its own, and decides itself what it stores; leave out validation and store"
             )

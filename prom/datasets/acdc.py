@@ -44,8 +44,8 @@ def plan(split: str = "train", root: str | Path = "data/ACDC", all_slices: bool 
     labels
         Read the segmentations too: 0 background, 1 right ventricle, 2 myocardium, 3 left ventricle.
     phase
-        "ED" (end-diastole), "ES" (end-systole), by the frame that Info.cfg names, or "both": then a patient has two volumes, called
-        "patient001 ED" and "patient001 ES".
+        "ED" (end-diastole; the frame 01 as in the paper, with ``all_slices`` that which Info.cfg names), "ES" (end-systole, by Info.cfg),
+        or "both": then a patient has two volumes, called "patient001 ED" and "patient001 ES", but for patient090 without ``all_slices``.
 
     Raises
     ------

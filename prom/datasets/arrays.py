@@ -78,7 +78,8 @@ class Content:
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
     """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Looks at the header alone.
 
-    What is usual is taken where it makes slices, no side below 8 or four times the other; of four axes a last one of 3 or 4 is channels,
+    What is usual is taken where it makes slices, no side below 8 or four times the other, and no two other axes of three make a square
+    that they do not; of four axes a last one of 3 or 4 is channels,
     and a last one of 1 is none.
     Else the axes must be named, for there is more than one way to understand them.
 
@@ -362,10 +363,10 @@ def with_maps(
 ) -> Coils:
     """Images and sensitivities of k-space (N, K, H, W), fully sampled.
 
-    In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W)
-    or (N, K, H, W), by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the images by
-    them. The noise is that of the k-space that results. Of series N counts all frames, with so many ``frames`` in each, which share the
-    sensitivities that are estimated from their mean: (N / frames, K, H, W).
+    In this order: ``count`` virtual coils; the level of the noise, unless it is given; ``size``, which may only cut; ``maps`` (K, H, W) or,
+    but of series, (N, K, H, W), by default estimated for each slice (:func:`prom.kspace.coils.estimated`), those of one coil being 1; the
+    images by them. The noise is that of the k-space that results. Of series N counts all frames, with so many ``frames`` in each, which
+    share the sensitivities that are estimated from their mean: (N / frames, K, H, W).
 
     Raises
     ------
@@ -374,6 +375,8 @@ def with_maps(
     """
     try:
         coils, values = kspace.shape[1], []
+        if maps is not None and maps.ndim > 3 and frames > 1:
+            raise InputError(f"sensitivities of shape {tuple(maps.shape)}: of series they are (coils, H, W), the same for all frames")
         if maps is not None and (maps.shape[-3:] != kspace.shape[1:] or maps.shape[:-3] not in ((), (len(kspace),))):
             raise InputError(f"sensitivities of shape {tuple(maps.shape[-3:])} (coils, H, W) for k-space of {tuple(kspace.shape[1:])}")
         if count is not None and count != coils:

@@ -75,7 +75,7 @@ def by_coils(
             if settings.get("volume")
             else {"slices": MIDDLE, "subjects": ceil(most / 2), **settings}
         )
-        return load(dataset, split, size=size, coils=coils, phase=True, noise=noise, **settings).thinned(most)
+        return load(dataset, split, size=size, coils=coils, noise=noise, **{"phase": True, **settings}).thinned(most)
     data = load(dataset, split, root or None, **settings)
     if data.kind != "slices":
         raise InputError(f"{data.name}: has {data.kind}, not slices{'; hearts_by_coils takes these' if data.kind == 'series' else ''}")
@@ -118,7 +118,7 @@ def hearts_by_coils(
     """
     if dataset == "virtual_heart":
         virtual = {"size": size, "frames": frames, "coils": coils, "phase": True, "noise": noise, "subjects": most}
-        return load(dataset, split, **virtual | dict(reader or {}))
+        return load(dataset, split, **virtual | dict(reader or {})).thinned(most)
     data = load(dataset, split, root or None, **(reader or {}))
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")

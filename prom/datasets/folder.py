@@ -286,6 +286,12 @@ def plan(
     ):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
+    if kinds == ["DICOM"]:
+        for option, value in (("labels", labels if labels == "only" else None), ("contrast", contrast), ("channels", channels)):
+            if value is not None:
+                raise InputError(
+                    f"{path}: {option} {value!r}: goes by the names of files, which DICOM has none of; use series, or leave it out"
+                )
     if maps is not None and formats.kind_of(maps) == "BART" and kinds != ["BART"]:
         other = next(kind for kind in kinds if kind != "BART")
         raise InputError(

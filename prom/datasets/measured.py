@@ -23,7 +23,8 @@ def looks_like_kspace(array: np.ndarray) -> str | None:
     """Where the energy of most slices has its peak as no image has it: "centre", "edge", "corner", or None.
 
     ``array``: (..., H, W), real or complex. The peak is at ``[H // 2, W // 2]``, to within two points, or as near to where the FFT begins
-    along one axis ("edge") or both ("corner"), and the points around it, one in 256 of all, hold more than half of the energy.
+    along one axis ("edge") or both ("corner"), and the points around it, one in 256 of all, but 3 x 3 or 5 x 5 at least, hold more than
+    half of the energy.
 
     >>> y, x = np.mgrid[-1:1:64j, -1:1:64j]
     >>> disc = (np.hypot(x, y) < 0.6).astype(float)

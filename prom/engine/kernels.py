@@ -282,7 +282,7 @@ def uniforms(state, out):
 
 @compiled
 def log2(x):
-    """The binary logarithm of a normal positive float32 to 1e-7 of it, by arithmetic alone, which vector registers can do."""
+    """The binary logarithm of a normal positive float32 to 2e-7 of it, by arithmetic alone, which vector registers can do."""
     bits = np.float32(x).view(np.int32)
     exponent = np.int32(np.int32(bits - ROOT_HALF) >> 23)
     mantissa = np.int32(bits - (exponent << 23)).view(np.float32)  # of [sqrt(1/2), sqrt(2)), so that the series below converges fast

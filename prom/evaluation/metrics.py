@@ -130,6 +130,7 @@ def paper_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     ['nmse', 'psnr', 'ssim']
     """
     _check_alike(prediction, target)
+    prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
     every = tuple(range(1, target.ndim))
     low, high = target.amin(dim=every, keepdim=True), target.amax(dim=every, keepdim=True)
     target = (target - low) / (high - low)

@@ -192,7 +192,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     Raises
     ------
     InputError
-        Where SigPy is not installed, k-space is smaller than 8 x 8 or than the calibration region, or is empty.
+        Where SigPy is not installed, k-space is smaller than 8 x 8 or than the calibration region, is empty, or
+        not finite.
 
     >>> image, maps = torch.zeros(32, 32), simulated(4, (32, 32))
     >>> image[8:24, 8:24] = 1
@@ -212,6 +213,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
 
     array = kspace.to(torch.complex64).cpu()
     scale = array.abs().max()
+    if not scale.isfinite():
+        raise InputError(f"k-space of shape {tuple(kspace.shape)}: has NaN or infinite values; repair it")
     if not scale > 0:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
     first = with_phase(array, calibration) if first is None else first

@@ -183,7 +183,11 @@ class Readouts(Lines):
 
     @property
     def frame(self) -> Readouts:
-        return replace(self, samples=self.samples[1:], frames=False, full_scan=self.full_scan // self.samples[0]) if self.frames else self
+        if not self.frames:
+            return self
+        readout = tuple(axis for axis in self.readout if axis != -3)
+        full = self.full_scan // (self.samples[0] if self.apart else 1)
+        return replace(self, samples=self.samples[1:], readout=readout, frames=False, full_scan=full)
 
     @property
     def name(self) -> str:

@@ -34,7 +34,8 @@ def exchange(
     r"""Improve a mask of few lines by exchanging one at a time, until none of those that are tried helps. The loss never rises.
 
     Each line of the mask in turn is left out, from the centre of k-space outwards. Of the others, those four are tried in its place whose
-    derivatives are the most negative without it, and the first by which the loss truly falls is kept. That is a step of
+    derivatives without it, over at most 64 of the images, are the most negative, and the first by which the loss truly falls, on these, on
+    all that are ``seen`` and on those ``held``, is kept. That is a step of
     :func:`prom.baselines.rivals.igs` for each line of the mask, in the way of Fedorov's exchange of the points of an experiment
     ("Theory of Optimal Experiments", 1972).
 

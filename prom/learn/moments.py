@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from prom import options
 from prom.datasets.base import SliceDataset
 from prom.learn.batches import shuffled_batches
 from prom.learn.gradient import expected_gradient
@@ -29,8 +30,8 @@ def adam_moments(train: SliceDataset, acceleration: float, recipe: Recipe, draws
     acceleration
         Of the masks.
     recipe
-        Its estimator draws n = ``draws`` gradients g, each of a batch at temperature 1; :math:`\beta_1` is its ``momentum`` and
-        :math:`\beta_2` its ``rms_decay``.
+        Its estimator draws n = ``draws`` gradients g, one at least, each of a batch at temperature 1; :math:`\beta_1` is its ``momentum``
+        and :math:`\beta_2` its ``rms_decay``.
     seed
         Of the start, uniform in [0, 1], the batches and the draws.
 
@@ -45,6 +46,7 @@ def adam_moments(train: SliceDataset, acceleration: float, recipe: Recipe, draws
     >>> mean.shape, bool((square >= 0).all())
     (torch.Size([8, 8]), True)
     """
+    draws = options.check("draws", draws, "[1, 1e9]", whole=True)
     problem = Problem.of(train, acceleration, device="cpu")
     generator = torch.Generator().manual_seed(seed)
     start = torch.rand(train.shape, generator=generator, dtype=torch.float32)

@@ -47,9 +47,10 @@ def polish(
 
     .. math:: \Delta L(\text{remove } i) = -g_i + h_i / 2, \qquad \Delta L(\text{add } j) = g_j + h_j / 2.
 
-    The n best removals and the n best additions whose sum is negative are carried out together, no two of them conjugate partners: in
-    real images their effects are not independent. If the loss truly falls, they are kept and n doubles; else they are taken back and n is
-    halved. Below two swaps at a time, the next best single swaps are tried in turn, as long as a fall is predicted.
+    The n best removals and the n best additions whose sum is negative are carried out together, no two of the removals, and no two of the
+    additions, conjugate partners: in real images their effects are not independent. If the loss truly falls, they are kept and n doubles;
+    else they are taken back and n is halved. Below two swaps at a time, the next best single swaps are tried in turn, as long as a fall is
+    predicted.
 
     h is the objective's own curvature; where it has none, it is taken as proportional to the mean power spectrum (which it is, phases
     averaged out, where the loss of a pixel is twice differentiable), and one evaluation without the weakest samples gives the factor.

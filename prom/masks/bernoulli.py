@@ -53,8 +53,8 @@ class RelaxedSamples:
     The difference of two Gumbel variables is logistic, so one uniform draw u gives it: :math:`g_1 - g_0 = \log(u / (1 - u))`.
 
     At theta = 0 and theta = 1 the slope is set to 0: its limit for tau < 1, and our choice for tau = 1, which only the first iteration
-    has. So such a point never moves again by itself, one of the two reasons why the method can lose the centre of k-space. On a CPU
-    nothing is drawn for these points, soon most of them: their m is sure.
+    has. So such a point never moves again by itself, one of the two reasons why the method can lose the centre of k-space. On a CPU, in
+    single precision, nothing is drawn for these points, soon most of them: their m is sure.
 
     Parameters
     ----------

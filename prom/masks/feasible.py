@@ -119,6 +119,8 @@ class Feasible:
         if self.gap is not None and budget is None:
             return self._lines(theta)
         budget, device, theta = self.budget if budget is None else budget, theta.device, theta.cpu()
+        if not theta.isfinite().all():
+            raise InputError("probabilities: have NaN or infinite values")
         mask = torch.zeros(self.shape, dtype=torch.bool) if self.mandatory is None else self.mandatory.cpu().clone()
         order = _ranks(theta)
         for free, fixed in self.parts:
@@ -147,7 +149,7 @@ class Feasible:
         return replace(self, mandatory=self.fitting(wished).cpu())
 
     def open(self, taken: Tensor) -> Tensor:
-        """What may be measured next, bool, where ``taken``, part of an allowed mask, is measured already.
+        """What may be measured next, bool, where ``taken``, part of an allowed mask with all that is mandatory, is measured already.
 
         >>> Feasible((4,), 2, gap=2).open(torch.tensor([True, False, False, False]))
         tensor([False, False,  True, False])
@@ -164,7 +166,7 @@ class Feasible:
         return free.to(device)
 
     def grown(self, taken: Tensor, scores: Tensor, number: int = 1) -> Tensor:
-        """``taken`` and ``number`` more samples, those of the largest scores that may be added; fewer where a mask is complete before.
+        """``taken``, as of :meth:`open`, and ``number`` more samples, of the largest scores that may be added; fewer where it is full.
 
         >>> Feasible((5,), 3).grown(torch.arange(5) == 2, torch.tensor([0.0, 3.0, 9.0, 1.0, 2.0]), 2)
         tensor([False,  True,  True, False,  True])

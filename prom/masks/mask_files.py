@@ -43,8 +43,10 @@ def _png(path: Path) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with Image.open(path, formats=("PNG",)) as image:
-            if image.mode not in ("1", "L") or getattr(image, "n_frames", 1) > 1:
-                raise ValueError(f"is no picture in 8-bit grey, but of mode {image.mode}")
+            if (frames := getattr(image, "n_frames", 1)) > 1:
+                raise ValueError(f"has {frames} pictures; give one")
+            if image.mode not in ("1", "L"):
+                raise ValueError(f"is no picture in grey of 8 bits or 1, but of mode {image.mode}")
             picture = np.asarray(image.convert("L"))
     if not np.isin(picture, (0, 255)).all():
         raise ValueError("has grey pixels; a picture of a mask is black (0) and white (255)")

@@ -46,7 +46,8 @@ class MaskResult:
     probabilities
         float32 of that shape, centred: theta of Eq. 1 on the grid.
     theta
-        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows, of series with T before them.
+        The parameters themselves: ``(H, W)`` for points, ``(W,)`` for columns, ``(H,)`` for rows, of series with T before them where
+        frames have masks of their own; ``(K,)`` or ``(T, K)`` off the grid.
     pattern, acceleration, recipe, seed
         The settings. ``recipe`` has one entry per field of :class:`prom.learn.recipes.Recipe`, or the baseline's name; and ``demands``,
         as :meth:`prom.masks.demands.Demands.as_dict` writes them, where there were any.
@@ -279,8 +280,9 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     (16, 2)
     """
     results = list(results)
-    if wrong := next((one for one in results if not isinstance(one, MaskResult)), None):
-        raise InputError(f"mask of type {type(wrong).__name__}: must be a result; read files with prom.load_mask")
+    for one in results:
+        if not isinstance(one, MaskResult):
+            raise InputError(f"mask of type {type(one).__name__}: must be a result; read files with prom.load_mask")
     if len(results) < 2:
         raise InputError(f"{len(results)} mask(s): averaging needs at least two")
     first = results[0]

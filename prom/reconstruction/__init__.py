@@ -1,7 +1,8 @@
 """From samples to an image, and the registry of reconstructions. It imports nothing heavy, so that help and errors do not wait for PyTorch.
 
 A new reconstruction is a class with ``__call__`` as :class:`prom.reconstruction.zero_filled.ZeroFilled` has it, and an entry here; or,
-from outside, ``register("mine", lambda train, mask: Mine())``. Evaluation, optimisation and the command line then know it by its name.
+from outside, ``register("mine", lambda train, mask: Mine())``. Optimisation and the command line then know it by its name,
+and :func:`prom.evaluate` takes what :func:`named` makes of it.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ class Gridding:
     def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The image ``(..., H, W)`` of samples ``(..., coils, K, R)``, and the way back of gradients.
 
-        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, K, R)`` or ``(K, R)``, of whole readouts.
+        As :meth:`prom.reconstruction.zero_filled.ZeroFilled.__call__`; ``mask`` is ``(..., 1, K, R)`` or ``(K, R)``, of whole readouts: one
+        in part is weighted as if it were whole.
         """
         check_coils(encoding, "gridding")
         if not isinstance(encoding.fourier, NonUniform):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from prom.errors import InputError
-from prom.kspace.encoding import Coils, check_coils, check_grid
+from prom.kspace.encoding import Coils, check_coils, check_grid, weights_of
 
 
 class ViewSharing:
@@ -39,7 +39,7 @@ class ViewSharing:
         check_grid(encoding, "view-sharing")
         if len(encoding.samples) == 2 or len(encoding.fourier.axes) == 3:
             return encoding.adjoint(samples * mask), _refused
-        axis = -len(encoding.samples)
+        axis, mask = -len(encoding.samples), weights_of(mask, encoding, samples.real.dtype)
         batch = torch.broadcast_shapes(mask.shape[:-3], samples.shape[:-3])
         mask, samples = (part.expand(*batch, *part.shape[-3:]) for part in (mask, samples))
         measured, by_frame = mask.bool().movedim(axis, 0), samples.movedim(axis, 0)

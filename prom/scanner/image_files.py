@@ -56,7 +56,7 @@ def write(path: str | os.PathLike, image: Tensor, voxel: Voxel = None, record: d
     voxel
         mm along rows' and columns' index and from slice to slice, or None.
     record, more
-        For ``.h5`` alone: provenance, and further arrays.
+        For ``.h5``: provenance, and further arrays. The header of NIfTI has the name of the reconstruction alone.
 
     Raises
     ------

@@ -120,7 +120,7 @@ class Curves:
         self.dwell = shortest
         if protocol.bandwidth is not None:
             self.dwell = max(1, round(NS / (protocol.bandwidth * self.samples) / ADC_RASTER)) * ADC_RASTER
-            if self._with(dwell=self.dwell, shift=GRADIENT_RASTER).duration > LONGEST_READOUT:
+            if self.dwell >= shortest and self._with(dwell=self.dwell, shift=GRADIENT_RASTER).duration > LONGEST_READOUT:
                 raise InputError(
                     f"bandwidth {protocol.bandwidth:g} Hz per pixel: makes readouts longer than {LONGEST_READOUT / 1e6:g} ms; use "
                     f"bandwidth={math.ceil(1.05 * NS / LONGEST_READOUT)} or more"

@@ -62,7 +62,8 @@ class Protocol:
         Shots without data before the first line, to reach the steady state; by default 1 (tse), or as many as bring the signal of tissue
         of T1 = 1.5 s within 5 % of it (gre: 161 at a TR of 8 ms and 12 degrees).
     max_grad, max_slew, max_b1
-        Limits in mT/m, T/m/s and uT, of each axis alone. An oblique slice adds axes up, to sqrt(2) times that in a plane.
+        Limits in mT/m, T/m/s and uT, of each axis alone; of spokes, spirals and kooshball of all axes together. An oblique slice adds
+        axes up, to sqrt(2) times that in a plane.
     field
         Tesla: for headers of raw data and the definition B0 of sequences alone.
 

@@ -69,15 +69,15 @@ def read(path: str | os.PathLike, group: str | None = None, pattern: str | None 
     """Read the raw data in a file; its ending says the format: .h5, .hdf5 or .mrd (ISMRMRD), .dat (twix), .cfl (BART).
 
     A mask of columns has the readout along the rows' index. Of ISMRMRD, in which the readout is x, the header says whether prom wrote it
-    for columns; else ``pattern`` decides; else lines are rows. Of BART files what is 0 in all coils was not measured; with three axes the
-    first is the readout, as BART has it.
+    for columns; else lines are columns where ``pattern`` says so, and rows otherwise; of partitions they are points. Of BART files what is
+    0 in all coils was not measured; with three axes the first is the readout, as BART has it.
 
     Parameters
     ----------
     group
         Of an HDF5 file, where it has several measurements.
     pattern
-        Of the mask that was asked for: ``columns``, ``rows`` or ``points``.
+        Of the mask that was asked for: ``columns``, ``rows`` or ``points``. Of no use to BART files.
 
     Raises
     ------

@@ -289,10 +289,10 @@ class Table:
         return scores.groupby([*CELL, "subject"]).mean(numeric_only=True)
 
     def difference(self, first: str, second: str, acceleration: float, score: str) -> pd.Series:
-        """A score of one row minus that of another by patient, each the mean over the patient's slices and the seeds.
+        """A score of one row minus that of another by subject, each the mean over the subject's slices and the seeds.
 
-        Slices of a patient are not independent of each other, patients are. Those without a score in one of the rows are left out. Empty
-        where one of the rows was not run.
+        Slices of a patient are not independent of each other, patients are; a subject is a patient where each has one volume. Those without
+        a score in one of the rows are left out. Empty where one of the rows was not run.
         """
         if not (len(self[first, acceleration]) and len(self[second, acceleration])):
             return pd.Series(dtype=float)

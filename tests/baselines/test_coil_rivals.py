@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -204,6 +205,16 @@ def test_the_best_setting_is_chosen(coiled):
 
     tuned(partial(gaussian, coiled, 4), settings, coiled, reconstruction=counted, slices=1)
     assert len(calls) == len(settings)  # one slice for each
+
+
+def test_air_does_not_choose(coiled):
+    """Where those that would be taken are air, others choose."""
+    air = replace(coiled, images=torch.where(torch.arange(len(coiled)).view(-1, 1, 1, 1) % (len(coiled) - 1) == 0, 0, coiled.images))
+    settings = [{"sigma": 1.0}, {"sigma": 4.0}]
+    assert tuned(partial(gaussian, air, 4), settings, air, Sense.of(coiled), slices=2)[1] in settings
+    nothing = replace(coiled, images=torch.zeros_like(coiled.images))
+    with pytest.raises(InputError, match="slice 0: is constant"):
+        tuned(partial(gaussian, nothing, 4), settings, nothing, Sense.of(coiled))
 
 
 def test_bad_input(coiled):

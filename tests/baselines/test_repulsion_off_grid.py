@@ -228,7 +228,7 @@ def test_strengths_are_above_0_and_data_off_the_grid():
         with pytest.raises(InputError, match="strength .*: must be > 0"):
             repulsion_off_grid(data.along(spokes(12, size=16)), 4, strength=strength)
     without = SliceDataset("demo", "train", data.images, ["a"], [0], sensitivities=simulated(2, (16, 16)), noise=0.0)
-    with pytest.raises(InputError, match="demo: its noise is 0, which the images are weighed against"):
+    with pytest.raises(InputError, match="demo: its noise is 0, not above 0, which the images are weighed against"):
         baselines.get("repulsion")(without, 4)
-    with pytest.raises(InputError, match="demo: its noise is 0, which SENSE needs"):
+    with pytest.raises(InputError, match="demo: its noise is 0, not above 0, which SENSE needs"):
         Sense.of(without)

@@ -235,6 +235,12 @@ def test_series_without_description_are_told_apart_by_their_times(tmp_path):
     assert len(load(tmp_path)) == 2  # alike in all that the headers say
 
 
+def test_what_goes_by_the_names_of_files_is_refused(tmp_path):
+    write(tmp_path / "a.dcm", pixels())
+    for option in ({"labels": "only"}, {"contrast": "flair"}, {"channels": "flair,t1"}):
+        assert f"{next(iter(option))} " in error(tmp_path, **option) and "DICOM files do not have" in error(tmp_path, **option)
+
+
 def test_series_of_no_dicom(tmp_path):
     np.save(tmp_path / "a.npy", pixels())
     assert "series 'T1'" in error(tmp_path, series="T1") and "part 'complex'" in error(tmp_path, part="complex")

@@ -69,6 +69,15 @@ def test_paper_convention_ignores_scale_and_offset_of_the_slices(pair):
         torch.testing.assert_close(before[name], after[name], atol=2e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("scores", [paper_scores, fastmri_scores])
+def test_whole_numbers_are_those_of_the_same_value(pair, scores):
+    """What is below the target's least value is no large number."""
+    whole = [(250 * part.clamp(0, 1)).to(torch.uint8) for part in pair]
+    before, after = scores(*whole), scores(*(part.double() for part in whole))
+    for name in before:
+        torch.testing.assert_close(before[name].double(), after[name].double(), atol=1e-5, rtol=1e-5)
+
+
 def test_paper_convention_clamps_to_the_target(pair):
     _, target = pair
     high = target.amax(dim=(1, 2, 3), keepdim=True)

@@ -132,6 +132,9 @@ def test_data_along_a_trajectory_are_seeded_samples_of_the_same_images():
     rest = one.kspace - bare.samples([0, 1])
     assert rest.abs().square().mean().sqrt() == pytest.approx(0.1, rel=0.1)  # noise of the same level
     assert one.choices("spokes") == Readouts((12, 8), (-1,), kind="spokes", full_scan=8)
+    still, moving = (Readouts((5, 12, 8), readout, full_scan=full, frames=True) for readout, full in (((-3, -1), 8), ((-1,), 40)))
+    assert still.frame == moving.frame == Readouts((12, 8), (-1,), full_scan=8)
+    assert still.frame.forward(torch.ones(12)).shape == (12, 8)
 
 
 def test_the_fingerprint_follows_the_trajectory():

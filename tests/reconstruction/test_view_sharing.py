@@ -34,6 +34,10 @@ def test_each_sample_is_of_the_nearest_frame_that_has_it():
     torch.testing.assert_close(ViewSharing()(samples, masks, encoding)[0], expected)
     torch.testing.assert_close(ViewSharing()(samples[0], masks, encoding)[0][0], expected[0])  # many masks of one scan
     torch.testing.assert_close(ViewSharing()(samples, masks[0, 0], encoding)[0][0], expected[0])  # and one mask of many
+    still = torch.rand(SIZE, generator=torch.Generator().manual_seed(1)) < 0.5  # the same in all frames, and told in fewer axes
+    for shorter, whole in ((still, still.expand(FRAMES, *SIZE)), (still[:1], still[:1].expand(FRAMES, *SIZE))):
+        torch.testing.assert_close(ViewSharing()(samples, shorter, encoding)[0], ViewSharing()(samples, whole, encoding)[0])
+        assert ViewSharing()(samples, shorter, encoding)[0].abs().amax(dim=(0, 2, 3)).min() > 0
 
 
 def test_it_has_a_loss_and_no_gradient():

@@ -393,6 +393,10 @@ def test_runs_of_an_older_recipe_are_not_in_the_table(work, monkeypatch, tmp_pat
     (both.folder / f"{singles[0]}.h5").touch()
     assert sorted(sweep.records(both)) == [singles[0]]
     (tmp_path / "scores.csv").rename(both.folder / "default-points-x4-ensemble2.csv")
+    (both.folder / f"{singles[0]}.h5").unlink()
+    (both.folder / f"{singles[1]}.json").rename(tmp_path / "one.json")
+    assert sorted(sweep.records(both)) == ["default-points-x4-ensemble2"]  # it is made anew after seed 1, of both masks
+    (tmp_path / "one.json").rename(both.folder / f"{singles[1]}.json")
     monkeypatch.setitem(recipes.RECIPES, "default", replace(recipes.DEFAULT, learning_rate=2 * recipes.DEFAULT.learning_rate))
     today = plan(seeds=1)
     [name], [expected] = today.expected, today.expected.values()

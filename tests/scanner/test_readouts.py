@@ -357,6 +357,14 @@ def test_the_way_out_of_a_readout_that_is_too_long(run, slow):
     assert code == 0, err
 
 
+def test_too_fast_is_not_too_slow():
+    """The ramps of a readout that is far too fast are longer than any readout may be."""
+    turns = spirals(4, 128).points.double().numpy() / 0.22
+    protocol = Protocol(max_slew=10, bandwidth=20000)
+    with pytest.raises(InputError, match="so fast.* use bandwidth=11.* or less"):
+        Curves(np.concatenate([turns, np.zeros((*turns.shape[:2], 1))], axis=-1), protocol, protocol.limits())
+
+
 def test_curves_that_just_fit_are_followed():
     """Slower they would take over 200 ms, and faster more than the gradients can do."""
     turns = spirals(2, 64, samples=1024).points.double().numpy() / 0.22
