@@ -290,7 +290,7 @@ def plan(
         for option, value in (("labels", labels if labels == "only" else None), ("contrast", contrast), ("channels", channels)):
             if value is not None:
                 raise InputError(
-                    f"{path}: {option} {value!r}: goes by the names of files, which DICOM has none of; use series, or leave it out"
+                    f"{path}: {option} {value!r}: goes by the names of files, and those of DICOM say nothing; use series, or leave it out"
                 )
     if maps is not None and formats.kind_of(maps) == "BART" and kinds != ["BART"]:
         other = next(kind for kind in kinds if kind != "BART")

@@ -209,7 +209,8 @@ def test_the_best_setting_is_chosen(coiled):
 
 def test_air_does_not_choose(coiled):
     """Where those that would be taken are air, others choose."""
-    air = replace(coiled, images=torch.where(torch.arange(len(coiled)).view(-1, 1, 1, 1) % (len(coiled) - 1) == 0, 0, coiled.images))
+    images = torch.cat([torch.zeros_like(coiled.images[:1]), coiled.images, torch.zeros_like(coiled.images[:1])])
+    air = replace(coiled, images=images, subjects=list("abcd"), slices=[0] * 4)
     settings = [{"sigma": 1.0}, {"sigma": 4.0}]
     assert tuned(partial(gaussian, air, 4), settings, air, Sense.of(coiled), slices=2)[1] in settings
     nothing = replace(coiled, images=torch.zeros_like(coiled.images))

@@ -238,7 +238,7 @@ def test_series_without_description_are_told_apart_by_their_times(tmp_path):
 def test_what_goes_by_the_names_of_files_is_refused(tmp_path):
     write(tmp_path / "a.dcm", pixels())
     for option in ({"labels": "only"}, {"contrast": "flair"}, {"channels": "flair,t1"}):
-        assert f"{next(iter(option))} " in error(tmp_path, **option) and "DICOM files do not have" in error(tmp_path, **option)
+        assert f"{next(iter(option))} " in error(tmp_path, **option) and "those of DICOM say nothing" in error(tmp_path, **option)
 
 
 def test_series_of_no_dicom(tmp_path):
