@@ -296,9 +296,11 @@ BOTH, SPARSE = ("points", "columns"), ("sense", "wavelet", "tv")
 DRAWN = ("sense", *OUTSIDE)
 ALL = (*SPARSE, "network", *OUTSIDE)
 WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
-POWERS = best_of("polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5) for share in (0.05, 0.15)])
+POWERS = best_of(
+    "polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5, 8) for share in (0, 0.02, 0.05, 0.15)]
+)
 SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
-CENTRES = best_of("equispaced", lambda _: [{"centre_fraction": share} for share in (0, 0.02, 0.04, 0.08, 0.12, 0.16)])
+CENTRES = best_of("equispaced", lambda _: [{"centre_fraction": share} for share in (0, 0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25)])
 METHODS: dict[str, tuple[tuple[str, ...], tuple[str, ...], Maker]] = {
     "energy": (BOTH, ALL, plain("energy")),
     "gaussian": (BOTH, DRAWN, WIDTHS),
