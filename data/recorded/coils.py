@@ -2,7 +2,8 @@
 
 One row for each method, seed, reconstruction and subject. Densities are tuned, and repulsion chooses its strength, on eight training slices
 through SENSE. "virtual" are simulated brains and coils. "lowfield" are measured images of 0.055 T, seen through measured coils,
-those of a brain scan (images and coils were not measured together), which is a test of its own there: no mask has seen that brain.
+those of a brain scan (images and coils were not measured together), which is a test of its own there: no mask has seen that image,
+but its sensitivities are those that the masks were made with.
 pygrappa interpolates k-space and fits its weights to lines that lie together: every mask for it has eight such lines in the centre.
 """
 
@@ -297,7 +298,8 @@ DRAWN = ("sense", *OUTSIDE)
 ALL = (*SPARSE, "network", *OUTSIDE)
 WIDTHS = best_of("gaussian", lambda case: [{"sigma": share * max(case.train.shape), "protect_centre": True} for share in SHARES])
 POWERS = best_of(
-    "polynomial", lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5, 8) for share in (0, 0.02, 0.05, 0.15)]
+    "polynomial",
+    lambda _: [{"power": power, "centre_share": share} for power in (1, 2, 3, 5, 8) for share in (0, 0.02, 0.05, 0.15)],
 )
 SQUARES = best_of("poisson_disc", lambda _: [{"calibration": side} for side in (0, 4, 8, 12, 16, 24)])
 CENTRES = best_of("equispaced", lambda _: [{"centre_fraction": share} for share in (0, 0.02, 0.04, 0.08, 0.12, 0.16, 0.2, 0.25)])

@@ -8,7 +8,7 @@ training slices. Every mask is checked against its demands before it is recorded
 - "lowfield": images measured at 0.055 T, with their phase and their noise, which the reference has too, seen through measured coils,
   128 x 112. Images and coils were not measured together, and the noise of the coils is simulated. Five patients, a subset of the six that
   were published, each held out once. Its part "brain" is a brain measured with these eight coils: one slice of one person, which no mask
-  has seen.
+  has seen, but whose sensitivities are those that the masks were made with.
 """
 
 from __future__ import annotations
