@@ -48,7 +48,6 @@ from prom.reconstruction.sense import Sense
 
 KEY = ["data", "held_out", "count", "pattern", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
-DRAWS = 0  # seed of the noise of training and test alike, as when this was recorded; by default each split has its own
 CANDIDATES, SEEDS, ITERATIONS = 256, 3, 100
 VOLUME = 20  # points of a side
 DIRECTIONS = ("sunflower", "golden_means", "phyllotaxis", "wong")
@@ -95,21 +94,21 @@ def cases(name: str, root: Path | None) -> Iterator[tuple[str, SliceDataset, Sli
     closed = (*CLOSED, RANDOM)
     if name in ("brain", "brain64"):
         size = 64 if name == "brain64" else 128
-        train, test = (data.along(spokes(CANDIDATES, size), DRAWS) for data in brains(size))
+        train, test = (data.along(spokes(CANDIDATES, size)) for data in brains(size))
         train = train.thinned(8) if name == "brain64" else train
         more = (LEARNT, EXCHANGED) if name == "brain64" else ()
         yield "test", train, test, "spokes", (12,) if name == "brain64" else (16, 24, 32), (*closed, *more)
     elif name == "hearts":
         train, test = (
-            hearts_by_coils("virtual_heart", split, most, 64, 12, noise=0.02).along(spokes(CANDIDATES // 2, 64), DRAWS)
+            hearts_by_coils("virtual_heart", split, most, 64, 12, noise=0.02).along(spokes(CANDIDATES // 2, 64))
             for split, most in (("train", 4), ("test", 6))
         )
         yield "test", train, test, "spokes", (4, 6), tuple(method for method in closed if method != "repulsion, greedy")
     elif name == "kooshball":
-        train, test = (volumes(split, subjects).along(kooshball(400, VOLUME), DRAWS) for split, subjects in (("train", 3), ("test", 8)))
+        train, test = (volumes(split, subjects).along(kooshball(400, VOLUME)) for split, subjects in (("train", 3), ("test", 8)))
         yield "test", train, test, "kooshball", (25, 50), ("repulsion", "repulsion, greedy", RANDOM, *DIRECTIONS)
     elif name == "spirals":
-        train, test = (data.along(spirals(CANDIDATES, 128, arms=16), DRAWS) for data in brains(128))
+        train, test = (data.along(spirals(CANDIDATES, 128, arms=16)) for data in brains(128))
         few = tuple(method for method in closed if method != "anisotropic_angles")
         yield "test", train, test, "spirals", (2, 4), few
     elif name == "lines":
@@ -171,7 +170,7 @@ def main(name: str, root: Path | None, output: Path, only: tuple[str, ...]) -> N
             acceleration = full / count  # of every frame
             start = time.perf_counter()
             if method in DIRECTIONS:
-                own = replace(test, trajectory=None, kspace=None).along(directions(method, count), DRAWS)
+                own = replace(test, trajectory=None, kspace=None).along(directions(method, count))
                 scores = {"test": prom.evaluate(torch.ones(own.grid), own, reconstruction=sense)}
                 append(output, rows_of({**key, "setting": "", "chosen": ""}, torch.ones(own.grid), 0.0, scores, ["psnr", "ssim"]))
                 continue
