@@ -103,7 +103,7 @@ ROWS = (
         "best_candidate",
         "best candidate",
         "prom.baselines.best_candidate",
-        source="Levine and Hargreaves 2018",
+        source="Levine and Hargreaves 2017",
         colour="#44AA99",
     ),
     Method(

@@ -29,6 +29,8 @@ def a_optimal(
 ) -> Tensor:
     r"""Exact greedy A-optimal design: one sample after another, the one that lowers the mean error of SENSE most.
 
+    That SENSE has the training images' mean power as its prior; :meth:`prom.reconstruction.sense.Sense.of` smooths it.
+
     Each step is exact; the whole is greedy, so that another mask can still be better.
 
     .. math:: \min_m \operatorname{tr} \Gamma, \qquad \Gamma^{-1} = \sum_{i \in m} B_i B_i^H / \sigma^2 + \operatorname{diag}(1 / P),

@@ -47,8 +47,8 @@ def repulsion(
     with P the spectrum (:func:`prom.reconstruction.sense.spectrum`), :math:`\sigma` the noise, m the samples taken so far and K what a
     sample reveals about its neighbours: the weight of a pair in Levine and Hargreaves, arXiv 1710.07837. v is what is not known yet of each
     frequency, and the sum is by how much a further sample lowers it, to first order: A-optimal design, that is the mask of least mean
-    error of :class:`prom.reconstruction.sense.Sense`, with the inverse of its matrix taken as diagonal. :math:`\mu` makes up for that: what
-    two samples tell overlaps. Of lines, v is that of every sample, and K the sum along the line.
+    error of :class:`prom.reconstruction.sense.Sense`, with its matrix taken as diagonal, and K in the place of that diagonal. :math:`\mu`
+    makes up for that: what two samples tell overlaps. Of lines, v is that of every sample, and K the sum along the line.
 
     Where K has no reach, as with one even coil, what is left is the order of the mean power: :func:`prom.baselines.energy`, exactly.
     Nothing is trained and nothing is random; ``seed`` is not used.

@@ -41,7 +41,7 @@ def repulsion_off_grid(
 
     .. math:: J = \sum_j \frac{P_j}{1 + \mu\, a_j P_j / \sigma^2}, \qquad a_j = \sum_{s \in m} a_{s,j},
 
-    the error that is left of :class:`prom.reconstruction.sense.Sense` if the inverse of its matrix is taken as diagonal, with the
+    the error that is left of :class:`prom.reconstruction.sense.Sense` if its matrix is taken as diagonal, with the
     :func:`overlaps` :math:`a_{s,j}` of candidate s and frequency j of the grid, P the spectrum and :math:`\sigma` the noise. One after
     another, the candidate by which J falls most; then each is exchanged for the best one in its place, as long as J falls. A second such
     search begins with the best of masks whose angles have a density like a wave (:func:`prom.baselines.angles.waves`), where the candidates

@@ -78,9 +78,9 @@ class Content:
 def check_axes(path: Path, shape: Sequence[int], dtype: np.dtype, axes: Axes, default: Sequence[str], stored: int | None = None) -> str:
     """A letter for each axis: ``axes`` if given, else what is usual (``default``: `FIRST` or `LAST`). Looks at the header alone.
 
-    What is usual is taken where it makes slices, no side below 8 or four times the other, and no two other axes of three make a square
-    that they do not; of four axes a last one of 3 or 4 is channels,
-    and a last one of 1 is none.
+    What is usual is taken where it makes slices, no side below 8 or four times the other, and where of three axes the first two make no
+    square (of `LAST` the last two, at least twice as long as the first); of four axes a last one of 3 or 4 is channels, and a last one of 1
+    is none.
     Else the axes must be named, for there is more than one way to understand them.
 
     Raises

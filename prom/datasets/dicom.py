@@ -74,6 +74,7 @@ TAGS = (
     "TemporalPositionIdentifier",
     "TriggerTime",
     "Manufacturer",
+    "AcquisitionMatrix",
 )
 GE_COMPONENT = (0x0043, 0x102F)
 GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
@@ -108,6 +109,12 @@ class _Head:
     place: tuple[Hashable, ...]
     instance: int | None
     position: float
+    measured: tuple[int, int] = (0, 0)  # rows and columns, 0 where unknown
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether the scanner filled up what it measured, with zeros in k-space or otherwise."""
+        return any(0 < measured < stored for measured, stored in zip(self.measured, self.size, strict=True))
 
     @property
     def order(self) -> tuple:
@@ -187,17 +194,24 @@ def organise(
     if missing:
         notes.append(f"without series {str(series)!r}, left out: {missing} subject{'' if missing == 1 else 's'}")
     rank = {path: number for number, path in enumerate(paths)}
-    slices, single = [], 0
+    slices, single, filled = [], 0, []
     for subject, group in chosen.items():
         if mosaic := next((head for head in group if head.mosaic), None):
             raise InputError(
                 f"{mosaic.path}: is a mosaic, the slices of a volume tiled in one image; convert the series to NIfTI with dcm2niix"
             )
+        filled += [head for head in group if head.interpolated]
         pairs = _pairs(subject, group, part)
         single += len(group) - sum(1 + (second is not None) for _, second in pairs)
         slices += [Slice(head.path, subject, (*head.order, rank[head.path]), second and second.path) for head, second in pairs]
     if single:
         notes.append(f"{single} DICOM files of other parts than the {part} left out")
+    if filled:
+        measured, stored = (f"{size[0]} x {size[1]}" for size in (filled[0].measured, filled[0].size))
+        notes.append(
+            f"{len(filled)} DICOM files were interpolated by the scanner, e.g. from {measured} measured to {stored}; "
+            "size= and size_in=kspace cut off what was not measured"
+        )
     return slices, notes
 
 
@@ -278,7 +292,19 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
             place=tuple(place),
             instance=None if instance is None else int(instance),
             position=_along(header.get("ImageOrientationPatient"), position),
+            measured=_measured(header.get("AcquisitionMatrix")),
         )
+
+
+def _measured(matrix: Sequence[int] | None) -> tuple[int, int]:
+    """Rows and columns of an AcquisitionMatrix: of each the number along which it was read out, or else phase encoded; 0 where unknown.
+
+    >>> _measured([0, 64, 48, 0]), _measured(None)
+    ((48, 64), (0, 0))
+    """
+    if matrix is None or np.size(matrix) != 4:
+        return 0, 0
+    return int(matrix[0] or matrix[2]), int(matrix[1] or matrix[3])
 
 
 def _along(orientation: Sequence[float] | None, position: Sequence[float] | None) -> float:

@@ -116,13 +116,14 @@ def hearts_by_coils(
     >>> data.images.shape, data.sensitivities.shape
     (torch.Size([1, 1, 4, 32, 32]), torch.Size([4, 32, 32]))
     """
+    most, size = _sizes(most, size)
     if dataset == "virtual_heart":
         virtual = {"size": size, "frames": frames, "coils": coils, "phase": True, "noise": noise, "subjects": most}
         return load(dataset, split, **virtual | dict(reader or {})).thinned(most)
     data = load(dataset, split, root or None, **(reader or {}))
     if data.kind != "series":
         raise InputError(f"{data.name}: has {data.kind}, no series in time; name the axis of time, e.g. axes=HWNT")
-    return _in_a_ring(data, *_sizes(most, size), coils, noise)
+    return _in_a_ring(data, most, size, coils, noise)
 
 
 def estimated_maps(data: SliceDataset) -> SliceDataset:

@@ -286,7 +286,7 @@ def plan(
     ):
         if value is not None and not set(usable) & set(kinds):
             raise InputError(f"{path}: {option} {value!r}: there is no {', '.join(usable)} file that it could be of; leave it out")
-    if kinds == ["DICOM"]:
+    if "DICOM" in kinds:
         for option, value in (("labels", labels if labels == "only" else None), ("contrast", contrast), ("channels", channels)):
             if value is not None:
                 raise InputError(

@@ -30,6 +30,7 @@ VOLUME = "KNHW"  # coils, lines, partitions, samples of a line: a mask has lines
 FRAMES = ("phase", "repetition")  # counters of which one may be time
 BLOCK = 256  # lines that are read at once
 TWIX_MARK, TWIX_HEAD = b"<XProtocol>", 2**19  # what begins the protocol, and the bytes of the file within which it does
+RECEIVER = 0.793  # the relative noise bandwidth of Siemens receivers: what siemens_to_ismrmrd writes into every header
 BART_AXES = {3: "K", 13: "N"}  # coils, slices; the first three are readout and the two phase-encoding axes
 PATTERNS = ("columns", "rows", "points")  # what prom writes of its masks
 
@@ -338,7 +339,7 @@ def twix_lines(path: Path) -> tuple[Geometry, Lines]:
     extent = tuple(float(length) for length in found["extent"])
     centres = int(found["centre_line"][0]), int(found["centre_partition"][0])
     known = extent if all(0 < length < math.inf for length in extent) else None
-    return Geometry("Siemens raw data", (samples, rows, partitions), width, centres, known), _twix_lines(found)
+    return Geometry("Siemens raw data", (samples, rows, partitions), width, centres, known, receiver=RECEIVER), _twix_lines(found)
 
 
 def _twix_lines(found: dict[str, np.ndarray]) -> Lines:

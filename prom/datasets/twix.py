@@ -16,6 +16,7 @@ MEMORY, MEMORY_PER_BYTE = 4 * 2**30, 20  # bytes of address space that the proce
 COUNTERS = {"slice": "cSlc", "line": "cLin", "partition": "cPar", "contrast": "cEco", "phase": "cPhs", "repetition": "cRep"}
 COUNTERS |= {"set": "cSet", "segment": "cSeg"}
 THREE_DIMENSIONAL = 4  # what the protocol calls it
+ADJUSTMENTS = {"AdjCoilSens": 5000.0, "AdjQuietCoilSens": 4000.0}  # measured before the image, with noise of this dwell time in ns
 
 
 def lines(path: Path) -> dict[str, np.ndarray]:
@@ -46,7 +47,7 @@ def _save(path: str) -> None:
 
     scans = twixtools.read_twix(path, verbose=False)
     measured = [(scan, [block for block in scan["mdb"] if block.is_image_scan()]) for scan in scans]
-    measured = [(scan, blocks) for scan, blocks in measured if blocks]
+    measured = [(scan, blocks) for scan, blocks in measured if blocks and _name(scan) not in ADJUSTMENTS]
     if len(measured) != 1:
         raise ValueError(f"{len(measured)} measurements with images, must be one")
     [(scan, blocks)] = measured
@@ -86,8 +87,30 @@ def _noise(scans: list[dict]) -> tuple[np.ndarray, np.ndarray]:
     for scan in scans:
         blocks = [block for block in scan["mdb"] if block.is_flag_set("NOISEADJSCAN")]
         if blocks and len({block.data.shape for block in blocks}) == 1:
-            return np.stack([block.data for block in blocks]).astype(np.complex64), _dwell(scan)
+            noise = np.stack([block.data for block in blocks]).astype(np.complex64)
+            return noise, np.array(_noise_dwell(_name(scan), noise.shape[-1], "raidfile_hdr" not in scan))
     return np.zeros((0, 0, 0), np.complex64), np.array(0.0)
+
+
+def _name(scan: dict) -> str:
+    """Of the protocol, "" where unknown."""
+    try:
+        return str(scan["hdr"]["MeasYaps"]["tProtocolName"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _noise_dwell(name: str, samples: int, old: bool) -> float:
+    """ns between two samples of noise, which the header does not say: what siemens_to_ismrmrd takes it for; ``old``: of syngo VB.
+
+    Source: https://github.com/ismrmrd/siemens_to_ismrmrd.
+
+    >>> _noise_dwell("gre", 512, old=False), round(_noise_dwell("gre", 512, old=True)), _noise_dwell("AdjCoilSens", 256, old=False)
+    (15000.0, 15024, 5000.0)
+    """
+    if name in ADJUSTMENTS:
+        return ADJUSTMENTS[name]
+    return 1e9 / samples / 130 if old else int(76800 / samples) * 100.0
 
 
 def _dwell(scan: dict) -> np.ndarray:

@@ -163,7 +163,7 @@ class Segmenter:
         return Reconstructed(data, reconstruction, device, self.loss, targets=_labels(data), near=near, described=described)
 
     def fingerprint(self) -> str:
-        """16 hex digits of the SHA-256 of weights, regions and metadata, and of a network of your own its layers, for records."""
+        """16 hex digits of the SHA-256 of weights, regions and metadata, and of a network of your own the text of its layers."""
         layers = [] if "channels" in self.metadata else [str(self.network)]  # the metadata of our own tell them
         return network_files.fingerprint(self.network, [dict(self.regions), self.metadata, *layers])
 

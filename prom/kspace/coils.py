@@ -214,7 +214,8 @@ def estimated(kspace: Tensor, calibration: int = CALIBRATION, crop: float = CROP
     array = kspace.to(torch.complex64).cpu()
     scale = array.abs().max()
     if not scale.isfinite():
-        raise InputError(f"k-space of shape {tuple(kspace.shape)}: has NaN or infinite values; repair it")
+        way = "values above 1e38; divide it by a number" if kspace.isfinite().all() else "NaN or infinite values; repair it"
+        raise InputError(f"k-space of shape {tuple(kspace.shape)}: has {way}")
     if not scale > 0:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: is empty, so it says nothing of sensitivities; remove it")
     first = with_phase(array, calibration) if first is None else first

@@ -17,7 +17,7 @@ from prom.engine.optional import finufft
 from prom.errors import InputError
 from prom.kspace.fourier import modulation
 
-ACCURACY = {torch.complex64: 1e-5, torch.complex128: 1e-12}  # of the library's approximation, relative; less than float32 has to lose
+ACCURACY = {torch.complex64: 1e-5, torch.complex128: 1e-12}  # of the library's approximation, relative: about what single precision loses
 REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 COMPLEX = {real: complex_type for complex_type, real in REAL.items()}
 

@@ -56,7 +56,7 @@ class Recipe:
     samples: int  # L of Eq. 2: masks per image, or per iteration where the mask is shared
     shared_mask: bool  # one mask for the whole batch, instead of one per image and sample
     estimator: str  # "gumbel": Eq. 4 and 5; "straight_through": hard Bernoulli masks, dm/dtheta := 1
-    curvature: bool  # add (1/2 - m) d2L/dm2, which turns dL/dm into an estimate of E[L | m=1] - E[L | m=0]; only straight_through
+    curvature: bool  # add (1/2 - m) d2L/dm2, which makes dL/dm a model of E[L | m=1] - E[L | m=0]; only straight_through
     step_rule: str  # "adam": each coordinate divided by its own RMS; "quantile": all divided by one number
     learning_rate: float
     momentum: float  # decay of the running mean of the gradient

@@ -100,8 +100,9 @@ def _layout(result: MaskResult) -> str:
 def to_cfl(result: MaskResult, path: Path) -> None:
     """A BART pair: complex float32, 1 or 0, column-major in ``.cfl``, its dimensions H W 1 1 ... in ``.hdr`` beside it.
 
-    Of a volume the dimensions are H W D 1 ..., of a series H W 1 ... with its T frames as dimension 10, BART's time. DC is in the
-    middle, as in BART's own k-space. Source: https://bart-doc.readthedocs.io/en/latest/data.html.
+    Of a volume the dimensions are H W D 1 ..., of a series H W 1 ... with its T frames as dimension 10, BART's time. DC is in the middle,
+    as in BART's own k-space. A mask of points is that of one slice: for a 3D scan, whose readout is BART's dimension 0, move its axes by
+    ``bart transpose 1 2`` and then ``bart transpose 0 1``. Source: https://bart-doc.readthedocs.io/en/latest/data.html.
 
     Of readouts off the grid it is the trajectory of those that are measured, as BART's nufft takes it: dimensions 3 R S 1 ..., in units of
     one over the field of view. Its first number goes with BART's dimension 0, which is prom's rows; of 2D the third is 0.

@@ -271,7 +271,7 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     ------
     InputError
         Where there are fewer than two, or their files say that they differ in anything but the seed. Criteria and networks of one's own
-        are known by their names, objects by their classes, plain settings and weights.
+        are known by their names, objects by their classes, and weights.
 
     >>> import prom
     >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from prom.engine import distributed
 from prom.engine.device import asynchronous
-from prom.engine.network_files import fingerprint
 from prom.errors import InputError
 from prom.objectives.measurements import TRANSFORM_CHUNK, Measurements
 
@@ -25,10 +24,10 @@ ImageCriterion = Callable[[Tensor, Tensor], Tensor]
 
 
 def name_of(function: Callable) -> str:
-    """What records call a function of one's own: its name; or an object that can be called: its type, plain settings and weights.
+    """What records call a function of one's own, or an object that can be called: its name, or its type's.
 
-    >>> name_of(len), name_of([].append), name_of(torch.nn.HuberLoss(delta=0.5))
-    ('len', 'method append', "HuberLoss(reduction='mean', delta=0.5)")
+    >>> name_of(len), name_of([].append), name_of(torch.nn.MSELoss())
+    ('len', 'method append', 'MSELoss')
     """
     if isinstance(function, torch.jit.ScriptFunction):
         return function.name
@@ -37,20 +36,7 @@ def name_of(function: Callable) -> str:
     of_object = owner is not None and not inspect.ismodule(owner) and not isinstance(owner, type)
     if type(function).__name__ == "ScriptMethod" or (of_object and (inspect.ismethod(function) or inspect.isbuiltin(function))):
         return f"method {getattr(function, '__name__', getattr(function, 'name', ''))}"  # two objects of one class may differ
-    named = getattr(function, "__name__", None)
-    if named is not None:
-        return named
-    told = [f"{name}={value!r}" for name, value in getattr(function, "__dict__", {}).items() if name[0] != "_" and _plain(name, value)]
-    if isinstance(function, torch.nn.Module) and function.state_dict():
-        told.append(f"weights={fingerprint(function, None)}")
-    return getattr(function, "original_name", type(function).__name__) + (f"({', '.join(told)})" if told else "")
-
-
-def _plain(name: str, value: object) -> bool:
-    """Whether this attribute is a setting whose text says all of it; ``training`` is a state."""
-    if isinstance(value, tuple | list):
-        return all(_plain(name, one) for one in value)
-    return name != "training" and (value is None or isinstance(value, bool | int | float | str))
+    return getattr(function, "__name__", getattr(function, "original_name", type(function).__name__))
 
 
 def check_masks(masks: Tensor, samples: Sequence[int], images: int) -> None:

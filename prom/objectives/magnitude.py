@@ -57,7 +57,10 @@ class MagnitudeMSE(Objective):
         self.loss_unit = square / self._square
 
     def curvature(self) -> Tensor:
-        r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out."""
+        r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out.
+
+        Where no phase averages out, as at DC, and in dark images it is up to twice that: it has the sign of a sample's worth, not its size.
+        """
         return self._curvature
 
     @cached_property

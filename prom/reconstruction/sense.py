@@ -43,7 +43,8 @@ class Sense:
 
     .. math:: \partial L / \partial w_i = \mathrm{Re} \sum_k \overline{(E p)_{k,i}} \, (y - E \hat x)_{k,i}
 
-    for every sample, measured or not. Nothing is unrolled, and memory does not grow with the iterations.
+    for every sample, measured or not, of the converged image: where few iterations leave an error, it is not the derivative of that loss.
+    Nothing is unrolled, and memory does not grow with the iterations.
 
     Parameters
     ----------

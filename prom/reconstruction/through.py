@@ -54,7 +54,7 @@ class Through:
             weight.requires_grad_(False)
 
     def describe(self) -> dict[str, str]:
-        """The network in a mask's provenance: its type, and 16 hex digits of its layers and weights."""
+        """The network in a mask's provenance: its type, and 16 hex digits of its weights and of the text of its layers."""
         kind = getattr(self.network, "original_name", type(self.network).__name__)  # TorchScript's own type is the same for all
         return {"reconstruction": kind, "reconstruction_network": network_files.fingerprint(self.network, [kind, str(self.network)])}
 

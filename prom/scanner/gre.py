@@ -81,7 +81,7 @@ class SpoiledEcho:
 
     def definitions(self) -> dict[str, float]:
         """Times in seconds and the flip angle in degrees, as realised."""
-        return {"TE": self.timing.echo / 1e9, "TR": self.timing.repetition / 1e9, "FlipAngle": self.flip}
+        return {"EchoTime": self.timing.echo / 1e9, "RepetitionTime": self.timing.repetition / 1e9, "FlipAngle": self.flip}
 
 
 class GradientEcho(SpoiledEcho):

@@ -19,7 +19,7 @@ NS = 1_000_000_000  # of a second: times are whole nanoseconds, so that sums of 
 GRADIENT_RASTER = 10_000  # ns, of block durations as well
 RF_RASTER = 1_000  # ns, of RF pulses and of the start of the ADC
 ADC_RASTER = 100  # ns, of the dwell time
-RF_DEAD_TIME, RF_RINGDOWN_TIME, ADC_DEAD_TIME = 100_000, 30_000, 20_000  # ns: at least what the scanners in use need
+RF_DEAD_TIME, RF_RINGDOWN_TIME, ADC_DEAD_TIME = 100_000, 30_000, 20_000  # ns: at least what Siemens's scanners need
 GAMMA = 42.576e6  # Hz/T, of protons: that of pypulseq
 
 

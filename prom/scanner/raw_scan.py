@@ -179,7 +179,8 @@ def assembled(path: Path, geometry: Geometry, lines: Lines, pattern: str | None 
             )
         scan = replace(scan, reference=samples, reference_mask=mask)
     scan = scan if order is None else _reordered(scan, order)
-    return _with_noise(scan, noise, dwell, geometry.receiver) if noise else scan
+    receiver = geometry.receiver if geometry.matrix[0] > geometry.width else 1.0
+    return _with_noise(scan, noise, dwell, receiver) if noise else scan
 
 
 def _reordered(scan: RawScan, order: list[int]) -> RawScan:
@@ -268,7 +269,7 @@ def _references(
 def _with_noise(scan: RawScan, noise: list[Line], dwell: float, receiver: float) -> RawScan:
     """With the noise scan: of noise the power goes as the bandwidth, one over the time between samples.
 
-    A noise scan has less than that, since the receiver's filter falls off towards its edges, which images have no part in.
+    A noise scan has less than that, since the receiver's filter falls off towards its edges, which images with oversampling are without.
     """
     coils = scan.kspace.shape[1]
     fit = [line.data for line in noise if len(line.data) == coils and np.isfinite(line.data).all()]

@@ -87,7 +87,7 @@ def reconstruct(
 
     Where there is a noise scan, it makes the noise of all coils equal and uncorrelated (:func:`prom.kspace.coils.whitening`).
     Sensitivities are estimated from the fully measured centre, or the reference lines (:func:`prom.kspace.coils.estimated`). Without
-    training data ``sense`` weighs samples by the penalty :math:`\sigma^2 / P` with the power of
+    training data ``sense`` weighs samples by the penalty :math:`\sigma^2 / P`, half of it with a smooth phase, with the power of
     :func:`prom.reconstruction.from_noise.power_law`, and ``wavelet`` and ``tv`` have :math:`\lambda = \sigma / 4`; :math:`\sigma` is that
     of the noise scan, else of the outermost samples.
 
@@ -271,7 +271,7 @@ def _by_coils(
         made = [Sparse(name, sparse_strength(samples, mask, noise)) for samples in kspace]
         how = f"{name}, lambda a quarter of the noise"
     if phase == "smooth":
-        how += f", smooth phase from the centre of {' x '.join(str(2 * min(sides)) for sides in reach(mask))}"
+        how += f", half of the penalty, smooth phase from the centre of {' x '.join(str(2 * min(sides)) for sides in reach(mask))}"
     together = 1 if len({id(one) for one in made}) > 1 else torch.get_num_threads()
     found = []
     for begin in tqdm(range(0, len(kspace), together), desc=f"reconstruct {name}", delay=2, disable=None, leave=False):

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 MOST_BYTES = 2**30  # of a file: a million repetitions have 400 MB
 LONGEST_SHAPE = 2**20  # samples of a pulse: a second has so many; what a file declares costs memory
 SIGNATURE = "\n[SIGNATURE]\n"
-NAMES = ("Matrix", "FOV", "Pattern", "TrueAcceleration", "TE", "TR", "FlipAngle", "B0")
+NAMES = ("Matrix", "FOV", "Pattern", "TrueAcceleration", "EchoTime", "RepetitionTime", "FlipAngle", "B0")
+FORMER = {
+    "TE": "EchoTime",
+    "TR": "RepetitionTime",
+}  # of which an interpreter makes the protocol's, which can stop the scan
 PATTERNS = ("columns", "rows", "points")
 
 
@@ -45,7 +49,7 @@ def read(path: str | os.PathLike) -> Scan:
     prom.errors.InputError: sequence none.seq: cannot be read (No such file or directory); name a .seq file that prom has written
     """
     sequence = _parsed(Path(path))
-    known = sequence.definitions
+    known = {FORMER.get(name, name): value for name, value in sequence.definitions.items()}
     if missing := [name for name in NAMES if name not in known]:
         raise InputError(f"sequence {path}: has no definition {missing[0]}, so it is not by prom; export it again from its mask")
     sequence.system.B0 = float(known["B0"])
@@ -55,7 +59,7 @@ def read(path: str | os.PathLike) -> Scan:
         raise
     except Exception as error:  # of pypulseq's reading of blocks, and of numbers that are none
         raise InputError(f"sequence {path}: its blocks do not fit each other ({_words(error)}); export it again from its mask") from error
-    te, tr, flip = (float(known[name]) for name in ("TE", "TR", "FlipAngle"))
+    te, tr, flip = (float(known[name]) for name in ("EchoTime", "RepetitionTime", "FlipAngle"))
     return Scan(sequence, made, te, tr, flip, float(sum(sequence.block_durations.values())))
 
 

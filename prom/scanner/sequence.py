@@ -95,7 +95,7 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     sequence, found = chosen.sequence(), chosen.definitions()
     for key, value in {**_definitions(chosen.plan, protocol, name), **found}.items():
         sequence.set_definition(key, value)
-    return Scan(sequence, chosen.plan, found["TE"], found["TR"], chosen.flip, sum(sequence.block_durations.values()))
+    return Scan(sequence, chosen.plan, found["EchoTime"], found["RepetitionTime"], chosen.flip, sum(sequence.block_durations.values()))
 
 
 def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, object]:

@@ -235,6 +235,14 @@ def test_series_without_description_are_told_apart_by_their_times(tmp_path):
     assert len(load(tmp_path)) == 2  # alike in all that the headers say
 
 
+@pytest.mark.parametrize(("matrix", "told"), [([0, 5, 4, 0], True), ([4, 0, 0, 6], True), ([0, 6, 8, 0], False), (None, False)])
+def test_what_the_scanner_interpolated_is_told(tmp_path, matrix, told):
+    """Of 8 x 6 pixels, whose k-space is empty beyond what was measured."""
+    write(tmp_path / "a.dcm", pixels(), **({} if matrix is None else {"AcquisitionMatrix": matrix}))
+    _, notes = dicom.organise(tmp_path, [tmp_path / "a.dcm"])
+    assert [("4 x 5" in note or "4 x 6" in note) and "measured to 8 x 6" in note for note in notes] == [True] * told
+
+
 def test_what_goes_by_the_names_of_files_is_refused(tmp_path):
     write(tmp_path / "a.dcm", pixels())
     for option in ({"labels": "only"}, {"contrast": "flair"}, {"channels": "flair,t1"}):

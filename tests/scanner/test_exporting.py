@@ -165,7 +165,7 @@ def test_what_is_said_is_what_is_in_the_file(run):
     count = int(random_mask("points", (16, 18)).mask.sum())
     assert code == 0 and f"gre3d: {count} of 288 points" in out and "matrix 16 x 16 x 18" in out
     assert "field of view 200 x 220 x 180 mm" in out and "TE 5 ms" in out and "flip 9 degrees" in out
-    assert sequence.definitions["Name"] == "my_scan" and sequence.definitions["TE"] == pytest.approx(0.005, abs=1e-6)
+    assert sequence.definitions["Name"] == "my_scan" and sequence.definitions["EchoTime"] == pytest.approx(0.005, abs=1e-6)
     seconds = float(out.split("scan time ")[1].split(" s")[0])
     assert seconds == pytest.approx(sequence.duration()[0], rel=0.005)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 
 import h5py
@@ -184,8 +185,9 @@ def test_a_noise_scan_is_scaled_to_the_bandwidth(tmp_path):
     name = "relativeReceiverNoiseBandwidth"
     system = f"<acquisitionSystemInformation><{name}>{{}}</{name}></acquisitionSystemInformation><encoding>"
     for told, gain in ((0.64, 1.25), (0, 1), (-1, 1), (793, 1)):
-        write(tmp_path / "a.h5", lines, header((8, 12, 1)).replace("<encoding>", system.format(told)))
-        assert np.allclose(read(tmp_path / "a.h5").noise, 2 * gain * noise)
+        for width in (4, 8):  # with readout oversampling, and without
+            write(tmp_path / "a.h5", lines, header((8, 12, 1), width).replace("<encoding>", system.format(told)))
+            assert np.allclose(read(tmp_path / "a.h5").noise, 2 * (gain if width == 4 else 1) * noise)
     write(tmp_path / "a.h5", [(noise[:2], {}, ["NOISE_MEASUREMENT"]), *lines[1:]], header((8, 12, 1)))
     scan = read(tmp_path / "a.h5")
     assert scan.noise is None and "other coils" in scan.notes[0]
@@ -472,7 +474,29 @@ def test_twix_references_and_noise(tmp_path, monkeypatch):
     made = assembled(path, *raw.twix_lines(path))
     assert made.mask[:, 0].nonzero().flatten().tolist() == [0, 4, 8] and made.voxel == pytest.approx((15, 30, 5))
     assert made.reference_mask[:, 0].nonzero().flatten().tolist() == [5, 6]
-    assert np.allclose(made.noise, 2 * found["noise"][0])  # of a dwell time four times as long
+    assert np.allclose(made.noise, 2 / math.sqrt(0.793) * found["noise"][0])  # a dwell time four times as long, and the receiver's filter
+
+
+class Block:
+    """A line as twixtools has it."""
+
+    def __init__(self, samples: int, noise: bool) -> None:
+        self.data, self.noise = np.ones((2, samples), np.complex64), noise
+
+    def is_flag_set(self, name: str) -> bool:
+        return self.noise and name == "NOISEADJSCAN"
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "expected"),
+    [("gre", True, 15000), ("gre", False, 1e9 / 512 / 130), ("AdjCoilSens", True, 5000), ("AdjQuietCoilSens", True, 4000)],
+)
+def test_twix_noise_has_a_dwell_time_of_its_own(name, new, expected):
+    """That of the header is the image's: siemens_to_ismrmrd's rule."""
+    protocol = {"tProtocolName": name, "sRXSPEC": {"alDwellTime": [3900]}}
+    scan = {"hdr": {"MeasYaps": protocol}, "mdb": [Block(640, False), Block(512, True)]} | ({"raidfile_hdr": ()} if new else {})
+    lines, dwell = twix_files._noise([{"hdr": {}, "mdb": [Block(640, False)]}, scan])
+    assert lines.shape == (1, 2, 512) and float(dwell) == pytest.approx(expected)
 
 
 def test_lines_off_the_grid_are_refused(tmp_path, monkeypatch):

@@ -43,6 +43,33 @@ def run(made: Scan, readings: np.ndarray, t1: float, t2: float, spoiled: bool = 
     return np.array([found[reading] for reading in readings])
 
 
+def turned(block, gradient: float, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The Cayley-Klein parameters of a pulse at places along its gradient (Pauly et al. 1991), from its middle to its middle in phase."""
+    alpha, beta = np.ones(len(places), complex), np.zeros(len(places), complex)
+    step = np.diff(block.rf.t).mean()
+    for sample in block.rf.signal:
+        flip, along = 2 * np.pi * sample * step, 2 * np.pi * gradient * places * step
+        angle = np.sqrt(abs(flip) ** 2 + along**2) + 1e-30
+        a, b = np.cos(angle / 2) - 1j * along / angle * np.sin(angle / 2), -1j * flip / angle * np.sin(angle / 2)
+        alpha, beta = a * alpha - b.conj() * beta, b * alpha + a.conj() * beta
+    return alpha, beta
+
+
+@pytest.mark.parametrize("thickness", [3, 5])
+def test_an_echo_is_of_a_slice_as_thick_as_was_asked_for(thickness):
+    """The profile of the first echo: what the excitation leaves transverse, times what the refocusing pulse inverts."""
+    made = make(of(torch.arange(12) % 2 == 0, "columns", (16, 12)), Protocol(kind="tse", echoes=6, thickness=thickness))
+    blocks = [made.sequence.get_block(number) for number in made.sequence.block_events]
+    places = np.linspace(-2 * thickness, 2 * thickness, 801) / 1000
+    profile = np.ones(len(places))
+    for use in ("excitation", "refocusing"):
+        block = next(block for block in blocks if block.rf is not None and block.rf.use == use)
+        alpha, beta = turned(block, block.gz.amplitude, places)
+        profile = profile * (2 * abs(alpha * beta) if use == "excitation" else abs(beta) ** 2)
+    width = np.ptp(places[profile > profile.max() / 2]) * 1000
+    assert profile.max() == pytest.approx(1, abs=0.05) and width == pytest.approx(thickness, rel=0.1)
+
+
 def extended_phase_graph(echoes: int, flip: float) -> np.ndarray:
     """Amplitudes of a train without relaxation, after Hennig (1988): states F(k), k from -n to n, and Z(k)."""
     size = 2 * echoes + 2
