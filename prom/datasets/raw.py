@@ -107,6 +107,8 @@ def ismrmrd_lines(path: Path, group: str) -> tuple[Geometry, Lines]:
     with h5py.File(path, "r") as file:
         text = file[group].get("xml")
         try:
+            if h5py.check_string_dtype(text.dtype) is None:  # whose pointers the library would follow
+                raise ValueError("no text")
             header = ismrmrd.xsd.CreateFromDocument(text[0] if text.shape else text[()])
             [encoding] = header.encoding
             geometry = _geometry(path, encoding, header)
