@@ -92,6 +92,16 @@ def test_scaling_takes_k_space_and_noise_along_and_cropping_leaves_coils_out():
     assert cropped.sensitivities is cropped.kspace is cropped.noise is None and cropped.coils == 1
 
 
+@pytest.mark.parametrize("size, kept", [(6, np.s_[1:7, 1:7]), (5, np.s_[2:7, 2:7])])
+def test_cropping_keeps_the_centre_of_k_space(size, kept):
+    """By NumPy's transform: the window lies around DC, [4, 4] before and [size // 2, size // 2] after, where parity changes too."""
+    images = complex_normal(1, 1, 8, 9)
+    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images[0, 0].numpy())))[kept]
+    expected = np.abs(np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(spectrum)))) * size**2 / 72
+    cropped = SliceDataset("demo", "train", images, ["a"], [0]).cropped(size)
+    assert cropped.images.shape == (1, 1, size, size) and np.allclose(cropped.images[0, 0], expected, atol=1e-5)
+
+
 def test_the_fingerprint_holds_the_coils_and_without_them_is_what_it_was():
     data = coil_data()
     others = [replace(data, kspace=None), replace(data, noise=0.5), replace(data, noise=None)]

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from prom.datasets import cache, folder, matlab
+from prom.datasets.arrays import fitted
 from prom.kspace.coils import combine, root_sum_of_squares
 from prom.kspace.fourier import fft2c
 from prom.show import inspection
@@ -436,6 +437,16 @@ def test_real_images_with_negative_values_stay_real_in_kspace(tmp_path):
     np.save(tmp_path / "a.npy", image := random(3, 16, 16) - 0.5)
     assert np.allclose(load(tmp_path, size=16, size_in="kspace").images[:, 0], image, atol=1e-6)
     assert (load(tmp_path, size=np.int64(12), size_in="kspace").images < 0).any()
+
+
+def test_sizes_in_kspace_are_its_central_samples():
+    """By NumPy's transform: rows and columns change to odd numbers, whose centre is another."""
+    images = np.random.default_rng(0).random((2, 10, 12), dtype=np.float32) - 0.5
+    spectrum = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(images, axes=(-2, -1))), axes=(-2, -1))[:, 2:9, 4:9]
+    expected = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(spectrum, axes=(-2, -1))), axes=(-2, -1)) * 35 / 120
+    assert np.allclose(fitted(images, (7, 5), "kspace"), expected.real, atol=1e-5)
+    assert np.allclose(fitted(images + 0j, (7, 5), "kspace"), expected, atol=1e-5)
+    assert np.allclose(fitted(images + 1, (7, 5), "kspace"), np.abs(expected + 1), atol=1e-5)  # images without negative values
 
 
 def test_coils_without_sensitivities_become_their_root_sum_of_squares(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -22,7 +23,7 @@ import prom
 from prom import InputError
 from prom.baselines import as_result
 from prom.datasets import folder, layout, measured
-from prom.datasets.arrays import FIRST, LAST, check_axes
+from prom.datasets.arrays import FIRST, LAST, centred, check_axes
 from prom.kspace.fourier import fft2c
 from prom.masks.export import export
 from prom.scanner import writing
@@ -619,6 +620,22 @@ def test_what_may_not_be_read_is_named(tmp_path):
         (tmp_path / "in").chmod(0o700)
 
 
+@pytest.mark.parametrize("locked", [".", "P2"])
+def test_a_folder_that_may_not_be_listed_is_named(tmp_path, monkeypatch, locked):
+    """The whole folder or one inside; root may list everything, so that the system's answer is made here."""
+    for patient in ("P1", "P2"):
+        save(tmp_path / patient / "a.npy", np.eye(16)[..., None])
+    scandir = os.scandir
+
+    def refusing(path="."):
+        if Path(path) == tmp_path / locked:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert message(tmp_path) == f"{tmp_path / locked}: cannot be listed (Permission denied); check its permissions"
+
+
 def test_a_name_that_is_too_long_is_one_line(tmp_path):
     assert "cannot be read" in message(tmp_path / ("x" * 300))
 
@@ -831,6 +848,16 @@ def test_dc_stays_in_the_middle_of_what_is_cut():
             part = measured._middle(line)
             length = len(range(n)[part])
             assert part.start + length // 2 == n // 2 and part.start <= left
+
+
+def test_the_centre_stays_in_the_middle_of_what_is_cut_or_filled_up():
+    """From even to odd sizes and back, where half of the difference is no whole number."""
+    assert centred(torch.arange(10.0)[None], (1, 7))[0].tolist() == [2, 3, 4, 5, 6, 7, 8]
+    assert centred(torch.ones(1, 10), (1, 13))[0].tolist() == [0, *[1] * 10, 0, 0]
+    for old in range(1, 9):
+        point = (torch.arange(old) == old // 2).float()[:, None]
+        for new in range(1, 9):
+            assert torch.equal(centred(point, (new, 1))[:, 0], (torch.arange(new) == new // 2).float())
 
 
 # -------------------------------------------------------------------------------------------------------------------- sizes, NaN, inspect

@@ -6,6 +6,7 @@ import torch
 from conftest import threads
 
 from prom.datasets import mni_brain
+from prom.datasets.seeded import uniform
 from prom.errors import InputError
 
 SMALL = dict(slices=[60, 90], size=64)
@@ -26,6 +27,32 @@ def test_same_seed_same_bits_whatever_the_number_of_threads():
 def test_another_seed_is_other_subjects_not_only_other_noise():
     first, other = (mni_brain.load("train", subjects=1, seed=seed, **SMALL) for seed in (0, 1))
     assert (first.labels != other.labels).float().mean() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("limit", "axes", "moves"),
+    [
+        pytest.param(mni_brain.WARP_LIMIT, 4, True, id="warp"),
+        pytest.param(5.0, 1, True, id="rotation"),
+        pytest.param(0.05, 1, True, id="scaling"),
+        pytest.param(4.0, 1, True, id="shift"),
+        pytest.param(np.log(1.25), 1, False, id="gamma"),
+        pytest.param(0.05, 2, False, id="signals of tissues"),
+        pytest.param(mni_brain.BIAS_LIMIT, 3, False, id="bias field"),
+    ],
+)
+def test_each_variation_alone_makes_other_subjects(monkeypatch, limit, axes, moves):
+    """Without noise and all the others: the anatomy moves under the deformations, and under the rest only the grey values change."""
+
+    def alone(generator, most, *shape):
+        drawn = uniform(generator, most, *shape)
+        return drawn if (most, len(shape)) == (limit, axes) else 0 * drawn
+
+    monkeypatch.setattr(mni_brain, "_uniform", alone)
+    monkeypatch.setattr(mni_brain, "NOISE", 0.0)
+    first, other = (mni_brain.load("train", subjects=1, contrasts=4, seed=seed, **SMALL) for seed in (0, 1))
+    assert (first.images - other.images).abs().max() > 0.01
+    assert torch.equal(first.labels, other.labels) is not moves
 
 
 def test_noise_differs_between_slices_channels_and_subjects(full):

@@ -108,6 +108,13 @@ def test_ismrmrd_with_oversampled_readout_averages_and_noise(tmp_path, rows, wid
     assert "raw data say themselves" in error(tmp_path, axes="HWNK")
 
 
+@pytest.mark.parametrize("width", [8, 9])
+def test_the_field_of_view_is_the_middle_of_a_readout(width):
+    """A point at the centre of the oversampled readout is one at the centre of the image, of an odd width too."""
+    outside, inside = (np.arange(n) == n // 2 for n in (2 * width, width))
+    assert np.allclose(raw.readout_image(transform(outside[None], (1,)), width), inside, atol=1e-6)
+
+
 def test_ismrmrd_without_oversampling_and_with_sensitivities(tmp_path):
     expected, maps = images(2, 1, 8, 6), images(3, 8, 6)
     write(tmp_path / "a.h5", lines_of(transform(expected * maps, (2, 3))), header(8, 6, 6, fields=(200, 200)), group="scan")

@@ -208,6 +208,10 @@ def test_resampling_to_the_same_grid_normalises_and_keeps_what_is_unknown():
     assert torch.allclose(found[:, 3:], maps[:, 3:] / maps[:, 3:].abs().square().sum(0).sqrt(), atol=1e-6) and (found[:, :3] == 0).all()
     larger = resampled(maps, (18, 16)).abs().square().sum(0)
     assert torch.all((larger - 1).abs().lt(1e-5) | (larger == 0)) and (larger > 0).float().mean() == pytest.approx(2 / 3, abs=0.05)
+    for unknown, kept in ((3, [False, False, True, True]), (2, [False, True, True, True])):  # of a pixel at 2, weighted 1/2, 1, 1/2
+        edge = torch.ones(1, 8, 8)
+        edge[:, :, :unknown] = 0
+        assert (resampled(edge, (4, 4)) != 0).tolist() == [[kept] * 4]
     for bad in (torch.zeros(3, 8, 8), torch.ones(8, 8)):
         with pytest.raises(InputError, match="sensitivities of shape"):
             resampled(bad, (4, 4))

@@ -53,8 +53,11 @@ def test_so_many_spiral_arms_sample_the_disc_fully(size, arms):
 
 
 def test_spiral_arms_are_the_first_one_turned():
+    """And that one is of the formula: two windings here, in the sense of the turns."""
     made = spirals(8, size=16, arms=4)
     first = torch.view_as_complex(made.points[0].flip(-1).contiguous()).to(torch.complex128)
+    t = first.abs() / 8
+    torch.testing.assert_close(first, 8 * t * torch.exp(2j * math.pi * 2 * t), rtol=0, atol=1e-4)
     for arm, turn in zip(made.points, made.turns, strict=True):
         expected = first * torch.polar(torch.ones(()).double(), 2 * math.pi * turn)
         torch.testing.assert_close(torch.view_as_complex(arm.flip(-1).contiguous()).to(torch.complex128), expected, rtol=0, atol=1e-5)
