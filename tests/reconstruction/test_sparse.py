@@ -12,6 +12,7 @@ from sigpy.mri.app import TotalVariationRecon
 import prom
 from prom import InputError
 from prom.kspace.encoding import Coils
+from prom.reconstruction import named
 from prom.reconstruction.sparse import Sparse
 from prom.reconstruction.sparsity import Differences, Wavelets
 from prom.reconstruction.typical import typical
@@ -181,6 +182,10 @@ def test_the_strength_is_that_of_the_best_images():
         return prom.evaluate(mask, data, reconstruction=Sparse("tv", strength))["psnr"].mean()
 
     assert psnr(found.strength) > max(psnr(found.strength * 4), psnr(found.strength / 4))
+    assert Sparse.of(data, "tv", torch.ones(32, 32).bool()).strength > found.strength > named("tv", data, typical(data, 10)).strength
+    for kind in KINDS:
+        with pytest.raises(InputError, match=r"mask of \(8, 8\): does not fit mni_brain, whose samples are \(32, 32\)"):
+            named(kind, data, torch.ones(8, 8).bool())
 
 
 def test_what_cannot_be_is_refused():

@@ -142,9 +142,12 @@ def test_it_is_scored_by_its_name_with_a_strength_of_its_own():
     data = SliceDataset("demo", "train", images, ["a", "b"], [0, 0], noise=0.05).along(spokes(24, 32))
     mask = torch.zeros(24, 32, dtype=torch.bool)
     mask[::3] = True
-    scores = {name: prom.evaluate(mask, data, reconstruction=prom.reconstruction.named(name, data, mask)) for name in ("tv", "sense")}
+    made = {name: prom.reconstruction.named(name, data, mask) for name in ("tv", "sense")}
+    scores = {name: prom.evaluate(mask, data, reconstruction=one) for name, one in made.items()}
     assert scores["tv"]["psnr"].mean() > scores["sense"]["psnr"].mean()  # this image is made for it
-    assert Sparse.of(data, "tv").strength > 0
+    assert 0 < made["tv"].strength < Sparse.of(data, "tv").strength  # which is that of a typical mask
+    with pytest.raises(InputError, match=r"mask of \(32, 32\): does not fit demo, whose samples are \(24, 32\)"):
+        Sparse.of(data, "tv", torch.ones(32, 32).bool())
 
 
 def test_series_are_refused():

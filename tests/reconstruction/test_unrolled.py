@@ -6,6 +6,7 @@ import pytest
 import torch
 from reference import gradient, noise
 
+import prom
 from prom import InputError
 from prom.kspace.coils import simulated
 from prom.kspace.encoding import Coils
@@ -59,6 +60,13 @@ def test_untrained_it_is_sense_whose_prior_fades():
     once, _ = Sense(1e-3, 200)(samples, mask, encoding)
     rest = [(mask.sqrt() * (samples - encoding.forward(x))).norm() for x in (once, network(samples, mask, encoding))]
     assert rest[1] < rest[0]
+
+
+def test_of_images_it_has_the_penalty_of_sense():
+    data = prom.load("mni_brain", subjects=1, slices=[72, 92], size=32, coils=4, phase=True, noise=0.01)
+    network = Unrolled.of(data, cascades=3)
+    torch.testing.assert_close(network.penalty, Sense.of(data).penalty.float())
+    assert network.cascades == 3 and network.penalty.shape == (32, 32)
 
 
 def test_it_is_its_two_steps_one_after_the_other():
