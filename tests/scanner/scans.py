@@ -69,7 +69,8 @@ CASES = {  # even and odd, no two axes alike, fields of view of unequal sides
         baseline("repulsion", "rows", (31, 22), 3, demands={"calibration": 5}), {"fov": (180, 240.5), "order": "centric", "dummies": 0}
     ),
     "gre2d, equispaced columns": lambda: Case(
-        baseline("equispaced", "columns", (18, 27), 3), {"order": "interleaved", "shots": 3, "flip": 20, "thickness": 8, "dummies": 1}
+        baseline("equispaced", "columns", (18, 27), 3),
+        {"order": "interleaved", "shots": 3, "flip": 20, "thickness": 8, "tr": 100, "pulse": 1.5, "field": 0.55},
     ),
     "gre3d, random points": lambda: Case(
         random_mask("points", (16, 19), 0.25), {"fov": (200, 220, 160), "readout": 24, "dummies": 1, "thickness": 120}

@@ -190,6 +190,9 @@ def test_raw_data_headers(name, tmp_path):
     parameters = header.sequenceParameters
     found = [*parameters.TR, *parameters.TE, *parameters.flipAngle_deg]
     assert found == pytest.approx([1000 * made.tr, 1000 * made.te, made.flip])
+    field = case(name).settings.get("field", 3.0)
+    assert header.acquisitionSystemInformation.systemFieldStrength_T == pytest.approx(field)
+    assert header.experimentalConditions.H1resonanceFrequency_Hz == pytest.approx(42.577478e6 * field, rel=1e-4)  # CODATA
     assert len(acquisitions) == len(made.plan.steps)
     index = [acquisition.idx for acquisition in acquisitions]
     assert [[i.kspace_encode_step_1, i.kspace_encode_step_2] for i in index] == made.plan.steps.tolist()

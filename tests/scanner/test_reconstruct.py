@@ -23,8 +23,9 @@ from prom.datasets.cache import StoredRows
 from prom.kspace.coils import combine, estimated, mixed, root_sum_of_squares, simulated, whitening
 from prom.kspace.encoding import Coils
 from prom.kspace.fourier import fft2c, ifft2c
-from prom.masks.centre import whole_centre
+from prom.masks.centre import reach, whole_centre
 from prom.reconstruction.from_noise import power_law, sparse_strength
+from prom.reconstruction.phase import PhaseConstrained, smooth_phase
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.sparse import Sparse
 from prom.scanner import raw_data, reconstruct, virtual
@@ -311,6 +312,9 @@ def test_numbers_chosen_on_training_data():
     assert found.how["reconstruction"] == "sense, numbers chosen on demo"
     smooth = reconstruct.reconstruct(scan, maps=maps, train=train, phase="smooth")
     assert not torch.allclose(smooth.image, found.image, atol=1e-3)
+    low = smooth_phase(found.image[0], [min(sides) for sides in reach(scan.mask)])
+    expected = PhaseConstrained(Sense.of(train).penalty / 2, low)(scan.kspace[0], scan.mask, Coils(maps))[0]
+    assert torch.allclose(smooth.image[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scans import CASES, GRID_STEP, MOST, case, grid, measured, moments, of, random_mask, reread, scan
 
+from prom.scanner.gre import to_steady_state
 from prom.scanner.protocol import Protocol
 from prom.scanner.sequence import make
 
@@ -145,6 +146,8 @@ def test_definitions(name, made):
     assert known["FOV"] == list(made.plan.fov) and known["Matrix"] == list(made.plan.matrix)
     assert known["Kind"] == name.split(",")[0]
     assert known["TrueAcceleration"] == pytest.approx(made.plan.matrix[1] * made.plan.matrix[2] / len(made.plan.steps))
+    assert [known[f"kSpaceCenter{axis}"] for axis in ("Sample", "Line", "Partition")] == [n // 2 for n in made.plan.matrix]
+    assert known["B0"] == case(name).settings.get("field", 3.0)
     assert known["FlipAngle"] == made.flip == (case(name).protocol.flip or {"gre": 12, "tse": 90}[case(name).protocol.kind])
 
 
@@ -190,6 +193,13 @@ def until_steady(repetition, flip, t1=1.5):
     return pulses
 
 
+@pytest.mark.parametrize("repetition", [0.004, 0.02, 0.1, 0.5, 3.0])
+@pytest.mark.parametrize("flip", [3, 12, 40, 90, 120, 180])
+def test_so_many_dummies_reach_the_steady_state(repetition, flip):
+    """By pulses played one after the other; one case of the sequences has them too."""
+    assert to_steady_state(1000 * repetition, flip) == until_steady(repetition, math.radians(flip))
+
+
 @pytest.mark.parametrize("settings", [{"tr": 100, "te": 30}, {"kind": "tse", "echoes": 4, "tr": 1000}])
 def test_gradients_rest_where_there_is_time(settings):
     """Of all but slice selection and readout, none is longer than 4 ms: what is longer is hardly quieter, and dephases what moves."""
@@ -231,6 +241,8 @@ def test_pulses_are_what_was_asked_for(name, made):
     assert 360 * np.trapezoid(pulse.signal, pulse.t) == pytest.approx(made.flip, rel=1e-3)
     assert round((pulse.delay + pulse.center) * 1e9) % 1000 == 0
     assert pulse.center == pytest.approx(pulse.shape_dur / 2, abs=1e-9)
+    usual = {"gre": 2, "tse": 3}[case(name).protocol.kind]
+    assert pulse.shape_dur == pytest.approx(case(name).settings.get("pulse", usual) / 1000, abs=1e-9)
     frequencies = np.linspace(-4000, 4000, 801)
     profile = np.abs(np.exp(-2j * np.pi * frequencies[:, None] * pulse.t) @ pulse.signal)
     width = np.ptp(frequencies[profile > profile.max() / 2]) / block.gz.amplitude
