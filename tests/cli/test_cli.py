@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -406,14 +407,37 @@ def test_unwritable_folder(work):
     assert done.returncode == 2 and "may not be written" in done.stderr
 
 
-@pytest.mark.slow
-def test_from_labels_to_a_mask_for_them(here, tmp_path):
+def labelled(folder: Path) -> None:
+    """Five subjects with a rectangle that is labelled."""
     generator = np.random.default_rng(0)
-    (tmp_path / "mine").mkdir()
+    folder.mkdir()
     for i in range(5):
         labels = np.zeros((2, 32, 32), np.uint8)
         labels[:, 8 : 16 + 2 * i, 9:22] = 1
-        np.savez(tmp_path / "mine" / f"s{i}.npz", images=labels + 0.1 * generator.random(labels.shape), labels=labels)
+        np.savez(folder / f"s{i}.npz", images=labels + 0.1 * generator.random(labels.shape), labels=labels)
+
+
+def test_training_a_segmentation_takes_its_settings(here, tmp_path, monkeypatch):
+    labelled(tmp_path / "mine")
+    seen = {}
+
+    def train(data, validation, **settings):
+        seen.update(settings, slices=(len(data), len(validation)))
+        return SimpleNamespace(regions={"1": [1]}, metadata={"validation_dice": 0.5})
+
+    monkeypatch.setattr(segmentation, "train", train)
+    given = ("--augment", "--seed", "3", "--steps", "20", "--batch-size", "4", "--learning-rate", "0.01")
+    wanted = {"augment": True, "seed": 3, "steps": 20, "batch_size": 4, "learning_rate": 0.01}
+    usual = {"augment": False, "seed": 0, "steps": 900, "batch_size": 12, "learning_rate": 1.5e-3}
+    for more, expected in ((given, wanted), ((), usual)):
+        assert here("segment", "train", "mine", *more, "-o", "net.pt", cwd=tmp_path).returncode == 0
+        assert seen.items() >= expected.items() and (seen["start"], seen["masks"], seen["output"]) == (None, None, "net.pt")
+        assert seen["slices"] == (6, 2)  # of four subjects in train, one of them held out
+
+
+@pytest.mark.slow
+def test_from_labels_to_a_mask_for_them(here, tmp_path):
+    labelled(tmp_path / "mine")
     small = ("--steps", "20", "--batch-size", "4", "--learning-rate", "0.01")
     done = here("segment", "train", "mine", *small, "--output", "net.pt", cwd=tmp_path)
     assert done.returncode == 0 and "wrote net.pt: segments" in done.stdout and not list(tmp_path.glob("*.part"))
@@ -546,9 +570,15 @@ def test_scores_are_those_of_the_convention_that_is_asked_for(work, here):
     mask, test = load_mask(work / "convention.h5").mask, load(work / "mine", "test")
     told = {}
     for convention in ("paper", "fastmri"):
-        said = here("evaluate", "convention.h5", "mine", "--convention", convention, "--json", cwd=work).stdout
-        told[convention] = json.loads(said)["psnr"]
-        assert told[convention] == pytest.approx(float(evaluate(mask, test, convention)["psnr"].mean()))
+        said = json.loads(here("evaluate", "convention.h5", "mine", "--convention", convention, "--json", cwd=work).stdout)
+        told[convention], table = said["psnr"], evaluate(mask, test, convention)
+        for name in ("psnr", "ssim", "nmse"):
+            assert said[name] == pytest.approx(float(table[name].mean()))
+            assert said[f"{name}_std"] == pytest.approx(float(table[name].std(ddof=0))) and said[f"{name}_std"] > 0
+        assert (said["slices"], said["subjects"], said["convention"]) == (len(test), test.number_of_subjects, convention)
+        line = here("evaluate", "convention.h5", "mine", "--convention", convention, cwd=work).stdout.splitlines()[-1]
+        shown = [f"{name.upper()} {said[name]:.{n}f} +- {said[f'{name}_std']:.{n}f}" for name, n in (("psnr", 3), ("ssim", 4), ("nmse", 4))]
+        assert line == f"{shown[0]} dB   {shown[1]}   {shown[2]}"
     assert told["paper"] != told["fastmri"]
 
 

@@ -45,7 +45,8 @@ def test_a_baseline_is_made_and_scored_along_its_candidates(run, name):
     how = {"axes": "NKHW", "domain": "kspace", "coils": "keep", "sensitivities": "maps.npy", "noise": 0.05}
     train, test = (prom.load("coils", split, **how).along(spokes(20, 16)) for split in ("train", "test"))
     expected = prom.evaluate(result.mask, test, reconstruction=prom.reconstruction.named("sense", train))["psnr"].mean()
-    assert (code, err) == (0, "") and json.loads(out)["psnr"] == pytest.approx(expected, abs=0.01)
+    found = json.loads(out)
+    assert (code, err) == (0, "") and found["psnr"] == pytest.approx(expected, abs=0.01) and found["true_acceleration"] == 4
 
 
 def test_an_optimised_mask_has_candidates(run):
