@@ -591,3 +591,13 @@ def test_reference_lines_that_differ_between_slices_are_left_out(tmp_path):
     scan = read(tmp_path / "a.h5")
     assert scan.reference is None and scan.notes == ("the reference scan was left out, whose lines differ between slices",)
     assert scan.mask[:, 0].nonzero().flatten().tolist() == [0, 4, 8]
+
+
+def test_a_header_that_is_no_text_is_not_read(tmp_path):
+    """HDF5 would follow what it takes for pointers."""
+    write(tmp_path / "a.h5", of_rows(numbers(1, 2, 12, 8), [5, 6]), header((8, 12, 1)))
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        text = np.frombuffer(file["dataset/xml"][0], np.uint8)
+        del file["dataset/xml"]
+        file.create_dataset("dataset/xml", (1,), h5py.vlen_dtype(np.uint8))[0] = text
+    assert "dataset/xml is no ISMRMRD header" in error(tmp_path / "a.h5")
