@@ -66,6 +66,10 @@ KEY = ["data", "reconstruction", "pattern", "acceleration", "method", "seed"]
 OUTPUT = Path(__file__).with_suffix(".csv")
 
 
+def no_way_back(gradient: Tensor) -> Tensor:
+    raise InputError("reconstructions of other libraries have no gradient by the mask; learn through sense, and score with them")
+
+
 class SigPy:
     """A reconstruction of another library, to judge masks that were made for ours: its CG-SENSE, or wavelets by FISTA."""
 
@@ -73,7 +77,7 @@ class SigPy:
         self.app = {"sigpy-sense": SenseRecon, "sigpy-wavelet": L1WaveletRecon}[name]
         self.weight, self.options = weight, {"max_iter": steps}
 
-    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, None]:
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Image by image. What was not measured it takes from the zeros."""
         measured = (samples * mask).numpy()
         maps = encoding.maps.expand(samples.shape).numpy()
@@ -83,7 +87,7 @@ class SigPy:
             self.app(y, s, self.weight, weights=weights, show_pbar=False, **self.options).run()
             for y, s in zip(measured.reshape(-1, *samples.shape[-3:]), maps.reshape(-1, *samples.shape[-3:]), strict=True)
         ]
-        return torch.from_numpy(np.stack(found)).reshape(*shape, *samples.shape[-2:]), None
+        return torch.from_numpy(np.stack(found)).reshape(*shape, *samples.shape[-2:]), no_way_back
 
 
 class Grappa:
@@ -95,7 +99,7 @@ class Grappa:
     def __init__(self, kernel: tuple[int, int], ridge: float) -> None:
         self.kernel, self.ridge = kernel, ridge
 
-    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, None]:
+    def __call__(self, samples: Tensor, mask: Tensor, encoding: Coils) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """Slice by slice."""
         first = (samples.shape[-1] - GRAPPA_LINES) // 2
         measured = (samples * mask).movedim(-3, -1)
@@ -104,7 +108,7 @@ class Grappa:
             centre = kspace[:, first : first + GRAPPA_LINES].copy()
             found.append(torch.from_numpy(grappa(kspace, centre, kernel_size=self.kernel, lamda=self.ridge)))
         filled = torch.stack(found).reshape(measured.shape).movedim(-1, -3).to(samples.dtype)
-        return encoding.adjoint(filled) / encoding.maps.abs().square().sum(dim=-3), None
+        return encoding.adjoint(filled) / encoding.maps.abs().square().sum(dim=-3), no_way_back
 
 
 def outside(name: str) -> list[SigPy | Grappa]:
