@@ -221,12 +221,21 @@ def _check_sizes(path: Path, group: str) -> None:
         fields = table.dtype["head"].names or ()
         if not {"active_channels", "number_of_samples", "trajectory_dimensions"} <= set(fields):
             raise InputError(f"{path}: {group}/data is no table of ISMRMRD lines, whose heads have other fields; export it again")
-        if _overlap(table.dtype) or any(h5py.check_vlen_dtype(table.dtype[name]) != np.float32 for name in ("data", "traj")):
+        if _overlap(table.dtype) or not all(_numbers_of_any_length(table, name) for name in ("data", "traj")):
             raise InputError(f"{path}: {group}/data has fields that overlap or are no numbers of ISMRMRD; it is damaged, copy it again")
         if table.chunks is None or table.id.get_create_plist().get_nfilters():
             return  # nothing writes it so; what can be seen of it without reading it is too little
         for begin in range(0, len(table), table.chunks[0]):
             _check_lines(path, table, begin)
+
+
+def _numbers_of_any_length(table: h5py.Dataset, name: str) -> bool:
+    """Whether a field holds sequences of float32, to the last bit of its type: the library believes what a damaged one says."""
+    kind = table.id.get_type()
+    kind = kind.get_member_type(kind.get_member_index(name.encode()))
+    if h5py.check_vlen_dtype(table.dtype[name]) != np.float32 or not isinstance(kind, h5py.h5t.TypeVlenID):
+        return False
+    return kind.encode() == h5py.h5t.vlen_create(kind.get_super()).encode()
 
 
 def _overlap(kind: np.dtype) -> bool:
