@@ -75,6 +75,7 @@ TAGS = (
     "TriggerTime",
     "Manufacturer",
     "AcquisitionMatrix",
+    "PercentPhaseFieldOfView",
 )
 GE_COMPONENT = (0x0043, 0x102F)
 GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
@@ -207,9 +208,9 @@ def organise(
     if single:
         notes.append(f"{single} DICOM files of other parts than the {part} left out")
     if filled:
-        measured, stored = (f"{size[0]} x {size[1]}" for size in (filled[0].measured, filled[0].size))
+        measured, stored = (" x ".join(str(n or "unknown") for n in size) for size in (filled[0].measured, filled[0].size))
         notes.append(
-            f"{len(filled)} DICOM files were interpolated by the scanner, e.g. from {measured} measured to {stored}; "
+            f"{len(filled)} DICOM files may have been interpolated by the scanner, e.g. from {measured} measured to {stored}; "
             "size= and size_in=kspace cut off what was not measured"
         )
     return slices, notes
@@ -292,19 +293,20 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
             place=tuple(place),
             instance=None if instance is None else int(instance),
             position=_along(header.get("ImageOrientationPatient"), position),
-            measured=_measured(header.get("AcquisitionMatrix")),
+            measured=_measured(header.get("AcquisitionMatrix"), header.get("PercentPhaseFieldOfView")),
         )
 
 
-def _measured(matrix: Sequence[int] | None) -> tuple[int, int]:
-    """Rows and columns of an AcquisitionMatrix: of each the number along which it was read out, or else phase encoded; 0 where unknown.
+def _measured(matrix: Sequence[int] | None, field: float | None) -> tuple[int, int]:
+    """Rows and columns of an AcquisitionMatrix: read out, or phase encoded over this share of the field of view in %; 0 where unknown.
 
-    >>> _measured([0, 64, 48, 0]), _measured(None)
-    ((48, 64), (0, 0))
+    >>> _measured([0, 64, 48, 0], None), _measured([0, 64, 48, 0], 75), _measured(None, None)
+    ((48, 64), (64, 64), (0, 0))
     """
     if matrix is None or np.size(matrix) != 4:
         return 0, 0
-    return int(matrix[0] or matrix[2]), int(matrix[1] or matrix[3])
+    share = 100 / float(field) if field and float(field) > 0 else 1
+    return int(matrix[0] or round(matrix[2] * share)), int(matrix[1] or round(matrix[3] * share))
 
 
 def _along(orientation: Sequence[float] | None, position: Sequence[float] | None) -> float:

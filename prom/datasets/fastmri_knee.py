@@ -21,7 +21,7 @@ from prom.errors import InputError, unknown
 from prom.kspace.fourier import ifft2c
 
 FOLDER = "knee_fastmri"
-SUMMARY = "single-coil knee MRI with measured k-space, 973 + 199 volumes, boxes around findings (fastMRI+)"
+SUMMARY = "single-coil knee MRI, k-space combined from measured coils, 973 + 199 volumes, boxes around findings (fastMRI+)"
 OBTAIN = (
     "register at fastmri.med.nyu.edu (knee, single-coil train and val), unpack so that knee_fastmri/singlecoil_train and singlecoil_val "
     "exist, and put knee.csv of fastMRI+ (github.com/microsoft/fastmri-plus, Annotations) beside them"
@@ -36,7 +36,7 @@ OFFICIAL = {"train": 973, "test": 199}  # files
 UNSAMPLED = "singlecoil_test"
 SIGNALS = {
     "magnitude": "magnitude images; k-space emulated by their Fourier transform",
-    "complex": "complex images, centre 320 x 320 of what the measured k-space gives",
+    "complex": "complex images, centre 320 x 320 of what fastMRI's emulated single-coil k-space gives",
 }
 SIZE = 320
 ANNOTATIONS = ("knee.csv", "annotations.csv", "fastmri_plus/knee.csv")
@@ -83,8 +83,9 @@ def plan(
     signal
         "magnitude": images float32 without phase, as in the paper; k-space is then the Fourier transform of the magnitude, and
         Hermitian: half of it tells the other half. "complex": images complex64 with their phase; k-space is not Hermitian, so a sample
-        no longer determines the one opposite to it, and measuring one of each pair does not give the other for nothing. It is what a
-        scanner with one coil measures, up to the crop (fastMRI combined it from several coils).
+        no longer determines the one opposite to it, and measuring one of each pair does not give the other for nothing. It is
+        fastMRI's emulated single-coil k-space, combined from measured coils, up to the crop. Where a file has zeros in place of outer phase
+        encodes, they count as samples that can be measured.
     annotated
         False: every slice of every file.
     annotations

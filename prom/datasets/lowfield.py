@@ -41,7 +41,9 @@ def plan(
     contrast: str = "FSE",
     size: int | Sequence[int] | None = None,
 ) -> Plan:
-    """Complex images of single-coil k-space as the scanner measured it, after its removal of interference: four slices a contrast.
+    """Complex images of single-coil k-space as the scanner left it: four slices a contrast.
+
+    A network has removed interference from it, and the slices have been transformed already. What is left are two axes of a 3D scan.
 
     ``images`` are the orthonormal inverse transform of ``kspace``, in the units of the files, noise included; ``sensitivities`` are 1.
     ``noise`` is estimated in the corners of k-space for each patient and contrast (:func:`prom.kspace.coils.noise_level`); it is the root
@@ -99,8 +101,8 @@ def plan(
         read=partial(read, size=sides),
         files=[path for _, paths in items for path in paths],
         options={"contrast": contrast, "size": sides},
-        source=f"0.055 T brain MRI (Liu et al. 2021, CC0), {', '.join(contrasts)}, measured k-space of one coil{resized}; "
-        "noise estimated in the corners of k-space",
+        source=f"0.055 T brain MRI (Liu et al. 2021, CC0), {', '.join(contrasts)}, k-space of one coil after the "
+        f"scanner's learnt removal of interference{resized}; noise estimated in the corners of k-space",
         sides=by_split,
     )
 

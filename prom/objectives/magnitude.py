@@ -59,7 +59,8 @@ class MagnitudeMSE(Objective):
     def curvature(self) -> Tensor:
         r""":math:`h_i = \mathrm{mean} |x_{k,i}|^2 / (H W)`: the Gauss-Newton second derivative, with the phase averaged out.
 
-        Where no phase averages out, as at DC, and in dark images it is up to twice that: it has the sign of a sample's worth, not its size.
+        Where no phase averages out, as at DC, and in dark images it is up to twice that. So what follows from it is a model of a sample's
+        worth, whose sign can be wrong of a DC that is not measured (:mod:`prom.learn.centre`).
         """
         return self._curvature
 
