@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageSequence, TiffImagePlugin
 from torch import Tensor
 
-from prom.datasets import dicom, fastmri_knee, matlab, raw
+from prom.datasets import dicom, fastmri_knee, hdf5, matlab, raw
 from prom.datasets.arrays import FIRST, LAST, Axes, Content, arranged, check_axes, numbers
 from prom.datasets.reading import check_declared, decoding, grey, pixel_spacing
 from prom.datasets.signatures import check_signature
@@ -425,6 +425,8 @@ def _read_hdf5(
                 keep = fastmri_knee.without_oversampling(fastmri_knee.header(file), *shape[-2:])
         guessed, axes = axes is None, check_axes(path, shape, dtype, axes, LAST if matlab_order else FIRST, stored)
         check_declared(path, dataset.chunks or shape, dtype, stored, axes=(len(shape),))  # a chunk is read whole
+        if hdf5.overlap(dataset.dtype):
+            raise InputError(f"{path}: the parts of the numbers of {name!r} overlap; it is damaged, copy it again")
         array = dataset[()]
     if array.dtype.names:
         real, imag = (array[part] for part in array.dtype.names)

@@ -49,6 +49,19 @@ def array(group: h5py.Group, name: str, dtype: type | np.dtype, largest: int) ->
     return found
 
 
+def overlap(kind: np.dtype) -> bool:
+    """Whether fields lie on each other, or beyond the end: what the library would write elsewhere in memory.
+
+    >>> overlap(np.dtype({"names": "ab", "formats": ["<f8", "<f4"], "offsets": [0, 4], "itemsize": 8}))
+    True
+    """
+    if kind.subdtype:
+        return overlap(kind.subdtype[0])
+    fields = sorted(((kind.fields[name][1], kind.fields[name][0]) for name in kind.names or ()), key=lambda field: field[0])
+    ends = [*(begin for begin, _ in fields[1:]), kind.itemsize]
+    return any(begin + of.itemsize > end or overlap(of) for (begin, of), end in zip(fields, ends, strict=False))
+
+
 def _linked(group: h5py.Group, name: str, kind: type) -> h5py.Group | h5py.Dataset:
     link = group.get(name, getlink=True)
     if link is None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from prom.datasets import twix
+from prom.datasets import hdf5, twix
 from prom.datasets.acquisitions import Geometry, Grid, Line, Lines, by_place
 from prom.datasets.arrays import Content, check_axes
 from prom.datasets.measured import CERTAIN, central_shares
@@ -221,7 +221,7 @@ def _check_sizes(path: Path, group: str) -> None:
         fields = table.dtype["head"].names or ()
         if not {"active_channels", "number_of_samples", "trajectory_dimensions"} <= set(fields):
             raise InputError(f"{path}: {group}/data is no table of ISMRMRD lines, whose heads have other fields; export it again")
-        if _overlap(table.dtype) or not all(_numbers_of_any_length(table, name) for name in ("data", "traj")):
+        if hdf5.overlap(table.dtype) or not all(_numbers_of_any_length(table, name) for name in ("data", "traj")):
             raise InputError(f"{path}: {group}/data has fields that overlap or are no numbers of ISMRMRD; it is damaged, copy it again")
         if table.chunks is None or table.id.get_create_plist().get_nfilters():
             return  # nothing writes it so; what can be seen of it without reading it is too little
@@ -236,19 +236,6 @@ def _numbers_of_any_length(table: h5py.Dataset, name: str) -> bool:
     if h5py.check_vlen_dtype(table.dtype[name]) != np.float32 or not isinstance(kind, h5py.h5t.TypeVlenID):
         return False
     return kind.encode() == h5py.h5t.vlen_create(kind.get_super()).encode()
-
-
-def _overlap(kind: np.dtype) -> bool:
-    """Whether fields lie on each other, or beyond the end: what the library would write elsewhere in memory.
-
-    >>> _overlap(np.dtype({"names": "ab", "formats": ["<f8", "<f4"], "offsets": [0, 4], "itemsize": 8}))
-    True
-    """
-    if kind.subdtype:
-        return _overlap(kind.subdtype[0])
-    fields = sorted(((kind.fields[name][1], kind.fields[name][0]) for name in kind.names or ()), key=lambda field: field[0])
-    ends = [*(begin for begin, _ in fields[1:]), kind.itemsize]
-    return any(begin + of.itemsize > end or _overlap(of) for (begin, of), end in zip(fields, ends, strict=False))
 
 
 def _check_lines(path: Path, table: h5py.Dataset, begin: int) -> None:

@@ -861,3 +861,13 @@ def test_headers_in_metres(tmp_path):
 def test_parts_of_complex_numbers_are_real(tmp_path):
     np.save(tmp_path / "a.npy", np.ones((3, 16, 12, 2), np.complex64) * np.random.rand(3, 16, 12, 2))
     assert "must be 2, of real numbers" in error(tmp_path, axes="NHWR", domain="image")
+
+
+def test_parts_of_numbers_that_overlap_are_not_read(tmp_path):
+    """A damaged exponent makes doubles of the parts of complex numbers, which HDF5 would write beyond their end."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = RNG.random((3, 16, 16)).astype(np.complex64)
+    content, single = (tmp_path / "a.h5").read_bytes(), bytes.fromhex("11201f00040000000000200017080017")
+    place = content.index(single) + len(single)
+    (tmp_path / "a.h5").write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+    assert "overlap; it is damaged" in error(tmp_path)
