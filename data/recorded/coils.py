@@ -271,7 +271,7 @@ def learnt(case: Case) -> tuple[Tensor, str]:
 
 
 def of_second_order(case: Case) -> tuple[Tensor, str]:
-    """The default recipe as it is today, through the solver that scores; the curvature is that at the closed form, the start is flat."""
+    """The default recipe as it is today, through thirty steps of the solver, from a flat start; the curvature is at the closed form."""
     objective = Reconstructed(case.train, Sense(case.reconstruction.penalty, iterations=30), criterion="psnr", near=case.make("repulsion"))
     recipe = replace(prom.DEFAULT, batch_size=8)
     return prom.optimize(case.train, case.acceleration, case.pattern, recipe, objective, case.seed).mask, "300 iterations of 8 images"

@@ -104,17 +104,18 @@ def ssim(prediction: Tensor, target: Tensor, data_range: Tensor | float = 1.0, w
     return similarity.flatten(1).mean(dim=1).view(len(target), -1).mean(dim=1)
 
 
-def _check_alike(prediction: Tensor, target: Tensor) -> None:
+def _alike(prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, which must be magnitudes of one shape, in floating point: differences of whole numbers without a sign would be large."""
     if prediction.is_complex() or target.is_complex():
         raise InputError("complex images: scores are those of magnitudes; use image.abs()")
     if prediction.shape != target.shape:
         raise InputError(f"images of {tuple(prediction.shape)} and {tuple(target.shape)}: must be of one shape")
+    return tuple(part if part.is_floating_point() else part.double() for part in (prediction, target))
 
 
 def _without_unit(prediction: Tensor, target: Tensor, data_range: Tensor | float) -> tuple[Tensor, Tensor, Tensor]:
     """Each entry, and its range ``(N,)``, divided by the unit of the larger of the two: the range, or the target's peak."""
-    _check_alike(prediction, target)
-    prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
+    prediction, target = _alike(prediction, target)
     data_range = torch.as_tensor(data_range, dtype=target.dtype, device=target.device).expand(len(target))
     divisor = unit(torch.maximum(target.abs().flatten(1).amax(dim=1), data_range))
     each = divisor.view(-1, *[1] * (target.ndim - 1))
@@ -129,8 +130,7 @@ def paper_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     >>> sorted(paper_scores(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)))
     ['nmse', 'psnr', 'ssim']
     """
-    _check_alike(prediction, target)
-    prediction, target = (part if part.is_floating_point() else part.double() for part in (prediction, target))
+    prediction, target = _alike(prediction, target)
     every = tuple(range(1, target.ndim))
     low, high = target.amin(dim=every, keepdim=True), target.amax(dim=every, keepdim=True)
     target = (target - low) / (high - low)
@@ -144,7 +144,7 @@ def fastmri_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     >>> fastmri_scores(torch.rand(5, 1, 8, 8), torch.rand(5, 1, 8, 8))["psnr"].shape
     torch.Size([1])
     """
-    _check_alike(prediction, target)
+    prediction, target = _alike(prediction, target)
     peak = target.max()
     return {
         "psnr": psnr(prediction.unsqueeze(0), target.unsqueeze(0), peak),

@@ -51,9 +51,9 @@ class Demands:
         (:func:`prom.masks.mask_files.read`).
     segments
         So many bands have equal numbers of measured lines or points: an echo train meets each band once, unless its first or last echo
-        meets DC (:func:`prom.scanner.ordering.trains`). Bands lie one after the other
-        along the phase-encode axis; of the M indices that partial Fourier leaves, i is in band :math:`\lfloor i \, n / M \rfloor` of n.
-        Frames of a series that have masks of their own need ``per_frame`` too.
+        meets DC (:func:`prom.scanner.ordering.trains`). Bands lie one after the other along the phase-encode axis; of the M indices that
+        partial Fourier leaves, i is in band :math:`\lfloor i \, n / M \rfloor` of n. Frames of a series that have masks of their own need
+        ``per_frame`` too.
     axis
         Of points: the phase-encode axis along which partial Fourier and bands count, "rows" (the default; the last rows are left out) or
         "columns". Lines have their own.

@@ -116,11 +116,11 @@ class Feasible:
         """
         if self.plain:
             return bernoulli.mode(theta, math.floor(self.budget if budget is None else budget))
+        if not theta.isfinite().all():
+            raise InputError("probabilities: have NaN or infinite values")
         if self.gap is not None and budget is None:
             return self._lines(theta)
         budget, device, theta = self.budget if budget is None else budget, theta.device, theta.cpu()
-        if not theta.isfinite().all():
-            raise InputError("probabilities: have NaN or infinite values")
         mask = torch.zeros(self.shape, dtype=torch.bool) if self.mandatory is None else self.mandatory.cpu().clone()
         order = _ranks(theta)
         for free, fixed in self.parts:
@@ -218,8 +218,6 @@ class Feasible:
         return self.gap is None or gaps.holds(mask.numpy(), self.gap, self._arrays()["forbidden"])
 
     def _lines(self, theta: Tensor) -> Tensor:
-        if not theta.isfinite().all():
-            raise InputError("probabilities: have NaN or infinite values")
         found = gaps.best(theta.double().cpu().numpy(), self.count, self.gap, **self._arrays())
         return torch.from_numpy(found).to(theta.device)
 

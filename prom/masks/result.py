@@ -270,8 +270,8 @@ def average(results: Sequence[MaskResult]) -> MaskResult:
     Raises
     ------
     InputError
-        Where there are fewer than two, or their files say that they differ in anything but the seed. Criteria of one's own
-        are known by their names, objects by their classes alone; networks by their weights and layers too.
+        Where there are fewer than two, or their files say that they differ in anything but the seed. Criteria of one's own are known by
+        their names, objects by their classes alone; networks by their weights and layers too.
 
     >>> import prom
     >>> recipe, images = prom.Recipe(**{**prom.DEFAULT.as_dict(), "iterations": 3}), torch.rand(2, 8, 8)

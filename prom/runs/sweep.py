@@ -421,8 +421,8 @@ def records(sweep: Sweep) -> dict[str, dict[str, object]]:
     for name, expected in sweep.expected.items():
         if expected.items() <= (record := _read(sweep.folder / f"{name}.json")).items() and (sweep.folder / f"{name}.csv").exists():
             found[name] = record
+    averages = {name: run["average"] for name, run in sweep.runs.items() if "average" in run}
     while True:  # an average is made anew with any of its members, and needs the masks of all
-        averages = {name: run["average"] for name, run in sweep.runs.items() if "average" in run}
         anew = [masks for name, masks in averages.items() if not {name, *(Path(mask).stem for mask in masks)} <= found.keys()]
         awaited = {mask for masks in anew for mask in masks}
         kept = {name: one for name, one in found.items() if f"{name}.h5" not in awaited or (sweep.folder / f"{name}.h5").exists()}
