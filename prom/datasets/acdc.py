@@ -111,7 +111,7 @@ def read(item: tuple[Path, str], root: Path, all_slices: bool, labels: bool) -> 
         if not np.isin(segmentation, range(len(LABELS))).all():
             raise InputError(f"{_label_path(path)}: labels other than 0, 1, 2, 3; take it from the official archive")
         chosen = torch.from_numpy(np.moveaxis(segmentation[:, :, numbers].astype(np.float32), 2, 0))
-        classes = resize_and_crop(chosen, SIZE, "nearest").to(torch.uint8).numpy()
+        classes = resize_and_crop(chosen, SIZE, "nearest-exact").to(torch.uint8).numpy()
     scale = min(height, width) / SIZE  # how many pixels of the file one pixel here is
     spacing = (zooms[0] * scale, zooms[1] * scale)
     return Part(path, subject, images[:, None].numpy(), list(numbers), classes, spacing, patient=subject.split()[0])

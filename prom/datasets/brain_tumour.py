@@ -231,4 +231,4 @@ def _classes(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not np.isin(segmentation, range(len(LABELS))).all():
         raise InputError(f"{path}: labels other than 0, 1, 2, 3; take it from the official archive")
     chosen = torch.from_numpy(np.moveaxis(segmentation, 2, 0).astype(np.float32))
-    return resize_and_crop(chosen, SIZE, "nearest").to(torch.uint8).numpy()
+    return resize_and_crop(chosen, SIZE, "nearest-exact").to(torch.uint8).numpy()

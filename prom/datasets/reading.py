@@ -212,7 +212,8 @@ def check_values(path: Path, images: np.ndarray, numbers: Sequence[int]) -> None
 def resize_and_crop(image: Tensor, size: int, mode: str) -> Tensor:
     """(C, h, w) to (C, size, size) as torchvision's ``Resize(size), CenterCrop(size)`` does, which the authors use.
 
-    The shorter edge becomes ``size`` without antialiasing, then the centre is cut out. ``mode``: "bilinear", or "nearest" for labels.
+    The shorter edge becomes ``size`` without antialiasing, then the centre is cut out. ``mode``: "bilinear", or "nearest-exact" for labels
+    (PyTorch's "nearest" takes the pixel at the corner, and so moves them by half a pixel).
 
     >>> resize_and_crop(torch.rand(1, 20, 30), 40, "bilinear").shape
     torch.Size([1, 40, 40])

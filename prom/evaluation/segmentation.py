@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
@@ -73,9 +73,12 @@ class Segmenter:
         return len(values) == len(set(values))
 
     @cached_property
-    def _criterion(self) -> nn.Module:
-        DiceCELoss = monai("losses").DiceCELoss
-        return DiceCELoss(include_background=False, softmax=True) if self.exclusive else DiceCELoss(sigmoid=True)
+    def _criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
+        of = monai("losses")
+        if self.exclusive:
+            return of.DiceCELoss(include_background=False, softmax=True)
+        dice, binary = of.DiceLoss(sigmoid=True), nn.BCEWithLogitsLoss()  # DiceCELoss has a softmax over channels, here too
+        return lambda logits, targets: dice(logits, targets) + binary(logits, targets)
 
     def targets(self, labels: Tensor) -> Tensor:
         """``(P, H, W)`` labels to ``(P, K, H, W)`` bool, one channel a region."""
@@ -84,8 +87,7 @@ class Segmenter:
     def loss(self, images: Tensor, labels: Tensor) -> Tensor:
         """Dice plus cross-entropy, the mean over images ``(P, C, H, W)``; a scalar. The background has no part in the Dice term.
 
-        It is MONAI's ``DiceCELoss``. Where regions overlap, its Dice term is of a sigmoid for each, but its cross-entropy that of a softmax
-        over them: of k nested regions a pixel of all costs k log k at least, however right, and one of none nothing, however wrong.
+        It is MONAI's ``DiceCELoss``, of a softmax. Where regions overlap, both terms are of a sigmoid for each region instead.
         """
         return self.loss_of(self.logits(images), labels)
 

@@ -66,7 +66,7 @@ def test_a_slice_is_what_the_authors_rule_gives(root, splits, split, index):
     scaled = ((slice_.clamp(low, high) - low) / (high - low)).float()
     expected = functional.interpolate(scaled[None], size=(256, 256), mode="bilinear", align_corners=False)[0]
     assert torch.allclose(data.images[index], expected, rtol=0, atol=1e-6)
-    nearest = np.arange(256) * 240 // 256
+    nearest = ((np.arange(256) + 0.5) * 240 / 256).astype(int)  # the pixel in which the centre of the new one lies
     assert np.array_equal(data.labels[index], label[nearest][:, nearest, number])
 
 
@@ -209,7 +209,7 @@ def test_small_folder_keeps_rows_and_columns(tmp_path):
     assert data.spacing[0] == (2 * 6 / 256, 3 * 6 / 256) and len(data) == 50
     assert (data.images[:, :, :20] == 1).all() and (data.images[:, :, 107:] == 0).all()
     assert (data.images[:, 2, 60:66] > 0.4).all() and (data.images[:, 3, 64:] < 0.5).all()
-    assert (data.labels[:, :43] == 2).all() and (data.labels[:, 43:86] == 1).all() and (data.labels[:, 86:] == 0).all()
+    assert (data.labels[:, :43] == 2).all() and (data.labels[:, 43:85] == 1).all() and (data.labels[:, 85:] == 0).all()
 
 
 def test_slope_and_byte_order_of_the_file_do_not_matter(tmp_path):

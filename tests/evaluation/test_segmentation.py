@@ -202,6 +202,19 @@ def test_the_loss_is_dice_without_background_and_cross_entropy():
     np.testing.assert_allclose(table["loss"], each, rtol=1e-5)
 
 
+def test_the_loss_of_overlapping_regions_is_dice_and_binary_cross_entropy_of_each():
+    logits = torch.randn(24, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    segmenter = Segmenter(Fixed(logits), {"all": (1, 2), "core": (2,)})
+    truth, shares = segmenter.targets(TRAIN.labels).float(), logits.sigmoid()
+    overlap, total = ((part).sum((2, 3)) for part in (shares * truth, shares + truth))
+    each = (1 - (2 * overlap + 1e-5) / (total + 1e-5)).mean(dim=1)
+    each = each - torch.where(truth > 0, shares, 1 - shares).log().mean(dim=(1, 2, 3))
+    table = segmentation.evaluate(segmenter, TRAIN, device="cpu")
+    np.testing.assert_allclose(table["loss"], each, rtol=1e-5)
+    assert segmenter.loss_of(40 * (2 * truth - 1), TRAIN.labels) < 1e-4  # what is right costs nothing, and what is wrong costs much
+    assert segmenter.loss_of(torch.full_like(logits, 40), torch.zeros_like(TRAIN.labels)) > 40
+
+
 def test_fine_tuning_on_undersampled_images_helps_there():
     trained = segmentation.train(TRAIN, VALIDATION, **{**SMALL, "steps": 120}, device="cpu")
     mask = prom.baselines.low_pass(TRAIN, 64)
