@@ -42,8 +42,8 @@ Example:
     multiple=True,
     metavar="OPTION=VALUE",
     help="For .seq, .mrd and .csv: kind (gre, tse), fov (mm), tr and te (ms), flip (degrees), thickness (mm), bandwidth (Hz per pixel), "
-    "readout (3D: samples), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, max_slew, max_b1, field. A .csv "
-    "has the order alone, whatever the times.",
+    "readout (3D: samples), oversampling (of the readout), order, shots, calibration, echoes, dummies, pulse (ms), refocusing, max_grad, "
+    "max_slew, max_b1, field. A .csv has the order alone, whatever the times.",
 )
 def export_command(mask, output, settings) -> None:
     """Write a mask for another program or a scanner. DC is at row H // 2, column W // 2.
@@ -113,6 +113,7 @@ def described(scan: prom.sequence.Scan) -> str:
     else:
         of = plan.matrix[1] * plan.matrix[2] if plan.three_dimensional else plan.matrix[1]
         detail, first = f"{int(plan.calibration.sum())} for calibration", "readout"
+        detail += f", readouts {plan.oversampling} times oversampled" if plan.oversampling > 1 else ""
     return (
         f"{kind}: {len(plan.steps)} of {of} {plan.pattern} (x{plan.acceleration:.2f}), {detail}, matrix "
         f"{' x '.join(map(str, plan.matrix[: 2 + plan.three_dimensional]))} ({first} first), field of view "

@@ -103,8 +103,8 @@ class Readout:
     shift: int = 0
 
     @classmethod
-    def of(cls, samples: int, fov: float, protocol: Protocol, limits: pulseq.Opts, where: str | None = None) -> Readout:
-        """The one of this bandwidth. ``where`` it goes is for messages, by default over the field of view.
+    def of(cls, samples: int, fov: float, protocol: Protocol, limits: pulseq.Opts, where: str) -> Readout:
+        """The one of this bandwidth, over ``fov`` in metres. ``where`` it goes is for messages.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class Readout:
         if amplitude > limits.max_grad:
             most = math.floor(NS / (ceil(NS / (fov * limits.max_grad), ADC_RASTER) * samples))
             raise InputError(
-                f"bandwidth {bandwidth:g} Hz per pixel: {where or f'over a field of view of {fov * 1000:g} mm'} needs "
+                f"bandwidth {bandwidth:g} Hz per pixel: {where} needs "
                 f"{amplitude / GAMMA * 1000:.1f} mT/m, where max_grad is {protocol.max_grad:g}; use bandwidth={most} or less, or a larger "
                 "fov"
             )

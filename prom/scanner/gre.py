@@ -105,12 +105,16 @@ class GradientEcho(SpoiledEcho):
 
     def __init__(self, made: ScanPlan, protocol: Protocol) -> None:
         super().__init__(made, protocol)
-        self.readout = Readout.of(made.matrix[0], made.fov[0], protocol, self.limits)
+        self.readout = Readout.of(made.samples, made.extent, protocol, self.limits, f"over a field of view of {1000 * made.fov[0]:g} mm")
         self.lines = (made.matrix[1] // 2) / made.fov[1]  # the largest encode, 1/m
         self.partitions = (made.matrix[2] // 2) / made.fov[2] if made.three_dimensional else 0.0
-        along = SPOILING * made.matrix[0] / made.fov[0] - self.readout.after  # the readout spoils already
-        self.spoilers = (along, 0.0 if made.three_dimensional else SPOILING / self.thickness)
         self.timing = self._timing()
+
+    @property
+    def spoilers(self) -> tuple[float, float]:
+        """Areas along the readout, which spoils already, and through the slice, 1/m."""
+        along = SPOILING * self.plan.matrix[0] / self.plan.fov[0] - self.readout.after
+        return along, 0.0 if self.plan.three_dimensional else SPOILING / self.thickness
 
     def _timing(self) -> Timing:
         after_pulse = self.pulse.duration - self.pulse.centre

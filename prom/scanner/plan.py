@@ -41,6 +41,8 @@ class ScanPlan:
         The true one.
     frame
         Of a series in time ``(S,)`` int64, the frame of each, counted from 0; else None.
+    oversampling
+        How many samples are measured for each of the readout, over a field of view so many times as long.
     """
 
     pattern: str
@@ -52,6 +54,7 @@ class ScanPlan:
     echo: Tensor
     acceleration: float
     frame: Tensor | None = None
+    oversampling: int = 1
 
     @property
     def three_dimensional(self) -> bool:
@@ -60,8 +63,13 @@ class ScanPlan:
 
     @property
     def samples(self) -> int:
-        """Of a readout."""
-        return self.matrix[0]
+        """That are measured of a readout."""
+        return self.matrix[0] * self.oversampling
+
+    @property
+    def extent(self) -> float:
+        """The field of view along the readout that they have, in metres."""
+        return self.fov[0] * self.oversampling
 
     @property
     def counters(self) -> Tensor:
@@ -132,7 +140,8 @@ def plan(result: MaskResult, protocol: Protocol, echo_at_centre: int = 1) -> Sca
     calibration = centre[tuple(steps.T)]
     if steps.shape[1] == 1:
         steps = torch.cat([steps, torch.zeros_like(steps)], dim=1)
-    return ScanPlan(result.pattern, matrix, fov, steps, calibration, shot, echo, float(result.true_acceleration))
+    true = float(result.true_acceleration)
+    return ScanPlan(result.pattern, matrix, fov, steps, calibration, shot, echo, true, oversampling=protocol.oversampling)
 
 
 def frames_of(result: MaskResult) -> list[MaskResult]:

@@ -47,6 +47,10 @@ class Protocol:
         Hz per pixel: one over the time of a readout; by default 500, of curved readouts the largest that the gradients can do.
     readout
         3D: samples along the readout; by default as many as the mask has rows.
+    oversampling
+        How many samples are measured for each of the readout, by default 1. With 2 what lies outside the field of view along the readout
+        folds in only from beyond twice that field; readers, and ``prom reconstruct``, cut it away. Time and gradient of a readout stay. Off
+        the grid the trajectory itself says how densely it is sampled.
     pulse
         Duration of the RF pulses in ms, sinc pulses of a time-bandwidth product of 4.
     order, shots
@@ -88,6 +92,7 @@ class Protocol:
     thickness: float | None = None
     bandwidth: float | None = None
     readout: int | None = None
+    oversampling: int = 1
     pulse: float | None = None
     order: str = "linear"
     shots: int = 1
@@ -160,6 +165,7 @@ RANGES = {
     "thickness": ("(0, 1000]", False),
     "bandwidth": ("(0, 20000]", False),
     "readout": ("[2, 4096]", True),
+    "oversampling": ("[1, 8]", True),
     "pulse": ("[0.1, 20]", False),
     "shots": ("[1, 65535]", True),
     "calibration": ("[0, 65535]", True),

@@ -41,10 +41,10 @@ def write(
 ) -> None:
     """Write an ISMRMRD file (HDF5, group ``dataset``; https://ismrmrd.github.io).
 
-    Encoded and reconstructed space are the plan's matrix and field of view, so there is no oversampling; ``encodingLimits`` have the
-    centres ``n // 2``. Every acquisition has ``idx.kspace_encode_step_1`` and ``_2`` (line and partition), the flag
-    ``ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING`` within the calibration region, and first and last ones the flags that say so.
-    Echo and shot of a turbo spin echo are ``idx.user[0]`` and ``idx.user[1]``: programs take acquisitions of different
+    Reconstructed space is the plan's matrix and field of view; the encoded one is as many times as long along x as the readout is
+    oversampled. ``encodingLimits`` have the centres ``n // 2``. Every acquisition has ``idx.kspace_encode_step_1`` and ``_2`` (line and
+    partition), the flag ``ACQ_IS_PARALLEL_CALIBRATION_AND_IMAGING`` within the calibration region, and first and last ones the flags that
+    say so. Echo and shot of a turbo spin echo are ``idx.user[0]`` and ``idx.user[1]``: programs take acquisitions of different
     ``idx.segment`` apart. The frame of a series is ``idx.phase``.
 
     Acquisitions of readouts off the grid have their trajectory, x before y before z (columns, rows, partitions), in cycles per field of
@@ -151,10 +151,13 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
         Where ismrmrd is not installed.
     """
     xsd = ismrmrd().xsd
-    extent = dict(zip("xyz", (1000 * value for value in made.fov), strict=True))
-    space = xsd.encodingSpaceType(
-        matrixSize=xsd.matrixSizeType(**dict(zip("xyz", made.matrix, strict=True))), fieldOfView_mm=xsd.fieldOfViewMm(**extent)
-    )
+
+    def space(oversampling: int) -> object:
+        size, extent = (
+            dict(zip("xyz", (oversampling * first, *rest), strict=True))
+            for first, *rest in (made.matrix, [1000 * value for value in made.fov])
+        )
+        return xsd.encodingSpaceType(matrixSize=xsd.matrixSizeType(**size), fieldOfView_mm=xsd.fieldOfViewMm(**extent))
 
     def limit(length: int, centre: int | None = None) -> object:
         return xsd.limitType(minimum=0, maximum=length - 1, center=length // 2 if centre is None else centre)
@@ -162,8 +165,8 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
     single = {name: limit(1) for name in ("average", "slice", "contrast", "repetition", "set", "segment")}
     single["phase"] = limit(1 if made.frame is None else int(made.frame.max()) + 1, 0)
     encoding = xsd.encodingType(
-        encodedSpace=space,
-        reconSpace=space,
+        encodedSpace=space(made.oversampling),
+        reconSpace=space(1),
         trajectory=xsd.trajectoryType[_kind(made)],
         encodingLimits=xsd.encodingLimitsType(
             **{f"kspace_encoding_step_{number}": limit(length) for number, length in enumerate(made.lengths)},

@@ -95,6 +95,10 @@ def plan(result: MaskResult, protocol: Protocol) -> ReadoutPlan:
         raise InputError(f"kind {protocol.kind}: measures lines of a grid, but this mask has {kind}; use kind=gre, or a mask of columns")
     if protocol.readout is not None:
         raise InputError(f"readout {protocol.readout}: a mask of {kind} says itself how many samples it has; leave it out")
+    if protocol.oversampling != 1:
+        raise InputError(
+            f"oversampling {protocol.oversampling}: is of lines and points; make the {kind} with more samples each, and leave it out"
+        )
     if protocol.calibration:
         raise InputError(f"calibration {protocol.calibration}: is of lines and points, and every one of the {kind} is whole; leave it out")
     if protocol.order not in ORDERS:

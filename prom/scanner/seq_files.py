@@ -99,10 +99,11 @@ def _plan(sequence: pulseq.Sequence) -> ScanPlan:
         raise InputError(f"sequence of {pattern}: has readouts off the grid, and only lines and points are read back; keep its mask file")
     if len(matrix) != 3 or len(fov) != 3 or min(matrix) < 1 or pattern not in PATTERNS or not min(fov) > 0:
         raise InputError(f"sequence: a matrix of {matrix}, a field of view of {fov} m and pattern {pattern!r} are none of prom's")
+    oversampling = int(known.get("ReadoutOversamplingFactor", 1))
     widths = {int(sequence.adc_library.data[events[5]][0]) for events in sequence.block_events.values() if events[5] > 0}
-    if widths != {matrix[0]}:
-        raise InputError(f"sequence: has readouts of {sorted(widths)} samples, where its matrix says {matrix[0]}")
-    times = sequence.adc_times()[0].reshape(-1, matrix[0])[:, 0]
+    if widths != {matrix[0] * oversampling}:
+        raise InputError(f"sequence: has readouts of {sorted(widths)} samples, where its matrix says {matrix[0] * oversampling}")
+    times = sequence.adc_times()[0].reshape(-1, matrix[0] * oversampling)[:, 0]
     pulses = np.searchsorted(np.array(sequence.rf_times()[0]), times)
     labels = sequence.evaluate_labels(evolution="adc")
 
@@ -113,7 +114,8 @@ def _plan(sequence: pulseq.Sequence) -> ScanPlan:
     if bool((steps < 0).any()) or bool((steps >= torch.tensor(matrix[1:])).any()):
         raise InputError(f"sequence: has lines or partitions outside its matrix {matrix}")
     shots = torch.from_numpy(np.unique(pulses, return_inverse=True)[1].astype(np.int64))
-    return ScanPlan(pattern, matrix, fov, steps, label("REF") > 0, shots, label("SEG"), float(known["TrueAcceleration"]))
+    true = float(known["TrueAcceleration"])
+    return ScanPlan(pattern, matrix, fov, steps, label("REF") > 0, shots, label("SEG"), true, oversampling=oversampling)
 
 
 def _words(error: Exception) -> str:

@@ -54,9 +54,10 @@ class Scan:
 def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom") -> Scan:
     r"""The sequence that measures a mask: columns and rows in 2D, points in 3D with the readout along a third axis.
 
-    Gradients x, y, z are readout, lines, and partitions or slice. The ADC's samples have their centres at
+    Gradients x, y, z are readout, lines, and partitions or slice. The ADC's samples, o times :math:`n_x` with an oversampling of o, have
+    their centres at
 
-    .. math:: k_x = (i - n_x // 2) / \mathrm{FOV}_x,\quad k_y = (\mathrm{LIN} - n_y // 2) / \mathrm{FOV}_y,\quad
+    .. math:: k_x = (i - o n_x // 2) / (o \mathrm{FOV}_x),\quad k_y = (\mathrm{LIN} - n_y // 2) / \mathrm{FOV}_y,\quad
         k_z = (\mathrm{PAR} - n_z // 2) / \mathrm{FOV}_z
 
     so that the image is that of :func:`prom.fft2c`. Labels: ``LIN`` and ``PAR`` as in the formula, ``REF`` and ``IMA`` set for lines of
@@ -91,7 +92,7 @@ def make(result: MaskResult, protocol: Protocol | None = None, name: str = "prom
     else:
         chosen = TurboSpinEcho(result, protocol) if protocol.kind == "tse" else GradientEcho(plan(result, protocol), protocol)
     if (samples := chosen.plan.samples) > MOST_SAMPLES:
-        raise InputError(f"readout of {samples} samples: must be <= {MOST_SAMPLES}; use a smaller matrix")
+        raise InputError(f"readout of {samples} samples: must be <= {MOST_SAMPLES}; use a smaller matrix or oversampling")
     sequence, found = chosen.sequence(), chosen.definitions()
     for key, value in {**_definitions(chosen.plan, protocol, name), **found}.items():
         sequence.set_definition(key, value)
@@ -116,7 +117,7 @@ def _definitions(made: ScanPlan, protocol: Protocol, name: str) -> dict[str, obj
         **({} if isinstance(made, ReadoutPlan) else centres),  # of lines
         "kSpacePhaseEncodingLines": made.lengths[1],
         "MaxAdcSegmentLength": samples,
-        "ReadoutOversamplingFactor": 1,
+        "ReadoutOversamplingFactor": made.oversampling,
     }
 
 

@@ -28,7 +28,8 @@ def scan(made: Scan, images: Tensor, noise: float = 0.0, seed: int = 0) -> np.nd
 
     .. math:: y_{c,i} = \frac{1}{\sqrt{N}} \sum_r x_c(r) \, e^{-2 \pi i \, k_i \cdot r} + n_{c,i},
 
-    with r the pixels' places over the field of view, :math:`r = (j - n // 2) / n` times FOV along each axis, N their number, and
+    with r the pixels' places over the field of view, :math:`r = (j - n // 2) / n` times FOV along each axis, N their number (times the
+    oversampling of the readout, so that what is left when that is cut off has the scale of the image, and this noise), and
     :math:`k_i` where pypulseq's integration of the gradients (``calculate_kspace``) puts sample i: mask and plan are not asked. So it is
     :func:`prom.fft2c` of the image at the mask where the sequence is right, and something else where it is not. Of 3D that is the
     orthonormal transform along the readout as well. Of 2D each pixel is a slice of uniform signal, which loses what is dephased
@@ -73,13 +74,13 @@ def scan(made: Scan, images: Tensor, noise: float = 0.0, seed: int = 0) -> np.nd
     coils = _arranged(images, plan)
     options.check("noise", noise, "[0, 1e30]")
     positions = _positions(made)  # (S, samples, 3) in cycles per field of view
-    readouts, steps = positions[..., 0], positions[:, plan.matrix[0] // 2, 1:]
+    readouts, steps = positions[..., 0], positions[:, plan.samples // 2, 1:]
     through = np.ones(len(steps)) if plan.three_dimensional else np.sinc(steps[:, 1])
     _, first, group = np.unique(_alike(readouts, steps[:, 1]), return_index=True, return_inverse=True)
-    found = np.empty((len(steps), len(coils), plan.matrix[0]), np.complex64)
+    found = np.empty((len(steps), len(coils), plan.samples), np.complex64)
     bar = tqdm(total=len(coils) * len(first), desc="virtual scan", delay=2, disable=None, leave=False)
     for coil, image in enumerate(coils):
-        volume = image.numpy().astype(np.complex128) / np.sqrt(image.numel())
+        volume = image.numpy().astype(np.complex128) / np.sqrt(image.numel() * plan.oversampling)
         for begin in range(0, len(first), BLOCK):
             examples = first[begin : begin + BLOCK]
             planes = _waves(steps[examples, 1], volume.shape[2]) @ volume.reshape(-1, volume.shape[2]).T
@@ -105,7 +106,7 @@ def write(path: str | os.PathLike, made: Scan, samples: np.ndarray, noise: float
     InputError
         Where the file cannot be written, or the samples have another shape.
     """
-    expected = (len(made.plan.steps), samples.shape[1] if samples.ndim == 3 else 1, made.plan.matrix[0])
+    expected = (len(made.plan.steps), samples.shape[1] if samples.ndim == 3 else 1, made.plan.samples)
     if samples.shape != expected:
         raise InputError(f"samples of shape {samples.shape}: this sequence measures (readouts, coils, samples) = {expected}")
     count = options.check("noise samples", noise_samples, f"[0, {raw_data.MOST}]", whole=True)
@@ -131,7 +132,7 @@ def _arranged(images: Tensor, plan: ScanPlan) -> Tensor:
 
 def _positions(made: Scan) -> np.ndarray:
     """Where every sample is, ``(S, samples, 3)`` in cycles per field of view, by pypulseq."""
-    found = made.sequence.calculate_kspace()[0].T.reshape(-1, made.plan.matrix[0], 3) * np.array(made.plan.fov)
+    found = made.sequence.calculate_kspace()[0].T.reshape(-1, made.plan.samples, 3) * np.array(made.plan.fov)
     if len(found) != len(made.plan.steps):
         raise InputError(f"sequence: has {len(found)} readouts, its plan {len(made.plan.steps)}; make both again")
     if np.ptp(found[..., 1:], axis=1).max() > STRAIGHT:

@@ -91,6 +91,13 @@ CASES = {  # even and odd, no two axes alike, fields of view of unequal sides
         baseline("energy", "columns", (17, 27), 3),
         {"kind": "tse", "echoes": 3, "te": 30, "refocusing": 120, "bandwidth": 401.7, "dummies": 2},
     ),
+    "gre2d, oversampled odd rows": lambda: Case(random_mask("rows", (20, 15)), {"fov": (220, 180), "oversampling": 2, "dummies": 1}),
+    "gre3d, oversampled": lambda: Case(
+        random_mask("points", (10, 9), 0.3), {"fov": (200, 220, 160), "readout": 12, "oversampling": 3, "dummies": 0, "tr": 12}
+    ),
+    "tse2d, oversampled columns": lambda: Case(
+        of(torch.arange(24) % 2 == 0, "columns", (20, 24)), {"kind": "tse", "echoes": 4, "tr": 500, "oversampling": 2}
+    ),
 }
 
 
@@ -142,6 +149,7 @@ def moments(sequence: pypulseq.Sequence, times: np.ndarray) -> np.ndarray:
 
 
 def grid(made: Scan, kspace: np.ndarray) -> np.ndarray:
-    """K-space in 1/m as indices of the matrix, which are whole numbers where all is right."""
-    centre = np.array([made.plan.matrix[0] // 2, made.plan.matrix[1] // 2, made.plan.matrix[2] // 2])
-    return kspace * np.array(made.plan.fov) + centre
+    """K-space in 1/m as numbers of samples, lines and partitions, which are whole where all is right."""
+    times = made.plan.samples // made.plan.matrix[0]  # oversampled
+    centre = np.array([made.plan.samples // 2, made.plan.matrix[1] // 2, made.plan.matrix[2] // 2])
+    return kspace * np.array(made.plan.fov) * (times, 1, 1) + centre

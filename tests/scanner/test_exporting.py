@@ -53,6 +53,9 @@ HOSTILE = [
     ("half", "kind=tse thickness=0.2", "thickness 0.2 mm: needs a gradient of"),
     ("columns", "readout=64", "readout 64: a mask of columns says itself how long they are, 16"),
     ("points", "readout=1", "readout 1: must be >= 2"),
+    ("columns", "oversampling=0", "oversampling 0: must be >= 1 and <= 8"),
+    ("columns", "oversampling=1.5", "oversampling of a sequence must be a whole number"),
+    ("points", "readout=4096 oversampling=3 bandwidth=50", "readout of 12288 samples: must be <= 8192; use a smaller matrix or over"),
     ("points", "readout=64.5", "readout of a sequence must be a whole number"),
     # the scanner's limits
     ("columns", "bandwidth=100000", "bandwidth 100000.0: must be > 0 and <= 20000"),
@@ -179,10 +182,11 @@ def test_raw_data_headers(name, tmp_path):
         header = ismrmrd.xsd.CreateFromDocument(file.read_xml_header())
         acquisitions = [file.read_acquisition(number) for number in range(file.number_of_acquisitions())]
     [encoding] = header.encoding
-    for space in (encoding.encodedSpace, encoding.reconSpace):
-        assert (space.matrixSize.x, space.matrixSize.y, space.matrixSize.z) == made.plan.matrix
+    oversampling = case(name).settings.get("oversampling", 1)
+    for space, wider in ((encoding.encodedSpace, oversampling), (encoding.reconSpace, 1)):
+        assert (space.matrixSize.x / wider, space.matrixSize.y, space.matrixSize.z) == made.plan.matrix
         extent = space.fieldOfView_mm
-        assert (extent.x, extent.y, extent.z) == pytest.approx([1000 * value for value in made.plan.fov])
+        assert (extent.x / wider, extent.y, extent.z) == pytest.approx([1000 * value for value in made.plan.fov])
     for number, size in enumerate(made.plan.matrix):
         limit = getattr(encoding.encodingLimits, f"kspace_encoding_step_{number}")
         assert (limit.minimum, limit.maximum, limit.center) == (0, size - 1, size // 2)
@@ -205,9 +209,9 @@ def test_raw_data_headers(name, tmp_path):
     assert last == [False] * (len(last) - 1) + [True] and acquisitions[0].is_flag_set(ismrmrd.ACQ_FIRST_IN_SLICE)
     assert [a.scan_counter for a in acquisitions] == list(range(1, len(acquisitions) + 1))
     assert {(a.number_of_samples, a.center_sample, a.active_channels) for a in acquisitions} == {
-        (made.plan.matrix[0], made.plan.matrix[0] // 2, 0)
+        (made.plan.samples, made.plan.samples // 2, 0)
     }
-    found = measured(made.sequence, made.plan.matrix[0])
+    found = measured(made.sequence, made.plan.samples)
     dwell = np.diff(found.times, axis=1).mean()
     assert {round(a.sample_time_us, 3) for a in acquisitions} == {round(dwell * 1e6, 3)}
     begun = [a.acquisition_time_stamp for a in acquisitions]  # ms

@@ -297,6 +297,7 @@ HOSTILE = [
     ("kooshball", "fov=200,200", "fov of 2 values: a mask of kooshball makes a 3D sequence, so give 1 or 3 (depth, height, width)"),
     ("spokes", "readout=64", "readout 64: a mask of spokes says itself"),
     ("spokes", "calibration=4", "calibration 4: is of lines and points"),
+    ("spokes", "oversampling=2", "oversampling 2: is of lines and points; make the spokes with more samples each"),
     ("spokes", "order=centric", "order centric: is of lines and points of a grid; of spokes use linear, interleaved, golden"),
     ("spokes", "order=interleaved shots=99", "shots 99: only 4 lines"),
     ("spokes", "te=1", "te 1 ms: is too short; the least is "),

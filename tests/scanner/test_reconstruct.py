@@ -109,14 +109,16 @@ def test_from_a_file_it_is_the_reconstruction_from_the_mask(tmp_path, pattern):
     assert torch.allclose(sparse.image[0], Sparse("tv", strength)(kspace, mask, Coils(maps))[0] * Coils(maps).seen, atol=1e-3)
 
 
-@pytest.mark.parametrize("kind, pattern", [("gre", "columns"), ("tse", "rows"), ("gre", "points")])
-def test_a_virtual_scan_comes_back(tmp_path, kind, pattern):
+@pytest.mark.parametrize(
+    "kind, pattern, oversampling", [("gre", "columns", 1), ("tse", "rows", 2), ("gre", "points", 1), ("gre", "points", 3)]
+)
+def test_a_virtual_scan_comes_back(tmp_path, kind, pattern, oversampling):
     """From a mask to a sequence, to what its own gradients measure of coil images, to a file with a noise scan: the mask's image."""
     shape, readout = (32, 28), 6 if pattern == "points" else None
     mask, maps = lines(pattern, shape), simulated(4, shape)
     images = maps * brain(shape)
     images = torch.stack([(1 + number) / 6 * images for number in range(6)], dim=1) if readout else images
-    settings = Protocol(kind=kind, readout=readout, echoes=1 if kind == "tse" else None)
+    settings = Protocol(kind=kind, readout=readout, echoes=1 if kind == "tse" else None, oversampling=oversampling)
     made = make(as_result(mask, "demo", mask.numel() / int(mask.sum()), pattern), settings)
     virtual.write(tmp_path / "a.h5", made, virtual.scan(made, images, NOISE), NOISE, noise_samples=4000)
     scan = read(tmp_path / "a.h5")

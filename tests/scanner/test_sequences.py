@@ -34,9 +34,9 @@ def test_timing(made):
 
 def test_kspace_is_the_mask_in_order(name, made):
     """Of every readout all samples, at the places that the plan says, and the plan is the mask."""
-    found = grid(made, measured(made.sequence, made.plan.matrix[0]).kspace)
+    found = grid(made, measured(made.sequence, made.plan.samples).kspace)
     x, y, z = np.moveaxis(found, -1, 0)
-    assert np.abs(x - np.arange(made.plan.matrix[0])).max() < GRID_STEP
+    assert np.abs(x - np.arange(made.plan.samples)).max() < GRID_STEP
     steps = np.stack([y, z], axis=-1)
     assert np.abs(steps - made.plan.steps.numpy()[:, None]).max() < GRID_STEP
     places = np.rint(steps[:, 0]).astype(int)
@@ -65,7 +65,7 @@ def test_the_file_read_again_is_equal(made, tmp_path):
     assert list(read.block_durations.values()) == pytest.approx(list(made.sequence.block_durations.values()), abs=1e-12)
     for number in made.sequence.block_events:
         same(made.sequence.get_block(number), read.get_block(number))
-    ours, theirs = (measured(sequence, made.plan.matrix[0]) for sequence in (made.sequence, read))
+    ours, theirs = (measured(sequence, made.plan.samples) for sequence in (made.sequence, read))
     assert np.abs(grid(made, ours.kspace) - grid(made, theirs.kspace)).max() < 0.01 * GRID_STEP
     np.testing.assert_allclose(ours.times, theirs.times, atol=1e-9)
     one, two = (sequence.evaluate_labels(evolution="adc") for sequence in (made.sequence, read))
@@ -117,7 +117,7 @@ def test_limits_of_gradients(name, made):
 
 def test_echo_and_repetition_time(name, made):
     """From the middle of the pulse to the sample at the centre of the readout; and from one excitation to the next."""
-    found, centre = measured(made.sequence, made.plan.matrix[0]), made.plan.matrix[0] // 2
+    found, centre = measured(made.sequence, made.plan.samples), made.plan.samples // 2
     after = found.times[:, centre] - found.excitations[found.pulses]
     train = made.sequence.definitions.get("EchoSpacing", 0)
     effective = after if not train else after - (made.plan.echo.numpy() + 1 - round(made.te / train)) * train
@@ -135,9 +135,9 @@ def test_echo_and_repetition_time(name, made):
 
 def test_effective_echo_time_is_that_of_the_centre(name, made):
     """The line nearest to DC is measured TE after its excitation."""
-    found, middle = measured(made.sequence, made.plan.matrix[0]), made.plan.matrix[1] // 2
+    found, middle = measured(made.sequence, made.plan.samples), made.plan.matrix[1] // 2
     nearest = min(range(len(found.times)), key=lambda number: abs(int(made.plan.steps[number, 0]) - middle))
-    after = found.times[nearest, made.plan.matrix[0] // 2] - found.excitations[found.pulses[nearest]]
+    after = found.times[nearest, made.plan.samples // 2] - found.excitations[found.pulses[nearest]]
     assert after == pytest.approx(made.te, abs=1.01e-6)
 
 
@@ -146,7 +146,10 @@ def test_definitions(name, made):
     assert known["FOV"] == list(made.plan.fov) and known["Matrix"] == list(made.plan.matrix)
     assert known["Kind"] == name.split(",")[0]
     assert known["TrueAcceleration"] == pytest.approx(made.plan.matrix[1] * made.plan.matrix[2] / len(made.plan.steps))
-    assert [known[f"kSpaceCenter{axis}"] for axis in ("Sample", "Line", "Partition")] == [n // 2 for n in made.plan.matrix]
+    times = case(name).settings.get("oversampling", 1)
+    assert known["ReadoutOversamplingFactor"] == times and made.plan.samples == times * made.plan.matrix[0]
+    sizes = (made.plan.samples, *made.plan.matrix[1:])
+    assert [known[f"kSpaceCenter{axis}"] for axis in ("Sample", "Line", "Partition")] == [n // 2 for n in sizes]
     assert known["B0"] == case(name).settings.get("field", 3.0)
     assert known["FlipAngle"] == made.flip == (case(name).protocol.flip or {"gre": 12, "tse": 90}[case(name).protocol.kind])
 
@@ -162,7 +165,7 @@ def test_dummies_have_no_adc_and_are_else_alike():
 
 def test_every_repetition_dephases_alike(name, made):
     """From pulse to pulse the same moment, whatever was encoded: the steady state of spoiling needs it. Spoilers of 2 cycles a voxel."""
-    found = measured(made.sequence, made.plan.matrix[0])
+    found = measured(made.sequence, made.plan.samples)
     steps = np.diff(moments(made.sequence, found.excitations), axis=0)
     np.testing.assert_allclose(steps, np.broadcast_to(steps[0], steps.shape), atol=GRID_STEP / max(made.plan.fov))
     if case(name).protocol.kind == "tse":
@@ -222,7 +225,7 @@ def test_carr_purcell_meiboom_gill(name):
         for pulse in of:
             assert 360 * np.trapezoid(pulse.signal, pulse.t) == pytest.approx(flip, rel=1e-3)
     assert {round(math.degrees(block.adc.phase_offset), 9) for block in blocks if block.adc is not None} == {90}
-    found, echoes = measured(made.sequence, made.plan.matrix[0]), case(name).protocol.echoes
+    found, echoes = measured(made.sequence, made.plan.samples), case(name).protocol.echoes
     spacing = made.sequence.definitions["EchoSpacing"]
     refocusing = found.refocusing.reshape(-1, echoes) - found.excitations[:, None]
     np.testing.assert_allclose(refocusing, np.broadcast_to((np.arange(echoes) + 0.5) * spacing, refocusing.shape), atol=1e-9)
@@ -266,9 +269,9 @@ def test_real_sizes(pattern, shape, settings, tmp_path):
     made = make(result, Protocol(**settings))
     read = reread(made, tmp_path)
     assert made.sequence.check_timing()[0] and read.check_timing()[0]
-    found = grid(made, measured(read, made.plan.matrix[0]).kspace)
+    found = grid(made, measured(read, made.plan.samples).kspace)
     assert np.abs(found[..., 1:] - made.plan.steps.numpy()[:, None]).max() < 2 * GRID_STEP  # six digits of an amplitude, over whole trains
-    assert np.abs(found[..., 0] - np.arange(made.plan.matrix[0])).max() < GRID_STEP
+    assert np.abs(found[..., 0] - np.arange(made.plan.samples)).max() < GRID_STEP
 
 
 FIELDS = {"gre2d, repulsion, rows": (0.2405, 0.18), "tse2d, random columns": (0.24, 0.2), "gre3d, random points": (0.2, 0.22, 0.16)}

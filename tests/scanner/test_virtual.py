@@ -46,9 +46,12 @@ def reread(made: Scan, folder: Path) -> Scan:
 
 
 def kspace_of(path: Path) -> tuple[np.ndarray, np.ndarray, list[ismrmrd.Acquisition]]:
-    """From raw data alone: k-space (K, readout, lines, partitions), what of it is there, and the acquisitions."""
+    """From raw data alone: k-space (K, readout, lines, partitions) without oversampling, what of it is there, and the acquisitions."""
     with ismrmrd.Dataset(path, mode="r") as file:
-        size = ismrmrd.xsd.CreateFromDocument(file.read_xml_header()).encoding[0].encodedSpace.matrixSize
+        encoding = ismrmrd.xsd.CreateFromDocument(file.read_xml_header()).encoding[0]
+        size, width = encoding.encodedSpace.matrixSize, encoding.reconSpace.matrixSize.x
+        extents = encoding.encodedSpace.fieldOfView_mm.x, encoding.reconSpace.fieldOfView_mm.x
+        assert extents[0] / extents[1] == pytest.approx(size.x / width)
         acquisitions = [file.read_acquisition(number) for number in range(file.number_of_acquisitions())]
     kept = [one for one in acquisitions if not one.is_flag_set(ismrmrd.ACQ_IS_NOISE_MEASUREMENT)]
     kspace = np.zeros((kept[0].active_channels, size.x, size.y, size.z), np.complex64)
@@ -57,7 +60,16 @@ def kspace_of(path: Path) -> tuple[np.ndarray, np.ndarray, list[ismrmrd.Acquisit
         place = one.idx.kspace_encode_step_1, one.idx.kspace_encode_step_2
         assert not there[place]
         kspace[(slice(None), slice(None), *place)], there[place] = one.data, True
-    return kspace, there, acquisitions
+    return middle(kspace, width), there, acquisitions
+
+
+def middle(kspace: np.ndarray, width: int) -> np.ndarray:
+    """K-space (K, readout, ...) of the middle of the field of view, by the transforms as matrices."""
+    samples = kspace.shape[1]
+    k, inside = (np.arange(n) - n // 2 for n in (samples, width))
+    to_image = np.exp(2j * np.pi * np.outer(inside, k) / samples) / np.sqrt(samples)
+    to_kspace = np.exp(-2j * np.pi * np.outer(inside, inside) / width) / np.sqrt(width)
+    return np.einsum("wi,is,ks...->kw...", to_kspace, to_image, kspace).astype(np.complex64)
 
 
 def as_images(kspace: np.ndarray, pattern: str) -> torch.Tensor:
@@ -122,7 +134,7 @@ def test_everything_measured_is_the_image(tmp_path):
         torch.testing.assert_close(ifft2c(as_images(kspace, pattern))[0], image, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{}, {"kind": "tse", "echoes": 4}])
+@pytest.mark.parametrize("settings", [{}, {"kind": "tse", "echoes": 4}, {"oversampling": 2}])
 def test_the_project_reads_what_is_fully_measured(settings, tmp_path):
     """Raw data of three subjects, with a scan of noise each, are a data set; raw data have lines as rows, so columns come turned."""
     made = make(of(torch.ones(24, dtype=torch.bool), "columns", (20, 24)), Protocol(dummies=0, **settings))
