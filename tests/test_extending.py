@@ -9,10 +9,11 @@ import torch
 from torch.nn import functional
 
 import prom
-from prom import methods, reconstruction
+from prom import fft2c, ifft2c, methods, reconstruction
 from prom.kspace import patterns
 from prom.masks import bernoulli, load_mask
 from prom.objectives import ImageLoss
+from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import mean_power
 from prom.runs import results, sweep
 
@@ -55,6 +56,24 @@ def test_a_pattern(blobs, monkeypatch, tmp_path):
     result.save(tmp_path / "mask.h5")
     assert torch.equal(load_mask(tmp_path / "mask.h5").mask, result.mask)
     assert result.mask[:, 16].all()  # DC
+
+
+@pytest.mark.parametrize("size", [(32, 32), (15, 14)])
+def test_a_reconstruction_that_looks_at_the_image(size):
+    """What it gets is the image itself, not up to a phase; of stored images, of others, and by a loss of samples alike."""
+
+    def smoothed(samples, mask, encoding):
+        image = encoding.adjoint(samples * mask)
+        return (image.roll(-1, -1) + image + image.roll(1, -1)) / 3, lambda gradient: gradient.real
+
+    images = torch.randn(3, 1, *size, generator=torch.Generator().manual_seed(0))
+    mask = (torch.rand(1, *size, generator=torch.Generator().manual_seed(1)) < 0.5).float()
+    seen = ifft2c(fft2c(images) * mask)
+    expected = functional.mse_loss(((seen.roll(-1, -1) + seen + seen.roll(1, -1)) / 3).abs(), images.abs())
+    found = ImageLoss(images, functional.mse_loss, reconstruction=smoothed)
+    assert float(found.loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5)
+    data = prom.SliceDataset("noise", "train", images, ["a", "b", "c"], [0, 0, 0])
+    assert float(Reconstructed(data, smoothed).loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_reconstruction_by_name(blobs, monkeypatch):

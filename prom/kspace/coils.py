@@ -283,7 +283,8 @@ def noise_level(kspace: Tensor) -> float:
     .. math:: \sigma^2 = \operatorname{mean}_k \, \operatorname{median}_{i \in \text{corners}} |y_{k, i}|^2 / \ln 2,
 
     with the median, as few bright samples of the image in the corners hardly move it, for each coil over all slices, and the mean over
-    the coils. Where the image still has energy in the corners it is too large; where a filter has attenuated the corners, too small.
+    the coils. Samples that are 0 in all coils were not measured (zero padding, an elliptical shutter), and are left out. Where the image
+    still has energy in the corners the result is too large; where a filter has attenuated the corners, too small.
 
     Parameters
     ----------
@@ -298,7 +299,7 @@ def noise_level(kspace: Tensor) -> float:
     Raises
     ------
     InputError
-        Where there are fewer than 64 samples in the corners, or most of them are 0.
+        Where there are fewer than 64 samples in the corners that are not 0, or those of a coil are.
 
     >>> noise = torch.randn(2, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))    # of deviation 1
     >>> round(noise_level(0.05 * noise), 2)
@@ -312,11 +313,7 @@ def noise_level(kspace: Tensor) -> float:
     samples = samples.movedim(-3, 0).flatten(1)
     if samples.shape[1] < FEWEST:
         raise InputError(f"k-space of shape {tuple(kspace.shape)}: has {samples.shape[1]} samples in its corners, too few; give noise=")
-    medians = samples.abs().double().square().median(dim=1).values
-    _check_medians(medians)
-    if (medians == 0).any():
-        raise InputError(f"k-space of shape {tuple(kspace.shape)}: its corners are empty, so they say nothing of noise; give noise=")
-    return math.sqrt(medians.mean().item() / math.log(2))
+    return _deviation(samples, f"k-space of shape {tuple(kspace.shape)}: its corners are empty, so they say nothing of noise; give noise=")
 
 
 def measured_noise_level(kspace: Tensor, mask: Tensor) -> float:
@@ -335,12 +332,13 @@ def measured_noise_level(kspace: Tensor, mask: Tensor) -> float:
     Raises
     ------
     InputError
-        Where fewer than 64 samples were measured, or most of them are 0.
+        Where fewer than 64 samples were measured and are not 0.
 
     >>> noise = torch.randn(2, 64, 64, dtype=torch.complex64, generator=torch.Generator().manual_seed(0))
     >>> round(measured_noise_level(0.05 * noise, torch.ones(64, 64, dtype=torch.bool)), 2)
     0.05
     """
+    mask = mask & (kspace != 0).flatten(0, -3).any(dim=0)  # lines may be padded too
     height, width = mask.shape
     rows, columns = (2 * (torch.arange(n) - n // 2).double() / n for n in (height, width))
     distance = torch.hypot(rows[:, None], columns)[mask]
@@ -348,16 +346,19 @@ def measured_noise_level(kspace: Tensor, mask: Tensor) -> float:
     if len(distance) < FEWEST:
         raise InputError(f"k-space of {tuple(mask.shape)}: has {len(distance)} measured samples, too few to know the noise; give noise=")
     outer = distance.topk(count).indices
-    medians = kspace.movedim(-3, 0)[..., mask][..., outer].flatten(1).abs().double().square().median(dim=1).values
-    _check_medians(medians)
-    if (medians == 0).any():
-        raise InputError("k-space: the outermost samples are 0, so they say nothing of noise; give noise=")
-    return math.sqrt(medians.mean().item() / math.log(2))
+    samples = kspace.movedim(-3, 0)[..., mask][..., outer].flatten(1)
+    return _deviation(samples, "k-space: the outermost samples of a coil are 0, so they say nothing of noise; give noise=")
 
 
-def _check_medians(medians: Tensor) -> None:
+def _deviation(samples: Tensor, empty: str) -> float:
+    """Of the noise in samples ``(K, n)``, but for those that are 0 in all coils; ``empty`` is the message where nothing is left."""
+    there = samples[:, (samples != 0).any(dim=0)]
+    medians = there.abs().double().square().median(dim=1).values if there.shape[1] >= FEWEST else torch.zeros(1)
     if not bool(medians.isfinite().all()):
         raise InputError("k-space: has NaN or infinite values where the noise is looked at; repair it, or give noise=")
+    if (medians == 0).any():
+        raise InputError(empty)
+    return math.sqrt(medians.mean().item() / math.log(2))
 
 
 def whitening(noise: Tensor) -> Tensor:

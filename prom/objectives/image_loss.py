@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prom.engine.threads import gathered
+from prom.kspace.encoding import Fourier
 from prom.kspace.fourier import IMAGE_AXES
 from prom.objectives import curvature
 from prom.objectives.contract import ImageCriterion, Objective, check_masks, check_targets, name_of, real, scalar, slope_of
@@ -26,8 +27,9 @@ class ImageLoss(Objective):
 
     ``near``: a mask of the wanted acceleration, ``(H, W)`` bool. Then the loss has a curvature, measured there
     (:func:`prom.objectives.curvature.near`). ``described``: what :meth:`describe` answers; by default the criterion's name.
-    ``reconstruction``: what makes the image; by default zero-filling. ``axes``: those that the Fourier transform goes over; images of
-    volumes and series are ``(N, C, *samples)``, and the criterion receives ``(P, C, *samples)``.
+    ``reconstruction``: what makes the image of its k-space, by :class:`prom.kspace.encoding.Fourier`; by default zero-filling. ``axes``:
+    those that the Fourier transform goes over; images of volumes and series are ``(N, C, *samples)``, and the criterion receives ``(P, C,
+    *samples)``.
 
     >>> objective = ImageLoss(torch.rand(3, 1, 8, 8), torch.nn.functional.l1_loss)
     >>> objective.loss_and_gradient([0, 1], torch.ones(2, 8, 8))[1].shape
@@ -56,6 +58,7 @@ class ImageLoss(Objective):
         self.criterion = criterion
         self.targets = check_targets(targets, len(images))
         self.reconstruction = reconstruction or ZeroFilled()
+        self._fast = isinstance(self.reconstruction, ZeroFilled)  # others may look at the image's phase
         self._described = described or {"objective": name_of(criterion)}
         self._curvature = None if near is None else curvature.near(self, near)
 
@@ -63,7 +66,7 @@ class ImageLoss(Objective):
         return self._curvature
 
     def describe(self) -> dict[str, str]:
-        return self._described | ({} if isinstance(self.reconstruction, ZeroFilled) else metadata_of(self.reconstruction))
+        return self._described | ({} if self._fast else metadata_of(self.reconstruction))
 
     def loss_and_gradient(self, indices: Sequence[int] | Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         check_masks(masks, self.data.samples, len(indices))
@@ -79,10 +82,13 @@ class ImageLoss(Objective):
         masks = real(masks)
         check_masks(masks, self.data.samples, len(indices))
         kspace, images = self.data[indices]
-        unit = self.data.unit  # the criterion gets the images in their own unit
+        encoding, unit = self.data.encoding, self.data.unit  # the criterion gets the images in their own unit
+        if not self._fast:
+            encoding = Fourier(self.data.samples, self.data.axes)
+            kspace = encoding.forward(self.data.images[indices].to(kspace.device) / unit)
         by_channel = masks.unsqueeze(-len(self.data.samples) - 1)
         shape = (len(images), masks.shape[-len(self.data.samples) - 1], *images.shape[1:])  # (B, M, C, *samples)
-        found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, self.data.encoding, shape)
+        found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, encoding, shape)
         reconstruction = found.abs()
         target = images * unit if self.targets is None else self.targets[indices].to(images.device)
         target = target.repeat_interleave(reconstruction.shape[1], dim=0)

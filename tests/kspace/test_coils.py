@@ -145,6 +145,23 @@ def test_noise_level_is_robust_to_bright_samples_and_averages_the_variance_of_co
     assert noise_level(bright) == pytest.approx(noise_level(kspace), rel=0.03)
 
 
+@pytest.mark.parametrize("share", [0.05, 0.45])
+def test_the_noise_of_padded_kspace_is_that_of_what_was_measured(share):
+    """Zeros beside what was measured, of whole columns or beyond an ellipse, say nothing of noise."""
+    padded, shuttered = 0.05 * complex_normal(4, 4, 64, 320), 0.05 * complex_normal(4, 4, 128, 128)
+    columns = round(share * 320 / 8)
+    padded[..., :columns] = padded[..., 320 - columns :] = 0
+    row, column = torch.meshgrid(*(2 * torch.arange(n) / n - 1 for n in (128, 128)), indexing="ij")
+    shuttered[..., row**2 + column**2 > 1.5 - share / 2] = 0
+    for kspace in (padded, shuttered):
+        assert (kspace == 0).any() and noise_level(kspace) == pytest.approx(0.05, rel=0.05)
+        assert measured_noise_level(kspace, torch.ones(kspace.shape[-2:], dtype=torch.bool)) == pytest.approx(0.05, rel=0.05)
+    one = padded.clone()
+    one[:, 1] = 0
+    with pytest.raises(InputError, match="corners are empty"):
+        noise_level(one)  # a coil without a signal
+
+
 @pytest.mark.parametrize(
     "kspace, message", [(torch.zeros(4, 64, 64) + 0j, "corners are empty"), (complex_normal(4, 12, 12), "4 samples in its corners")]
 )
@@ -327,5 +344,9 @@ def test_noise_of_too_few_samples_is_refused():
     mask[5:12, 5:12] = True
     with pytest.raises(InputError, match="has 49 measured samples"):
         measured_noise_level(torch.ones(1, 16, 16, dtype=torch.complex64), mask)
-    with pytest.raises(InputError, match="outermost samples are 0"):
+    with pytest.raises(InputError, match="has 0 measured samples"):
         measured_noise_level(torch.zeros(1, 16, 16, dtype=torch.complex64), ~mask)  # there are 207 of them
+    kspace = torch.ones(2, 16, 16, dtype=torch.complex64)
+    kspace[1] = 0
+    with pytest.raises(InputError, match="outermost samples of a coil are 0"):
+        measured_noise_level(kspace, ~mask)

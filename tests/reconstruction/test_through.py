@@ -8,15 +8,14 @@ import pytest
 import torch
 from reference import noise
 from torch import nn
-from torch.nn import functional
 
 import prom
 from prom import InputError, SliceDataset
 from prom.engine import network_files
 from prom.kspace.coils import simulated
-from prom.kspace.encoding import Coils
+from prom.kspace.encoding import Coils, FourierUpToPhase
 from prom.learn.exchange import exchange
-from prom.objectives import ImageLoss, whole_loss
+from prom.objectives import whole_loss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import Sense
 from prom.reconstruction.through import Through
@@ -142,7 +141,7 @@ def test_provenance_names_the_network_and_its_weights():
 def test_what_no_network_can_do_is_refused(measured):
     masks = torch.ones(1, 32, 32)
     with pytest.raises(InputError, match="images up to a phase"):
-        ImageLoss(measured.images, functional.mse_loss, reconstruction=Through(Known(ZeroFilled()))).loss([0], masks)
+        Through(Known(ZeroFilled()))(torch.ones(1, 32, 32) + 0j, masks, FourierUpToPhase((32, 32)))
 
     class Magnitude(Known):
         def forward(self, *samples):
