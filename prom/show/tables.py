@@ -90,7 +90,6 @@ RECONSTRUCTION = {
     LABEL["score_prune"]: Row("score_prune"),
     f"{LABEL['paper']}, one member": Row("paper", "members=1"),
     f"{LABEL['paper']}, mean of 3 members": Row("paper", "members=1", members=3, paper="prom"),
-    f"{LABEL['paper']}, mean of 4 members": Row("paper", "members=1", members=4, paper="prom"),
     f"{LABEL['paper']}, mean of 10 members": Row("paper", "members=1", members=10, paper="prom"),
     LABEL["default"]: Row("default", paper="prom"),
     LABEL["polished"]: Row("polished", paper="prom"),
