@@ -77,7 +77,7 @@ def _check_replaced(output: Path) -> None:
     elif ending in WRITTEN:
         try:
             replaceable = WRITTEN[ending](output)
-        except (OSError, InputError):
+        except Exception:  # a damaged file fails in any of many ways
             replaceable = False
         if not replaceable:
             raise click.UsageError(f"--output {output}: exists and was not written by export; name another file")

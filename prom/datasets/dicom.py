@@ -76,6 +76,7 @@ TAGS = (
     "Manufacturer",
     "AcquisitionMatrix",
     "PercentPhaseFieldOfView",
+    "PixelSpacing",
 )
 GE_COMPONENT = (0x0043, 0x102F)
 GE_COMPONENTS = ("magnitude", "phase", "real", "imaginary")
@@ -293,19 +294,33 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
             place=tuple(place),
             instance=None if instance is None else int(instance),
             position=_along(header.get("ImageOrientationPatient"), position),
-            measured=_measured(header.get("AcquisitionMatrix"), header.get("PercentPhaseFieldOfView")),
+            measured=_measured(
+                header.get("AcquisitionMatrix"),
+                header.get("PercentPhaseFieldOfView"),
+                (int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
+                header.get("PixelSpacing"),
+            ),
         )
 
 
-def _measured(matrix: Sequence[int] | None, field: float | None) -> tuple[int, int]:
-    """Rows and columns of an AcquisitionMatrix: read out, or phase encoded over this share of the field of view in %; 0 where unknown.
+def _measured(
+    matrix: Sequence[int] | None, field: float | None, size: tuple[int, int], spacing: Sequence[float] | None = None
+) -> tuple[int, int]:
+    """How many rows and columns of what is stored were measured, by an AcquisitionMatrix; 0 where unknown.
 
-    >>> _measured([0, 64, 48, 0], None), _measured([0, 64, 48, 0], 75), _measured(None, None)
-    ((48, 64), (64, 64), (0, 0))
+    Lines are encoded over this share of the readout's field of view, in %, and the image may have more than that, up to a square.
+
+    >>> _measured([0, 64, 48, 0], None, (64, 64)), _measured([0, 64, 48, 0], 75, (64, 64)), _measured([0, 64, 48, 0], 75, (48, 64))
+    ((48, 64), (64, 64), (48, 64))
+    >>> _measured(None, None, (64, 64))
+    (0, 0)
     """
     if matrix is None or np.size(matrix) != 4:
         return 0, 0
-    share = 100 / float(field) if field and float(field) > 0 else 1
+    share, extent = 1.0, [n * float(pixel) for n, pixel in zip(size, (1, 1) if spacing is None else spacing, strict=True)]
+    if field and float(field) > 0 and min(extent) > 0:
+        phase, read = extent if matrix[2] else extent[::-1]
+        share = phase / (read * float(field) / 100)
     return int(matrix[0] or round(matrix[2] * share)), int(matrix[1] or round(matrix[3] * share))
 
 

@@ -57,10 +57,13 @@ def ismrmrd_groups(file: h5py.File) -> list[str]:
 def is_empty(path: Path) -> bool:
     """Whether an HDF5 file is ISMRMRD raw data in which no acquisition has samples of a channel, as :func:`prom.export` writes them.
 
-    Raises OSError for another file.
+    Raises OSError for another file, and InputError for a damaged one.
     """
     with h5py.File(path, "r") as file:
-        heads = [file[group]["data"].fields("head") for group in ismrmrd_groups(file)]
+        groups = ismrmrd_groups(file)
+        for group in groups:
+            _check_types(path, group, file[group]["data"])
+        heads = [file[group]["data"].fields("head") for group in groups]
         parts = (slice(1), slice(None))  # the first line of a scan shows that it has samples, and the others need not be read
         return bool(heads) and not any((head[part]["active_channels"] > 0).any() for part in parts for head in heads)
 
@@ -218,15 +221,20 @@ def _check_sizes(path: Path, group: str) -> None:
     with h5py.File(path, "r") as file:
         table = file[group]["data"]
         check_declared(path, (table.size, table.dtype.itemsize), np.dtype("u1"), table.id.get_storage_size(), axes=(2,))
-        fields = table.dtype["head"].names or ()
-        if not {"active_channels", "number_of_samples", "trajectory_dimensions"} <= set(fields):
-            raise InputError(f"{path}: {group}/data is no table of ISMRMRD lines, whose heads have other fields; export it again")
-        if hdf5.overlap(table.dtype) or not all(_numbers_of_any_length(table, name) for name in ("data", "traj")):
-            raise InputError(f"{path}: {group}/data has fields that overlap or are no numbers of ISMRMRD; it is damaged, copy it again")
+        _check_types(path, group, table)
         if table.chunks is None or table.id.get_create_plist().get_nfilters():
             return  # nothing writes it so; what can be seen of it without reading it is too little
         for begin in range(0, len(table), table.chunks[0]):
             _check_lines(path, table, begin)
+
+
+def _check_types(path: Path, group: str, table: h5py.Dataset) -> None:
+    """Refuse a table whose types are not those of lines, before anything of it is read: HDF5 believes them."""
+    fields = table.dtype["head"].names or ()
+    if not {"active_channels", "number_of_samples", "trajectory_dimensions"} <= set(fields):
+        raise InputError(f"{path}: {group}/data is no table of ISMRMRD lines, whose heads have other fields; export it again")
+    if hdf5.overlap(table.dtype) or not all(_numbers_of_any_length(table, name) for name in ("data", "traj")):
+        raise InputError(f"{path}: {group}/data has fields that overlap or are no numbers of ISMRMRD; it is damaged, copy it again")
 
 
 def _numbers_of_any_length(table: h5py.Dataset, name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from operator import index
@@ -37,6 +37,17 @@ TUMOUR_REGIONS = {"whole tumour": (1, 2, 3), "tumour core": (2, 3), "enhancing t
 BATCH = 16  # slices that are segmented together
 NOT_FINITE = "returned NaN or infinite values"
 UNMASKED = "reconstruction without masks: fully sampled images need none; give masks too, or leave it out"
+
+
+class _DiceAndBinary(nn.Module):
+    """Dice and the cross-entropy of each region by itself."""
+
+    def __init__(self, dice: nn.Module) -> None:
+        super().__init__()
+        self.dice, self.binary = dice, nn.BCEWithLogitsLoss()
+
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
+        return self.dice(logits, targets) + self.binary(logits, targets)
 
 
 @dataclass(eq=False)
@@ -73,12 +84,11 @@ class Segmenter:
         return len(values) == len(set(values))
 
     @cached_property
-    def _criterion(self) -> Callable[[Tensor, Tensor], Tensor]:
+    def _criterion(self) -> nn.Module:
         of = monai("losses")
         if self.exclusive:
             return of.DiceCELoss(include_background=False, softmax=True)
-        dice, binary = of.DiceLoss(sigmoid=True), nn.BCEWithLogitsLoss()  # DiceCELoss has a softmax over channels, here too
-        return lambda logits, targets: dice(logits, targets) + binary(logits, targets)
+        return _DiceAndBinary(of.DiceLoss(sigmoid=True))  # DiceCELoss has a softmax over channels, here too
 
     def targets(self, labels: Tensor) -> Tensor:
         """``(P, H, W)`` labels to ``(P, K, H, W)`` bool, one channel a region."""

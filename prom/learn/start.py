@@ -54,8 +54,10 @@ def refuse_what_fails(problem: Problem, recipe: Recipe) -> None:
     """
     images = problem.objective.data
     if problem.objective.loss_unit != 1 and recipe.step_rule == "adam":
+        wrong = "small" if images.unit < 1 else "large"
         raise InputError(
-            f"{problem.data.name}: has values of {images.unit:.0e} and more, where Adam fails; use recipe default, or the option scale"
+            f"{problem.data.name}: has values of up to {2 * images.unit:.0e}, too {wrong}, where Adam fails; use recipe default, or the "
+            "option scale"
         )
     if recipe.hold_out:
         problem.data.held_out(recipe.hold_out, "hold_out")  # polishing, hours later, would

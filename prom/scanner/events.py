@@ -117,7 +117,7 @@ class Readout:
             most = NS / (10 * ADC_RASTER * samples)
             raise InputError(
                 f"bandwidth {bandwidth:g} Hz per pixel: of {samples} samples makes a dwell time below 0.001 ms; "
-                f"use at most {math.floor(most)}"
+                f"use at most {math.floor(most)}{' or less oversampling' if protocol.oversampling > 1 else ''}"
             )
         amplitude = NS / (fov * dwell)
         if amplitude > limits.max_grad:

@@ -49,8 +49,8 @@ class Protocol:
         3D: samples along the readout; by default as many as the mask has rows.
     oversampling
         How many samples are measured for each of the readout, by default 1. With 2 what lies outside the field of view along the readout
-        folds in only from beyond twice that field; readers, and ``prom reconstruct``, cut it away. Time and gradient of a readout stay. Off
-        the grid the trajectory itself says how densely it is sampled.
+        folds in only from beyond twice that field; readers, and ``prom reconstruct``, cut it away. Time and gradient of a readout
+        stay, but for the dwell time, which is a multiple of 0.1 us. Off the grid the trajectory itself says how densely it is sampled.
     pulse
         Duration of the RF pulses in ms, sinc pulses of a time-bandwidth product of 4.
     order, shots

@@ -235,10 +235,24 @@ def test_series_without_description_are_told_apart_by_their_times(tmp_path):
     assert len(load(tmp_path)) == 2  # alike in all that the headers say
 
 
-@pytest.mark.parametrize(("matrix", "told"), [([0, 5, 4, 0], True), ([4, 0, 0, 6], True), ([0, 6, 8, 0], False), (None, False)])
-def test_what_the_scanner_interpolated_is_told(tmp_path, matrix, told):
+@pytest.mark.parametrize(
+    ("matrix", "field", "spacing", "told"),
+    [
+        ([0, 5, 4, 0], None, None, True),
+        ([4, 0, 0, 6], None, None, True),
+        ([0, 6, 8, 0], None, None, False),
+        (None, None, None, False),
+        # lines over a share of the readout's 6 pixels: over 133 % 8 pixels of the same size, over 67 % 8 of half of it
+        ([0, 6, 4, 0], 100 * 8 / 6, None, True),
+        ([0, 6, 8, 0], 100 * 8 / 6, None, False),
+        ([0, 6, 4, 0], 100 * 4 / 6, [0.5, 1.0], True),
+        ([0, 6, 4, 0], 100 * 4 / 6, [1.0, 1.0], False),  # stored are 133 %, which has 8 lines' worth
+    ],
+)
+def test_what_the_scanner_interpolated_is_told(tmp_path, matrix, field, spacing, told):
     """Of 8 x 6 pixels, whose k-space is empty beyond what was measured."""
-    write(tmp_path / "a.dcm", pixels(), **({} if matrix is None else {"AcquisitionMatrix": matrix}))
+    tags = {"AcquisitionMatrix": matrix, "PercentPhaseFieldOfView": field, "PixelSpacing": spacing}
+    write(tmp_path / "a.dcm", pixels(), **{tag: value for tag, value in tags.items() if value is not None})
     _, notes = dicom.organise(tmp_path, [tmp_path / "a.dcm"])
     assert [("4 x 5" in note or "4 x 6" in note) and "measured to 8 x 6" in note for note in notes] == [True] * told
 

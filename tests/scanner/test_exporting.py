@@ -11,6 +11,7 @@ import pytest
 import torch
 from scans import CASES, case, measured, of, random_mask, scan
 
+from prom.datasets import raw
 from prom.errors import InputError
 from prom.scanner import raw_data
 from prom.scanner.writing import acquisition_times, times, write_scan
@@ -187,7 +188,7 @@ def test_raw_data_headers(name, tmp_path):
         assert (space.matrixSize.x / wider, space.matrixSize.y, space.matrixSize.z) == made.plan.matrix
         extent = space.fieldOfView_mm
         assert (extent.x / wider, extent.y, extent.z) == pytest.approx([1000 * value for value in made.plan.fov])
-    for number, size in enumerate(made.plan.matrix):
+    for number, size in enumerate((made.plan.matrix[0] * oversampling, *made.plan.matrix[1:])):
         limit = getattr(encoding.encodingLimits, f"kspace_encoding_step_{number}")
         assert (limit.minimum, limit.maximum, limit.center) == (0, size - 1, size // 2)
     assert str(encoding.trajectory.value).lower() == "cartesian"
@@ -285,3 +286,16 @@ def test_the_header_of_another_pair_is_not_replaced(run, tmp_path):
 def test_a_setting_that_is_given_twice_is_refused(run):
     code, out, err = run("export", "columns.h5", "-o", "scan.seq", "--set", "fov=220", "--set", "fov=180")
     assert (code, out) == (2, "") and err.startswith("prom: option 'fov=180': fov is set already")
+
+
+@pytest.mark.parametrize("offsets", [(0, 0, 2), (0, 2, 4)])
+def test_a_table_of_other_lines_is_neither_read_nor_replaced(run, tmp_path, offsets):
+    """Heads whose fields overlap, as those of a damaged file, and numbers that are single where lines have many: HDF5 would crash."""
+    heads = ["active_channels", "number_of_samples", "trajectory_dimensions"]
+    head = np.dtype({"names": heads, "formats": ["<u2"] * 3, "offsets": offsets, "itemsize": 8})
+    with h5py.File(tmp_path / "scan.mrd", "w") as file:
+        file.create_dataset("dataset/data", data=np.zeros(2, [("head", head), ("traj", "<f4"), ("data", "<f4")]))
+    with pytest.raises(InputError, match="is damaged, copy it again"):
+        raw.is_empty(tmp_path / "scan.mrd")
+    code, out, err = run("export", "columns.h5", "--output", "scan.mrd")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "exists and was not written by export" in err
