@@ -19,7 +19,7 @@ from prom.datasets.base import SliceDataset
 from prom.engine.device import asynchronous
 from prom.engine.random import uniform_numbers
 from prom.engine.threads import added, parallel, spread
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.masks import bernoulli
 from prom.masks.demands import Demands
 from prom.masks.feasible import Feasible
@@ -82,7 +82,7 @@ def igs(
         per_round = math.ceil(problem.feasible.count / ROUNDS) if pattern in ("points", "still-points") else 1
     _check(per_round=per_round, batch_size=1 if batch_size is None else batch_size)
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
-    batches = None if batch_size is None else shuffled_batches(len(problem.data), batch_size, generator)
+    batches = None if batch_size is None else ShuffledBatches(len(problem.data), batch_size, generator)
     even = torch.zeros(problem.pattern.shape, device=problem.device)
     centre = bernoulli.mode(even.new_zeros(problem.pattern.frame.shape), 1)  # of equal values the one at the centre
     selected = problem.feasible.fitting(problem.pattern.in_frames(centre))  # of a frame without samples the gradient is 0
@@ -157,7 +157,7 @@ def loupe(
     uniform = torch.rand(problem.pattern.shape, generator=generator, dtype=torch.float32, device=problem.device)
     weights = (uniform * 0.98 + 0.01).logit_().div_(slope).requires_grad_()
     adam = torch.optim.Adam([weights], lr=learning_rate)
-    batches = shuffled_batches(len(problem.data), batch_size, generator)
+    batches = ShuffledBatches(len(problem.data), batch_size, generator)
     for _ in tqdm(range(iterations), desc=f"LOUPE {train.name} x{acceleration:g}", disable=None, leave=False):
         probabilities = _within(problem.feasible, torch.sigmoid(slope * weights))
         if not probabilities.requires_grad:
@@ -263,7 +263,7 @@ def score_prune(
     generator = torch.Generator(problem.device).manual_seed(options.check_seed(seed))
     scores = torch.rand(problem.pattern.shape, generator=generator, dtype=torch.float32, device=problem.device)
     mean = torch.zeros_like(scores)
-    batches = shuffled_batches(len(problem.data), batch_size, generator)
+    batches = ShuffledBatches(len(problem.data), batch_size, generator)
     for iteration in tqdm(range(iterations), desc=f"scores {train.name} x{acceleration:g}", disable=None, leave=False):
         count = math.floor(problem.feasible.annealed((iteration + 1) / iterations, 0.0))  # no exploration
         mask = problem.pattern.forward(problem.feasible.round(scores, count).float())

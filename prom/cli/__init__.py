@@ -287,7 +287,10 @@ def optimize_command(
     output,
     json,
 ) -> None:
-    """Learn a mask from the fully sampled slices of DATASET."""
+    """Learn a mask from the fully sampled slices of DATASET.
+
+    What takes longer than a minute is written to OUTPUT.part on the way, and goes on from there where it was stopped.
+    """
     if check_reconstruction(reconstruction) != "zero-filled" and network:
         raise click.UsageError(f"--network reads zero-filled images; leave out --network or --reconstruction {reconstruction}")
     changes = {name: value for name, value in (("iterations", iterations), ("members", members)) if value is not None}
@@ -306,7 +309,7 @@ def optimize_command(
         result = prom.results.for_task(data, acceleration, pattern, replace(chosen, **settings), objective, seed, demands)
         loss = prom.objectives.whole_loss(objective, range(len(data)), result.mask.float().to(objective.data.device))
     else:
-        given = {"recipe": chosen, "objective": objective, "seed": seed, "device": device}
+        given = {"recipe": chosen, "objective": objective, "seed": seed, "device": device, "checkpoint": f"{output}.part"}
         result = optimize(data, acceleration, pattern, **given, reconstruction=reconstruction, demands=demands)
         loss = float(result.history["loss"].iloc[-1])
         if chosen.polish:  # of which the history knows nothing

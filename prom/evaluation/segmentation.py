@@ -25,7 +25,7 @@ from prom.engine.optional import monai
 from prom.errors import InputError
 from prom.evaluation.evaluate import check_masked, reconstructed
 from prom.files import check_writable
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.masks import as_mask, as_masks
 from prom.objectives import ImageLoss, Objective
 from prom.objectives.reconstructed import Reconstructed, metadata_of
@@ -327,7 +327,7 @@ def train(
         raise InputError(f"{validation.name}: no slice for validation shows any of {', '.join(regions)}; hold out other patients")
     adam = torch.optim.Adam(network.parameters(), lr=learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    batches = shuffled_batches(len(data), min(batch_size, len(data)), generator)
+    batches = ShuffledBatches(len(data), min(batch_size, len(data)), generator)
     state: dict[str, Any] = {"step": 0, "best": -1.0, "weights": {}}
     if output:
         check_writable(output)

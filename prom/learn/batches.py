@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,18 +10,34 @@ from torch import Tensor
 from prom.engine.device import asynchronous
 
 
-def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[list[int] | Tensor]:
+class ShuffledBatches:
     """Endless batches of indices; each pass visits every image once, in a new order. A short last batch is left out.
 
     Of a generator on a GPU they stay there, so that nobody waits for it.
 
-    >>> batches = shuffled_batches(3, 2, torch.Generator().manual_seed(0))
+    >>> batches = ShuffledBatches(3, 2, torch.Generator().manual_seed(0))
     >>> len(next(batches)), len(next(batches))
     (2, 2)
     """
-    batch_size = min(batch_size, count)
-    while True:
-        order = torch.randperm(count, generator=generator, device=generator.device)
-        order = order if asynchronous(order) else order.tolist()
-        for start in range(0, count - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
+
+    def __init__(self, count: int, batch_size: int, generator: torch.Generator) -> None:
+        self.count, self.batch_size, self.generator = count, min(batch_size, count), generator
+        self.order, self.place = torch.empty(0, dtype=torch.int64), 0
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[int] | Tensor:
+        if self.place + self.batch_size > len(self.order):
+            self.order, self.place = torch.randperm(self.count, generator=self.generator, device=self.generator.device), 0
+        batch = self.order[self.place : self.place + self.batch_size]
+        self.place += self.batch_size
+        return batch if asynchronous(batch) else batch.tolist()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is, but for the generator."""
+        return {"order": self.order, "place": self.place}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.order, self.place = state["order"].to(self.generator.device), state["place"]

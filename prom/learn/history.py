@@ -35,6 +35,16 @@ class History:
             self.callback(iteration, theta)
         self.bar.update()
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """All of it so far."""
+        return {"rows": torch.tensor(self.rows, dtype=torch.float64), "measured": self.measured[: len(self.rows)].cpu()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on from there."""
+        self.rows = [(int(member), int(iteration), budget) for member, iteration, budget in state["rows"].tolist()]
+        self.measured[: len(self.rows)] = state["measured"]
+        self.bar.update(len(self.rows))
+
     def table(self) -> pd.DataFrame:
         """All of it, at the end.
 

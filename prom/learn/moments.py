@@ -7,7 +7,7 @@ from torch import Tensor
 
 from prom import options
 from prom.datasets.base import SliceDataset
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.learn.gradient import expected_gradient
 from prom.learn.recipes import Recipe
 from prom.problem import Problem
@@ -51,7 +51,7 @@ def adam_moments(train: SliceDataset, acceleration: float, recipe: Recipe, draws
     generator = torch.Generator().manual_seed(seed)
     start = torch.rand(train.shape, generator=generator, dtype=torch.float32)
     mean, square = torch.zeros_like(start), torch.zeros_like(start)
-    batches = shuffled_batches(len(train), recipe.batch_size, generator)
+    batches = ShuffledBatches(len(train), recipe.batch_size, generator)
     for _ in range(draws):
         _, gradient, _ = expected_gradient(problem, next(batches), start, 1.0, recipe, generator)
         mean.lerp_(gradient, 1 - recipe.momentum)

@@ -13,7 +13,7 @@ from prom.datasets.base import SliceDataset
 from prom.datasets.units import unit
 from prom.engine.device import choose_device
 from prom.errors import InputError
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.learn.layer import MaskLayer
 from prom.masks import as_masks
 from prom.reconstruction.through import check_image, check_network
@@ -112,7 +112,7 @@ def train_network(
     optimisers = [torch.optim.Adam(weights, learning_rate)] if weights else []
     optimisers += [torch.optim.SGD(layer.parameters(), mask_learning_rate, MOMENTUM)] if layer else []
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps) for optimiser in optimisers]
-    batches = shuffled_batches(len(train), batch_size, generator)
+    batches = ShuffledBatches(len(train), batch_size, generator)
     bar = tqdm(range(steps), desc=f"train {type(network).__name__} on {train.name}", disable=None, leave=False)
     for step in bar:
         indices = next(batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,8 @@ from prom.engine.replay import replayed
 from prom.engine.threads import spread
 from prom.errors import InputError
 from prom.learn import centre
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
+from prom.learn.checkpoint import Checkpoint, Kept
 from prom.learn.history import History
 from prom.learn.iterate import iterate
 from prom.learn.polish import improve
@@ -44,6 +46,7 @@ def optimize(
     callback: Callable[[int, Tensor], None] | None = None,
     reconstruction: str | Reconstruction | None = None,
     demands: Demands | None = None,
+    checkpoint: str | os.PathLike | None = None,
     **named: object,
 ) -> MaskResult:
     """Learn which k-space samples to measure (Eq. 3, Algorithm 1).
@@ -75,6 +78,10 @@ def optimize(
     demands, named
         What the scanner demands of the mask: :class:`prom.masks.demands.Demands`, or its fields by name, such as ``calibration=24``.
 
+    checkpoint
+        A file that the state goes to once a minute. Where it exists, the optimisation goes on from it, to the same bits, polishing aside,
+        which begins anew; at the end it is removed.
+
     Returns
     -------
     MaskResult
@@ -85,7 +92,8 @@ def optimize(
     Raises
     ------
     InputError
-        Where the data, the acceleration, a name or the device cannot be used, demands cannot be met, or the loss is not finite.
+        Where the data, the acceleration, a name or the device cannot be used, demands cannot be met, the loss is not finite, or the
+        checkpoint is damaged or of something else.
 
     >>> from dataclasses import replace
     >>> result = optimize(torch.rand(2, 16, 16), acceleration=4, recipe=replace(DEFAULT, iterations=20))
@@ -98,13 +106,25 @@ def optimize(
     if not isinstance(recipe, Recipe):
         raise InputError(f"recipe {str(recipe)[:40]!r}: must be a Recipe, e.g. prom.DEFAULT or prom.PAPER")
     demands = Demands.of(demands, named)
-    return learn(Problem.of(data, acceleration, pattern, objective, device, reconstruction, demands), recipe, check_seed(seed), callback)
+    problem, seed = Problem.of(data, acceleration, pattern, objective, device, reconstruction, demands), check_seed(seed)
+    if checkpoint is None:
+        return learn(problem, recipe, seed, callback)
+    kept = Checkpoint(checkpoint, problem, recipe, seed)
+    result = learn(problem, recipe, seed, callback, kept)
+    kept.remove()
+    return result
 
 
 @spread()
-def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
+def learn(
+    problem: Problem,
+    recipe: Recipe = DEFAULT,
+    seed: int = 0,
+    callback: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> MaskResult:
     """Algorithm 1, for a problem that has been made already; again with DC demanded, where curvature has lost it and the loss falls so."""
-    result = descend(problem, recipe, seed, callback)
+    result = descend(problem, recipe, seed, callback, checkpoint)
     again = centre.demanded(problem, result.mask) if recipe.curvature and callback is None else None
     if again is None:
         return result
@@ -115,23 +135,36 @@ def learn(problem: Problem, recipe: Recipe = DEFAULT, seed: int = 0, callback: C
     return replace(other, recipe=result.recipe, provenance=other.provenance | {"centre": "learnt again with DC demanded"})
 
 
-def descend(problem: Problem, recipe: Recipe, seed: int, callback: Callable[[int, Tensor], None] | None = None) -> MaskResult:
+def descend(
+    problem: Problem,
+    recipe: Recipe,
+    seed: int,
+    callback: Callable[[int, Tensor], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> MaskResult:
     """Algorithm 1, once."""
     refuse_what_fails(problem, recipe)
     generator = torch.Generator(problem.device).manual_seed(seed)
     history, solutions, feasible = History(problem, recipe, callback), [], problem.feasible
-    for member in range(recipe.members):
-        if fresh := member == 0 or recipe.independent_members:
+    kept = checkpoint.read() if checkpoint else None
+    for member in range(kept.member if kept else 0, recipe.members):
+        fresh, done = member == 0 or recipe.independent_members, 0
+        if fresh or kept:
             theta = start(problem, recipe, generator)  # U(0, 1), section 4
             step = STEP_RULES[recipe.step_rule](recipe, theta, problem.acceleration)
             move = replayed(partial(iterate, problem, step, recipe, generator), generator, problem.replayable)
-        batches = shuffled_batches(len(problem.data), recipe.batch_size, generator)
-        for iteration in range(recipe.iterations):
+        batches = ShuffledBatches(len(problem.data), recipe.batch_size, generator)
+        if kept:
+            kept.restore(generator, step=step, batches=batches, history=history)
+            theta, solutions, done, kept = kept.theta, kept.solutions, kept.done, None
+        for iteration in range(done, recipe.iterations):
             progress = iteration / max(recipe.iterations - 1, 1)
             tau = linear(progress, recipe.tau_start, recipe.tau_end)
             budget = feasible.annealed(progress if fresh else 1.0, *recipe.phases)  # A.1
             theta, measured = move(theta, next(batches), tau, budget)
             history.add(member, iteration, budget * len(feasible.parts), measured, theta)
+            if checkpoint and checkpoint.due:
+                checkpoint.write(Kept(member, iteration + 1, theta, solutions), generator, step=step, batches=batches, history=history)
         solutions.append(feasible.project(theta))  # feasible whatever the order of step and projection
     table, theta = history.table(), bernoulli.average(solutions).cpu()
     mask = problem.pattern.forward(feasible.round(theta)).contiguous()  # Eq. 8

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,14 @@ class AdamStep:
         self.theta.grad = gradient
         self.adam.step()
         return self.theta.detach().clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps between steps."""
+        return self.adam.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.adam.load_state_dict(state)
 
 
 class QuantileStep:
@@ -56,6 +65,14 @@ class QuantileStep:
         quantile = magnitudes.sort().values[self.rank - 1]  # on a GPU faster than kthvalue
         direction = (self.mean / quantile).nan_to_num_(0.0).clamp_(-1, 1)  # 0 / 0 where hardly any coordinate has a gradient
         return theta - self.rate * direction
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it keeps between steps."""
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.mean.copy_(state["mean"])
 
     def _in_one_pass(self, theta: Tensor) -> Tensor:
         from prom.engine.kernels import flat, moved, smallest

@@ -82,6 +82,7 @@ def make(
     seed: int = 0,
     task: Objective | None = None,
     demands: Demands | None = None,
+    checkpoint: str | os.PathLike | None = None,
 ) -> MaskResult:
     """The mask that a method makes of training slices. Its provenance also has the method's text and the seconds spent.
 
@@ -100,6 +101,8 @@ def make(
         until nothing that it tries helps (chapter 5).
     demands
         What the mask has to meet.
+    checkpoint
+        As of :func:`prom.optimize`, for recipes; without use where a recipe polishes for the task, and to baselines.
 
     Raises
     ------
@@ -131,7 +134,8 @@ def make(
         if through and recipe.polish:
             result = for_task(train, acceleration, pattern, recipe, task, seed, demands)
         else:
-            result = optimize(train, acceleration, pattern, recipe, objective=objective, seed=seed, demands=demands)
+            given = {"objective": objective, "seed": seed, "demands": demands, "checkpoint": checkpoint}
+            result = optimize(train, acceleration, pattern, recipe, **given)
         device = result.provenance["device"]
     seconds = round(time.perf_counter() - started, 2)
     learnt = {name: value for name, value in task.describe().items() if name != "objective"} if through else {}  # of baselines too

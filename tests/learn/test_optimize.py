@@ -12,7 +12,7 @@ import torch
 import prom
 from prom import DEFAULT, PAPER, InputError, SliceDataset, baselines, evaluate, fft2c, ifft2c, optimize, polish
 from prom.engine.device import choose_device
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.learn.gradient import expected_gradient
 from prom.masks import bernoulli
 from prom.problem import Problem, as_dataset
@@ -220,7 +220,7 @@ def test_complex_and_multichannel_input(blobs):
 
 
 def test_batches_visit_every_image_once_a_pass():
-    batches = shuffled_batches(10, 5, torch.Generator().manual_seed(0))
+    batches = ShuffledBatches(10, 5, torch.Generator().manual_seed(0))
     for _ in range(3):
         assert sorted(next(batches) + next(batches)) == list(range(10))
 
