@@ -25,7 +25,7 @@ import torch
 import prom
 from prom.datasets import cache
 from prom.datasets.base import Part, Plan
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.objectives import Measurements
 
 SLICES_PER_SUBJECT = 50
@@ -69,7 +69,7 @@ def main(folder: Path, slices: int, iterations: int) -> None:
     result = prom.optimize(data, 8, recipe=recipe)
     timed("optimise, with the mean power spectrum", started)
 
-    batches = shuffled_batches(len(data), recipe.batch_size, torch.Generator().manual_seed(0))
+    batches = ShuffledBatches(len(data), recipe.batch_size, torch.Generator().manual_seed(0))
     started = time.perf_counter()
     for _ in range(iterations):
         data.images[next(batches)]

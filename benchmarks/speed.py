@@ -29,7 +29,7 @@ from prom import objectives
 from prom.engine.replay import replayed
 from prom.engine.threads import parallel, spread
 from prom.files import atomic
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.learn.iterate import iterate
 from prom.learn.steps import STEP_RULES
 from prom.masks import versions
@@ -96,7 +96,7 @@ def step_of(recipe: prom.Recipe, images: torch.Tensor, acceleration: float, devi
     problem = Problem.of(images, acceleration, device=device)
     generator = torch.Generator(device).manual_seed(0)
     rule = STEP_RULES[recipe.step_rule](recipe, torch.zeros(problem.pattern.shape, device=device), acceleration)
-    batches = shuffled_batches(len(images), recipe.batch_size, generator)
+    batches = ShuffledBatches(len(images), recipe.batch_size, generator)
     if recipe.curvature:
         problem.objective.curvature()  # computed once an optimisation
     course = cycle(stages(recipe, images, acceleration, device))

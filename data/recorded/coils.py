@@ -35,7 +35,7 @@ from prom.errors import InputError
 from prom.files import atomic
 from prom.kspace.encoding import Coils
 from prom.kspace.patterns import make
-from prom.learn.batches import shuffled_batches
+from prom.learn.batches import ShuffledBatches
 from prom.learn.exchange import exchange
 from prom.learn.layer import MaskLayer
 from prom.learn.networks import train_network
@@ -241,7 +241,7 @@ def repulsive(iterations: int) -> Maker:
         generator, count = torch.Generator().manual_seed(case.seed), int(form.mask.sum())
         moved = torch.zeros(shape, dtype=torch.float64)
         step = QuantileStep(prom.DEFAULT, moved, case.acceleration)
-        batches = shuffled_batches(len(case.train), 8, generator)
+        batches = ShuffledBatches(len(case.train), 8, generator)
 
         def drawn(logarithms: Tensor) -> Tensor:
             power = (form.power * logarithms.exp())[..., None].numpy()
