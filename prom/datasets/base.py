@@ -673,7 +673,7 @@ class Plan:
 
     ``files`` are all files whose content decides what is read, ``options`` whatever else does. ``root`` is the data set's own folder.
     ``sides`` are the patients of each split, and ``left_out`` the files that are not read, each with the reason, where that is known.
-    ``kind`` is that of the data set, ``skipping`` what slices are called that are left out.
+    ``notes`` are what else a user should know, ``kind`` is that of the data set, ``skipping`` what slices are called that are left out.
     """
 
     name: str
@@ -687,6 +687,7 @@ class Plan:
     source: str = ""
     sides: dict[str, Sequence[str]] = field(default_factory=dict)
     left_out: Sequence[tuple[Path, str]] = ()
+    notes: Sequence[str] = ()
     kind: str = "slices"
     skipping: str = "constant slice(s)"
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 import torch
 
+from prom.datasets import hdf5
 from prom.datasets.base import Part, Plan
 from prom.datasets.reading import check_declared, check_values, damaged, decoding, inside, read_text
 from prom.errors import InputError, unknown
@@ -44,7 +45,6 @@ COLUMNS = ("file", "slice", "x", "y", "width", "height", "label")
 STUDY_LEVEL = "artifact"  # a remark on the whole volume, without a box
 LONGEST = 4096  # slices, rows or columns of a file; fastMRI's have at most some 50, 770 and 410
 LARGEST_CHUNK = 2**30  # bytes that HDF5 has to unpack at once to give a single slice
-LARGEST_HEADER = 2**20  # bytes
 
 
 class Box(NamedTuple):
@@ -152,7 +152,7 @@ def read(item: tuple[Path, Sequence[Box]], root: Path, signal: str, annotated: b
         images = np.empty((len(numbers), SIZE, SIZE), np.complex64 if signal == "complex" else np.float32)
         for image, number in zip(images, numbers, strict=True):
             image[:] = _image(kspace[number], signal)
-        patient, spacing = _patient(file), _spacing(file)
+        patient, spacing = hdf5.text_attribute(file, "patient_id"), _spacing(file)  # some patients have several volumes
     check_values(path, images, numbers)
     classes = None
     if labels:
@@ -327,14 +327,6 @@ def _image(kspace: np.ndarray, signal: str) -> np.ndarray:
     return (image if signal == "complex" else image.abs()).numpy()
 
 
-def _patient(file: h5py.File) -> str | None:
-    """The attribute patient_id: some patients have several volumes."""
-    if "patient_id" not in file.attrs or not _is_text(file.attrs.get_id("patient_id")):
-        return None
-    value = file.attrs["patient_id"]
-    return (value.decode(errors="replace") if isinstance(value, bytes) else value).strip() or None
-
-
 def _spacing(file: h5py.File) -> tuple[float, float] | None:
     """(row, column) size of a pixel in mm by the ISMRMRD header, x of which is the readout: the rows. None where it has none."""
     text = header(file)
@@ -346,7 +338,7 @@ def header(file: h5py.File) -> bytes | None:
     if not isinstance(file.get("ismrmrd_header", getlink=True), h5py.HardLink):
         return None
     stored = file["ismrmrd_header"]
-    if not isinstance(stored, h5py.Dataset) or stored.is_virtual or stored.external or not _is_text(stored):
+    if not isinstance(stored, h5py.Dataset) or stored.is_virtual or stored.external or not hdf5.is_text(stored):
         return None
     try:
         return stored[()]
@@ -372,11 +364,6 @@ def without_oversampling(text: bytes | None, rows: int, columns: int) -> tuple[i
     return (wanted, columns) if encoded == rows and 0 < wanted < encoded else None
 
 
-def _is_text(stored: h5py.Dataset | h5py.h5a.AttrID) -> bool:
-    """Whether it is one string. HDF5 does not survive other types of variable length where they are damaged."""
-    return stored.shape == () and h5py.check_string_dtype(stored.dtype) is not None and stored.dtype.itemsize <= LARGEST_HEADER
-
-
 def pixel_size(text: bytes) -> tuple[float, float] | None:
     """Field of view by matrix size of the reconstructed space, mm: (x, y), or None where the header is damaged.
 
@@ -398,7 +385,7 @@ def _encoding(text: bytes) -> ElementTree.Element | None:
     """The first encoding of an ISMRMRD header, or None where it is damaged."""
     try:
         decoded = text.decode()
-        if len(text) > LARGEST_HEADER or "<!DOCTYPE" in decoded or "<!ENTITY" in decoded:  # entities can expand to gigabytes
+        if len(text) > hdf5.LARGEST_TEXT or "<!DOCTYPE" in decoded or "<!ENTITY" in decoded:  # entities can expand to gigabytes
             return None
         return ElementTree.fromstring(decoded).find("{*}encoding")
     except (ValueError, AttributeError, ElementTree.ParseError):

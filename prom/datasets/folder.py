@@ -88,13 +88,14 @@ def plan(
     into results: de-identify DICOM files first.
 
     *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder whose name the file's name
-    begins with (BraTS); else the topmost folder; else the file's name without contrast, session, echo or frame. Where several names end in
-    the same numbers (P1_0, P2_0) ``patient`` must say whether these are of slices. See :func:`prom.datasets.layout.names`.
+    begins with (BraTS); the ``patient_id`` in an HDF5 file (fastMRI); else the topmost folder; else the file's name without contrast,
+    session, echo or frame. Where several names end in the same numbers (P1_0, P2_0) ``patient`` must say whether these are of slices. See
+    :func:`prom.datasets.layout.names`.
 
-    *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs), ``split`` picks one of them. If
-    not, patients are sorted by name (numbers by value), and every fifth one, beginning with the second, is "test", the others are
-    "train"; there is no "validation". The rule counts patients with a file that is read and does not depend on the order of files on disk,
-    but adding patients can move others. A single patient is all "train"; "all" is everything.
+    *Splits.* If the folder has sub-folders train, test, validation or val (or both imagesTr and imagesTs, or fastMRI's multicoil_train,
+    multicoil_val ...), ``split`` picks one of them. If not, patients are sorted by name (numbers by value), and every fifth one, beginning
+    with the second, is "test", the others are "train"; there is no "validation". The rule counts patients with a file that is read and does
+    not depend on the order of files on disk, but adding patients can move others. A single patient is all "train"; "all" is everything.
 
     *Labels.* A file is a label by its name (``_seg``, ``_gt``, ``-label``, ``_dseg`` ...), its folder (labelsTr, labels, masks), or its
     values, whole and few, beside an image of the patient on the same grid. It belongs to the image that is called the same, and has its
@@ -115,9 +116,9 @@ def plan(
     ``(N, T, H, W)``. With coils=keep all frames of a series have the same sensitivities.
 
     *Not read.* Hidden files, files of other types, DICOM files without an image of the scanner (DICOMDIR, reports, presentation states,
-    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white but labels,
-    phases, real and imaginary parts in two files, coil sensitivities, derivatives of BIDS. The same file in two splits is refused. Links to
-    files elsewhere in the folder are read once, links out of it refused.
+    secondary captures; ``source`` counts them), masks of this package and what it exports, pictures in black and white but labels, phases,
+    real and imaginary parts in two files, coil sensitivities, derivatives and field maps of BIDS. The same file in two splits is refused.
+    Links to files elsewhere in the folder are read once, links out of it refused.
 
     Parameters
     ----------
@@ -328,6 +329,7 @@ def plan(
         ),
         sides={side: sorted({file.patient for file in chosen}, key=formats.natural) for side, chosen in sides.items()},
         left_out=left_out,
+        notes=notes,
         kind="series" if in_time else Plan.kind,
         skipping="empty slice(s)" if volume else "series with a constant frame" if in_time else Plan.skipping,
     )

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 EXPANSION = 1100  # deflate shrinks by 1032 at most, so that whatever declares more than this many times its bytes on disk is damaged
+LARGEST_TEXT = 2**20  # bytes
 FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}  # others would be looked for as plugins
 
 
@@ -47,6 +48,19 @@ def array(group: h5py.Group, name: str, dtype: type | np.dtype, largest: int) ->
     if dtype.kind == "b" and (found.view(np.uint8) > 1).any():
         raise ValueError(f"{name} has values that are neither true nor false")
     return found
+
+
+def is_text(stored: h5py.Dataset | h5py.h5a.AttrID) -> bool:
+    """Whether it is one string. HDF5 does not survive other types of variable length where they are damaged."""
+    return stored.shape == () and h5py.check_string_dtype(stored.dtype) is not None and stored.dtype.itemsize <= LARGEST_TEXT
+
+
+def text_attribute(file: h5py.File, name: str) -> str | None:
+    """An attribute of the file, or None where it has none of this name that is text, or an empty one."""
+    if name not in file.attrs or not is_text(file.attrs.get_id(name)):
+        return None
+    value = file.attrs[name]
+    return (value.decode(errors="replace") if isinstance(value, bytes) else value).strip() or None
 
 
 def overlap(kind: np.dtype) -> bool:

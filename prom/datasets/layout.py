@@ -12,6 +12,7 @@ from string import ascii_lowercase
 from prom.errors import InputError
 
 SPLIT_FOLDERS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test", "testing": "test"}
+SPLIT_FOLDERS |= {f"{coils}coil_{name}": split for coils in ("single", "multi") for name, split in SPLIT_FOLDERS.items()}  # fastMRI
 SIDES = SPLIT_FOLDERS | {"imagestr": "train", "labelstr": "train", "imagests": "test", "labelsts": "test"}
 DIVIDED = set(SIDES)  # no rule divides what lies in these
 IMAGE_FOLDERS = {

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from prom.datasets import formats, layout, raw
+from prom.datasets import formats, hdf5, layout, raw
 from prom.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ LARGEST_MASK = 2**22  # samples; enough of a larger file to see that it is none
 PARTLY = ("NIfTI", "MGH", "Analyze", "npy")  # formats that can be read in part
 WHOLE = ("HDF5", "MATLAB", "npz")  # that cannot, and are read where they are not large
 LARGE = 2**26  # bytes
+NO_IMAGES = {"derivatives": "of the derivatives of BIDS", "fmap": "of the field maps of BIDS"}
 BLACK_AND_WHITE = "a picture in black and white: a mask or a label"
 
 LeftOut = tuple[Path, str]
@@ -76,13 +77,15 @@ def assigned(
     readable, shades = [], set()
     for path, kind in paths:
         where = path.relative_to(root)
-        reason = "of the derivatives of BIDS" if "derivatives" in where.parts[:-1] else _not_an_image(path, kind)
+        reason = next((why for folder, why in NO_IMAGES.items() if folder in where.parts[:-1]), None) or _not_an_image(path, kind)
         if reason == BLACK_AND_WHITE and layout.says_label_of(where):
             shades.add(path)  # of one region, or of a slice with one: known as a label by its name alone
             reason = None
         (left_out.append((path, reason)) if reason else readable.append((path, kind)))
     relative = [path.relative_to(root) for path, _ in readable]
     names = layout.names(relative, [formats.without_extension(path).name for path in relative], patient)
+    if patient is None:
+        names = [_named(path, kind, name) for (path, kind), name in zip(readable, names, strict=True)]
     found, labelled, said = [], [], []
     for (path, kind), where, name in zip(readable, relative, names, strict=True):
         if name.unread and not name.label:
@@ -118,6 +121,18 @@ def assigned(
     if patient == "file":  # only now: the label of a file, and its other contrasts, are files too
         paired = [replace(file, patient=file.path.relative_to(root).as_posix()) for file in paired]
     return paired, left_out
+
+
+def _named(path: Path, kind: str, name: layout.Name) -> layout.Name:
+    """With the patient that an HDF5 file itself names, as those of fastMRI do."""
+    if kind != "HDF5":
+        return name
+    try:
+        with h5py.File(path, "r") as file:
+            owner = hdf5.text_attribute(file, "patient_id")
+    except Exception:  # which its reader says better
+        return name
+    return name if owner is None else replace(name, patient=owner, sure=True)
 
 
 def _refuse_empty_slices(root: Path, found: Sequence[File], left_out: Sequence[Path]) -> None:

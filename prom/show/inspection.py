@@ -33,7 +33,8 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         ``understood``: of the first file of each kind its axes, domain, coils and the share of k-space that is 0; ``coils``: with
         coils=keep how many, the least and greatest noise of a subject, and where maps and noise come from, else None; ``volumes``: with
         volume=True the sizes and the readout, and how many slices are empty; ``range``: least and greatest magnitude; ``labels``: the
-        ``values``, and of how many ``slices``, or None; ``pictures``: (subject, slice (H, W)) of a few.
+        ``values``, and of how many ``slices``, or None; ``notes``: what else is worth knowing, such as that the scanner may have
+        interpolated; ``pictures``: (subject, slice (H, W)) of a few.
 
     Raises
     ------
@@ -90,6 +91,7 @@ def inspect(path: str | os.PathLike, **settings: object) -> dict[str, object]:
         "labels": {"values": sorted(labels), "slices": labelled} if labelled else None,
         "left_out": list(plan.left_out),
         "refused": refused,
+        "notes": list(plan.notes),
         "pictures": pictures,
     }
 
@@ -165,6 +167,7 @@ def report(found: dict[str, object]) -> str:
         lines.append(f"{'values':11} magnitudes from {found['range'][0]:.4g} to {found['range'][1]:.4g}")
     if found["labels"]:
         lines.append(f"{'labels':11} of {found['labels']['slices']} {what}, values {_listed([str(v) for v in found['labels']['values']])}")
+    lines += [f"{'note':11} {note}" for note in found.get("notes", ())]
     reasons = Counter(reason for _, reason in found["left_out"])
     for reason, count in reasons.items():
         names = [path.name for path, why in found["left_out"] if why == reason]

@@ -31,6 +31,7 @@ from pydicom.uid import (
 import prom
 from prom import InputError
 from prom.datasets import dicom, folder
+from prom.show import inspection
 
 RNG = np.random.default_rng(2)
 SIEMENS_PHASE = {"RescaleSlope": 2, "RescaleIntercept": -4096}
@@ -254,6 +255,9 @@ def test_what_the_scanner_interpolated_is_told(tmp_path, matrix, field, spacing,
     tags = {"AcquisitionMatrix": matrix, "PercentPhaseFieldOfView": field, "PixelSpacing": spacing}
     write(tmp_path / "a.dcm", pixels(), **{tag: value for tag, value in tags.items() if value is not None})
     _, notes = dicom.organise(tmp_path, [tmp_path / "a.dcm"])
+    assert [line.split()[0] for line in inspection.report(inspection.inspect(tmp_path)).splitlines() if "measured to" in line] == [
+        "note"
+    ] * told
     assert [("4 x 5" in note or "4 x 6" in note) and "measured to 8 x 6" in note for note in notes] == [True] * told
 
 

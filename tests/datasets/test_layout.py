@@ -728,6 +728,37 @@ def fastmri(path, k, header="<xml/>"):
         file["kspace"], file["ismrmrd_header"] = k, header
 
 
+def test_patients_of_fastmri_are_those_of_the_files(tmp_path):
+    """Several volumes of a patient are on one side, whatever their files are called; and so are those in the folders of its splits."""
+    images = anatomy()
+    for number in range(12):
+        fastmri(tmp_path / f"file{1000 + number}.h5", kspace(images * (1 + number)))
+        with h5py.File(tmp_path / f"file{1000 + number}.h5", "a") as file:
+            file.attrs["patient_id"] = f"p{number // 2}"
+    train, test = (set(prom.load(tmp_path, split).patients) for split in ("train", "test"))
+    assert (train, test) == ({"p0", "p2", "p3", "p4", "p5"}, {"p1"})
+    assert len(set(prom.load(tmp_path, "train", patient="file").patient_names())) == 10  # as is asked for
+    for number, side in enumerate(("train", "val", "test")):
+        (tmp_path / "all" / f"multicoil_{side}").mkdir(parents=True)
+        for file in [tmp_path / f"file{1000 + 4 * number + one}.h5" for one in range(4)]:
+            file.rename(tmp_path / "all" / f"multicoil_{side}" / file.name)
+    sides = {split: set(prom.load(tmp_path / "all", split).patients) for split in ("train", "validation", "test")}
+    assert sides == {"train": {"p0", "p1"}, "validation": {"p2", "p3"}, "test": {"p4", "p5"}}
+    with h5py.File(tmp_path / "all" / "multicoil_test" / "file1011.h5", "a") as file:
+        file.attrs["patient_id"] = "p0"
+    assert "patient 'p0' is in" in message(tmp_path / "all")
+
+
+def test_field_maps_of_bids_are_no_images(tmp_path):
+    for number in range(2):
+        save(tmp_path / f"sub-{number}" / "anat" / f"sub-{number}_T1w.nii.gz", image())
+        for name in ("phase1", "phase2", "magnitude1", "fieldmap"):
+            save(tmp_path / f"sub-{number}" / "fmap" / f"sub-{number}_{name}.nii.gz", image())
+    found = inspection.inspect(tmp_path)
+    assert found["read"]["files"] == 2 and len(found["left_out"]) == 8
+    assert "8 file(s), of the field maps of BIDS" in inspection.report(found)
+
+
 def test_multicoil_fastmri_without_options(tmp_path):
     images = anatomy()
     y, x = np.mgrid[-1:1:40j, -1:1:32j]
