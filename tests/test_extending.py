@@ -15,6 +15,7 @@ from prom.masks import bernoulli, load_mask
 from prom.objectives import ImageLoss
 from prom.objectives.reconstructed import Reconstructed
 from prom.reconstruction.sense import mean_power
+from prom.reconstruction.zero_filled import ZeroFilled
 from prom.runs import results, sweep
 
 FEW = replace(prom.DEFAULT, iterations=30)
@@ -72,6 +73,13 @@ def test_a_reconstruction_that_looks_at_the_image(size):
     expected = functional.mse_loss(((seen.roll(-1, -1) + seen + seen.roll(1, -1)) / 3).abs(), images.abs())
     found = ImageLoss(images, functional.mse_loss, reconstruction=smoothed)
     assert float(found.loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5)
+
+    class Smoothed(ZeroFilled):
+        def __call__(self, samples, mask, encoding):
+            return smoothed(samples, mask, encoding)
+
+    found = ImageLoss(images, functional.mse_loss, reconstruction=Smoothed())
+    assert float(found.loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5) and "Smoothed" in str(found.describe())
     data = prom.SliceDataset("noise", "train", images, ["a", "b", "c"], [0, 0, 0])
     assert float(Reconstructed(data, smoothed).loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5)
 

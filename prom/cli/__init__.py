@@ -289,7 +289,8 @@ def optimize_command(
 ) -> None:
     """Learn a mask from the fully sampled slices of DATASET.
 
-    What takes longer than a minute is written to OUTPUT.part on the way, and goes on from there where it was stopped.
+    A descent that takes longer than a minute is written to OUTPUT.part on the way, and goes on from there where it was stopped. Polishing
+    starts again.
     """
     if check_reconstruction(reconstruction) != "zero-filled" and network:
         raise click.UsageError(f"--network reads zero-filled images; leave out --network or --reconstruction {reconstruction}")
@@ -315,10 +316,11 @@ def optimize_command(
         if chosen.polish:  # of which the history knows nothing
             made = prom.problem.Problem.around(result.mask, data, pattern, objective, device, reconstruction, demands).objective
             loss = prom.objectives.whole_loss(made, range(len(data)), result.mask.float().to(made.data.device))
-    seconds = time.perf_counter() - started
+    seconds = time.perf_counter() - started + result.provenance.get("seconds_before", 0)
     if prom.distributed.rank():
         return  # every process has the same mask
     result.save(output)
+    Path(f"{output}.part").unlink(missing_ok=True)
     report_mask(result, output, json, tr, seconds=round(seconds, 2), final_loss=loss)
 
 

@@ -77,7 +77,7 @@ class Lists(click.Command):
 def sweep_command(kind, dataset, settings, jobs, executor, snakemake, **what) -> None:
     """Run many methods, accelerations and seeds, and make one table: KIND is reconstruction or segmentation.
 
-    You can interrupt a sweep and resume it with the same command, within a long optimisation too. Runs that fail do not stop the others;
+    You can interrupt a sweep and resume it with the same command, within a long descent too. Runs that fail do not stop the others;
     they are named at the end, with exit code 1. Scores are those of zero-filled images, or of the network's regions in them. Sweeps need
     the extra 'sweep': pip install 'prom-mri[sweep]'.
     """

@@ -317,9 +317,11 @@ def _measured(
     """
     if matrix is None or np.size(matrix) != 4:
         return 0, 0
-    share, extent = 1.0, [n * float(pixel) for n, pixel in zip(size, (1, 1) if spacing is None else spacing, strict=True)]
-    if field and float(field) > 0 and min(extent) > 0:
-        phase, read = extent if matrix[2] else extent[::-1]
+    share = 1.0
+    if field and float(field) > 0 and min(size) > 0:
+        pixels = pixel_spacing(*spacing) if np.size(spacing) == 2 and all(spacing) else None
+        phase, read = (n * pixel for n, pixel in zip(size, pixels or (1, 1), strict=True))
+        phase, read = (phase, read) if matrix[2] else (read, phase)
         share = phase / (read * float(field) / 100)
     return int(matrix[0] or round(matrix[2] * share)), int(matrix[1] or round(matrix[3] * share))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from prom.engine import distributed, network_files
 from prom.errors import InputError
@@ -34,13 +37,16 @@ class Part(Protocol):
 
 @dataclass
 class Kept:
-    """Where an optimisation is: its member, how many iterations of it are done, theta, and the solutions of members before."""
+    """Where an optimisation is: its member, how many iterations of it are done, theta, the solutions of members before ``(members, ...)``,
+    the state of all else, and the seconds that it took.
+    """
 
     member: int
     done: int
     theta: Tensor
-    solutions: list[Tensor]
+    solutions: Tensor
     states: dict[str, Any] = field(default_factory=dict)
+    spent: float = 0.0
 
     def restore(self, generator: torch.Generator, **parts: Part) -> None:
         """Put the generator and these parts where they were."""
@@ -51,6 +57,11 @@ class Kept:
 
 class Checkpoint:
     """The file of one optimisation.
+
+    Attributes
+    ----------
+    before
+        Seconds that were spent before it was stopped.
 
     Parameters
     ----------
@@ -66,33 +77,45 @@ class Checkpoint:
     """
 
     def __init__(self, path: str | os.PathLike, problem: Problem, recipe: Recipe, seed: int) -> None:
-        self.path, self.device, self.written = Path(path), problem.device, time.monotonic()
-        check_writable(self.path)
-        asked = {
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"checkpoint {path!r}: must be the name of a file")
+        self.path, self.device, self.before = Path(path), problem.device, 0.0
+        self.begun = self.written = time.monotonic()
+        try:
+            check_writable(self.path)
+        except InputError as error:
+            raise InputError(str(error).replace("output", "checkpoint", 1)) from error
+        self.asked = {
             "data": problem.data.fingerprint(),
-            "objective": problem.objective.describe(),
+            "objective": json.dumps([problem.objective.describe(), _loss_at_first(problem)]),
             "pattern": problem.pattern.name,
-            "acceleration": problem.acceleration,
-            "demands": problem.demands.as_dict(),
-            "recipe": recipe.as_dict(),
+            "acceleration": float(problem.acceleration),
+            "demands": json.dumps(problem.demands.as_dict(), sort_keys=True),
+            "recipe": json.dumps(recipe.as_dict(), sort_keys=True),
             "seed": seed,
-            "device": problem.device.type,
-            "versions": versions(),
+            "kind of device": problem.device.type,
+            "versions": json.dumps(versions(), sort_keys=True),
         }
-        self.asked = json.dumps(asked, sort_keys=True)
 
     def read(self) -> Kept | None:
-        """What was written last, or None."""
-        if not self.path.is_file():
-            return None
+        """What was written last, or None; the same for all processes."""
+        kept = self._read() if self.path.is_file() else None
+        place = torch.tensor([1.0 + kept.member, 1.0 + kept.done] if kept else [0.0, 0.0], dtype=torch.float64, device=self.device)
+        sums, squares = distributed.total(place, place.square())
+        if not torch.equal(sums.square(), distributed.size() * squares):
+            raise InputError(f"checkpoint {self.path}: is not the same for all processes; name a file that all of them see")
+        self.before = kept.spent if kept else 0.0
+        return kept
+
+    def _read(self) -> Kept:
         try:
             state = torch.load(network_files.checked(self.path), map_location=self.device, weights_only=True)
-            asked, kept = state.pop("asked"), Kept(**state)
+            asked, kept = dict(state.pop("asked")), Kept(**state)
         except Exception as error:  # a damaged file fails in any of many ways
             raise InputError(f"checkpoint {self.path}: cannot be read; remove it to start again") from error
-        if asked != self.asked:
+        if others := [name for name in self.asked if asked.get(name) != self.asked[name]]:
             raise InputError(
-                f"checkpoint {self.path}: is of an optimisation with other data, settings or versions; remove it, or name another file"
+                f"checkpoint {self.path}: is of an optimisation with other {', '.join(others)}; remove it, or name another file"
             )
         return kept
 
@@ -102,12 +125,21 @@ class Checkpoint:
         return distributed.rank() == 0 and time.monotonic() - self.written > EVERY
 
     def write(self, kept: Kept, generator: torch.Generator, **parts: Part) -> None:
-        """Write where it is, and the state of the generator and of these parts."""
+        """Write where it is, and the state of the generator and of these parts; where that fails, say so and go on."""
         states = {"generator": generator.get_state(), **{name: part.state_dict() for name, part in parts.items()}}
-        network_files.write(self.path, {**vars(kept), "states": states, "asked": self.asked})
         self.written = time.monotonic()
+        spent = self.before + self.written - self.begun
+        try:
+            network_files.write(self.path, {**vars(kept), "states": states, "spent": spent, "asked": self.asked})
+        except InputError as error:
+            words = str(error).replace("output", "checkpoint", 1).partition("; ")[0]
+            tqdm.write(f"{words}; the optimisation goes on, but from the last one where it is stopped", file=sys.stderr)
 
-    def remove(self) -> None:
-        """At the end."""
-        if distributed.rank() == 0:
-            self.path.unlink(missing_ok=True)
+
+def _loss_at_first(problem: Problem) -> str:
+    """What tells losses of one name apart: hexadecimal digits of loss and gradient of the first image, where theta is a half."""
+    mask = problem.pattern.forward(torch.full(problem.pattern.shape, 0.5, device=problem.device))
+    parts = problem.objective.loss_and_gradient([0], mask[None].contiguous())
+    if (curvature := problem.objective.curvature()) is not None:
+        parts = (*parts, curvature)
+    return hashlib.sha256(b"".join(part.detach().cpu().contiguous().numpy().tobytes() for part in parts)).hexdigest()[:16]

@@ -79,8 +79,8 @@ def optimize(
         What the scanner demands of the mask: :class:`prom.masks.demands.Demands`, or its fields by name, such as ``calibration=24``.
 
     checkpoint
-        A file that the state goes to once a minute. Where it exists, the optimisation goes on from it, to the same bits, polishing aside,
-        which begins anew; at the end it is removed.
+        A file that the state goes to once a minute. Where it exists, the optimisation goes on from it, to the same bits; polishing, and
+        the second run with DC, start again. It stays: remove it when the mask is saved.
 
     Returns
     -------
@@ -111,8 +111,7 @@ def optimize(
         return learn(problem, recipe, seed, callback)
     kept = Checkpoint(checkpoint, problem, recipe, seed)
     result = learn(problem, recipe, seed, callback, kept)
-    kept.remove()
-    return result
+    return replace(result, provenance=result.provenance | {"seconds_before": round(kept.before, 2)}) if kept.before else result
 
 
 @spread()
@@ -156,7 +155,7 @@ def descend(
         batches = ShuffledBatches(len(problem.data), recipe.batch_size, generator)
         if kept:
             kept.restore(generator, step=step, batches=batches, history=history)
-            theta, solutions, done, kept = kept.theta, kept.solutions, kept.done, None
+            theta, solutions, done, kept = kept.theta, list(kept.solutions), kept.done, None
         for iteration in range(done, recipe.iterations):
             progress = iteration / max(recipe.iterations - 1, 1)
             tau = linear(progress, recipe.tau_start, recipe.tau_end)
@@ -164,7 +163,8 @@ def descend(
             theta, measured = move(theta, next(batches), tau, budget)
             history.add(member, iteration, budget * len(feasible.parts), measured, theta)
             if checkpoint and checkpoint.due:
-                checkpoint.write(Kept(member, iteration + 1, theta, solutions), generator, step=step, batches=batches, history=history)
+                place = Kept(member, iteration + 1, theta, torch.stack(solutions) if solutions else theta[:0])
+                checkpoint.write(place, generator, step=step, batches=batches, history=history)
         solutions.append(feasible.project(theta))  # feasible whatever the order of step and projection
     table, theta = history.table(), bernoulli.average(solutions).cpu()
     mask = problem.pattern.forward(feasible.round(theta)).contiguous()  # Eq. 8

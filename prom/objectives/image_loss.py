@@ -58,7 +58,7 @@ class ImageLoss(Objective):
         self.criterion = criterion
         self.targets = check_targets(targets, len(images))
         self.reconstruction = reconstruction or ZeroFilled()
-        self._fast = isinstance(self.reconstruction, ZeroFilled)  # others may look at the image's phase
+        self._fast = type(self.reconstruction) is ZeroFilled  # others may look at the image's phase
         self._described = described or {"objective": name_of(criterion)}
         self._curvature = None if near is None else curvature.near(self, near)
 
@@ -85,7 +85,7 @@ class ImageLoss(Objective):
         encoding, unit = self.data.encoding, self.data.unit  # the criterion gets the images in their own unit
         if not self._fast:
             encoding = Fourier(self.data.samples, self.data.axes)
-            kspace = encoding.forward(self.data.images[indices].to(kspace.device) / unit)
+            kspace = encoding.forward(self.data.images[indices].to(kspace.device) / unit).to(kspace.dtype)
         by_channel = masks.unsqueeze(-len(self.data.samples) - 1)
         shape = (len(images), masks.shape[-len(self.data.samples) - 1], *images.shape[1:])  # (B, M, C, *samples)
         found, _ = image_of(self.reconstruction, (kspace * unit).unsqueeze(1), by_channel, encoding, shape)

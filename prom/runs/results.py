@@ -102,7 +102,7 @@ def make(
     demands
         What the mask has to meet.
     checkpoint
-        As of :func:`prom.optimize`, for recipes; without use where a recipe polishes for the task, and to baselines.
+        As of :func:`prom.optimize`, for recipes; of no use where a recipe polishes for the task, nor to baselines.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def make(
             given = {"objective": objective, "seed": seed, "demands": demands, "checkpoint": checkpoint}
             result = optimize(train, acceleration, pattern, recipe, **given)
         device = result.provenance["device"]
-    seconds = round(time.perf_counter() - started, 2)
+    seconds = round(time.perf_counter() - started + result.provenance.get("seconds_before", 0), 2)
     learnt = {name: value for name, value in task.describe().items() if name != "objective"} if through else {}  # of baselines too
     return replace(result, provenance={**result.provenance, **learnt, "method": method, "device": device, "seconds": seconds})
 

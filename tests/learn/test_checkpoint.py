@@ -10,7 +10,9 @@ import torch
 
 import prom
 from prom import DEFAULT, PAPER, POLISHED, InputError, optimize
+from prom.engine import network_files
 from prom.learn import checkpoint
+from prom.problem import Problem
 from prom.runs import results
 
 RECIPES = {
@@ -54,7 +56,9 @@ def test_it_goes_on_to_the_same_bits(blobs, tmp_path, name, pattern):
     found = optimize(blobs, **given, checkpoint=file)
     assert torch.equal(found.mask, expected.mask) and torch.equal(found.theta, expected.theta)
     pd.testing.assert_frame_equal(found.history, expected.history)
-    assert not list(tmp_path.iterdir())
+    assert found.provenance["seconds_before"] > 0 and "seconds_before" not in expected.provenance
+    again = optimize(blobs, **given, checkpoint=file)  # which stays, until the mask is saved
+    assert torch.equal(again.mask, expected.mask)
 
 
 def test_the_work_that_was_done_is_not_done_again(blobs, tmp_path):
@@ -73,27 +77,36 @@ def test_a_run_of_a_sweep_goes_on_too(blobs, tmp_path):
             given = {"objective": of or "magnitude_mse", "checkpoint": tmp_path / "run.part", "callback": stopped_after(9)}
             optimize(blobs, 4, recipe=recipe, **given)
         found = results.make(method, blobs, 4, task=of, checkpoint=tmp_path / "run.part")
-        assert torch.equal(found.mask, results.make(method, blobs, 4, task=of).mask) and not list(tmp_path.iterdir())
+        assert torch.equal(found.mask, results.make(method, blobs, 4, task=of).mask)
+        assert found.provenance["seconds"] > found.provenance["seconds_before"] > 0
+        (tmp_path / "run.part").unlink()
 
 
 @pytest.mark.parametrize(
-    "change",
+    "change, named",
     [
-        {"seed": 1},
-        {"acceleration": 5},
-        {"pattern": "columns"},
-        {"recipe": replace(RECIPES["default"], iterations=31)},
-        {"objective": torch.nn.functional.l1_loss},
-        {"calibration": 4},
-        {"data": torch.rand(24, 1, 32, 32)},
+        ({"seed": 1}, "seed;"),
+        ({"acceleration": 5}, "acceleration;"),
+        ({"pattern": "columns"}, "pattern"),
+        ({"recipe": replace(RECIPES["default"], iterations=31)}, "recipe;"),
+        ({"objective": lambda x, y: (x - y).abs().sum()}, "objective;"),
+        ({"calibration": 4}, "demands;"),
+        ({"data": torch.rand(24, 1, 32, 32)}, "data"),
     ],
 )
-def test_what_is_of_another_optimisation_is_refused(blobs, tmp_path, change):
-    given = {"data": blobs, "acceleration": 4, "recipe": RECIPES["default"], "device": "cpu", "checkpoint": tmp_path / "mask.part"}
+def test_what_is_of_another_optimisation_is_refused(blobs, tmp_path, change, named):
+    """A loss of the same name is another one too."""
+    given = {"objective": lambda x, y: (x - y).square().sum()} | {
+        "data": blobs,
+        "acceleration": 4,
+        "recipe": RECIPES["default"],
+        "device": "cpu",
+        "checkpoint": tmp_path / "mask.part",
+    }
     with pytest.raises(Stopped):
         optimize(**given, callback=stopped_after(5))
     before = (tmp_path / "mask.part").read_bytes()
-    with pytest.raises(InputError, match=r"mask.part: is of an optimisation with other data, settings or versions; remove it"):
+    with pytest.raises(InputError, match=rf"mask.part: is of an optimisation with other [a-z, ]*{named}.*remove it"):
         optimize(**(given | change))
     assert (tmp_path / "mask.part").read_bytes() == before
 
@@ -107,8 +120,37 @@ def test_what_is_damaged_is_refused(blobs, tmp_path):
         (tmp_path / "mask.part").write_bytes(wrong)
         with pytest.raises(InputError, match="cannot be read; remove it to start again"):
             optimize(blobs, 4, **given)
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="checkpoint .*does not exist"):
         optimize(blobs, 4, recipe=RECIPES["default"], checkpoint=tmp_path / "none" / "mask.part")
+    with pytest.raises(InputError, match="checkpoint True: must be the name of a file"):
+        optimize(blobs, 4, recipe=RECIPES["default"], checkpoint=True)
+
+
+def test_a_disk_that_is_full_for_a_moment_ends_nothing(blobs, tmp_path, monkeypatch, capsys):
+    written, real = [], network_files.write
+
+    def write(path, content):
+        written.append(content["done"])
+        if len(written) == 3:
+            raise InputError(f"output {path}: cannot be written (the disk is full); name another file or folder")
+        real(path, content)
+
+    monkeypatch.setattr(checkpoint.network_files, "write", write)
+    found = optimize(blobs, 4, recipe=RECIPES["default"], checkpoint=tmp_path / "mask.part", device="cpu")
+    assert written == [*range(1, 31)] and torch.equal(found.mask, optimize(blobs, 4, recipe=RECIPES["default"], device="cpu").mask)
+    assert "mask.part: cannot be written (the disk is full); the optimisation goes on" in capsys.readouterr().err
+
+
+def test_processes_that_see_different_files_are_refused(blobs, tmp_path, monkeypatch):
+    given = {"recipe": RECIPES["default"], "device": "cpu", "checkpoint": tmp_path / "mask.part"}
+    with pytest.raises(Stopped):
+        optimize(blobs, 4, **given, callback=stopped_after(5))
+    monkeypatch.setattr(checkpoint.distributed, "size", lambda: 2)
+    monkeypatch.setattr(checkpoint.distributed, "total", lambda *tensors: tensors)  # of another one that sees none
+    with pytest.raises(InputError, match="is not the same for all processes"):
+        checkpoint.Checkpoint(tmp_path / "mask.part", Problem.of(blobs, 4, device="cpu"), RECIPES["default"], 0).read()
+    monkeypatch.setattr(checkpoint.distributed, "total", lambda *tensors: tuple(2 * one for one in tensors))
+    assert checkpoint.Checkpoint(tmp_path / "mask.part", Problem.of(blobs, 4, device="cpu"), RECIPES["default"], 0).read().done == 4
 
 
 def test_what_is_fast_leaves_no_file(blobs, tmp_path, monkeypatch):
@@ -123,25 +165,14 @@ def test_what_is_fast_leaves_no_file(blobs, tmp_path, monkeypatch):
 
 
 def test_the_command_goes_on(command_line, tmp_path, monkeypatch):
-    """A file of another run beside the output is named in one line, and neither used nor replaced."""
-    given = [
-        "optimize",
-        "mni_brain",
-        "--set",
-        "subjects=2",
-        "--set",
-        "size=32",
-        "--acceleration",
-        "4",
-        "--iterations",
-        "30",
-        "--output",
-        "mask.h5",
-    ]
-    written = []
-    monkeypatch.setattr(checkpoint.Checkpoint, "remove", lambda self: written.append(self.path.read_bytes()))
-    assert command_line(*given)[0] == 0 and len(written) == 1
-    first = prom.load_mask("mask.h5")
-    code, _, err = command_line(*given[:-2], "--seed", "1", "--output", "mask.h5")
-    assert code == 2 and err.count("\n") == 1 and "checkpoint mask.h5.part: is of an optimisation with other data" in err
-    assert command_line(*given)[0] == 0 and torch.equal(prom.load_mask("mask.h5").mask, first.mask)
+    """The state stays until the mask is saved. One of another run beside the output is named in one line, and neither used nor replaced."""
+    given = ["optimize", "mni_brain", "--set", "subjects=2", "--set", "size=32", "--acceleration", "4", "--iterations", "30"]
+    expected = command_line(*given, "--output", "other.h5")[0], prom.load_mask("other.h5").mask
+    with monkeypatch.context() as patched:
+        patched.setattr(prom.MaskResult, "save", lambda *_: (_ for _ in ()).throw(InputError("output mask.h5: the disk is full")))
+        assert command_line(*given, "--output", "mask.h5")[0] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.h5.part", "other.h5"]
+    code, _, err = command_line(*given, "--seed", "1", "--output", "mask.h5")
+    assert code == 2 and err.count("\n") == 1 and "checkpoint mask.h5.part: is of an optimisation with other seed; remove it" in err
+    assert command_line(*given, "--output", "mask.h5")[0] == expected[0] == 0
+    assert torch.equal(prom.load_mask("mask.h5").mask, expected[1]) and not (tmp_path / "mask.h5.part").exists()
