@@ -10,6 +10,7 @@ from torch.nn import functional
 
 import prom
 from prom import fft2c, ifft2c, methods, reconstruction
+from prom.datasets.cache import StoredRows
 from prom.kspace import patterns
 from prom.masks import bernoulli, load_mask
 from prom.objectives import ImageLoss
@@ -60,7 +61,7 @@ def test_a_pattern(blobs, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(32, 32), (15, 14)])
-def test_a_reconstruction_that_looks_at_the_image(size):
+def test_a_reconstruction_that_looks_at_the_image(size, tmp_path):
     """What it gets is the image itself, not up to a phase; of stored images, of others, and by a loss of samples alike."""
 
     def smoothed(samples, mask, encoding):
@@ -73,6 +74,14 @@ def test_a_reconstruction_that_looks_at_the_image(size):
     expected = functional.mse_loss(((seen.roll(-1, -1) + seen + seen.roll(1, -1)) / 3).abs(), images.abs())
     found = ImageLoss(images, functional.mse_loss, reconstruction=smoothed)
     assert float(found.loss([0, 1, 2], mask)) == pytest.approx(float(expected), rel=1e-5)
+    images.numpy().tofile(tmp_path / "images")
+    stored = ImageLoss(StoredRows(tmp_path / "images", "float32", images.shape), functional.mse_loss, reconstruction=smoothed)
+    loss, gradient = stored.loss_and_gradient([0, 1, 2], mask)
+    step = 0.01 * torch.rand(mask.shape, generator=torch.Generator().manual_seed(2))
+    change = found.loss([0, 1, 2], mask + step) - found.loss([0, 1, 2], mask - step)
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5) and float(change) == pytest.approx(
+        float(2 * (gradient * step).sum()), rel=0.02
+    )
 
     class Smoothed(ZeroFilled):
         def __call__(self, samples, mask, encoding):

@@ -247,6 +247,7 @@ def test_series_without_description_are_told_apart_by_their_times(tmp_path):
         ([0, 6, 4, 0], 100 * 8 / 6, None, True),
         ([0, 6, 8, 0], 100 * 8 / 6, None, False),
         ([0, 6, 4, 0], 100 * 4 / 6, [0.5, 1.0], True),
+        ([4, 0, 0, 12], 150, None, True),  # columns over 12 pixels, of which 6 are stored
         ([0, 6, 8, 0], 100 * 8 / 6, [1.0], False),  # a damaged spacing says nothing
         ([0, 6, 4, 0], 100 * 4 / 6, [1.0, 1.0], False),  # stored are 133 %, which has 8 lines' worth
     ],

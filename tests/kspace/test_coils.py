@@ -160,6 +160,10 @@ def test_the_noise_of_padded_kspace_is_that_of_what_was_measured(share):
     one[:, 1] = 0
     with pytest.raises(InputError, match="corners are empty"):
         noise_level(one)  # a coil without a signal
+    few = torch.zeros(1, 64, 64, dtype=torch.complex64)
+    few[0, 0, :8] = few[0, 1, :8] = few[0, 1, 56:] = 0.05
+    with pytest.raises(InputError, match="corners are empty"):
+        noise_level(few)
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from prom.learn import checkpoint
 from prom.problem import Problem
 from prom.runs import results
 
-RECIPES = {
-    "default": replace(DEFAULT, iterations=30),
-    "polished": replace(POLISHED, iterations=20, polish=2),
-    "paper": replace(PAPER, members=3, iterations=12),
-    "members that go on": replace(PAPER, members=3, iterations=12, independent_members=False, project_after_step=False),
+RECIPES = {  # three batches a pass, so that one that is stopped is in the middle of it
+    "default": replace(DEFAULT, iterations=30, batch_size=4),
+    "polished": replace(POLISHED, iterations=20, polish=2, batch_size=4),
+    "paper": replace(PAPER, members=3, iterations=12, batch_size=4),
+    "members that go on": replace(PAPER, members=3, iterations=12, batch_size=4, independent_members=False, project_after_step=False),
 }
 
 
@@ -111,6 +111,15 @@ def test_what_is_of_another_optimisation_is_refused(blobs, tmp_path, change, nam
     assert (tmp_path / "mask.part").read_bytes() == before
 
 
+def test_what_is_of_other_versions_is_refused(blobs, tmp_path, monkeypatch):
+    given = {"recipe": RECIPES["default"], "device": "cpu", "checkpoint": tmp_path / "mask.part"}
+    with pytest.raises(Stopped):
+        optimize(blobs, 4, **given, callback=stopped_after(5))
+    monkeypatch.setattr(checkpoint, "versions", lambda: {"torch": "0"})
+    with pytest.raises(InputError, match="is of an optimisation with other versions; remove it"):
+        optimize(blobs, 4, **given)
+
+
 def test_what_is_damaged_is_refused(blobs, tmp_path):
     given = {"recipe": RECIPES["default"], "device": "cpu", "checkpoint": tmp_path / "mask.part"}
     with pytest.raises(Stopped):
@@ -172,7 +181,11 @@ def test_the_command_goes_on(command_line, tmp_path, monkeypatch):
         patched.setattr(prom.MaskResult, "save", lambda *_: (_ for _ in ()).throw(InputError("output mask.h5: the disk is full")))
         assert command_line(*given, "--output", "mask.h5")[0] == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mask.h5.part", "other.h5"]
+    before = (tmp_path / "mask.h5.part").read_bytes()
     code, _, err = command_line(*given, "--seed", "1", "--output", "mask.h5")
     assert code == 2 and err.count("\n") == 1 and "checkpoint mask.h5.part: is of an optimisation with other seed; remove it" in err
+    assert (tmp_path / "mask.h5.part").read_bytes() == before
     assert command_line(*given, "--output", "mask.h5")[0] == expected[0] == 0
-    assert torch.equal(prom.load_mask("mask.h5").mask, expected[1]) and not (tmp_path / "mask.h5.part").exists()
+    found = prom.load_mask("mask.h5")
+    assert torch.equal(found.mask, expected[1]) and not (tmp_path / "mask.h5.part").exists()
+    assert found.provenance["seconds_before"] > 0

@@ -40,7 +40,9 @@ def test_training_lowers_the_loss_and_repeats_itself(measured):
     mask = MaskLayer((16, 16), 4, start=torch.rand(16, 16, generator=torch.Generator().manual_seed(0))).mask()
     trained = train_network(network(), measured, mask, steps=15, **SETTINGS)
     assert error(trained, mask, measured) < error(network(), mask, measured) - 1
-    again = [train_network(network(), measured.scaled(4.0), torch.stack([mask, ~mask]), steps=2, **SETTINGS) for _ in range(2)]
+    again = [
+        train_network(network(), measured.scaled(unit), torch.stack([mask, ~mask]), steps=2, **SETTINGS) for unit in (2.0**-40, 2.0**40)
+    ]
     assert torch.equal(again[0].unet.final_conv.weight, again[1].unet.final_conv.weight)
 
 

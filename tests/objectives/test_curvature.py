@@ -14,6 +14,19 @@ from prom import InputError, baselines, curvature
 from prom.objectives import ImageLoss, MagnitudeMSE, whole_set
 
 
+def test_the_scale_is_that_of_a_quadratic():
+    """L = L0 + g (m - m0) + c / 2 sum P (m - m0)^2, whose c is asked for."""
+    generator = torch.Generator().manual_seed(0)
+    power, slope = (torch.rand(16, 16, generator=generator) + 0.1 for _ in range(2))
+    mask = torch.rand(16, 16, generator=generator) < 0.4
+
+    def evaluate(other: torch.Tensor) -> tuple[float, torch.Tensor]:
+        away = other.float() - mask.float()
+        return 5 + float((slope * away + 3 / 2 * power * away.square()).sum()), slope
+
+    assert curvature.measure_scale(evaluate, mask, *evaluate(mask), power) == pytest.approx(3, rel=1e-3)
+
+
 def test_of_a_squared_error_it_is_the_formula(blobs):
     mask = baselines.energy(blobs, 4)
     measured = curvature.near(ImageLoss(blobs.images, functional.mse_loss), mask)

@@ -37,9 +37,13 @@ def straightforward(data: torch.Tensor, indices: list[int], m: torch.Tensor) -> 
     return loss.detach(), torch.autograd.grad(loss, m)[0]
 
 
+@pytest.mark.parametrize("at_once", [False, True])
 @pytest.mark.parametrize("phase", [False, True])
 @pytest.mark.parametrize(("channels", "indices", "count"), [(1, [0], 1), (1, [2, 0, 1], 1), (3, [1, 2], 1), (2, [1], 4), (1, [0, 1], 3)])
-def test_gradient_is_autograds(phase, channels, indices, count):
+def test_gradient_is_autograds(phase, channels, indices, count, at_once, monkeypatch):
+    """``at_once``: as on a GPU."""
+    if at_once:
+        monkeypatch.setattr("prom.objectives.magnitude.asynchronous", lambda _: True)
     data, m = images(3, channels, 7, 10, phase=phase), masks(count, 7, 10)
     loss, gradient = MagnitudeMSE(data).loss_and_gradient(indices, m)
     expected_loss, expected_gradient = straightforward(data, indices, m)

@@ -31,9 +31,11 @@ def test_the_gradient_says_what_the_loss_does(brains, criterion):
     mask = torch.rand(32, 32, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     loss, gradient = whole_set(objective, range(6), mask)
     assert loss == pytest.approx(whole_loss(objective, range(6), mask), rel=1e-5)
-    step = 0.02 * gradient / gradient.abs().max()
-    change = whole_loss(objective, range(6), mask + step) - whole_loss(objective, range(6), mask - step)
-    assert change == pytest.approx(2 * float((step * gradient).sum()), rel=0.02)
+    ways = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(1)) - 0.5
+    for way in (gradient, *(way * gradient.sign() for way in ways.abs() * (torch.arange(32) < 16)), ways[0].abs() * -gradient.sign()):
+        step = 0.02 * way / way.abs().max()
+        change = whole_loss(objective, range(6), mask + step) - whole_loss(objective, range(6), mask - step)
+        assert change == pytest.approx(2 * float((step * gradient).sum()), rel=0.02)
 
 
 def test_psnr_is_that_of_evaluate(brains):

@@ -146,6 +146,8 @@ def test_definitions(name, made):
     assert known["FOV"] == list(made.plan.fov) and known["Matrix"] == list(made.plan.matrix)
     assert known["Kind"] == name.split(",")[0]
     assert known["TrueAcceleration"] == pytest.approx(made.plan.matrix[1] * made.plan.matrix[2] / len(made.plan.steps))
+    seconds = made.plan.samples * np.diff(measured(made.sequence, made.plan.samples).times).mean()
+    assert 1 / seconds == pytest.approx(case(name).protocol.bandwidth or 500, rel=made.plan.samples * 1e-7 / seconds)  # raster: 0.1 us
     times = case(name).settings.get("oversampling", 1)
     assert known["ReadoutOversamplingFactor"] == times and made.plan.samples == times * made.plan.matrix[0]
     sizes = (made.plan.samples, *made.plan.matrix[1:])
