@@ -278,3 +278,46 @@ def test_each_slice_has_one_of_the_masks(measured):
     given = torch.cat(network.masks)[:, 0]
     kinds = [bool(mask.equal(one)) for mask in given]
     assert given.shape == (16, 16, 16) and 4 <= sum(kinds) <= 12 and all(mask.equal(one) or mask.equal(~one) for mask in given)
+
+
+def test_noise_is_drawn_for_every_batch(measured):
+    class Watching(Scaled):
+        def forward(self, samples, mask, encoding):
+            seen.append(samples)
+            return super().forward(samples, mask, encoding)
+
+    seen, drawn = [], []
+    train_network(Watching(), measured, torch.ones(16, 16, dtype=torch.bool), steps=3, **SETTINGS | {"batch_size": 4})
+    for batch in seen:
+        noise = [None] * 4
+        for samples in batch:
+            alike = [float((samples * clean.conj()).sum().abs() / clean.norm()) for clean in measured.samples(range(4))]
+            number = alike.index(max(alike))
+            clean = measured.samples([number])[0]
+            unit = 2.0 ** torch.round(torch.log2(clean.norm() / samples.norm()))  # a slice is divided by its own power of two
+            noise[number] = unit * samples - clean
+        drawn.append(torch.stack(noise))  # of every slice once
+        assert float(drawn[-1].abs().square().mean().sqrt()) == pytest.approx(0.01, rel=0.05)
+    assert not torch.equal(drawn[0], drawn[1]) and abs(float((drawn[0] * drawn[1].conj()).mean().abs())) < 1e-5
+
+
+def test_the_mask_moves_with_momentum_and_a_rate_that_falls_along_a_cosine(measured):
+    """Written out: v = 0.9 v + g / max |g|, theta - rate (1 + cos(pi k / 3)) / 2 v, projected."""
+    clean, start = replace(measured, noise=0.0), torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
+    layer, other = (MaskLayer((16, 16), 4, start=start, seed=3) for _ in range(2))
+    frozen = Scaled().requires_grad_(False)
+    given = SETTINGS | {"batch_size": 4, "learning_rate": 0}
+    train_network(frozen, clean, layer, steps=3, mask_learning_rate=0.1, **given)
+    samples, speed = clean.samples(range(4)), 0.0
+    encoding, targets = clean.encoding(range(4)), clean.images[:, 0]
+    for step in range(3):
+        mask = other.train().sample().detach().requires_grad_()
+        images = 0.5 * encoding.adjoint(samples * mask)
+        errors = (images - targets).abs().sum((-2, -1)) / targets.abs().sum((-2, -1))
+        [slope] = torch.autograd.grad(errors.mean(), mask)
+        speed = 0.9 * speed + slope / slope.abs().max()
+        with torch.no_grad():
+            other.theta -= 0.1 * (1 + math.cos(math.pi * step / 3)) / 2 * speed
+        other.project()
+    torch.testing.assert_close(layer.theta.detach(), other.theta.detach(), rtol=1e-4, atol=1e-5)
+    assert float((layer.theta.detach() - MaskLayer((16, 16), 4, start=start).theta.detach()).abs().max()) > 0.05
