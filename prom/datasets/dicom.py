@@ -277,6 +277,8 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
         position, number, instance = header.get("ImagePositionPatient"), header.get("SeriesNumber"), header.get("InstanceNumber")
         place = [tuple(round(float(x), 3) for x in position) if position else _text(header.get("SliceLocation"))]
         place += [_text(header.get(name)) for name in ("EchoNumbers", "TemporalPositionIdentifier", "TriggerTime")]
+        size = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+        matrix, field, spacing = (header.get(name) for name in ("AcquisitionMatrix", "PercentPhaseFieldOfView", "PixelSpacing"))
         return _Head(
             path=path,
             owner="/".join((*split, owner)) if (owner := layout.patient_folder(relative)) else "",
@@ -288,18 +290,13 @@ def _head(path: Path, root: Path, splits: Collection[str]) -> _Head:
             number=None if number is None else int(number),
             description=description,
             contrast=contrast.casefold(),
-            size=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
+            size=size,
             mosaic="MOSAIC" in _image_type(header),
             part=_component(header) or ("mixed" if int(header.get("NumberOfFrames") or 1) > 1 else None),
             place=tuple(place),
             instance=None if instance is None else int(instance),
             position=_along(header.get("ImageOrientationPatient"), position),
-            measured=_measured(
-                header.get("AcquisitionMatrix"),
-                header.get("PercentPhaseFieldOfView"),
-                (int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
-                header.get("PixelSpacing"),
-            ),
+            measured=_measured(matrix, field, size, spacing),
         )
 
 
@@ -320,9 +317,8 @@ def _measured(
     share = 1.0
     if field and float(field) > 0 and min(size) > 0:
         pixels = pixel_spacing(*spacing) if np.size(spacing) == 2 and all(spacing) else None
-        phase, read = (n * pixel for n, pixel in zip(size, pixels or (1, 1), strict=True))
-        phase, read = (phase, read) if matrix[2] else (read, phase)
-        share = phase / (read * float(field) / 100)
+        height, width = (n * pixel for n, pixel in zip(size, pixels or (1, 1), strict=True))
+        share = (height / width if matrix[2] else width / height) * 100 / float(field)
     return int(matrix[0] or round(matrix[2] * share)), int(matrix[1] or round(matrix[3] * share))
 
 

@@ -87,8 +87,8 @@ def plan(
     PatientID for several studies, or several studies in one sub-folder, are of one patient must be given (``patient``). Subject names go
     into results: de-identify DICOM files first.
 
-    *Patients.* Subjects of one patient are on the same side of every split: ``sub-XX`` of BIDS; the folder whose name the file's name
-    begins with (BraTS); the ``patient_id`` in an HDF5 file (fastMRI); else the topmost folder; else the file's name without contrast,
+    *Patients.* Subjects of one patient are on the same side of every split: the ``patient_id`` in an HDF5 file (fastMRI); else ``sub-XX``
+    of BIDS; the folder whose name the file's name begins with (BraTS); else the topmost folder; else the file's name without contrast,
     session, echo or frame. Where several names end in the same numbers (P1_0, P2_0) ``patient`` must say whether these are of slices. See
     :func:`prom.datasets.layout.names`.
 

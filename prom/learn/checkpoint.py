@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,20 +80,25 @@ class Checkpoint:
     def __init__(self, path: str | os.PathLike, problem: Problem, recipe: Recipe, seed: int) -> None:
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"checkpoint {path!r}: must be the name of a file")
-        self.path, self.device, self.before = Path(path), problem.device, 0.0
+        self.path, self.problem, self.recipe, self.seed, self.before = Path(path), problem, recipe, seed, 0.0
         self.begun = self.written = time.monotonic()
         try:
             check_writable(self.path)
         except InputError as error:
-            raise InputError(str(error).replace("output", "checkpoint", 1)) from error
-        self.asked = {
+            raise InputError(_of_checkpoint(error)) from error
+
+    @cached_property
+    def asked(self) -> dict[str, Any]:
+        """What is optimised, each part as text or a number; only where there is a file, as most optimisations are over before."""
+        problem = self.problem
+        return {
             "data": problem.data.fingerprint(),
             "objective": json.dumps([problem.objective.describe(), _loss_at_first(problem)]),
             "pattern": problem.pattern.name,
             "acceleration": float(problem.acceleration),
             "demands": json.dumps(problem.demands.as_dict(), sort_keys=True),
-            "recipe": json.dumps(recipe.as_dict(), sort_keys=True),
-            "seed": seed,
+            "recipe": json.dumps(self.recipe.as_dict(), sort_keys=True),
+            "seed": self.seed,
             "kind of device": problem.device.type,
             "versions": json.dumps(versions(), sort_keys=True),
         }
@@ -100,7 +106,7 @@ class Checkpoint:
     def read(self) -> Kept | None:
         """What was written last, or None; the same for all processes."""
         kept = self._read() if self.path.is_file() else None
-        place = torch.tensor([1.0 + kept.member, 1.0 + kept.done] if kept else [0.0, 0.0], dtype=torch.float64, device=self.device)
+        place = torch.tensor([1.0 + kept.member, 1.0 + kept.done] if kept else [0.0, 0.0], dtype=torch.float64, device=self.problem.device)
         sums, squares = distributed.total(place, place.square())
         if not torch.equal(sums.square(), distributed.size() * squares):
             raise InputError(f"checkpoint {self.path}: is not the same for all processes; name a file that all of them see")
@@ -109,7 +115,7 @@ class Checkpoint:
 
     def _read(self) -> Kept:
         try:
-            state = torch.load(network_files.checked(self.path), map_location=self.device, weights_only=True)
+            state = torch.load(network_files.checked(self.path), map_location=self.problem.device, weights_only=True)
             asked, kept = dict(state.pop("asked")), Kept(**state)
         except Exception as error:  # a damaged file fails in any of many ways
             raise InputError(f"checkpoint {self.path}: cannot be read; remove it to start again") from error
@@ -132,8 +138,15 @@ class Checkpoint:
         try:
             network_files.write(self.path, {**vars(kept), "states": states, "spent": spent, "asked": self.asked})
         except InputError as error:
-            words = str(error).replace("output", "checkpoint", 1).partition("; ")[0]
-            tqdm.write(f"{words}; the optimisation goes on, but from the last one where it is stopped", file=sys.stderr)
+            tqdm.write(
+                f"{_of_checkpoint(error).partition('; ')[0]}; the optimisation goes on, but from the last one where it is stopped",
+                file=sys.stderr,
+            )
+
+
+def _of_checkpoint(error: InputError) -> str:
+    """Its message, which names an output."""
+    return str(error).replace("output", "checkpoint", 1)
 
 
 def _loss_at_first(problem: Problem) -> str:

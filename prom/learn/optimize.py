@@ -77,7 +77,6 @@ def optimize(
         images, as if one coil had measured them.
     demands, named
         What the scanner demands of the mask: :class:`prom.masks.demands.Demands`, or its fields by name, such as ``calibration=24``.
-
     checkpoint
         A file that the state goes to once a minute. Where it exists, the optimisation goes on from it, to the same bits; polishing, and
         the second run with DC, start again. It stays: remove it when the mask is saved.

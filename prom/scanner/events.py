@@ -103,8 +103,8 @@ class Readout:
     shift: int = 0
 
     @classmethod
-    def of(cls, samples: int, fov: float, protocol: Protocol, limits: pulseq.Opts, where: str) -> Readout:
-        """The one of this bandwidth, over ``fov`` in metres. ``where`` it goes is for messages.
+    def of(cls, samples: int, fov: float, protocol: Protocol, limits: pulseq.Opts, where: str | None = None) -> Readout:
+        """The one of this bandwidth, over ``fov`` in metres. ``where`` it goes is for messages, by default over that without oversampling.
 
         Raises
         ------
@@ -120,6 +120,7 @@ class Readout:
                 f"use at most {math.floor(most)}{' or less oversampling' if protocol.oversampling > 1 else ''}"
             )
         amplitude = NS / (fov * dwell)
+        where = where or f"over a field of view of {1000 * fov / protocol.oversampling:g} mm"
         if amplitude > limits.max_grad:
             most = math.floor(NS / (ceil(NS / (fov * limits.max_grad), ADC_RASTER) * samples))
             raise InputError(

@@ -105,7 +105,7 @@ class GradientEcho(SpoiledEcho):
 
     def __init__(self, made: ScanPlan, protocol: Protocol) -> None:
         super().__init__(made, protocol)
-        self.readout = Readout.of(made.samples, made.extent, protocol, self.limits, f"over a field of view of {1000 * made.fov[0]:g} mm")
+        self.readout = Readout.of(made.samples, made.extent, protocol, self.limits)
         self.lines = (made.matrix[1] // 2) / made.fov[1]  # the largest encode, 1/m
         self.partitions = (made.matrix[2] // 2) / made.fov[2] if made.three_dimensional else 0.0
         self.timing = self._timing()

@@ -79,7 +79,7 @@ class ScanPlan:
     @property
     def lengths(self) -> tuple[int, int, int]:
         """Up to what samples and counters count."""
-        return self.matrix
+        return self.samples, *self.matrix[1:]
 
     @property
     def time(self) -> Tensor:

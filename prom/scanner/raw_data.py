@@ -169,7 +169,7 @@ def header(made: ScanPlan, times: Times, channels: int) -> str:
         reconSpace=space(1),
         trajectory=xsd.trajectoryType[_kind(made)],
         encodingLimits=xsd.encodingLimitsType(
-            **{f"kspace_encoding_step_{number}": limit(length) for number, length in enumerate((made.samples, *made.lengths[1:]))},
+            **{f"kspace_encoding_step_{number}": limit(length) for number, length in enumerate(made.lengths)},
             **single,
             user_0=limit(int(made.echo.max()) + 1, 0),
             user_1=limit(int(made.shot.max()) + 1, 0),

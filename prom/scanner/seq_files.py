@@ -100,10 +100,11 @@ def _plan(sequence: pulseq.Sequence) -> ScanPlan:
     if len(matrix) != 3 or len(fov) != 3 or min(matrix) < 1 or pattern not in PATTERNS or not min(fov) > 0:
         raise InputError(f"sequence: a matrix of {matrix}, a field of view of {fov} m and pattern {pattern!r} are none of prom's")
     oversampling = int(known.get("ReadoutOversamplingFactor", 1))
+    samples = matrix[0] * oversampling
     widths = {int(sequence.adc_library.data[events[5]][0]) for events in sequence.block_events.values() if events[5] > 0}
-    if widths != {matrix[0] * oversampling}:
-        raise InputError(f"sequence: has readouts of {sorted(widths)} samples, where its matrix says {matrix[0] * oversampling}")
-    times = sequence.adc_times()[0].reshape(-1, matrix[0] * oversampling)[:, 0]
+    if widths != {samples}:
+        raise InputError(f"sequence: has readouts of {sorted(widths)} samples, where its matrix says {samples}")
+    times = sequence.adc_times()[0].reshape(-1, samples)[:, 0]
     pulses = np.searchsorted(np.array(sequence.rf_times()[0]), times)
     labels = sequence.evaluate_labels(evolution="adc")
 

@@ -51,9 +51,7 @@ class TurboSpinEcho:
         self.refocus = Pulse(protocol.refocusing, THICKER * made.fov[2], length, protocol, "refocusing", "refocusing")
         after = self.refocus.duration - self.refocus.centre
         # of the readout's own time; from the middle of the pulse to the echo is a multiple of the raster, but for 0.5 us
-        self.readout = Readout.of(
-            made.samples, made.extent, protocol, self.limits, f"over a field of view of {1000 * made.fov[0]:g} mm"
-        ).echo_at(-after)
+        self.readout = Readout.of(made.samples, made.extent, protocol, self.limits).echo_at(-after)
         self.echo = round((self.readout.echo + after) / GRADIENT_RASTER) * GRADIENT_RASTER - after
         self.lines = (made.matrix[1] // 2) / made.fov[1]
         self.crusher = SPOILING / made.fov[2]
